@@ -173,13 +173,15 @@
 //! - `delivery/timer_queue.rs`: the timer queue: when to look at which endpoint again
 //! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and the end of its body
 //! - `delivery/attempts.rs`: one attempt from start to end
-//! - `delivery/breakers.rs`: the open circuit breakers, for other modules to read
+//! - `delivery/breakers.rs`: the circuit breakers, published for other modules and in the log
 //! - `delivery/completion.rs`: reports an attempt whatever happens to it
 //! - `delivery/connector.rs`: connections to receivers, checked, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/exchange.rs`: a request and its answer over one connection
 //! - `delivery/failure.rs`: the reason why a request got no answer, in a sentence
 //! - `delivery/endpoint_queue.rs`: the queue, limits and breaker of one endpoint
+//! - `delivery/endpoint_queues.rs`: all endpoint queues: their map, their count and their turns
+//! - `delivery/limits.rs`: the limits of the scheduler
 //! - `delivery/operational_events.rs`: the operational events that an attempt causes
 //! - `delivery/pool.rs`: idle connections for reuse
 //! - `delivery/resolver.rs`: resolves names to addresses, and checks each

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
 use crate::store::{Change, Unapplied};
 
@@ -63,7 +63,7 @@ impl Kind for RouteEvent {
                 let known = change.state.events.may_be_in_tree((*org, at.0));
                 change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |=
                     1 << at.1;
-                change.effects.due.push((*endpoint, Timestamp(0), *event));
+                change.effects.due.push((*endpoint, Look::Now, *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
                 let trigger = Trigger::Schedule;
@@ -77,7 +77,7 @@ impl Kind for RouteEvent {
                 };
                 change.state.deliveries.insert_new((*endpoint, *event), row);
                 change.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
-                change.effects.due.push((*endpoint, *due_at, *event));
+                change.effects.due.push((*endpoint, Look::At(*due_at), *event));
             }
             change.edit_health(*endpoint, |health| health.waiting += 1)?;
             made += 1;

@@ -22,7 +22,7 @@ use crate::base::threads::Signal;
 use crate::commands::{self, Applied, Applying, Command, Draft, Stamp, SubmitEvent, SubmitOutcome};
 use crate::journal::{AppendError, Appended, Group, Log, Position};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::{Effects, StateError, Store};
 
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
@@ -69,8 +69,8 @@ pub struct Hints {
 /// A hint for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedulerHint {
-    /// A delivery is due at this time.
-    Due(EndpointId, Timestamp, EventId),
+    /// A delivery is due now or at this time.
+    Due(EndpointId, Look, EventId),
     /// An endpoint was made, changed or deleted.
     Changed(EndpointId),
 }

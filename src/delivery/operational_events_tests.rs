@@ -8,6 +8,7 @@ use crate::model::delivery::Trigger;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use crate::model::id::OrgNo;
+use crate::model::time::Look;
 
 const SINCE: Timestamp = Timestamp(1_000_000);
 const AFTER_MS: u64 = 300_000;
@@ -26,7 +27,7 @@ fn delivery(event_type: &str) -> DueDelivery {
         event_type: event_type.parse().unwrap(),
         received_at: Timestamp(1),
         position: Position::FIRST,
-        due_at: Timestamp(0),
+        due: Look::Now,
         failing_since: None,
         failing_told: None,
         attempts: 1,

@@ -1,6 +1,7 @@
 //! Shared by the tests of the scheduler: a state with commands applied directly, a manual clock,
 //! and a scheduler whose attempts are only recorded.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::unreliable::Unreliable;
@@ -208,7 +209,7 @@ impl World {
         let due = effects
             .due
             .into_iter()
-            .map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
+            .map(|(endpoint, look, event)| SchedulerHint::Due(endpoint, look, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
         outcomes.remove(0).unwrap()
     }
@@ -278,13 +279,9 @@ impl World {
         self.hint(std::iter::empty());
         self.hear_reports();
         for _ in 0..10_000 {
-            self.scheduler.routing_polled -= ROUTING_POLL;
             self.scheduler.turn().unwrap();
-            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()]
-                .into_iter()
-                .flatten()
-                .min();
-            if self.scheduler.catch_up.is_none() && next.is_none_or(|at| at > self.now()) {
+            let has_timer = self.scheduler.next_timer().is_some_and(|at| at.is_due(self.now()));
+            if self.scheduler.catch_up.is_none() && !has_timer {
                 let noted = self.noted.0.lock().unwrap();
                 return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
             }

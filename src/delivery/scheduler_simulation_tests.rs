@@ -296,9 +296,11 @@ impl Simulation {
         let Running { scheduler, .. } = self.running();
         // The timers cover all due deliveries, unless a hint was lost.
         let scan = is_unreliable.then(|| scheduler.scan.next_at());
-        let own =
-            [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
-        [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
+        let own = scheduler.next_timer().map(|look| match look {
+            Look::Now => scheduler.now(),
+            Look::At(at) => at,
+        });
+        [own, scan, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
     }
 
     /// Runs a turn of the scheduler and its consequences; returns true if there may be more to do
@@ -317,18 +319,15 @@ impl Simulation {
             running.scheduler.hear(hint);
             if let SchedulerHint::Due(endpoint, ..) = hint {
                 for_endpoint_most = for_endpoint_most
-                    .max(running.scheduler.queues.get(&endpoint).map_or(0, EndpointQueue::waiting));
+                    .max(running.scheduler.queues.get(endpoint).map_or(0, EndpointQueue::waiting));
             }
         }
         running.scheduler.turn().unwrap();
         let fast_now = running.scheduler.now();
-        let timer = [running.scheduler.looks.first(), running.scheduler.wakes.first()]
-            .into_iter()
-            .flatten()
-            .min();
-        let has_more =
-            running.scheduler.catch_up.is_some() || timer.is_some_and(|at| at <= fast_now);
-        let (queued, in_flight) = (running.scheduler.queued, running.scheduler.turns.in_flight());
+        let has_timer = running.scheduler.next_timer().is_some_and(|look| look.is_due(fast_now));
+        let has_more = running.scheduler.catch_up.is_some() || has_timer;
+        let queues = &running.scheduler.queues;
+        let (queued, in_flight) = (queues.queued(), queues.turns().in_flight());
         let begun = std::mem::take(&mut *running.noted.0.lock().unwrap());
         self.seen.queued_for_endpoint_most =
             self.seen.queued_for_endpoint_most.max(for_endpoint_most);
@@ -466,9 +465,8 @@ impl Simulation {
     }
 
     fn look_at_queues(&mut self) {
-        let in_queues: Vec<usize> =
-            self.running().scheduler.queues.values().map(EndpointQueue::waiting).collect();
-        assert_eq!(in_queues.iter().sum::<usize>(), self.running().scheduler.queued);
+        let in_queues = self.running().scheduler.queues.waiting();
+        assert_eq!(in_queues.iter().sum::<usize>(), self.running().scheduler.queues.queued());
         self.seen.queued_for_endpoint_most =
             in_queues.into_iter().chain([self.seen.queued_for_endpoint_most]).max().unwrap();
     }

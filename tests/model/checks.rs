@@ -4,7 +4,7 @@ use triggerd::commands::Records;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Look, Timestamp};
 use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Store};
 
@@ -140,8 +140,9 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
         let cursor = store.next_waiting_endpoint(Some(before)).map_err(|error| failed(&error))?;
         let cursor =
             cursor.filter(|cursor| cursor.endpoint == endpoint).map(|cursor| cursor.next_due);
-        let first = waiting.first().map(|(at, _)| if any_at_once { Timestamp(0) } else { *at });
-        same("lane", &cursor, &first)?;
+        let look = |at: Timestamp| if any_at_once { Look::Now } else { Look::At(at) };
+        let first = waiting.first().map(|(at, _)| look(*at));
+        same("waiting endpoint", &cursor, &first)?;
     }
     Ok(())
 }

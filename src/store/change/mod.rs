@@ -22,7 +22,7 @@ use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
 use crate::store::rows::table::State;
 
@@ -74,8 +74,8 @@ pub struct Stored {
 pub struct Effects {
     /// Events to be routed to endpoints.
     pub unrouted: Vec<(OrgNo, EventId)>,
-    /// New deliveries with their due times.
-    pub due: Vec<(EndpointId, Timestamp, EventId)>,
+    /// Deliveries that wait, and when to look at each.
+    pub due: Vec<(EndpointId, Look, EventId)>,
     /// Endpoints that were created, changed or deleted.
     pub endpoints_changed: Vec<EndpointId>,
     /// Organizations with new events in the inbox.
