@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use triggerd::base::clock::Clock;
 use triggerd::commands::{self, Command, Results};
 use triggerd::commit::{Committer, Intake};
-use triggerd::journal::{Options, OsFiles, open};
+use triggerd::journal::{Options, OsFiles, Position, open};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::EndpointId;
@@ -42,9 +42,14 @@ fn events(from: u128) -> Vec<Command> {
 
 fn apply(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), 32 << 20, u64::MAX).unwrap();
-    commands::apply(&store, std::iter::once((1, &create_org())), 2, &mut Results::default())
-        .unwrap();
+    let store = Store::open(dir.path(), 32 << 20, Position::MAX).unwrap();
+    commands::apply(
+        &store,
+        std::iter::once((Position(1), &create_org())),
+        Position(2),
+        &mut Results::default(),
+    )
+    .unwrap();
     let mut next = 1;
     let mut group = c.benchmark_group("apply");
     group.throughput(Throughput::Elements(GROUP as u64));
@@ -56,8 +61,8 @@ fn apply(c: &mut Criterion) {
         let apply = |commands: Vec<Command>| {
             commands::apply(
                 &store,
-                commands.iter().map(|command| (3, command)),
-                4,
+                commands.iter().map(|command| (Position(3), command)),
+                Position(4),
                 &mut Results::default(),
             )
             .unwrap();
@@ -73,7 +78,7 @@ fn apply(c: &mut Criterion) {
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
     let (writer, _reader, _report) =
         open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
-    let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, u64::MAX).unwrap());
+    let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, Position::MAX).unwrap());
     let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
 }

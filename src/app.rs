@@ -26,6 +26,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::base::vault::Vault;
+use crate::commands::Records;
 use crate::commit::{
     ActivityStream, Committer, CommitterLimits, Flush, Flusher, Hints, InboxNotifier, Intake,
     Ports, Progress, SchedulerHint, Space, WRITE_BACK_AFTER, watch,
@@ -412,7 +413,7 @@ fn make_api(
         config: Arc::clone(&shared.config),
         clock: shared.clock.clone(),
         store: Arc::clone(&shared.store),
-        journal: shared.journal.clone(),
+        records: Records::new(shared.journal.clone()),
         intake: shared.intake.clone(),
         notifier: shared.hints.notifier.clone(),
         activity_stream: shared.activity_stream.clone(),

@@ -37,6 +37,7 @@
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
 //! - `base/shares.rs`: a bounded resource that no user can take completely
+//! - `base/splice.rs`: JSON objects around payloads, which stay byte for byte
 //! - `base/threads.rs`: named threads, signals between them, stopping
 //! - `base/vault.rs`: seals and opens small secrets
 //! - `base/present_name.rs`: the present name of an open file
@@ -95,17 +96,19 @@
 //!
 //! Bytes on disk, which are the truth:
 //!
-//! - `journal/mod.rs`: an append-only log of opaque frames
+//! - `journal/mod.rs`: an append-only log of opaque records
 //! - `journal/error.rs`: errors, each with the file's name
 //! - `journal/faults.rs`: files that fail when a test says so
 //! - `journal/files.rs`: the file operations, behind a trait
-//! - `journal/frame.rs`: one frame as bytes, and a commit group in the making
-//! - `journal/reader.rs`: reads one frame by position, or many in order
+//! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
+//! - `journal/log.rs`: the log as other modules see it: append, read, follow
+//! - `journal/position.rs`: positions in the log
+//! - `journal/reader.rs`: reads one record by position, or many in order
 //! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses
 //! - `journal/segment.rs`: a segment file
 //! - `journal/spare.rs`: the spare segment, made ahead of time
-//! - `journal/scan.rs`: scans every frame and changes nothing
+//! - `journal/scan.rs`: scans every record and changes nothing
 //! - `journal/watch.rs`: checks that the segments' files are unchanged
 //! - `journal/writer.rs`: appends, with one sync for each commit group
 //!
@@ -142,8 +145,9 @@
 //! the scope or role that may ask for the change, and its effect on the state:
 //!
 //! - `commands/mod.rs`: the registry of commands
-//! - `commands/codec.rs`: commands as frames of the journal
+//! - `commands/codec.rs`: commands as records of the journal
 //! - `commands/draft.rs`: commands as submitted, without ids, numbers and times
+//! - `commands/records.rs`: reads commands from the log, and adds them to a commit group
 //! - `commands/*.rs`: the command of that name
 //!
 //! Where changes become durable:
@@ -171,13 +175,15 @@
 //! - `delivery/timer_queue.rs`: the timer queue: when to look at which endpoint again
 //! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and the end of its body
 //! - `delivery/attempts.rs`: one attempt from start to end
-//! - `delivery/breakers.rs`: the open circuit breakers, for other modules to read
+//! - `delivery/breakers.rs`: the circuit breakers, published for other modules and in the log
 //! - `delivery/completion.rs`: reports an attempt whatever happens to it
 //! - `delivery/connector.rs`: connections to receivers, checked, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/exchange.rs`: a request and its answer over one connection
 //! - `delivery/failure.rs`: the reason why a request got no answer, in a sentence
 //! - `delivery/endpoint_queue.rs`: the queue, limits and breaker of one endpoint
+//! - `delivery/endpoint_queues.rs`: all endpoint queues: their map, their count and their turns
+//! - `delivery/limits.rs`: the limits of the scheduler
 //! - `delivery/operational_events.rs`: the operational events that an attempt causes
 //! - `delivery/pool.rs`: idle connections for reuse
 //! - `delivery/resolver.rs`: resolves names to addresses, and checks each
@@ -282,7 +288,7 @@
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
-//! - `cli/rebuild/notes.rs`: frames in the place of lost frames
+//! - `cli/rebuild/notes.rs`: records in the place of lost records
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/tail.rs`: `tail`

@@ -64,7 +64,7 @@ impl Loss {
                 Cause::Changed(format!("it is {is} bytes long, but was made {was} bytes long"))
             }
             Change::Overwritten => {
-                Cause::Changed("the frames that were written last are not in it".to_owned())
+                Cause::Changed("the records that were written last are not in it".to_owned())
             }
             Change::Denied(error) => Cause::Denied(error),
         };
@@ -148,7 +148,7 @@ impl fmt::Display for Loss {
 /// The advice after the loss of a part of the journal.
 const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the \
     backup. Without a backup, \
-                      `triggerd rebuild --skip-damaged` saves every whole frame and lists the \
+                      `triggerd rebuild --skip-damaged` saves every whole record and lists the \
                       losses";
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
 use crate::base::vault::Vault;
+use crate::commands::Records;
 use crate::commit::{RecoveryError, Space, recover_telling};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key,
 };
-use crate::journal::{self, OsFiles, Position, Reader};
+use crate::journal::{self, OsFiles, Position, ReadLog as _, Reader};
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
 use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
@@ -228,7 +229,7 @@ fn try_to_open_state(
     metrics: &Metrics,
     space: &Space,
 ) -> Result<Store, StartError> {
-    let end = journal.end().0;
+    let end = journal.end();
     let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
         .map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
@@ -240,11 +241,12 @@ fn try_to_open_state(
         tracing::info!(%reason, "computing the state from the journal");
         metrics.state_rebuilds.inc();
     }
+    let records = Records::new(journal.clone());
     let progress = Progress::of("applying the journal to the state");
     // sled 0.34.7 panics on some kinds of damage.
     let tell = |done, all| progress.tell(done, all);
     let recovered =
-        catch_unwind(AssertUnwindSafe(|| recover_telling(&store, journal, space, &tell)));
+        catch_unwind(AssertUnwindSafe(|| recover_telling(&store, &records, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.invalidate();
         tracing::error!("the state is broken; the next start computes it from the journal");

@@ -10,6 +10,7 @@ use super::{Shared, StartError};
 use crate::base::live::Live;
 use crate::base::random;
 use crate::base::threads::{Thread, spawn_critical};
+use crate::commands::Records;
 use crate::commit::SchedulerHint;
 use crate::config::Config;
 use crate::delivery::attempts::{AttemptSettings, Attempter, AttempterPorts};
@@ -129,7 +130,7 @@ pub(super) fn start_scheduler(
     let attempts = Attempter {
         runtime: runtime.handle().clone(),
         shared: Arc::new(AttempterPorts {
-            journal: shared.journal.clone(),
+            records: Records::new(shared.journal.clone()),
             intake: shared.intake.clone(),
             settings: Arc::clone(&live.attempts),
             vault: Arc::clone(&shared.vault),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::metrics::MetricsError;
+use crate::commands::RecordError;
 use crate::commit::RecoveryError;
 use crate::data_dir::DataDirError;
 use crate::delivery::sender::SenderError;
@@ -95,18 +96,20 @@ impl StartError {
             | Self::Missing(_)
             | Self::SecretsKey { .. }
             | Self::SecretsKeyLost { .. }
-            | Self::Recovery(
-                RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_)),
-            ) => ExitCode::Damaged,
-            Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
-                if is_unreadable(source) =>
-            {
-                ExitCode::Damaged
-            }
+            | Self::Recovery(RecoveryError::Records(
+                RecordError::Unknown { .. } | RecordError::Log(ReadError::Damage(_)),
+            )) => ExitCode::Damaged,
+            Self::Recovery(RecoveryError::Records(RecordError::Log(ReadError::Io {
+                source,
+                ..
+            }))) if is_unreadable(source) => ExitCode::Damaged,
             Self::TooFewFiles { .. } => ExitCode::Usage,
             Self::NoSpace { cause, .. } => cause.exit_code(),
             Self::Journal(JournalError::Io { source, .. })
-            | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
+            | Self::Recovery(RecoveryError::Records(RecordError::Log(ReadError::Io {
+                source,
+                ..
+            })))
             | Self::Listen { cause: source, .. } => ExitCode::of_io(source, ExitCode::Fatal),
             Self::Recovery(_)
             | Self::State(_)
@@ -127,12 +130,12 @@ impl fmt::Display for StartError {
                 Self::DataDir(_)
                 | Self::SecretsKey { .. }
                 | Self::SecretsKeyLost { .. }
-                | Self::Recovery(RecoveryError::Unknown { .. }),
+                | Self::Recovery(RecoveryError::Records(RecordError::Unknown { .. })),
                 _,
             ) => Ok(()),
             (_, ExitCode::Damaged) => f.write_str(
                 ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves \
-                 every whole frame, keeps \
+                 every whole record, keeps \
                  the damaged files and lists the losses. If there is a backup, look there first",
             ),
             _ => Ok(()),

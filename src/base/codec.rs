@@ -2,7 +2,7 @@
 //! error.
 //!
 //! The only importer of bincode, so replacing bincode changes one file. Every format on top
-//! (journal frames, state rows) has a version of its own.
+//! (records of the journal, rows of the state) has a version of its own.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -24,7 +24,7 @@ pub enum Switch {
     IgnoreFailedSync,
     /// Bytes that a crash left after the journal's end are not overwritten with zeros.
     TailRepairOff,
-    /// Checksums of frames are not compared.
+    /// Checksums of the journal are not compared.
     ChecksumOff,
     /// No event counts as a duplicate.
     DedupOff,

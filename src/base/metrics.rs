@@ -252,7 +252,7 @@ pub struct Metrics {
     pub state_rebuilds: Counter,
     /// Size of the journal's files, in bytes.
     pub journal_disk_bytes: Gauge,
-    /// 1 if a frame of the journal was found damaged since the start, else 0.
+    /// 1 if a record of the journal was found damaged since the start, else 0.
     pub journal_damaged: Gauge,
     /// Free space on the disk of the data directory, in bytes.
     pub disk_free_bytes: Gauge,

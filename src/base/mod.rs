@@ -17,5 +17,6 @@ pub mod peer;
 pub mod present_name;
 pub mod random;
 pub mod shares;
+pub mod splice;
 pub mod threads;
 pub mod vault;

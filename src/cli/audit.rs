@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
-use crate::commands::{Command, UnknownFrame};
+use crate::commands::{Command, Records, UnknownRecord};
 use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes};
-use crate::journal::{Frame, JournalError, JournalScan, Lost, Position, Reader, SegmentFound};
+use crate::journal::{JournalError, JournalScan, Lost, Position, RawRecord, SegmentFound};
 use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
 
@@ -32,7 +32,7 @@ pub(super) struct JournalAudit {
     /// Keys that asked for commands but are created nowhere in the journal, in the order of first
     /// use.
     pub(super) unmade_keys: Vec<(Position, KeyId)>,
-    /// The description of a frame written by a newer version, if there is one.
+    /// The description of a record written by a newer version, if there is one.
     pub(super) newer: Option<String>,
 }
 
@@ -48,10 +48,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn judge(&mut self, frame: &Frame<'_>) -> Result<(), String> {
-        let command = Command::read(frame.kind, frame.version, frame.body).map_err(|unknown| {
-            if let UnknownFrame::Newer { .. } = unknown {
-                self.newer = Some(format!("position {} holds {unknown}", frame.position));
+    fn judge(&mut self, record: &RawRecord<'_>) -> Result<(), String> {
+        let command = Command::of_raw(record).map_err(|unknown| {
+            if let UnknownRecord::Newer { .. } = unknown {
+                self.newer = Some(format!("position {} holds {unknown}", record.position));
             }
             unknown.to_string()
         })?;
@@ -60,7 +60,7 @@ impl Seen {
         self.next_org = self.next_org.max(named.map_or(0, |org| org.0.saturating_add(1)));
         self.made.extend(command.made_key());
         if let Some(by) = command.asker() {
-            self.asked.entry(by).or_insert(frame.position);
+            self.asked.entry(by).or_insert(record.position);
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Seen {
 }
 
 impl JournalAudit {
-    /// Reads and decodes every frame of the journal in `dir`.
+    /// Reads and decodes every record of the journal in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
         let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
@@ -95,7 +95,7 @@ impl JournalAudit {
         }
         let look = |number| {
             let mut seen = Seen::default();
-            let found = scan.look(number, &mut |frame| seen.judge(frame))?;
+            let found = scan.look(number, &mut |record| seen.judge(record))?;
             bar.inc(found.bytes);
             Ok((found, seen))
         };
@@ -131,12 +131,13 @@ impl JournalAudit {
         self.segments.last().map_or(Position::FIRST, |found| found.end)
     }
 
-    pub(super) fn frames(&self) -> u64 {
-        self.segments.iter().map(|found| found.frames).sum()
+    pub(super) fn records(&self) -> u64 {
+        self.segments.iter().map(|found| found.records).sum()
     }
 
-    pub(super) fn reader(&self) -> Reader {
-        self.scan.reader(self.end())
+    /// Returns the commands of a journal without damage.
+    pub(super) fn log(&self) -> Records {
+        Records::new(self.scan.reader(self.end()))
     }
 }
 
@@ -156,13 +157,9 @@ pub(super) fn dir_failure(error: &DataDirError) -> Failure {
 pub(super) fn told(lost: &Lost) -> String {
     let Lost { damage, bytes, from, to } = lost;
     let what = if to > from {
-        format!(
-            "positions {from} to {} are lost, {} frames at most",
-            to.0.saturating_sub(1),
-            lost.frames_max()
-        )
+        format!("positions {from} to {} are lost, {} records at most", to.0 - 1, lost.records_max())
     } else {
-        "no frame is lost".to_owned()
+        "no record is lost".to_owned()
     };
     format!(
         "{} offset {}, {bytes} bytes: {}; {what}",
@@ -178,7 +175,7 @@ pub(super) fn as_json(lost: &Lost) -> Value {
     json!({
         "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes,
         "reason": damage.reason,
-        "from_position": from.0, "to_position": to.0, "frames_max": lost.frames_max(),
+        "from_position": from, "to_position": to, "records_max": lost.records_max(),
     })
 }
 
@@ -240,10 +237,10 @@ impl Drop for Scratch {
 }
 
 /// Applies the journal to a state. Returns an error, or a panic of sled, as text.
-pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
+pub(super) fn bring_up(store: &Store, records: &Records) -> Result<u64, String> {
     let bar = ProgressBar::new_spinner().with_message("applying the journal");
     bar.tick();
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal, &Space::default())));
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, records, &Space::default())));
     bar.finish_and_clear();
     let recovered = recovered
         .map_err(|_panic| "the state's store panicked while the journal was applied".to_owned())?;

@@ -1,5 +1,5 @@
 //! `triggerd rebuild`: computes the state of a stopped server from its journal. With
-//! `--skip-damaged` a damaged journal is salvaged first: whole frames stay in their place, the
+//! `--skip-damaged` a damaged journal is salvaged first: whole records stay in their place, the
 //! damaged files are set aside, and the losses are reported.
 
 mod notes;
@@ -18,10 +18,10 @@ use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journa
 use super::losses::Losses;
 use super::output::print;
 use crate::base::exit_code::ExitCode;
-use crate::commands::Command;
+use crate::commands::{Record, Records};
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::journal::{Lost, OsFiles, Position, Reader, Salvage};
+use crate::journal::{Lost, OsFiles, Position, Salvage};
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
@@ -34,7 +34,7 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Rebuild {
-    /// Keep every whole frame of a damaged journal, set the damaged files aside and list the losses
+    /// Keep every whole record of a damaged journal, set the damaged files aside and list the losses
     #[arg(long)]
     skip_damaged: bool,
     /// Print JSON, for programs
@@ -50,7 +50,7 @@ struct Salvaged {
     lost: Vec<Lost>,
     /// The end of the journal and the higher position that the state had reached, if the end is
     /// missing.
-    end_missing: Option<(Position, u64)>,
+    end_missing: Option<(Position, Position)>,
     aside: PathBuf,
     files: Vec<PathBuf>,
 }
@@ -93,9 +93,8 @@ impl Rebuild {
             return Err(scratch.too_small("the previous state cannot be read"));
         }
         let applied = before.as_ref().filter(|_| is_valid).map(Store::applied);
-        let end_missing = applied
-            .filter(|applied| *applied > audit.end().0)
-            .map(|applied| (audit.end(), applied));
+        let end_missing =
+            applied.filter(|applied| *applied > audit.end()).map(|applied| (audit.end(), applied));
         let mut salvaged = None;
         if audit.is_damaged() || end_missing.is_some() {
             if !self.skip_damaged {
@@ -113,7 +112,7 @@ impl Rebuild {
             let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
             let found = salvaged.as_ref().map(|salvaged| {
                 let losses = Losses::new(salvaged.aside.join(LIST));
-                consequences(&store, before.as_ref(), &audit.reader(), losses)
+                consequences(&store, before.as_ref(), &audit.log(), losses)
             });
             let consequences = found.transpose().map_err(failed)?;
             let counts = store.counts().map_err(failed)?;
@@ -129,7 +128,7 @@ impl Rebuild {
         if self.json {
             print(
                 &json!({
-                    "frames": audit.frames(), "events": counts.events, "open": counts.open,
+                    "records": audit.records(), "events": counts.events, "open": counts.open,
                     "took_ms": took_ms,
                     "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences,
                     self.verbose)),
@@ -140,9 +139,9 @@ impl Rebuild {
             let lines =
                 found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
             lines.iter().flatten().try_for_each(|line| print(line))?;
-            let (frames, events) = (audit.frames(), counts.events);
+            let (records, events) = (audit.records(), counts.events);
             print(&format!(
-                "the state is rebuilt: {frames} frames applied, {events} events ({took_ms} ms)"
+                "the state is rebuilt: {records} records applied, {events} events ({took_ms} ms)"
             ))?;
         }
         Ok(ExitCode::Clean)
@@ -150,7 +149,7 @@ impl Rebuild {
 
     fn salvage(
         audit: &JournalAudit,
-        end_missing: Option<(Position, u64)>,
+        end_missing: Option<(Position, Position)>,
         dir: &DataDir,
     ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
@@ -170,7 +169,7 @@ impl Rebuild {
 fn unfinished(
     Failure { code, message }: Failure,
     lost: &[Lost],
-    end_missing: Option<(Position, u64)>,
+    end_missing: Option<(Position, Position)>,
 ) -> Failure {
     let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
@@ -186,17 +185,17 @@ fn failed(error: StateError) -> Failure {
     Failure::new(ExitCode::Failed, error)
 }
 
-fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failure {
+fn refusal(audit: &JournalAudit, end_missing: Option<(Position, Position)>) -> Failure {
     let mut lines: Vec<String> = audit.damages().map(told).collect();
     lines.extend(end_missing.map(end_told));
     lines.push(
-        "`triggerd rebuild --skip-damaged` saves every whole frame and keeps the damaged files"
+        "`triggerd rebuild --skip-damaged` saves every whole record and keeps the damaged files"
             .into(),
     );
     Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
 }
 
-fn end_told((end, applied): (Position, u64)) -> String {
+fn end_told((end, applied): (Position, Position)) -> String {
     format!("the journal ends at position {end}, but the stored state goes to {applied}")
 }
 
@@ -219,8 +218,8 @@ fn free_name(dir: &Path) -> PathBuf {
 
 fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
     invalidate_last(dir).map_err(failed)?;
-    let store = Store::open(dir, cache_bytes, audit.end().0).map_err(failed)?;
-    bring_up(&store, &audit.reader()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    let store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
+    bring_up(&store, &audit.log()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)
 }
 
@@ -228,10 +227,10 @@ fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Stor
 fn consequences(
     store: &Store,
     before: Option<&Store>,
-    journal: &Reader,
+    log: &Records,
     losses: Losses,
 ) -> Result<Consequences, StateError> {
-    let (orphans, speaking) = orphans(store, journal)?;
+    let (orphans, speaking) = orphans(store, log)?;
     let mut found = Consequences {
         losses,
         differences: None,
@@ -256,7 +255,7 @@ fn consequences(
         return Ok(found);
     };
     // Commands that the previous state had not applied yet are not lost.
-    let is_up = before.applied() > journal.end().0 || bring_up(before, journal).is_ok();
+    let is_up = before.applied() > log.end() || bring_up(before, log).is_ok();
     if is_up {
         found.differences = before.differences(store, NAMED_MAX).ok();
         found.losses.compare(before, store, change)?;
@@ -328,12 +327,11 @@ type Orphans = BTreeMap<(u32, String), u64>;
 /// Finds commands whose organization or event is missing from the state, and these events.
 fn orphans(
     store: &Store,
-    journal: &Reader,
+    log: &Records,
 ) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
-    let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
-    while let Some(Ok(frame)) = scan.next_frame() {
-        let Ok(command) = Command::read(frame.kind, frame.version, frame.body) else { continue };
+    let Ok(records) = log.follow(log.first()) else { return Ok((found, events)) };
+    for Record { command, .. } in records.flatten() {
         let (Some(org), event) = (command.org(), command.event()) else { continue };
         let is_there = match event {
             Some(event) => store.event(org, event)?.is_some(),
@@ -403,7 +401,7 @@ impl Salvaged {
         let differences = consequences.differences.as_ref();
         json!({
             "lost": self.lost.iter().map(as_json).collect::<Vec<_>>(),
-            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end.0,
+            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end,
             "to_position": applied})),
             "aside": self.aside.display().to_string(),
             "files": self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),

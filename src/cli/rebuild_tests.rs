@@ -1,7 +1,8 @@
 //! Tests of the notes of a salvage, and of keys that work again after the salvage.
 
-use super::notes::{ORG_FRAME_BYTES_MIN, lost_keys};
+use super::notes::{ORG_RECORD_BYTES_MIN, lost_keys};
 use super::*;
+use crate::commands::Command;
 use crate::journal::Damage;
 
 fn lost(from: u64, to: u64) -> Lost {
@@ -25,13 +26,9 @@ fn each_lost_key_is_noted_before_it_is_needed_as_far_as_there_is_room() {
 fn a_note_fits_where_the_makings_were_that_it_names() {
     let many: Vec<_> = (0..50).map(|id| (Position(9_000), KeyId(u128::MAX - id))).collect();
     for keys in 1..=many.len() {
-        let bytes = ORG_FRAME_BYTES_MIN * keys as u64;
+        let bytes = ORG_RECORD_BYTES_MIN * keys as u64;
         let noted = notes(&[lost(500, 500 + bytes)], u32::MAX, &many, Position(u64::MAX)).unwrap();
-        let Ok(Command::NoteLoss(note)) =
-            Command::read(noted[0].kind, noted[0].version, &noted[0].body)
-        else {
-            panic!()
-        };
+        let Ok(Command::NoteLoss(note)) = Command::of_raw(&noted[0]) else { panic!() };
         // The headers of the note and of the hole behind it need room too.
         assert!(
             note.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes,

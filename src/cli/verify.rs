@@ -1,6 +1,6 @@
 //! `triggerd verify`: checks the data directory of a stopped server, and changes nothing in it.
 //!
-//! Reads every frame of the journal, computes the state from the journal in a scratch directory,
+//! Reads every record of the journal, computes the state from the journal in a scratch directory,
 //! and compares the result row by row with a copy of the stored state.
 
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::journal::Position;
 use crate::store::{Counts, Difference, Differences, Named, StateError, StateValidity, Store};
 
 /// Maximum number of differences and contradictions that are named.
@@ -50,7 +51,7 @@ enum Judgement {
     },
     /// The state has applied a position after the end of the journal.
     Ahead {
-        applied: u64,
+        applied: Position,
     },
     /// The state cannot be opened or brought up to the journal.
     Unreadable(String),
@@ -136,8 +137,8 @@ impl Report {
     ) -> Result<(), String> {
         let failed = |error: StateError| error.to_string();
         let replayed =
-            Store::open(&scratch.path("replayed"), cache_bytes, u64::MAX).map_err(failed)?;
-        bring_up(&replayed, &self.audit.reader())?;
+            Store::open(&scratch.path("replayed"), cache_bytes, Position::MAX).map_err(failed)?;
+        bring_up(&replayed, &self.audit.log())?;
         self.counts = replayed.counts().map_err(failed)?;
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
         self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
@@ -159,18 +160,16 @@ impl Report {
     }
 
     fn compare(&self, copy: &Store, replayed: &Store) -> Judgement {
-        let (applied, end) = (copy.applied(), self.audit.end().0);
+        let (applied, end) = (copy.applied(), self.audit.end());
         if applied > end {
             return Judgement::Ahead { applied };
         }
-        if let Err(error) = bring_up(copy, &self.audit.reader()) {
+        if let Err(error) = bring_up(copy, &self.audit.log()) {
             return Judgement::Unreadable(error);
         }
         match copy.differences(replayed, NAMED_MAX) {
             Err(error) => Judgement::Unreadable(error.to_string()),
-            Ok(found) if found.rows.is_empty() => {
-                Judgement::Equal { behind: end.saturating_sub(applied.max(1)) }
-            }
+            Ok(found) if found.rows.is_empty() => Judgement::Equal { behind: end.since(applied) },
             Ok(found) => {
                 let mut losses = Losses::new(self.list.clone());
                 match losses.compare(copy, replayed, differing) {
@@ -199,10 +198,10 @@ impl Report {
         };
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = vec![format!(
-            "journal   {} segments, {} bytes, {} frames, to position {}",
+            "journal   {} segments, {} bytes, {} records, to position {}",
             audit.scan.len(),
             audit.scan.bytes(),
-            audit.frames(),
+            audit.records(),
             audit.end()
         )];
         lines.extend(
@@ -272,7 +271,7 @@ impl Report {
 
     fn advice(&self, seconds: &str) -> String {
         let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
-            "`triggerd rebuild --skip-damaged` saves every whole frame and lists the losses; a \
+            "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; a \
              backup \
              may have more"
         } else {
@@ -308,11 +307,11 @@ impl Report {
         json!({
             "well": self.is_well(),
             "journal": {
-                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "frames": audit.frames(),
-                "end": audit.end().0, "commands": audit.commands,
+                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "records": audit.records(),
+                "end": audit.end(), "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
-                "given_up_before": holes.map(|(from, to)| json!([from.0,
-                to.0])).collect::<Vec<_>>(),
+                "given_up_before": holes.map(|(from, to)| json!([from,
+                to])).collect::<Vec<_>>(),
                 "tail": tails.map(|tail| json!({"offset": tail.offset,
                 "bytes": tail.bytes})).next(),
             },

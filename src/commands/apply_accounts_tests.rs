@@ -10,7 +10,7 @@ fn the_numbers_of_lost_organizations_are_given_to_nobody() {
         Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0)))
     );
     for next_org in [3, 1] {
-        let loss = NoteLoss { next_org, judged_before: 0, lost_keys: vec![] };
+        let loss = NoteLoss { next_org, judged_before: Position::FIRST, lost_keys: vec![] };
         assert_eq!(state.apply(&loss.into()), Applied::NoteLoss(()));
     }
     assert_eq!(
@@ -106,7 +106,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     let number = |state: &Fixture, id: u128| {
         let mut effects = Effects::default();
         let mut batch = state.store.begin(&mut effects);
-        batch.change(0).state.endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
+        let endpoints = &batch.change(Position::FIRST).state.endpoints;
+        endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
     };
     let delete =
         |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
@@ -124,7 +125,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     assert_eq!(number(&state, 52), 3, "not the one that was given before");
     let mut effects = Effects::default();
     let mut batch = state.store.begin(&mut effects);
-    batch.change(0).state.orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
+    batch.change(Position::FIRST).state.orgs.edit(ORG).unwrap().unwrap().next_endpoint =
+        ENDPOINT_NUMBER_MAX;
     drop(batch);
     for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {
         assert_eq!(state.apply(&put_endpoint(id)), Applied::PutEndpoint(PutEndpointOutcome::Put));

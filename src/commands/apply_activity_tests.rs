@@ -7,9 +7,8 @@ use crate::model::activity::{Activity, Attempted};
 impl Fixture {
     /// Applies commands and returns their results, with activity if somebody watches.
     fn results(&mut self, commands: &[Command], is_watched: bool) -> Results {
-        let position = self.position;
-        self.position += 1_000;
-        let placed = (position..).zip(commands);
+        let placed = (self.position.0..).map(Position).zip(commands);
+        self.position = self.position.plus(1_000);
         let mut results = Results::new(is_watched);
         crate::commands::apply(&self.store, placed, self.position, &mut results).unwrap();
         assert_eq!(results.outcomes.len(), commands.len());

@@ -25,10 +25,10 @@ fn broken(
 ) -> Result<Vec<Applying>, StateError> {
     let state = waiting();
     let mut effects = Effects::default();
-    break_rows(&mut state.store.begin(&mut effects).change(0));
+    break_rows(&mut state.store.begin(&mut effects).change(Position::FIRST));
     let mut results = Results::default();
-    let commands = std::iter::once((10_000, command));
-    crate::commands::apply(&state.store, commands, 10_100, &mut results)?;
+    let commands = std::iter::once((Position(10_000), command));
+    crate::commands::apply(&state.store, commands, Position(10_100), &mut results)?;
     Ok(results.outcomes)
 }
 

@@ -120,8 +120,8 @@ proptest! {
             let applied: Vec<_> = commands.iter().map(|command| {
                 let mut results = Results::default();
                 let applied = crate::commands::apply(store, std::iter::once((position, command)),
-                position + 100, &mut results);
-                position += 100;
+                position.plus(100), &mut results);
+                position = position.plus(100);
                 applied.map(|()| results.outcomes)
             }).collect();
             drop(ends);

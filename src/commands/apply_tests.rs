@@ -2,6 +2,7 @@
 
 use super::erase_event::ENDED_LOOKED_AT;
 use super::*;
+use crate::journal::Position;
 use crate::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict,
 };
@@ -21,14 +22,14 @@ const NO_CACHE: u64 = 8 << 20;
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     dir: tempfile::TempDir,
-    pub(crate) position: u64,
+    pub(crate) position: Position,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), NO_CACHE, u64::MAX).unwrap();
-        Self { store, dir, position: 1 }
+        let store = Store::open(dir.path(), NO_CACHE, Position::MAX).unwrap();
+        Self { store, dir, position: Position::FIRST }
     }
 
     /// Applies a command that is not refused, and returns its outcome.
@@ -44,7 +45,7 @@ impl Fixture {
         }
         let mut results = Results::default();
         let position = self.position;
-        self.position += 100;
+        self.position = position.plus(100);
         crate::commands::apply(
             &self.store,
             std::iter::once((position, &command)),
@@ -60,9 +61,9 @@ impl Fixture {
         let elsewhere = tempfile::tempdir().unwrap();
         drop(std::mem::replace(
             &mut self.store,
-            Store::open(elsewhere.path(), NO_CACHE, u64::MAX).unwrap(),
+            Store::open(elsewhere.path(), NO_CACHE, Position::MAX).unwrap(),
         ));
-        self.store = Store::open(self.dir.path(), NO_CACHE, u64::MAX).unwrap();
+        self.store = Store::open(self.dir.path(), NO_CACHE, Position::MAX).unwrap();
         assert_eq!(self.store.rebuild_reason(), None);
     }
 
@@ -247,8 +248,9 @@ pub(crate) fn fill(store: &Store) {
             _ => {}
         }
     }
-    let positions = (1..).step_by(100);
-    super::apply(store, positions.zip(&commands), 100_000, &mut Results::default()).unwrap();
+    let positions = (1..).step_by(100).map(Position);
+    let mut results = Results::default();
+    super::apply(store, positions.zip(&commands), Position(100_000), &mut results).unwrap();
     store.write_back().unwrap();
 }
 

@@ -1,27 +1,27 @@
-//! Commands as the bodies of journal frames: a kind, a version, and bytes.
+//! Commands as the bodies of the journal's records: a kind, a version, and bytes.
 //!
 //! Most bodies are the bincode form of the command's struct, see [`plain_body`]. A producer's
-//! payload stands raw at the end of its frame: it is kept byte for byte and can be read without
+//! payload stands raw at the end of its record: it is kept byte for byte and can be read without
 //! decoding.
 
 use super::Kind;
 use crate::base::codec::CodecError;
 
-/// A frame without a command that this version knows.
+/// A record without a command that this version knows.
 #[derive(Debug)]
-pub enum UnknownFrame {
+pub enum UnknownRecord {
     /// The kind or version belongs to a newer triggerd.
     Newer {
-        /// The kind number of the frame.
+        /// The kind number of the record.
         kind: u8,
-        /// The version of the frame.
+        /// The version of the record.
         version: u8,
     },
     /// The kind is known, but the bytes are malformed.
     Malformed(CodecError),
 }
 
-impl std::fmt::Display for UnknownFrame {
+impl std::fmt::Display for UnknownRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Newer { kind, version } => {
@@ -36,24 +36,24 @@ impl std::fmt::Display for UnknownFrame {
     }
 }
 
-impl std::error::Error for UnknownFrame {}
+impl std::error::Error for UnknownRecord {}
 
-impl From<CodecError> for UnknownFrame {
+impl From<CodecError> for UnknownRecord {
     fn from(error: CodecError) -> Self {
         Self::Malformed(error)
     }
 }
 
-/// Reads a frame as a command of the kind `K`.
-pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownFrame> {
+/// Reads a record as a command of the kind `K`.
+pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownRecord> {
     if version > K::VERSION {
-        return Err(UnknownFrame::Newer { kind: K::NUMBER, version });
+        return Err(UnknownRecord::Newer { kind: K::NUMBER, version });
     }
     K::read(version, body)
 }
 
 /// Refuses every version but the current one, for kinds whose older versions were never released.
-pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownFrame> {
+pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownRecord> {
     if version == K::VERSION {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownFrame> {
 /// Implements [`Kind::write`] and [`Kind::read`] for a command whose body is the bincode form of
 /// its struct. The order of the fields is the format. Before the first release, a struct may
 /// change: the format of the data directory rises with each change, so a journal of another build
-/// is refused before its frames are read. After the first release, a struct that changes must keep
+/// is refused before its records are read. After the first release, a struct that changes must keep
 /// its old shape in its file, to be read for ever.
 macro_rules! plain_body {
     () => {
@@ -71,7 +71,7 @@ macro_rules! plain_body {
             $crate::base::codec::encode_into(self, out)
         }
 
-        fn read(version: u8, body: &[u8]) -> Result<Self, $crate::commands::UnknownFrame> {
+        fn read(version: u8, body: &[u8]) -> Result<Self, $crate::commands::UnknownRecord> {
             $crate::commands::codec::only_current::<Self>(version)?;
             Ok($crate::base::codec::decode(body)?)
         }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::commands::*;
+use crate::journal::Position;
 use crate::model::authority::Authority;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::delivery::{
@@ -112,7 +113,7 @@ fn settled() -> SettleAttempt {
         outcome,
         verdict,
         disables: Some(DisabledReason::Gone),
-        previous: Some(4),
+        previous: Some(Position(4)),
         operational_events: vec![OperationalEvent {
             kind: OperationalEventKind::DeliveryDead,
             failing_since: Some(AT),
@@ -191,7 +192,9 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     }));
     commands.push(Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(7)], at: AT }));
     commands.push(requested());
-    commands.push(NoteLoss { next_org: 2, judged_before: 3, lost_keys: vec![KeyId(7)] }.into());
+    commands.push(
+        NoteLoss { next_org: 2, judged_before: Position(3), lost_keys: vec![KeyId(7)] }.into(),
+    );
     commands
 }
 
@@ -331,18 +334,18 @@ fn a_request_is_for_one_thing_and_for_no_event() {
         let inner = [&requested[..authority], &[number, 1], &requested].concat();
         assert!(matches!(
             Command::read(Requested::NUMBER, Requested::VERSION, &inner),
-            Err(UnknownFrame::Malformed(_))
+            Err(UnknownRecord::Malformed(_))
         ));
     }
     let short = &requested[..authority];
     assert!(matches!(
         Command::read(Requested::NUMBER, Requested::VERSION, short),
-        Err(UnknownFrame::Malformed(_))
+        Err(UnknownRecord::Malformed(_))
     ));
     let later = [short, &[99, 1]].concat();
     assert!(matches!(
         Command::read(Requested::NUMBER, Requested::VERSION, &later),
-        Err(UnknownFrame::Newer { kind: 99, .. })
+        Err(UnknownRecord::Newer { kind: 99, .. })
     ));
 }
 
@@ -351,15 +354,15 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
     let bytes = body(&submit());
     assert!(matches!(
         Command::read(99, VERSION, &bytes),
-        Err(UnknownFrame::Newer { kind: 99, .. })
+        Err(UnknownRecord::Newer { kind: 99, .. })
     ));
     assert!(matches!(
         Command::read(SubmitEvent::NUMBER, 2, &bytes),
-        Err(UnknownFrame::Newer { version: 2, .. })
+        Err(UnknownRecord::Newer { version: 2, .. })
     ));
     assert!(matches!(
         Command::read(AckEvent::NUMBER, VERSION, &bytes),
-        Err(UnknownFrame::Malformed(_))
+        Err(UnknownRecord::Malformed(_))
     ));
 }
 

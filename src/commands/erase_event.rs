@@ -3,14 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
+use crate::model::routing::RoutingEnd;
 use crate::model::time::Timestamp;
 use crate::store::change::Place;
 use crate::store::rows::schema::DeliveryState;
 use crate::store::{Change, StateError, Unapplied};
 
-/// Erases an event's payload, which is then neither shown nor sent. The frame stays in the journal
+/// Erases an event's payload, which is then neither shown nor sent. The record stays in the journal
 /// until its segment is deleted. The command applies as a whole or not at all, judged by the state
 /// at its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,10 @@ impl Kind for EraseEvent {
         self.endpoints.len()
     }
 
+    fn into_routing_end(self) -> Option<RoutingEnd> {
+        Some(RoutingEnd::Erased)
+    }
+
     fn apply(&self, change: &mut Change<'_>) -> Result<EraseOutcome, Unapplied> {
         let Self { org, event, at: now, .. } = *self;
         let Some(at) = change.locate(org, event)? else { return Ok(EraseOutcome::NotFound) };
@@ -107,7 +113,7 @@ impl EraseEvent {
         })?;
         let living = change.state.orgs.promised(org)?.endpoints.clone();
         // An endpoint that was deleted before the event came has no delivery of it.
-        let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
+        let ended = (org, came, 0)..=(org, Position::MAX, u32::MAX);
         let ended = if left > 0 {
             change.state.ended.range_back(ended, ENDED_LOOKED_AT)?
         } else {

@@ -1,6 +1,7 @@
 //! Tests of keys: allowed commands and expiry.
 
 use super::*;
+use crate::journal::Position;
 use crate::model::authority::Authority;
 use crate::model::key::Scope;
 use crate::store::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX};
@@ -37,7 +38,7 @@ fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> 
 }
 
 /// The note of a salvage that lost the creation of these keys.
-fn lost(judged_before: u64, keys: &[u128]) -> Command {
+fn lost(judged_before: Position, keys: &[u128]) -> Command {
     let lost_keys = keys.iter().copied().map(KeyId).collect();
     Command::NoteLoss(NoteLoss { next_org: 0, judged_before, lost_keys })
 }
@@ -93,7 +94,7 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
 #[test]
 fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
     let mut fixture = fixture();
-    fixture.apply(&lost(350, &[77]));
+    fixture.apply(&lost(Position(350), &[77]));
     // The commands are at the positions 201, 301 and 401.
     let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
     assert!(matches!(
@@ -357,7 +358,7 @@ fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
     fixture.apply(&end(KeyId(7)));
     fixture.apply(&create(8, Scopes::all(), None));
     assert!(fixture.store.key(KeyId(7)).unwrap().is_none(), "it is dropped");
-    fixture.apply(&lost(u64::MAX, &[77]));
+    fixture.apply(&lost(Position::MAX, &[77]));
     for command in [submit(3, 1_000, None), put_endpoint(50), create(9, Scopes::all(), None)] {
         assert_eq!(
             fixture.became(&by(KeyId(7), Scopes::none(), NOW, command)),
@@ -369,7 +370,7 @@ fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
 #[test]
 fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place_is_believed() {
     let mut fixture = fixture();
-    fixture.apply(&lost(u64::MAX, &[7, 17, 27, 37]));
+    fixture.apply(&lost(Position::MAX, &[7, 17, 27, 37]));
     let mut takes = |id: u128| {
         let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
         fixture.became(&asked) == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))

@@ -22,6 +22,7 @@ mod note_keys_used;
 mod note_loss;
 mod note_route_crash;
 mod put_endpoint;
+mod records;
 mod requested;
 mod retry_delivery;
 mod rotate_key;
@@ -32,7 +33,7 @@ mod step_replay;
 mod submit_event;
 
 pub use ack_event::AckOutcome;
-pub use codec::UnknownFrame;
+pub use codec::UnknownRecord;
 pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
 pub use draft::{Asker, Draft, Drafted, Stamp};
@@ -41,6 +42,7 @@ pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
+pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
 pub use retry_delivery::RetryOutcome;
 pub use settle_attempt::SettleOutcome;
 pub use start_replay::StartReplayOutcome;
@@ -56,16 +58,18 @@ use std::convert::Infallible;
 use codec::read_as;
 
 use crate::base::codec::CodecError;
+use crate::journal::Position;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
+use crate::model::routing::RoutingEnd;
 use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
 
 /// A kind of command. Ids and times are part of a command, so that applying it again, even years
 /// later, gives the same state.
 pub trait Kind: Sized {
-    /// The number of the kind's frames in the journal. Numbers are never reused.
+    /// The number of the kind's records in the journal. Numbers are never reused.
     const NUMBER: u8;
-    /// The version of written frames. It rises when the fields change; [`Kind::read`]
+    /// The version of written records. It rises when the fields change; [`Kind::read`]
     /// still reads older versions.
     const VERSION: u8;
     /// The scope or role that may ask for the command.
@@ -116,17 +120,22 @@ pub trait Kind: Sized {
         None
     }
 
-    /// Appends the body of the command's frame to `out`.
+    /// Returns how the command ends the routing of its event, if it can.
+    fn into_routing_end(self) -> Option<RoutingEnd> {
+        None
+    }
+
+    /// Appends the body of the command's record to `out`.
     ///
     /// # Errors
     /// When the body exceeds the record limit.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// Reads the body of a frame of this kind; `version` is [`Kind::VERSION`] or lower.
+    /// Reads the body of a record of this kind; `version` is [`Kind::VERSION`] or lower.
     ///
     /// # Errors
     /// When the bytes are no such body.
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame>;
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord>;
 
     /// Applies the command to the state.
     ///
@@ -354,7 +363,14 @@ macro_rules! registry {
                 }
             }
 
-            /// Appends the body of the command's frame to `out`.
+            /// Returns the end of a routing, see [`Kind::into_routing_end`].
+            fn into_routing_end(self) -> Option<RoutingEnd> {
+                match self {
+                    $(Self::$name(command) => command.into_routing_end(),)*
+                }
+            }
+
+            /// Appends the body of the command's record to `out`.
             ///
             /// # Errors
             /// When the body exceeds the record limit.
@@ -364,14 +380,14 @@ macro_rules! registry {
                 }
             }
 
-            /// Reads the command of a frame.
+            /// Reads the command of a record.
             ///
             /// # Errors
-            /// When the frame is of a newer version or malformed.
-            pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+            /// When the record is of a newer version or malformed.
+            pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
                 match number {
                     $(<$name as Kind>::NUMBER => read_as::<$name>(version, body).map(Self::from),)*
-                    kind => Err(UnknownFrame::Newer { kind, version }),
+                    kind => Err(UnknownRecord::Newer { kind, version }),
                 }
             }
 
@@ -431,15 +447,15 @@ impl Results {
 }
 
 /// Applies commands from stable storage, in journal order, and adds their results to `results`.
-/// Each item of `commands` has the position of its frame; `applied` is the position behind the last
-/// frame.
+/// Each item of `commands` has the position of the command; `applied` is the position behind the
+/// last command.
 ///
 /// # Errors
 /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
 pub fn apply<'a>(
     store: &Store,
-    commands: impl Iterator<Item = (u64, &'a Command)>,
-    applied: u64,
+    commands: impl Iterator<Item = (Position, &'a Command)>,
+    applied: Position,
     results: &mut Results,
 ) -> Result<(), StateError> {
     let mut batch = store.begin(&mut results.effects);

@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::journal::Position;
 use crate::model::id::{KeyId, OrgNo};
 use crate::store::{Change, Unapplied};
 
 /// Notes that a part of the journal was lost. `rebuild` writes this command in the place of lost
-/// frames when it salvages a damaged journal.
+/// records when it salvages a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteLoss {
     /// New organizations get numbers from here on. Remaining commands name lower numbers, and the
@@ -15,7 +16,7 @@ pub struct NoteLoss {
     pub next_org: u32,
     /// The end of the journal at that time: commands before this position were judged before the
     /// loss.
-    pub judged_before: u64,
+    pub judged_before: Position,
     /// Keys that asked for remaining commands and whose creation was lost: their commands are
     /// applied without judging the key again. Any other unknown key had ended or never existed.
     pub lost_keys: Vec<KeyId>,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
+use crate::model::routing::RoutingEnd;
 use crate::store::change::UNROUTED_IS_STORED;
 use crate::store::{Change, Unapplied};
 
@@ -35,6 +36,10 @@ impl Kind for NoteRouteCrash {
 
     fn event(&self) -> Option<EventId> {
         Some(self.event)
+    }
+
+    fn into_routing_end(self) -> Option<RoutingEnd> {
+        Some(RoutingEnd::Failed)
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {

@@ -1,10 +1,11 @@
 //! Envelope: a command asked for by a request.
 
 use super::codec::only_current;
-use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownFrame};
+use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownRecord};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::routing::RoutingEnd;
 use crate::store::{Change, Unapplied};
 
 /// A command asked for by a request. It has an effect only if the request's key may ask for it when
@@ -31,7 +32,7 @@ impl Command {
     }
 
     /// Takes the command out of its envelope, if it has one.
-    pub(crate) fn opened(self) -> (Option<Authority>, Self) {
+    pub(super) fn opened(self) -> (Option<Authority>, Self) {
         match self {
             Self::Requested(requested) => (Some(requested.authority), requested.command),
             command => (None, command),
@@ -78,6 +79,10 @@ impl Kind for Requested {
         self.command.weight()
     }
 
+    fn into_routing_end(self) -> Option<RoutingEnd> {
+        self.command.into_routing_end()
+    }
+
     /// Writes the authority, then the kind, the version and the body of the command.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&self.authority, out)?;
@@ -86,7 +91,7 @@ impl Kind for Requested {
         self.command.write(out)
     }
 
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
         only_current::<Self>(version)?;
         let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
         match body.get(authority_len..).and_then(<[u8]>::split_first_chunk) {

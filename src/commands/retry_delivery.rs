@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::change::Again;
 use crate::store::rows::schema::{DeliveryState, DueRow};
 use crate::store::{Change, StateError, Unapplied};
@@ -82,7 +82,7 @@ impl Kind for RetryDelivery {
         } else if only_dead {
             return Ok(RetryOutcome::NotFound);
         } else if change.is_pending(endpoint, at)? {
-            change.effects.due.push((endpoint, Timestamp(0), event));
+            change.effects.due.push((endpoint, Look::Now, event));
         } else if !change.repeat_accepted(again, at)? {
             return Ok(RetryOutcome::NotFound);
         }
@@ -100,6 +100,6 @@ fn hurry(change: &mut Change<'_>, again: Again, due_at: Timestamp) -> Result<(),
         let row = change.state.deliveries.edit_promised((endpoint, event))?;
         (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
     }
-    change.effects.due.push((endpoint, due_at.min(now), event));
+    change.effects.due.push((endpoint, Look::At(due_at.min(now)), event));
     Ok(())
 }

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::routing::RouteReasons;
-use crate::model::time::Timestamp;
+use crate::model::routing::{RouteReasons, RoutingEnd};
+use crate::model::time::{Look, Timestamp};
 use crate::store::change::UNROUTED_IS_STORED;
 use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
 use crate::store::{Change, Unapplied};
 
 /// Creates the deliveries of an event, to the endpoints that a worker has found.
 ///
-/// The body of its frame takes 44 bytes, 16 bytes for each chosen endpoint, and the reasons: 1 or 2
+/// The body of its record takes 44 bytes, 16 bytes for each chosen endpoint, and the reasons: 1 or 2
 /// bytes for most organizations, 1,000 bytes for 1,000 endpoints at worst (see [`RouteReasons`]).
 /// So 10,000 events/s in such an organization add 10 MB/s to the journal at worst, less than the
 /// ids of the chosen endpoints.
@@ -52,6 +52,10 @@ impl Kind for RouteEvent {
         self.endpoints.len()
     }
 
+    fn into_routing_end(self) -> Option<RoutingEnd> {
+        Some(RoutingEnd::Routed(self.reasons))
+    }
+
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         let Self { org, event, endpoints, due_at, .. } = self;
         if change.state.unrouted.get((*org, *event))?.is_none() {
@@ -71,7 +75,7 @@ impl Kind for RouteEvent {
                 let known = change.state.events.may_be_in_tree((*org, at.0));
                 change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |=
                     1 << at.1;
-                change.effects.due.push((*endpoint, Timestamp(0), *event));
+                change.effects.due.push((*endpoint, Look::Now, *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
                 let trigger = Trigger::Schedule;
@@ -85,7 +89,7 @@ impl Kind for RouteEvent {
                 };
                 change.state.deliveries.insert_new((*endpoint, *event), row);
                 change.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
-                change.effects.due.push((*endpoint, *due_at, *event));
+                change.effects.due.push((*endpoint, Look::At(*due_at), *event));
             }
             change.edit_health(*endpoint, |health| health.waiting += 1)?;
             made += 1;

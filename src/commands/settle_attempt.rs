@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, Stamp, SubmitEvent, plain_body};
+use crate::journal::Position;
 use crate::model::activity::{Activity, Attempted};
 use crate::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use crate::model::endpoint::DisabledReason;
@@ -43,7 +44,7 @@ pub struct SettleAttempt {
     pub disables: Option<DisabledReason>,
     /// Journal position of the previous attempt: the attempts of a delivery are a linked list
     /// through the journal.
-    pub previous: Option<u64>,
+    pub previous: Option<Position>,
     /// Operational events that the attempt causes.
     pub operational_events: Vec<OperationalEvent>,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::only_current;
-use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownFrame};
+use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownRecord};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::cloudevent::CloudEvent;
@@ -130,7 +130,7 @@ impl Kind for SubmitEvent {
         Ok(())
     }
 
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
         only_current::<Self>(version)?;
         let (head, head_len): (Head, usize) = decode_prefix(body)?;
         let event = NewEvent {
@@ -191,7 +191,7 @@ impl SubmitEvent {
     }
 }
 
-/// The part of the frame before the payload.
+/// The part of the record before the payload.
 #[derive(Serialize, Deserialize)]
 struct Head {
     org: OrgNo,

@@ -15,17 +15,14 @@ use super::portions::{Placed, portions};
 use super::space::Space;
 use super::watchdog::Progress;
 use crate::base::clock::Clock;
-use crate::base::codec::CodecError;
 use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
-use crate::commands::{
-    self, Applied, Applying, Command, Draft, KindInfo, Results, Stamp, SubmitEvent,
-};
-use crate::journal::{AppendError, FrameRefused, Group, Writer};
+use crate::commands::{self, Applied, Applying, Command, Draft, Results, Stamp, SubmitEvent};
+use crate::journal::{AppendError, Appended, Group, Log, Position};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::{Effects, StateError, Store};
 
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
@@ -72,8 +69,8 @@ pub struct Hints {
 /// A hint for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedulerHint {
-    /// A delivery is due at this time.
-    Due(EndpointId, Timestamp, EventId),
+    /// A delivery is due now or at this time.
+    Due(EndpointId, Look, EventId),
     /// An endpoint was made, changed or deleted.
     Changed(EndpointId),
 }
@@ -123,12 +120,12 @@ pub struct Ports {
     pub activity_stream: ActivityStream,
 }
 
-/// The only writer of the journal.
-pub struct Committer {
+/// The only writer of the log.
+pub struct Committer<L> {
     queue: Receiver<Submission>,
     intake: Intake,
     limits: CommitterLimits,
-    writer: Writer,
+    log: L,
     ports: Ports,
     ids: IdSource,
     /// Number for the next organization.
@@ -145,15 +142,10 @@ struct Entry {
     outcomes: Vec<Option<Applying>>,
 }
 
-impl Committer {
-    /// Creates a committer and its intake, for a state that is up to date with the journal.
+impl<L: Log> Committer<L> {
+    /// Creates a committer and its intake, for a state that is up to date with the log.
     /// `last_id` is the largest id in the state.
-    pub fn new(
-        limits: CommitterLimits,
-        writer: Writer,
-        ports: Ports,
-        last_id: u128,
-    ) -> (Self, Intake) {
+    pub fn new(limits: CommitterLimits, log: L, ports: Ports, last_id: u128) -> (Self, Intake) {
         let OrgNo(next_org) = ports.store.next_org();
         // After the clock was set back, due times of an earlier run may lie ahead of it. The last
         // id does not lie behind them.
@@ -164,7 +156,7 @@ impl Committer {
             queue,
             intake: intake.clone(),
             limits,
-            writer,
+            log,
             ports,
             ids: IdSource::after(last_id),
             next_org,
@@ -220,10 +212,9 @@ impl Committer {
         let known_duplicates = self.answer_known_duplicates(entries);
         let commands = self.stamp(entries);
         self.encode(&commands);
-        let end = self.writer.end().0 + self.group.bytes() as u64;
         let began = Instant::now();
-        let positions = match self.writer.append(&mut self.group) {
-            Ok(positions) => positions,
+        let Appended { positions, end } = match self.log.append(&mut self.group) {
+            Ok(appended) => appended,
             Err(AppendError::NoSpace(kind)) => {
                 let shortage = self.ports.space.explain(kind);
                 self.intake.set_shortage(Some(shortage), self.ports.space.free());
@@ -232,14 +223,14 @@ impl Committer {
             Err(error) => fatal(&error.to_string()),
         };
         let metrics = &self.ports.metrics;
-        if let Ok(frames) = u32::try_from(positions.len())
-            && frames > 0
+        if let Ok(count) = u32::try_from(positions.len())
+            && count > 0
         {
-            metrics.commit_group_commands.observe(frames.into());
+            metrics.commit_group_commands.observe(count.into());
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
-            metrics.commands_applied.inc_by(frames.into());
+            metrics.commands_applied.inc_by(count.into());
         }
-        let placed: Vec<_> = positions.iter().map(|position| position.0).zip(&commands).collect();
+        let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let Results { outcomes, mut effects } = self.apply(&placed, end);
         self.ports.activity_stream.tell(std::mem::take(&mut effects.activity));
         // Counted before the answer, so that a client with an answer finds it in the metrics.
@@ -253,7 +244,7 @@ impl Committer {
     }
 
     /// Applies commands in chunks. Writes rows to sled itself when too many wait.
-    fn apply(&self, commands: &[Placed<'_>], end: u64) -> Results {
+    fn apply(&self, commands: &[Placed<'_>], end: Position) -> Results {
         let store = &self.ports.store;
         let mut results = Results::new(self.ports.activity_stream.is_watched());
         results.outcomes.reserve(commands.len());
@@ -271,7 +262,7 @@ impl Committer {
         results
     }
 
-    /// Answers events whose dedup id is known; such an event needs no frame. Returns the number of
+    /// Answers events whose dedup id is known; such an event needs no record. Returns the number of
     /// duplicates among them.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) -> u64 {
         let events = entries.iter().flat_map(|entry| &entry.submission.drafts).map(Draft::dedup);
@@ -310,10 +301,8 @@ impl Committer {
     fn encode(&mut self, commands: &[Command]) {
         self.group.clear();
         for command in commands {
-            let KindInfo { number, version, .. } = command.kind();
-            let body = |buffer: &mut Vec<u8>| Ok(command.write(buffer)?);
-            if let Err(Unwritable(reason)) = self.group.try_push(number, version, body) {
-                // Requests are bounded far below a frame's limits, so this is a bug.
+            if let Err(reason) = command.add_to(&mut self.group) {
+                // Requests are bounded far below a record's limits, so this is a bug.
                 fatal(&format!("a command cannot be written: {reason}"));
             }
         }
@@ -351,21 +340,6 @@ impl Committer {
     fn give_up(&self, error: &StateError) -> ! {
         self.ports.store.invalidate();
         fatal(&error.to_string())
-    }
-}
-
-/// The reason why a command cannot become a frame.
-struct Unwritable(String);
-
-impl From<CodecError> for Unwritable {
-    fn from(error: CodecError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<FrameRefused> for Unwritable {
-    fn from(error: FrameRefused) -> Self {
-        Self(error.to_string())
     }
 }
 

@@ -46,6 +46,9 @@ mod reply;
 mod space;
 mod watchdog;
 
+#[cfg(test)]
+mod log_tests;
+
 pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};

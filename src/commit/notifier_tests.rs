@@ -4,6 +4,7 @@ use std::future::Future as _;
 
 use super::*;
 use crate::commands::Command;
+use crate::journal::Position;
 
 #[path = "../../tests/shared/system.rs"]
 #[expect(dead_code, reason = "the committer in it is for other tests")]
@@ -14,22 +15,22 @@ const ORG: OrgNo = OrgNo(0);
 /// A state with one organization.
 struct State {
     store: Store,
-    position: u64,
+    position: Position,
     _dir: tempfile::TempDir,
 }
 
 impl State {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
-        let mut state = Self { store, position: 1, _dir: dir };
+        let store = Store::open(dir.path(), 8 << 20, Position::MAX).unwrap();
+        let mut state = Self { store, position: Position::FIRST, _dir: dir };
         state.apply(&system::create_org());
         state
     }
 
     fn apply(&mut self, command: &Command) {
         let position = self.position;
-        self.position += 100;
+        self.position = position.plus(100);
         crate::commands::apply(
             &self.store,
             std::iter::once((position, command)),

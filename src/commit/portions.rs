@@ -3,20 +3,21 @@
 //! that nobody waits long, and rows can go to sled between chunks.
 
 use crate::commands::Command;
+use crate::journal::Position;
 
 /// Approximate number of rows that a chunk changes. A command that changes more is a chunk of its
 /// own.
 const WEIGHT_MAX: usize = 2_048;
 
-/// A command and the journal position of its frame.
-pub(super) type Placed<'a> = (u64, &'a Command);
+/// A command and its position in the journal.
+pub(super) type Placed<'a> = (Position, &'a Command);
 
 /// Splits commands into chunks, in order, each with the journal position behind it. `end` is the
 /// position behind the last command.
 pub(super) fn portions<'a>(
     commands: &'a [Placed<'a>],
-    end: u64,
-) -> impl Iterator<Item = (&'a [Placed<'a>], u64)> {
+    end: Position,
+) -> impl Iterator<Item = (&'a [Placed<'a>], Position)> {
     let mut rest = commands;
     std::iter::from_fn(move || {
         let mut weight = 0;
@@ -54,13 +55,13 @@ mod tests {
         let heavy: Vec<Command> = [1_000, 1_000, 5_000, 100].map(heavy).into();
         let mut commands = vec![&light; 3];
         commands.extend(&heavy);
-        let placed: Vec<Placed<'_>> = (10..).step_by(10).zip(commands).collect();
-        let found: Vec<(usize, u64)> =
-            portions(&placed, 99).map(|(portion, end)| (portion.len(), end)).collect();
-        assert_eq!(found, [(5, 60), (1, 70), (1, 99)]);
-        assert_eq!(portions(&[], 99).count(), 0);
+        let placed: Vec<Placed<'_>> = (10..).step_by(10).map(Position).zip(commands).collect();
+        let found: Vec<(usize, Position)> =
+            portions(&placed, Position(99)).map(|(portion, end)| (portion.len(), end)).collect();
+        assert_eq!(found, [(5, Position(60)), (1, Position(70)), (1, Position(99))]);
+        assert_eq!(portions(&[], Position(99)).count(), 0);
         let whole: Vec<Placed<'_>> =
-            portions(&placed, 99).flat_map(|(portion, _)| portion.to_vec()).collect();
+            portions(&placed, Position(99)).flat_map(|(portion, _)| portion.to_vec()).collect();
         assert_eq!(whole, placed);
     }
 }

@@ -4,17 +4,14 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-
 use super::portions::portions;
 use super::space::Space;
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{self, Command, Results, UnknownFrame};
-use crate::journal::{OwnedFrame, Position, ReadError, Reader};
+use crate::commands::{self, RecordError, Records, Results};
 use crate::store::{StateError, Store};
 
-/// Bytes of frames decoded in parallel at a time.
-const PORTION_BYTES: usize = 8 << 20;
+/// Bytes of records decoded in parallel at a time.
+const CHUNK_BYTES: usize = 8 << 20;
 /// Number of rows that may wait for sled during recovery. The largest rows are blocks of events,
 /// with 5 KiB each.
 const DIRTY_ROWS_MAX: usize = 4_096;
@@ -31,28 +28,18 @@ pub struct Recovered {
 /// The reason why the state cannot be brought up to date.
 #[derive(Debug)]
 pub enum RecoveryError {
-    /// The journal cannot be read.
-    Journal(ReadError),
-    /// The journal holds a frame unknown to this version.
-    Unknown {
-        /// The position of the frame.
-        position: Position,
-        /// The kind and version of the frame.
-        frame: UnknownFrame,
-    },
+    /// The journal cannot be read, or holds a record unknown to this version.
+    Records(RecordError),
     /// The state cannot be read or written.
     State(StateError),
-    /// The threads for decoding frames cannot be started.
+    /// The threads for decoding records cannot be started.
     Threads(rayon::ThreadPoolBuildError),
 }
 
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Journal(error) => error.fmt(f),
-            Self::Unknown { position, frame } => {
-                write!(f, "journal position {position} holds {frame}")
-            }
+            Self::Records(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),
             Self::Threads(error) => error.fmt(f),
         }
@@ -61,9 +48,9 @@ impl fmt::Display for RecoveryError {
 
 impl std::error::Error for RecoveryError {}
 
-impl From<ReadError> for RecoveryError {
-    fn from(error: ReadError) -> Self {
-        Self::Journal(error)
+impl From<RecordError> for RecoveryError {
+    fn from(error: RecordError) -> Self {
+        Self::Records(error)
     }
 }
 
@@ -78,8 +65,12 @@ impl From<StateError> for RecoveryError {
 ///
 /// # Errors
 /// When the journal or the state cannot be read.
-pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recovered, RecoveryError> {
-    recover_telling(store, journal, space, &|_done, _all| ())
+pub fn recover(
+    store: &Store,
+    records: &Records,
+    space: &Space,
+) -> Result<Recovered, RecoveryError> {
+    recover_telling(store, records, space, &|_done, _all| ())
 }
 
 /// Like [`recover`], but calls `tell` after each chunk with the applied and the total number of
@@ -89,46 +80,35 @@ pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recover
 /// As [`recover`].
 pub fn recover_telling(
     store: &Store,
-    journal: &Reader,
+    records: &Records,
     space: &Space,
     tell: &dyn Fn(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let began = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
     let pool = pool.map_err(RecoveryError::Threads)?;
-    let oldest = journal.segments().first().map_or(Position::FIRST, |segment| segment.first);
     let from = if failpoint::is_on(Switch::RebuildOff) {
-        journal.end()
+        records.end()
     } else {
-        Position(store.applied()).max(oldest)
+        store.applied().max(records.first())
     };
-    let mut scan = journal.scan(from, None)?;
+    let mut follower = records.follow(from)?;
     let mut commands = 0;
     loop {
-        let mut portion = Vec::new();
-        let mut bytes = 0;
-        while bytes < PORTION_BYTES
-            && let Some(frame) = scan.next_frame()
-        {
-            let frame = frame?;
-            bytes += frame.body.len();
-            portion.push(OwnedFrame::from(frame));
-        }
-        if portion.is_empty() {
+        let chunk = pool.install(|| follower.chunk(CHUNK_BYTES))?;
+        if chunk.is_empty() {
             break;
         }
-        let decoded: Vec<(u64, Command)> =
-            pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
-        commands += decoded.len() as u64;
+        commands += chunk.len() as u64;
         let in_order: Vec<_> =
-            decoded.iter().map(|(position, command)| (*position, command)).collect();
-        for (portion, end) in portions(&in_order, scan.position().0) {
+            chunk.iter().map(|record| (record.position, &record.command)).collect();
+        for (portion, end) in portions(&in_order, follower.position()) {
             commands::apply(store, portion.iter().copied(), end, &mut Results::default())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }
         }
-        tell(scan.position().0.saturating_sub(from.0), journal.end().0.saturating_sub(from.0));
+        tell(follower.position().since(from), records.end().since(from));
     }
     write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })
@@ -146,12 +126,4 @@ fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
         return Ok(());
     }
     store.write_back().map(drop)
-}
-
-fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {
-    let position = frame.position;
-    let command = Command::read(frame.kind, frame.version, &frame.body);
-    command
-        .map(|command| (position.0, command))
-        .map_err(|frame| RecoveryError::Unknown { position, frame })
 }

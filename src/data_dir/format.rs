@@ -12,7 +12,7 @@ use super::{DataDirError, FORMAT_FILE, hex, io_at, write_whole};
 use crate::base::random;
 use crate::model::time::Timestamp;
 
-/// The format version of the whole data directory. It rises whenever files or frames change in a
+/// The format version of the whole data directory. It rises whenever files or records change in a
 /// way that an earlier build cannot read, or the other way round. Until the first release there is
 /// no migration: a directory of another build is refused by its version instead of being taken for
 /// damaged. Version 4: the command that routes an event holds the reason of each endpoint.

@@ -18,9 +18,8 @@ use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
 use crate::base::random;
 use crate::base::vault::Vault;
-use crate::commands::{Command, SettleAttempt, SettleOutcome};
+use crate::commands::{Records, SettleAttempt, SettleOutcome};
 use crate::commit::{CommitError, Intake, Refused};
-use crate::journal::{Position, Reader};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
@@ -55,8 +54,8 @@ pub struct AttemptSettings {
 
 /// The connections of attempts to the rest of the process.
 pub struct AttempterPorts {
-    /// The journal, which holds the payloads.
-    pub journal: Reader,
+    /// The records of the journal, which hold the payloads.
+    pub records: Records,
     /// Where the settling goes as a command.
     pub intake: Intake,
     /// The current settings; an attempt keeps the settings of its beginning.
@@ -126,27 +125,17 @@ impl AttempterPorts {
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
-        let frame =
-            self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
-        let command = frame.and_then(|frame| {
-            Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())
+        let DueDelivery { event, position, received_at, .. } = *delivery;
+        let form = delivery.endpoint.settings.body;
+        let submit = self.records.event(event, position).map_err(|error| error.to_string());
+        let body = submit.and_then(|submit| {
+            Body::of(form, event, received_at, submit.event).map_err(|error| error.to_string())
         });
-        match command.map(|command| command.into_event(delivery.event)) {
-            Ok(Some(submit)) => {
-                let form = delivery.endpoint.settings.body;
-                Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
-            }
-            Ok(None) => {
-                tracing::error!(event = %delivery.event, "the journal holds another frame at the \
-                    position of the event");
-                None
-            }
-            Err(error) => {
-                tracing::error!(event = %delivery.event, error, "the payload of the event cannot \
-                    be read from the journal");
-                None
-            }
-        }
+        body.inspect_err(|error| {
+            tracing::error!(%event, error, "the payload of the event cannot be read from the \
+                journal");
+        })
+        .ok()
     }
 
     async fn send(

@@ -3,6 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::base::splice::Splice;
 use crate::model::cloudevent::{Context, DataKind, SPECVERSION};
 use crate::model::endpoint::BodyForm;
 use crate::model::event::NewEvent;
@@ -23,10 +24,18 @@ pub struct Body {
 
 impl Body {
     /// Makes the body of an event in this form. The body is the same at every attempt.
-    pub fn of(form: BodyForm, id: EventId, received_at: Timestamp, event: NewEvent) -> Self {
+    ///
+    /// # Errors
+    /// The payload does not have the form that the event's kind of data asks for.
+    pub fn of(
+        form: BodyForm,
+        id: EventId,
+        received_at: Timestamp,
+        event: NewEvent,
+    ) -> Result<Self, serde_json::Error> {
         let json = "application/json";
         match form {
-            BodyForm::Payload => Self { content_type: json, bytes: event.payload.into() },
+            BodyForm::Payload => Ok(Self { content_type: json, bytes: event.payload.into() }),
             BodyForm::Envelope => {
                 let head = Envelope {
                     id,
@@ -34,13 +43,29 @@ impl Body {
                     timestamp: event.occurred_at.unwrap_or(received_at),
                     labels: &event.labels,
                 };
-                Self { content_type: json, bytes: wrap(&head, b",\"data\":", &event.payload) }
+                Self::spliced(json, &head, DataKind::Json, &event.payload)
             }
-            BodyForm::CloudEvents => Self {
-                content_type: "application/cloudevents+json",
-                bytes: cloud_event(id, received_at, &event),
-            },
+            BodyForm::CloudEvents => cloud_event(id, received_at, &event),
         }
+    }
+
+    /// Makes an object of the head's members and the payload.
+    fn spliced(
+        content_type: &'static str,
+        head: &impl Serialize,
+        data: DataKind,
+        payload: &[u8],
+    ) -> Result<Self, serde_json::Error> {
+        let mut bytes = Vec::with_capacity(256 + payload.len());
+        let object = Splice::new(&mut bytes).members(head)?;
+        match data {
+            DataKind::Json => object.value("data", payload),
+            // The payload is an object with the single member `data_base64`.
+            DataKind::Base64 => object.members_of(payload)?,
+            DataKind::None => object,
+        }
+        .end();
+        Ok(Self { content_type, bytes })
     }
 }
 
@@ -72,42 +97,24 @@ struct OwnContext<'a> {
 
 /// Makes a CloudEvent. An event that arrived as a CloudEvent keeps its attributes, without changes
 /// or additions.
-fn cloud_event(id: EventId, received_at: Timestamp, event: &NewEvent) -> Vec<u8> {
-    let event_type = &event.event_type;
-    let Some(own) = &event.cloudevent else {
-        let context = OwnContext {
-            specversion: SPECVERSION,
-            id,
-            source: SOURCE,
-            r#type: event_type.as_str(),
-            time: event.occurred_at.unwrap_or(received_at),
-            datacontenttype: "application/json",
-        };
-        return wrap(&context, b",\"data\":", &event.payload);
-    };
-    let context = Context { event_type, event: own };
-    match own.data {
-        DataKind::Json => wrap(&context, b",\"data\":", &event.payload),
-        // The payload is an object with the single member `data_base64`.
-        DataKind::Base64 => {
-            let member = event.payload.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
-            wrap(&context, b",", member.unwrap_or_default())
-        }
-        DataKind::None => wrap(&context, b"", b""),
+fn cloud_event(
+    id: EventId,
+    received_at: Timestamp,
+    event: &NewEvent,
+) -> Result<Body, serde_json::Error> {
+    let (json, event_type) = ("application/cloudevents+json", &event.event_type);
+    if let Some(own) = &event.cloudevent {
+        return Body::spliced(json, &Context { event_type, event: own }, own.data, &event.payload);
     }
-}
-
-/// Appends more members to an object, before its closing brace.
-fn wrap(head: &impl Serialize, between: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(256 + payload.len());
-    // Texts, numbers and ids always serialize.
-    let written = serde_json::to_writer(&mut body, head);
-    debug_assert!(written.is_ok());
-    body.pop();
-    body.extend_from_slice(between);
-    body.extend_from_slice(payload);
-    body.push(b'}');
-    body
+    let context = OwnContext {
+        specversion: SPECVERSION,
+        id,
+        source: SOURCE,
+        r#type: event_type.as_str(),
+        time: event.occurred_at.unwrap_or(received_at),
+        datacontenttype: "application/json",
+    };
+    Body::spliced(json, &context, DataKind::Json, &event.payload)
 }
 
 #[cfg(test)]
@@ -138,7 +145,7 @@ mod tests {
     #[test]
     fn the_payload_is_inside_byte_for_byte() {
         let payload = br#"{ "n": 1.10e2, "z":"\u00e4", "a":12345678901234567890123 }"#;
-        let body = Body::of(BodyForm::Envelope, ID, AT, event(payload, &[]));
+        let body = Body::of(BodyForm::Envelope, ID, AT, event(payload, &[])).unwrap();
         let expected = [
             br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41","type":"order.created","timestamp":"2026-01-31T10:00:00.007Z","data":"#
                 .as_slice(),
@@ -152,14 +159,17 @@ mod tests {
             (&parsed["data"]["z"], body.content_type),
             (&Value::from("ä"), "application/json")
         );
-        assert_eq!(Body::of(BodyForm::Payload, ID, AT, event(payload, &[])).bytes, payload);
+        assert_eq!(
+            Body::of(BodyForm::Payload, ID, AT, event(payload, &[])).unwrap().bytes,
+            payload
+        );
     }
 
     #[test]
     fn any_json_value_can_be_the_payload() {
         for payload in ["null", "[]", "\"text\"", "-0.0", "true", " {} "] {
             for form in BodyForm::ALL {
-                let body = Body::of(form, ID, AT, event(payload.as_bytes(), &[]));
+                let body = Body::of(form, ID, AT, event(payload.as_bytes(), &[])).unwrap();
                 assert!(serde_json::from_slice::<Value>(&body.bytes).is_ok(), "{payload} {form:?}");
             }
         }
@@ -170,7 +180,7 @@ mod tests {
         let mut event = event(b"1", &[("region", "e\"u"), ("a", "")]);
         event.occurred_at = Some(Timestamp(1_769_850_000_000));
         event.event_type = "orders/\"create\"".parse().unwrap();
-        let body = Body::of(BodyForm::Envelope, ID, AT, event);
+        let body = Body::of(BodyForm::Envelope, ID, AT, event).unwrap();
         let expected = format!(
             r#"{{"id":"{ID}","type":"orders/\"create\"","timestamp":"2026-01-31T09:00:00.000Z","labels":{{"region":"e\"u","a":""}},"data":1}}"#
         );
@@ -178,7 +188,7 @@ mod tests {
     }
 
     fn read(event: NewEvent) -> Value {
-        let body = Body::of(BodyForm::CloudEvents, ID, AT, event);
+        let body = Body::of(BodyForm::CloudEvents, ID, AT, event).unwrap();
         assert_eq!(body.content_type, "application/cloudevents+json");
         serde_json::from_slice::<Value>(&body.bytes).unwrap()
     }
@@ -224,7 +234,8 @@ mod tests {
             ("null", DataKind::None, "}"),
             (r#"{"data_base64":"/wA="}"#, DataKind::Base64, ",\"data_base64\":\"/wA=\"}"),
         ] {
-            let body = Body::of(BodyForm::CloudEvents, ID, AT, of(payload.as_bytes(), data));
+            let body =
+                Body::of(BodyForm::CloudEvents, ID, AT, of(payload.as_bytes(), data)).unwrap();
             assert_eq!(String::from_utf8(body.bytes).unwrap(), format!("{context}{behind}"));
         }
     }

@@ -3,10 +3,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::journal::Position;
 use crate::model::delivery::Trigger;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use crate::model::id::OrgNo;
+use crate::model::time::Look;
 
 const SINCE: Timestamp = Timestamp(1_000_000);
 const AFTER_MS: u64 = 300_000;
@@ -24,8 +26,8 @@ fn delivery(event_type: &str) -> DueDelivery {
         event: EventId(5 << 20),
         event_type: event_type.parse().unwrap(),
         received_at: Timestamp(1),
-        position: 0,
-        due_at: Timestamp(0),
+        position: Position::FIRST,
+        due: Look::Now,
         failing_since: None,
         failing_told: None,
         attempts: 1,

@@ -1,9 +1,13 @@
 //! The thread that decides what is sent when.
 //!
-//! Each endpoint has an endpoint queue (`EndpointQueue`): deliveries that are due, the number in
-//! flight, and the permission to send more. Organizations take turns, and within an organization
-//! its endpoint queues do. Memory holds a bounded number of ids; all others wait in the due index
-//! of the state, which is also all a restart needs.
+//! Each endpoint has an endpoint queue: deliveries that are due, the number in flight, and the
+//! permission to send more. Organizations take turns, and within an organization its endpoint
+//! queues do. Memory holds a bounded number of ids; all others wait in the due index of the state,
+//! which is also all a restart needs.
+//!
+//! Everything that happens follows one pattern. A hint, a report, a turn or a look changes the
+//! queue of one endpoint, and the change returns when to look in the state for more deliveries of
+//! this endpoint (`Look`). Then [`Scheduler::follow_up`] plans the look and asks for a turn.
 //!
 //! The scheduler does not know how a webhook is sent or stored: it starts attempts, and their
 //! reports say when they are settled.
@@ -12,30 +16,30 @@ mod loading;
 mod reports;
 mod scan;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::breakers::Breakers;
+use super::breakers::{Breakers, Publisher};
 use super::completion::{Attempt, Completion, Ledger};
-use super::endpoint_queue::{EndpointQueue, Gate, Target};
-use super::fair_queue::{FairQueue, Room};
+use super::endpoint_queue::EndpointQueue;
+use super::endpoint_queues::EndpointQueues;
 use super::timer_queue::TimerQueue;
 use crate::base::clock::Clock;
-use crate::base::failpoint::{self, Switch};
 use crate::base::live::Live;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
 use crate::model::id::{EndpointId, EventId};
-use crate::model::time::Timestamp;
-use crate::rules::breaker::{BreakerPolicy, BreakerView};
+use crate::model::time::{Look, Timestamp};
 use crate::store::{DueDelivery, StateError, Store};
 
-use scan::Scan;
+pub use super::limits::{RAISED_TIMES, SchedulerLimits};
+
+use scan::{Pass, Scan};
 
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]
@@ -43,64 +47,8 @@ mod tests;
 
 /// The longest sleep, after which the stop flag is checked.
 const NAP: Duration = Duration::from_secs(1);
-/// How soon endpoints in strict order are looked at again while an earlier event is being routed.
-const ROUTING_POLL: Duration = Duration::from_millis(5);
 /// Maximum number of hints, and of reports, taken in together.
 const TAKEN_AT_ONCE: usize = 1_024;
-/// Maximum number of unsettled attempts for each attempt that may be in flight. After a crash the
-/// unsettled attempts are repeated.
-const UNSETTLED_PER_IN_FLIGHT: usize = 4;
-/// The same factor within an organization. It is larger because an organization's share is small
-/// beside the attempts that one sync of the journal settles.
-const UNSETTLED_PER_IN_FLIGHT_OF_ORG: usize = 16;
-/// The limit in flight can be raised at runtime to at most this multiple of its start value: the
-/// channel of reports has room for it.
-pub const RAISED_TIMES: usize = 4;
-/// Endpoint queues without deliveries are kept for the health of their endpoints, but only while
-/// memory holds at most this many endpoint queues.
-const LANES_REMEMBERED: usize = 20_000;
-
-/// Limits of the scheduler.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SchedulerLimits {
-    /// Maximum number of attempts in flight.
-    pub in_flight: usize,
-    /// Maximum number of attempts in flight to the endpoints of one organization.
-    pub in_flight_per_org: usize,
-    /// Maximum number of attempts in flight to one endpoint.
-    pub in_flight_per_endpoint: usize,
-    /// Maximum number of deliveries in memory for one endpoint.
-    pub queue_per_endpoint: usize,
-    /// Maximum number of deliveries in memory. Beyond the limit, only an empty endpoint queue gets
-    /// a delivery.
-    pub queued: usize,
-    /// When the circuit breaker of an endpoint opens.
-    pub breaker: BreakerPolicy,
-}
-
-impl SchedulerLimits {
-    fn room(&self) -> Room {
-        let unsettled = self.in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT);
-        Room { in_flight: self.in_flight, unsettled }
-    }
-
-    fn room_per_org(&self) -> Room {
-        if failpoint::is_on(Switch::ShareOff) {
-            return self.room();
-        }
-        let in_flight = self.in_flight_per_org;
-        let unsettled =
-            in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
-        Room { in_flight, unsettled }
-    }
-
-    /// Capacity of the channel of reports: two for each attempt, with the limits raised as far as
-    /// possible.
-    fn reports(&self) -> usize {
-        self.room().unsettled.saturating_mul(2 * RAISED_TIMES)
-    }
-}
-
 /// Starts attempts outside of the scheduler's thread.
 pub trait Attempts: Send {
     /// Starts an attempt; `completion` reports its end to the scheduler.
@@ -130,8 +78,7 @@ pub struct SchedulerPorts {
 /// Decides which attempts begin, and starts them with `A`.
 pub struct Scheduler<A> {
     ports: SchedulerPorts,
-    limits: SchedulerLimits,
-    /// Replaces `limits` at runtime, if present.
+    /// Replaces the limits at runtime, if present.
     live_limits: Option<Arc<Live<SchedulerLimits>>>,
     attempts: A,
     /// Numbers of attempts with news in their ledgers. Has a capacity of
@@ -141,23 +88,13 @@ pub struct Scheduler<A> {
     under_way: BTreeMap<u64, UnderWay>,
     /// The number of the last attempt begun.
     last_attempt: u64,
-    queues: HashMap<EndpointId, EndpointQueue>,
-    turns: FairQueue,
+    queues: EndpointQueues,
     /// When to look in the state for deliveries of an endpoint.
     looks: TimerQueue,
-    /// When an endpoint with queued ids may send again.
-    wakes: TimerQueue,
-    /// Number of queued ids in all endpoint queues.
-    queued: usize,
-    /// The last endpoint seen by the pass over all endpoints after missed hints; `None` without a
-    /// pass.
-    catch_up: Option<EndpointId>,
+    /// The pass over all endpoints after missed hints, while under way.
+    catch_up: Option<Pass>,
     /// The slow scan of everything, always running.
     scan: Scan,
-    /// Endpoints in strict order that wait until an earlier event is routed.
-    behind_routing: HashSet<EndpointId>,
-    /// When the endpoints behind routing were last looked at.
-    routing_polled: Instant,
 }
 
 /// An attempt from its start until it is settled.
@@ -172,24 +109,23 @@ struct UnderWay {
 impl<A: Attempts> Scheduler<A> {
     /// Makes a scheduler with empty memory. [`Self::run`] begins with a pass over the state.
     pub fn new(ports: SchedulerPorts, limits: SchedulerLimits, attempts: A) -> Self {
-        let scan = Scan::new(Timestamp(ports.clock.steady_ms()));
+        let publisher = Publisher {
+            breakers: Arc::clone(&ports.breakers),
+            store: Arc::clone(&ports.store),
+            clock: ports.clock.clone(),
+            metrics: Arc::clone(&ports.metrics),
+        };
         Self {
+            scan: Scan::new(Timestamp(ports.clock.steady_ms())),
             ports,
-            limits,
             live_limits: None,
             attempts,
             reports: crossbeam_channel::bounded(limits.reports()),
             under_way: BTreeMap::new(),
             last_attempt: 0,
-            scan,
-            queues: HashMap::new(),
-            turns: FairQueue::new(limits.room(), limits.room_per_org()),
+            queues: EndpointQueues::new(limits, publisher),
             looks: TimerQueue::default(),
-            wakes: TimerQueue::default(),
-            queued: 0,
             catch_up: None,
-            behind_routing: HashSet::new(),
-            routing_polled: Instant::now(),
         }
     }
 
@@ -213,50 +149,40 @@ impl<A: Attempts> Scheduler<A> {
             self.wait(self.sleep());
         }
         let deadline = Instant::now() + drain;
-        while self.turns.unsettled() > 0 && Instant::now() < deadline {
+        while self.queues.turns().unsettled() > 0 && Instant::now() < deadline {
             if let Ok(report) = self.reports.1.recv_deadline(deadline) {
                 self.take_in(report);
             }
         }
-        if self.turns.unsettled() > 0 {
+        if self.queues.turns().unsettled() > 0 {
             tracing::info!(
-                attempts = self.turns.unsettled(),
+                attempts = self.queues.turns().unsettled(),
                 "attempts did not finish in time; they are repeated after the next start"
             );
         }
     }
 
     fn turn(&mut self) -> Result<(), StateError> {
-        if let Some(limits) = self
-            .live_limits
-            .as_ref()
-            .map(|live| *live.get())
-            .filter(|limits| *limits != self.limits)
-        {
-            self.limits = limits;
-            self.turns.set_rooms(limits.room(), limits.room_per_org());
+        if let Some(limits) = &self.live_limits {
+            self.queues.set_limits(*limits.get());
         }
         // A running pass ends before the next begins, so that each pass ends even if hints are
         // missed all the time.
         if self.catch_up.is_none()
             && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst)
         {
-            self.catch_up = Some(EndpointId(0));
+            self.catch_up = Some(Pass::default());
         }
         self.catch_up()?;
         self.scan()?;
         self.look_where_due()?;
-        let now = self.now();
-        while let Some(endpoint) = self.wakes.take(now) {
-            self.give_turn(endpoint);
+        self.queues.wake(self.now());
+        while let Some((endpoint, event)) = self.queues.next(self.now()) {
+            let look = event.map_or(Ok(None), |event| self.start(endpoint, event))?;
+            self.follow_up(endpoint, look);
         }
-        while let Some(endpoint) = self.turns.next() {
-            self.start_next(endpoint)?;
-        }
-        self.ports
-            .metrics
-            .deliveries_in_flight
-            .set(i64::try_from(self.turns.in_flight()).unwrap_or(i64::MAX));
+        let in_flight = i64::try_from(self.queues.turns().in_flight()).unwrap_or(i64::MAX);
+        self.ports.metrics.deliveries_in_flight.set(in_flight);
         Ok(())
     }
 
@@ -265,16 +191,20 @@ impl<A: Attempts> Scheduler<A> {
         Timestamp(self.ports.clock.steady_ms())
     }
 
+    /// When the first endpoint is due: to look in the state, or to send again.
+    fn next_timer(&self) -> Option<Look> {
+        self.looks.first().into_iter().chain(self.queues.next_wake()).min()
+    }
+
     fn sleep(&self) -> Duration {
         if self.catch_up.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let timer = [self.looks.first(), self.wakes.first(), Some(self.scan.next_at())]
-            .into_iter()
-            .flatten()
-            .min();
-        let longest = if self.behind_routing.is_empty() { NAP } else { ROUTING_POLL };
-        timer.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
+        let scan = Look::At(self.scan.next_at());
+        match self.next_timer().map_or(scan, |timer| timer.min(scan)) {
+            Look::Now => Duration::ZERO,
+            Look::At(at) => self.ports.clock.until(at.0).min(NAP),
+        }
     }
 
     /// Sleeps until a hint or a report arrives, then takes in a bounded number of both.
@@ -291,154 +221,54 @@ impl<A: Attempts> Scheduler<A> {
 
     fn hear(&mut self, hint: SchedulerHint) {
         match hint {
-            SchedulerHint::Due(endpoint, at, event) if at <= self.now() => {
+            SchedulerHint::Due(endpoint, look, event) if look.is_due(self.now()) => {
                 self.offer(endpoint, event);
             }
-            SchedulerHint::Due(endpoint, at, _) => self.looks.set(endpoint, at),
-            SchedulerHint::Changed(endpoint) => self.looks.set(endpoint, Timestamp(0)),
+            SchedulerHint::Due(endpoint, look, _) => self.looks.set(endpoint, look),
+            SchedulerHint::Changed(endpoint) => self.looks.set(endpoint, Look::Now),
         }
     }
 
     /// Takes in a hint about a delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
-        let queue = self.queues.entry(endpoint).or_default();
-        if queue.target().is_none() {
-            let Ok(Some((org, endpoint))) = self.ports.store.target(endpoint) else {
-                self.looks.set(endpoint, Timestamp(0));
+        if self.queues.get(endpoint).is_none() {
+            let Ok(Some((org, target))) = self.ports.store.target(endpoint) else {
+                self.looks.set(endpoint, Look::Now);
                 return;
             };
-            queue.aim(Target { org, endpoint });
+            self.queues.aim(org, target);
         }
-        if !queue.is_enabled() {
-            self.looks.set(endpoint, Timestamp(0));
-            return;
-        }
-        if queue.heard_of(event) {
-            // The settling of the current attempt causes another look.
-            queue.mark = queue.mark.min(Some(event));
-            return;
-        }
-        if queue.is_stale() {
-            queue.more = true;
-            return;
-        }
-        if queue.is_strict() {
-            queue.more = true;
-            queue.mark = queue.mark.min(Some(event));
-            if queue.back().is_some_and(|back| event < back) {
-                self.queued -= queue.drop_queue();
-            }
-            if queue.claimed() == 0 {
-                self.looks.set(endpoint, Timestamp(0));
-            }
-            return;
-        }
-        match queue.view() {
-            BreakerView::Open(until) => {
-                queue.more = true;
-                self.looks.set(endpoint, until);
-            }
-            BreakerView::HalfOpen => queue.more = true,
-            BreakerView::Closed => {
-                let is_full = queue.waiting() >= self.limits.queue_per_endpoint
-                    || (queue.waiting() > 0 && self.queued >= self.limits.queued);
-                if queue.more || is_full {
-                    queue.more = true;
-                } else if queue.push(event) {
-                    self.queued += 1;
-                }
-                self.give_turn(endpoint);
-            }
-        }
+        let has_room = self.queues.room(endpoint, self.now()) > 0;
+        let look = self.queues.change(endpoint, |queue| queue.hear(event, has_room)).flatten();
+        self.follow_up(endpoint, look);
     }
 
-    fn give_turn(&mut self, endpoint: EndpointId) {
-        let now = self.now();
-        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
-        if queue.turn.is_some() {
-            return;
-        }
-        match (queue.gate(now, self.limits.in_flight_per_endpoint), queue.target()) {
-            (Gate::Open, Some(target)) => {
-                let org = target.org;
-                let health = queue.health();
-                queue.turn = Some(self.turns.ask(org, endpoint, health));
+    /// Starts the attempt for an event that was taken out of the queue, if the state agrees.
+    /// Returns when to look for deliveries of the endpoint.
+    fn start(&mut self, endpoint: EndpointId, event: EventId) -> Result<Option<Look>, StateError> {
+        let (now, mut look) = (self.now(), None);
+        if let Some(delivery) = self.ports.store.due_delivery(endpoint, event)? {
+            look = self.queues.change(endpoint, |queue| queue.refuse(&delivery, now)).flatten();
+            if look.is_none() {
+                self.begin(delivery, now);
             }
-            (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
-            (Gate::Open | Gate::Shut, _) => {}
         }
+        let is_drained = self.queues.get(endpoint).is_some_and(EndpointQueue::is_drained);
+        Ok(if is_drained { Some(Look::Now) } else { look })
     }
 
-    /// Begins the next attempt of the endpoint, if the endpoint still may send.
-    fn start_next(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+    /// Follows a change of an endpoint queue: plans the look that the change asks for, and asks for
+    /// a turn. A queue without work is forgotten.
+    fn follow_up(&mut self, endpoint: EndpointId, look: Option<Look>) {
+        if let Some(look) = look {
+            self.looks.set(endpoint, look);
+        }
         let now = self.now();
-        let Some(queue) = self.queues.get_mut(&endpoint) else { return Ok(()) };
-        queue.turn = None;
-        if queue.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
-            && let Some(event) = queue.pop()
+        self.queues.ask_for_turn(endpoint, now);
+        if !self.looks.has(endpoint)
+            && let Some(look) = self.queues.forget_if_idle(endpoint, now)
         {
-            self.queued -= 1;
-            match self.ports.store.due_delivery(endpoint, event)? {
-                Some(delivery) if !queue.knows(&delivery.endpoint) => {
-                    // The owner's change of the endpoint applies from now on.
-                    self.queued -= queue.drop_queue();
-                    queue.more = true;
-                    self.looks.set(endpoint, Timestamp(0));
-                }
-                Some(delivery) if delivery.due_at > now => {
-                    // The hint was late, or the clock was set back.
-                    if queue.is_strict() {
-                        self.queued -= queue.drop_queue();
-                    }
-                    self.looks.set(endpoint, delivery.due_at);
-                }
-                Some(delivery) => {
-                    let (before, health) = (queue.view(), queue.health());
-                    queue.begin(event, now);
-                    let view = queue.view();
-                    self.begin(delivery, health);
-                    if view != before {
-                        self.note_breaker(endpoint, view);
-                    }
-                }
-                None => {}
-            }
-            if self.queues.get(&endpoint).is_some_and(|queue| queue.more && queue.waiting() == 0) {
-                self.looks.set(endpoint, Timestamp(0));
-            }
-        }
-        self.give_turn(endpoint);
-        self.forget_if_idle(endpoint);
-        Ok(())
-    }
-
-    fn forget_if_idle(&mut self, endpoint: EndpointId) {
-        let is_idle = self
-            .queues
-            .get(&endpoint)
-            .is_some_and(|queue| queue.claimed() == 0 && queue.turn.is_none());
-        if is_idle && !self.looks.has(endpoint) && !self.behind_routing.contains(&endpoint) {
-            self.forget(endpoint);
-        }
-    }
-
-    /// Frees the memory of an endpoint without work, or keeps its health for a while if there is
-    /// room.
-    fn forget(&mut self, endpoint: EndpointId) {
-        let Some(queue) = self.queues.get(&endpoint) else { return };
-        let until = queue.matters_until();
-        if until > self.now() && self.queues.len() <= LANES_REMEMBERED {
-            self.looks.set(endpoint, until);
-            return;
-        }
-        self.remove(endpoint);
-    }
-
-    fn remove(&mut self, endpoint: EndpointId) {
-        let Some(queue) = self.queues.remove(&endpoint) else { return };
-        self.queued -= queue.waiting();
-        if queue.view() != BreakerView::Closed {
-            self.note_breaker(endpoint, BreakerView::Closed);
+            self.looks.set(endpoint, look);
         }
     }
 }

@@ -21,7 +21,7 @@ fn after_five_failures_nothing_begins_until_one_attempt_probes() {
     let opened = BreakerView::Open(Timestamp(START + 5_000));
     assert_eq!((world.events_begun(), world.view(1)), (vec![], opened));
     assert_eq!(world.scheduler.ports.metrics.breakers_open.get(), 1);
-    assert_eq!(world.scheduler.queued, 0, "memory is for what can be sent");
+    assert_eq!(world.scheduler.queues.queued(), 0, "memory is for what can be sent");
     world.event(org, 31, &[1]);
     world.pass(4_999);
     assert_eq!(world.events_begun(), [] as [u128; 0]);
@@ -49,7 +49,7 @@ fn a_hint_that_comes_late_begins_nothing_before_its_time() {
     assert_eq!(world.events_begun(), [1]);
     world.fail((1, 1), 5_000);
     // A delivery found by a look may also have a hint in the queue.
-    world.scheduler.hear(SchedulerHint::Due(EndpointId(1), Timestamp(0), EventId(1)));
+    world.scheduler.hear(SchedulerHint::Due(EndpointId(1), Look::Now, EventId(1)));
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.pass(4_999);
     assert_eq!(world.events_begun(), [] as [u128; 0]);
@@ -96,7 +96,7 @@ fn after_a_410_nothing_goes_out_while_that_is_on_its_way_to_the_journal() {
     let mut world = World::new(LIMITS);
     let org = world.org();
     assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
-    assert_eq!(world.scheduler.queued, 0, "memory is for what can be sent");
+    assert_eq!(world.scheduler.queues.queued(), 0, "memory is for what can be sent");
     world.event(org, 4, &[1]);
     world.scheduler.hear(SchedulerHint::Changed(EndpointId(1)));
     world.pass(60_000);

@@ -1,6 +1,7 @@
 //! Shared by the tests of the scheduler: a state with commands applied directly, a manual clock,
 //! and a scheduler whose attempts are only recorded.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::unreliable::Unreliable;
@@ -11,6 +12,7 @@ use crate::commands::{
     RouteEvent, SettleAttempt, SubmitEvent, SubmitOutcome,
 };
 use crate::commit::InboxNotifier;
+use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::NewEvent;
@@ -55,7 +57,7 @@ pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) store: Arc<Store>,
     pub(super) clock: Clock,
-    pub(super) position: u64,
+    pub(super) position: Position,
     pub(super) limits: SchedulerLimits,
     pub(super) noted: Noted,
     pub(super) scheduler: Scheduler<Noted>,
@@ -163,10 +165,19 @@ pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Comm
 impl World {
     pub(super) fn new(limits: SchedulerLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
+        let store = Arc::new(Store::open(dir.path(), 8 << 20, Position::MAX).unwrap());
         let (clock, noted) = (Clock::manual(START), Noted::default());
         let scheduler = scheduler(&store, &clock, limits, closed_doors(), noted.clone());
-        Self { dir, store, clock, position: 1, limits, noted, scheduler, unreliable: None }
+        Self {
+            dir,
+            store,
+            clock,
+            position: Position::FIRST,
+            limits,
+            noted,
+            scheduler,
+            unreliable: None,
+        }
     }
 
     /// Replaces the scheduler, which loses its memory.
@@ -188,7 +199,7 @@ impl World {
     /// Applies a command and passes its hints to the scheduler.
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let (mut results, position) = (Results::default(), self.position);
-        self.position += 100;
+        self.position = position.plus(100);
         let mut command = command.clone();
         if let Command::CreateOrg(create) = &mut command {
             create.number = self.store.next_org();
@@ -199,7 +210,7 @@ impl World {
         let due = effects
             .due
             .into_iter()
-            .map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
+            .map(|(endpoint, look, event)| SchedulerHint::Due(endpoint, look, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
         outcomes.remove(0).unwrap()
     }
@@ -228,7 +239,7 @@ impl World {
     }
 
     pub(super) fn org(&mut self) -> OrgNo {
-        match self.apply(&create_org(self.position.into())) {
+        match self.apply(&create_org(self.position.0.into())) {
             Applied::CreateOrg(CreateOrgOutcome::Created(org)) => org,
             other => panic!("{other:?}"),
         }
@@ -270,13 +281,9 @@ impl World {
         self.hint(std::iter::empty());
         self.hear_reports();
         for _ in 0..10_000 {
-            self.scheduler.routing_polled -= ROUTING_POLL;
             self.scheduler.turn().unwrap();
-            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()]
-                .into_iter()
-                .flatten()
-                .min();
-            if self.scheduler.catch_up.is_none() && next.is_none_or(|at| at > self.now()) {
+            let has_timer = self.scheduler.next_timer().is_some_and(|at| at.is_due(self.now()));
+            if self.scheduler.catch_up.is_none() && !has_timer {
                 let noted = self.noted.0.lock().unwrap();
                 return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
             }

@@ -60,7 +60,10 @@ fn what_is_retried_before_the_scheduler_hears_that_it_is_over_is_attempted() {
             begun.extend(next.into_iter().filter(|other| *other != event));
             begun.extend(world.events_begun());
         }
-        assert_eq!((world.scheduler.turns.unsettled(), world.scheduler.queued), (0, 0));
+        assert_eq!(
+            (world.scheduler.queues.turns().unsettled(), world.scheduler.queues.queued()),
+            (0, 0)
+        );
     }
 }
 
@@ -103,10 +106,16 @@ fn a_report_that_comes_twice_or_late_changes_nothing() {
     unheard(&mut world, |world| world.accept((1, 1)));
     for _ in 0..4 {
         world.scheduler.take_in(first.number);
-        assert_eq!((world.scheduler.turns.in_flight(), world.scheduler.turns.unsettled()), (1, 1));
+        assert_eq!(
+            (
+                world.scheduler.queues.turns().in_flight(),
+                world.scheduler.queues.turns().unsettled()
+            ),
+            (1, 1)
+        );
     }
     world.accept((1, 2));
-    assert_eq!(world.scheduler.turns.unsettled(), 0);
+    assert_eq!(world.scheduler.queues.turns().unsettled(), 0);
 }
 
 #[test]
@@ -280,11 +289,11 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     let (hang, told) = begun.split_at(600);
     assert!(!told.is_empty());
     unheard(&mut world, |world| told.iter().for_each(|event| world.accept((1, *event))));
-    assert_eq!(world.scheduler.turns.unsettled(), begun.len());
+    assert_eq!(world.scheduler.queues.turns().unsettled(), begun.len());
     let mut next = begun_within(&mut world, A_MINUTE);
     next.retain(|event| !hang.contains(event));
     assert_eq!(
-        world.scheduler.turns.unsettled(),
+        world.scheduler.queues.turns().unsettled(),
         hang.len() + next.len(),
         "those that hang, and what began since"
     );

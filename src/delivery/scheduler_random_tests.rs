@@ -222,12 +222,12 @@ fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String>
         game.work();
     }
     assert_eq!(
-        (game.world.scheduler.queues.len(), game.world.scheduler.queued),
+        (game.world.scheduler.queues.len(), game.world.scheduler.queues.queued()),
         (0, 0),
         "seed {seed}"
     );
     assert_eq!(
-        (game.world.scheduler.turns.unsettled(), game.world.scheduler.under_way.len()),
+        (game.world.scheduler.queues.turns().unsettled(), game.world.scheduler.under_way.len()),
         (0, 0)
     );
     Ok(())

@@ -13,13 +13,13 @@ pub(super) use super::plan::{
 use super::unreliable::Unreliable;
 use super::*;
 use crate::commands::{
-    Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, RouteEvent, SettleAttempt,
-    SubmitOutcome,
+    Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, Records, RouteEvent,
+    SettleAttempt, SubmitOutcome,
 };
 use crate::commit::{
     ActivityStream, Committer, CommitterLimits, Flush, Ports, Progress, Space, recover,
 };
-use crate::journal::{self, OsFiles};
+use crate::journal::{self, OsFiles, ReadLog as _};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::routing::RouteReasons;
 use crate::rules::retry::{disables, verdict};
@@ -123,9 +123,9 @@ impl Simulation {
         let options = journal::Options { segment_bytes: 4 << 20, scan_from: None };
         let (writer, journal, _) =
             journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
-        let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end().0).unwrap();
+        let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end()).unwrap();
         if !self.plan.forgetful {
-            recover(&store, &journal, &Space::default()).unwrap();
+            recover(&store, &Records::new(journal), &Space::default()).unwrap();
         }
         let store = Arc::new(store);
         let (hints, queue) = hints(4_096);
@@ -298,9 +298,11 @@ impl Simulation {
         let Running { scheduler, .. } = self.running();
         // The timers cover all due deliveries, unless a hint was lost.
         let scan = is_unreliable.then(|| scheduler.scan.next_at());
-        let own =
-            [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
-        [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
+        let own = scheduler.next_timer().map(|look| match look {
+            Look::Now => scheduler.now(),
+            Look::At(at) => at,
+        });
+        [own, scan, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
     }
 
     /// Runs a turn of the scheduler and its consequences; returns true if there may be more to do
@@ -319,18 +321,15 @@ impl Simulation {
             running.scheduler.hear(hint);
             if let SchedulerHint::Due(endpoint, ..) = hint {
                 for_endpoint_most = for_endpoint_most
-                    .max(running.scheduler.queues.get(&endpoint).map_or(0, EndpointQueue::waiting));
+                    .max(running.scheduler.queues.get(endpoint).map_or(0, EndpointQueue::waiting));
             }
         }
         running.scheduler.turn().unwrap();
         let fast_now = running.scheduler.now();
-        let timer = [running.scheduler.looks.first(), running.scheduler.wakes.first()]
-            .into_iter()
-            .flatten()
-            .min();
-        let has_more =
-            running.scheduler.catch_up.is_some() || timer.is_some_and(|at| at <= fast_now);
-        let (queued, in_flight) = (running.scheduler.queued, running.scheduler.turns.in_flight());
+        let has_timer = running.scheduler.next_timer().is_some_and(|look| look.is_due(fast_now));
+        let has_more = running.scheduler.catch_up.is_some() || has_timer;
+        let queues = &running.scheduler.queues;
+        let (queued, in_flight) = (queues.queued(), queues.turns().in_flight());
         let begun = std::mem::take(&mut *running.noted.0.lock().unwrap());
         self.seen.queued_for_endpoint_most =
             self.seen.queued_for_endpoint_most.max(for_endpoint_most);
@@ -468,9 +467,8 @@ impl Simulation {
     }
 
     fn look_at_queues(&mut self) {
-        let in_queues: Vec<usize> =
-            self.running().scheduler.queues.values().map(EndpointQueue::waiting).collect();
-        assert_eq!(in_queues.iter().sum::<usize>(), self.running().scheduler.queued);
+        let in_queues = self.running().scheduler.queues.waiting();
+        assert_eq!(in_queues.iter().sum::<usize>(), self.running().scheduler.queues.queued());
         self.seen.queued_for_endpoint_most =
             in_queues.into_iter().chain([self.seen.queued_for_endpoint_most]).max().unwrap();
     }

@@ -6,7 +6,7 @@ use crate::commands::{Command, DeleteEndpoint};
 use crate::model::delivery::{DeadReason, Verdict};
 use crate::model::endpoint::{DisabledReason, EndpointSettings};
 use crate::model::id::OrgNo;
-use crate::rules::breaker::Answer;
+use crate::rules::breaker::{Answer, BreakerPolicy, BreakerView};
 
 #[path = "scheduler_breaker_tests.rs"]
 mod breaker;
@@ -133,7 +133,7 @@ fn an_endpoint_has_as_many_on_their_way_as_its_owner_wants_and_a_change_counts_f
     assert_eq!(world.events_begun(), [6]);
     world.apply(&Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: EndpointId(1) }));
     world.scheduler.turn().unwrap();
-    assert_eq!(world.scheduler.queued, 0);
+    assert_eq!(world.scheduler.queues.queued(), 0);
 }
 
 #[test]
@@ -145,7 +145,11 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
         world.event(org, event, &[1]);
     }
     assert_eq!(world.events_begun(), [1]);
-    assert_eq!(world.scheduler.wakes.first(), Some(Timestamp(START + 250)), "it sleeps until then");
+    assert_eq!(
+        world.scheduler.next_timer(),
+        Some(Look::At(Timestamp(START + 250))),
+        "it sleeps until then"
+    );
     world.accept((1, 1));
     world.pass(249);
     assert_eq!(world.events_begun(), [] as [u128; 0]);
@@ -173,7 +177,7 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
     world.accept((1, 5));
     world.pass(700_000);
     world.begun();
-    assert!(world.scheduler.queues.is_empty(), "then it is forgotten");
+    assert!(world.scheduler.queues.len() == 0, "then it is forgotten");
 }
 
 #[test]
@@ -218,13 +222,13 @@ fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
     let most = limits.queued + usize::try_from(ORGS * ENDPOINTS).unwrap();
     let mut ended = 0;
     while ended < everything {
-        let looked = world.scheduler.queued;
+        let looked = world.scheduler.queues.queued();
         world.scheduler.turn().unwrap();
-        let held: usize = world.scheduler.queues.values().map(EndpointQueue::waiting).sum();
-        assert_eq!(held, world.scheduler.queued);
+        let held: usize = world.scheduler.queues.waiting().iter().sum();
+        assert_eq!(held, world.scheduler.queues.queued());
         assert!(held <= most, "{held}");
         assert!(held <= looked + 64 * limits.queue_per_endpoint, "some at a time");
-        assert!(world.scheduler.turns.in_flight() <= limits.in_flight);
+        assert!(world.scheduler.queues.turns().in_flight() <= limits.in_flight);
         let begun: Vec<_> = std::mem::take(&mut *world.noted.0.lock().unwrap());
         assert!(begun.len() <= limits.in_flight);
         for delivery in begun {
@@ -236,5 +240,8 @@ fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
         }
     }
     assert_eq!(world.begun(), []);
-    assert_eq!((ended, world.scheduler.queues.len(), world.scheduler.queued), (everything, 0, 0));
+    assert_eq!(
+        (ended, world.scheduler.queues.len(), world.scheduler.queues.queued()),
+        (everything, 0, 0)
+    );
 }

@@ -44,11 +44,11 @@ use crate::base::random;
 use crate::base::shares::Shares;
 use crate::base::threads::Stop;
 use crate::base::vault::Vault;
+use crate::commands::Records;
 use crate::commit::{ActivityStream, InboxNotifier, Intake};
 use crate::config::Config;
 use crate::delivery::breakers::Breakers;
 use crate::delivery::sender::Sender;
-use crate::journal::Reader;
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, IdSource, KeyId, OrgNo};
 use crate::model::time::Timestamp;
@@ -97,8 +97,8 @@ pub struct ApiParts {
     pub clock: Clock,
     /// The state, which handlers only read.
     pub store: Arc<Store>,
-    /// The reader of payloads in the journal.
-    pub journal: Reader,
+    /// The records of the journal, which hold payloads and attempts.
+    pub records: Records,
     /// The queue of changes in front of the committer.
     pub intake: Intake,
     /// The notifier of requests which wait for an event.
@@ -127,7 +127,7 @@ pub struct Api {
     config: Arc<Config>,
     clock: Clock,
     store: Arc<Store>,
-    journal: Reader,
+    records: Records,
     intake: Intake,
     notifier: InboxNotifier,
     activity_stream: ActivityStream,
@@ -171,7 +171,7 @@ impl Api {
     /// # Errors
     /// If a thread cannot be started, or a metric cannot be registered.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
-        let ApiParts { config, clock, store, journal, intake, notifier, metrics, .. } = parts;
+        let ApiParts { config, clock, store, records, intake, notifier, metrics, .. } = parts;
         let ApiParts {
             activity_stream, stop, sender, vault, breakers, admin_token, health, ..
         } = parts;
@@ -207,7 +207,7 @@ impl Api {
             config,
             clock,
             store,
-            journal,
+            records,
             intake,
             notifier,
             activity_stream,

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::is_unreadable;
-use super::frame::Position;
+use super::position::Position;
 use crate::base::ownership;
 
 /// Damaged bytes, which differ from the written and synced bytes.

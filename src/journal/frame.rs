@@ -1,12 +1,15 @@
 //! The bytes of one frame, and the building of a group of frames. Used by the writer, the reader
 //! and recovery. Knows no files.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use super::log::RawRecord;
+use super::position::Position;
 use crate::base::failpoint::{self, Switch};
 
-/// Maximum length of a frame's body, in bytes.
+/// Maximum length of a record's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
 
 /// Number of header bytes before a frame's body.
@@ -22,49 +25,20 @@ pub(super) const HOLE: u8 = 0;
 /// The bit of the kind byte that marks the first frame of a group.
 const GROUP_FIRST: u8 = 0x80;
 
-/// A byte address in the whole log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
-
-impl Position {
-    /// The position at which every log begins. No frame has the position 0.
-    pub const FIRST: Self = Self(1);
-
-    /// Returns the position `bytes` later.
-    pub(super) fn plus(self, bytes: u64) -> Self {
-        Self(self.0.saturating_add(bytes))
-    }
-
-    /// Returns the number of bytes from `earlier` to this position.
-    pub(super) fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// A whole, checked frame, borrowed from a read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame<'a> {
-    /// The position at which the frame begins.
-    pub position: Position,
-    /// The kind, from 1 to 127, which the caller defines.
-    pub kind: u8,
-    /// The version of the body's encoding, which the caller defines.
-    pub version: u8,
+pub(super) struct Frame<'a> {
+    pub(super) position: Position,
+    pub(super) kind: u8,
+    pub(super) version: u8,
     /// Set if the frame is the first of its group.
-    pub group_first: bool,
-    /// The content of the frame.
-    pub body: &'a [u8],
+    pub(super) group_first: bool,
+    pub(super) body: &'a [u8],
 }
 
 impl Frame<'_> {
     /// Returns the position at which the next frame begins.
-    pub fn end(&self) -> Position {
+    pub(super) fn end(&self) -> Position {
         self.position.plus(self.total_bytes())
     }
 
@@ -73,31 +47,16 @@ impl Frame<'_> {
     }
 }
 
-/// A frame with its own copy of the body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedFrame {
-    /// The position at which the frame begins.
-    pub position: Position,
-    /// The kind, from 1 to 127, which the caller defines.
-    pub kind: u8,
-    /// The version of the body's encoding, which the caller defines.
-    pub version: u8,
-    /// Set if the frame is the first of its group.
-    pub group_first: bool,
-    /// The content of the frame.
-    pub body: Vec<u8>,
-}
-
-impl From<Frame<'_>> for OwnedFrame {
-    fn from(frame: Frame<'_>) -> Self {
-        let Frame { position, kind, version, group_first, body } = frame;
-        Self { position, kind, version, group_first, body: body.to_vec() }
+impl<'a> From<Frame<'a>> for RawRecord<'a> {
+    fn from(frame: Frame<'a>) -> Self {
+        let Frame { position, kind, version, body, .. } = frame;
+        Self { position, kind, version, body: Cow::Borrowed(body) }
     }
 }
 
-/// The reason why a frame cannot be added to a group.
+/// The reason why a record cannot be added to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameRefused {
+pub enum RecordRefused {
     /// The kind is 0 or above 127.
     Kind,
     /// The body is longer than [`MAX_BODY_BYTES`].
@@ -106,19 +65,19 @@ pub enum FrameRefused {
     Shrunk,
 }
 
-impl fmt::Display for FrameRefused {
+impl fmt::Display for RecordRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kind => "a frame's kind must be between 1 and 127",
-            Self::TooLong => "a frame's body must not be longer than 16 MiB",
-            Self::Shrunk => "a frame's body must only be appended",
+            Self::Kind => "a record's kind must be between 1 and 127",
+            Self::TooLong => "a record's body must not be longer than 16 MiB",
+            Self::Shrunk => "a record's body must only be appended",
         })
     }
 }
 
-impl Error for FrameRefused {}
+impl Error for RecordRefused {}
 
-/// Frames to append together, in a buffer that is reused.
+/// Records to append together, as frames in a buffer that is reused.
 #[derive(Debug, Default)]
 pub struct Group {
     bytes: Vec<u8>,
@@ -132,13 +91,13 @@ impl Group {
         Self::default()
     }
 
-    /// Adds a frame. `write` appends the body to the given buffer.
+    /// Adds a record. `write` appends the body to the given buffer.
     pub fn push(
         &mut self,
         kind: u8,
         version: u8,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), FrameRefused> {
+    ) -> Result<(), RecordRefused> {
         self.try_push(kind, version, |buffer| {
             write(buffer);
             Ok(())
@@ -146,27 +105,27 @@ impl Group {
     }
 
     /// Like [`Group::push`], for a writer that can fail. On failure the group stays as before.
-    pub fn try_push<E: From<FrameRefused>>(
+    pub fn try_push<E: From<RecordRefused>>(
         &mut self,
         kind: u8,
         version: u8,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         if kind == HOLE || kind >= GROUP_FIRST {
-            return Err(FrameRefused::Kind.into());
+            return Err(RecordRefused::Kind.into());
         }
         self.add(kind, version, write)
     }
 
     /// Adds a hole with a body of `body_bytes` zeros.
-    pub(super) fn push_hole(&mut self, body_bytes: usize) -> Result<(), FrameRefused> {
+    pub(super) fn push_hole(&mut self, body_bytes: usize) -> Result<(), RecordRefused> {
         self.add(HOLE, 0, |buffer| {
             buffer.resize(buffer.len() + body_bytes, 0);
             Ok(())
         })
     }
 
-    fn add<E: From<FrameRefused>>(
+    fn add<E: From<RecordRefused>>(
         &mut self,
         kind: u8,
         version: u8,
@@ -178,13 +137,13 @@ impl Group {
         let written = write(&mut self.bytes);
         let Some(body_len) = self.bytes.len().checked_sub(body_start) else {
             self.clear();
-            return Err(FrameRefused::Shrunk.into());
+            return Err(RecordRefused::Shrunk.into());
         };
         let len = match (written, u32::try_from(body_len)) {
             (Ok(()), Ok(len)) if body_len <= MAX_BODY_BYTES => len,
             (written, _) => {
                 self.bytes.truncate(start);
-                return written.and(Err(FrameRefused::TooLong.into()));
+                return written.and(Err(RecordRefused::TooLong.into()));
             }
         };
         let frame = self.bytes.get_mut(start..).unwrap_or_default();
@@ -197,12 +156,12 @@ impl Group {
         Ok(())
     }
 
-    /// Returns the number of frames.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.lens.len()
     }
 
-    /// Returns true if the group has no frames.
+    /// Returns true if the group has no records.
     pub fn is_empty(&self) -> bool {
         self.lens.is_empty()
     }
@@ -212,7 +171,7 @@ impl Group {
         self.bytes.len()
     }
 
-    /// Removes all frames and keeps the memory.
+    /// Removes all records and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lens.clear();

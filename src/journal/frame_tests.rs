@@ -66,17 +66,17 @@ fn a_refused_frame_leaves_the_group_as_it_was() {
     let mut group = Group::new();
     group.push(1, 1, |body| body.push(7)).unwrap();
     for kind in [0, 0x80] {
-        assert_eq!(group.push(kind, 1, |_| {}), Err(FrameRefused::Kind));
+        assert_eq!(group.push(kind, 1, |_| {}), Err(RecordRefused::Kind));
     }
     let too_long = |body: &mut Vec<u8>| body.resize(body.len() + MAX_BODY_BYTES + 1, 0);
-    assert_eq!(group.push(1, 1, too_long), Err(FrameRefused::TooLong));
+    assert_eq!(group.push(1, 1, too_long), Err(RecordRefused::TooLong));
     let failed = group.try_push(1, 1, |body| {
         body.push(1);
-        Err(FrameRefused::Kind)
+        Err(RecordRefused::Kind)
     });
-    assert_eq!(failed, Err(FrameRefused::Kind));
+    assert_eq!(failed, Err(RecordRefused::Kind));
     assert_eq!((group.len(), group.bytes()), (1, 19));
-    assert_eq!(group.push(1, 1, Vec::clear), Err(FrameRefused::Shrunk));
+    assert_eq!(group.push(1, 1, Vec::clear), Err(RecordRefused::Shrunk));
     assert!(group.is_empty());
 }
 

@@ -1,9 +1,12 @@
-//! The journal: an append-only log of opaque frames. The state can be computed from the journal; a
+//! The journal: an append-only log of opaque records. The state can be computed from the journal; a
 //! lost journal is lost data.
 //!
-//! The committer appends through [`Writer`], one group of frames for each `fdatasync`. All others
-//! read through [`Reader`]. The journal does not know the meaning of a frame: a kind, a version and
-//! bytes are all it sees. It uses no other module of this crate but `base`.
+//! The rest of the program sees a [`Log`] of records: the committer appends groups of them, and all
+//! others read them, as commands, through `commands::Records`. The local journal is the log in this
+//! module: [`Writer`] appends a group with one `fdatasync`, and [`Reader`] reads. In a file, a
+//! record lies in a frame, and no other module knows frames. The journal does not know the meaning
+//! of a record: a kind, a version and bytes are all it sees. It uses no other module of this crate
+//! but `base`.
 //!
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it
@@ -39,6 +42,8 @@ mod error;
 pub mod faults;
 mod files;
 mod frame;
+mod log;
+mod position;
 mod reader;
 mod recover;
 mod salvage;
@@ -51,16 +56,20 @@ mod writer;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+#[path = "message_log_tests.rs"]
+pub(crate) mod message_log;
+#[cfg(test)]
 mod tests;
 
 pub use error::{AppendError, Damage, JournalError, ReadError};
 pub use files::{FileFacts, Files, OsFiles, is_unreadable};
-pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position};
-pub use reader::{Reader, Scan};
+pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
+pub use log::{Appended, Follow, Log, RawRecord, ReadLog};
+pub use position::Position;
+pub use reader::Reader;
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
-pub use salvage::{Note, Salvage};
+pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
-pub use segment::SegmentInfo;
 pub use spare::SpareMaker;
 pub use watch::{Change, Strayed, Watch};
 pub use writer::Writer;

@@ -1,6 +1,7 @@
-//! Reading the journal: one frame by its position, or many in order. Used to show payloads, and by
-//! rebuild and verify. A reader sees only synced frames, also while the writer appends.
+//! Reading the journal: one record by its position, or many in order. A reader sees only synced
+//! frames, also while the writer appends.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -9,8 +10,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, OwnedFrame, Position};
-use super::segment::{Segment, SegmentInfo, Window};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE};
+use super::log::{Follow, RawRecord, ReadLog};
+use super::position::Position;
+#[cfg(test)]
+use super::segment::SegmentInfo;
+use super::segment::{Segment, Window};
 
 /// Number of bytes that a read by position fetches at first. Most frames are shorter.
 const GUESS_BYTES: usize = 4096;
@@ -73,7 +78,7 @@ impl Shared {
     }
 }
 
-/// Reads frames. Cheap to clone; usable from any thread.
+/// Reads records. Cheap to clone; usable from any thread.
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -88,35 +93,7 @@ impl Reader {
         Arc::clone(&self.shared)
     }
 
-    /// Returns the end of the synced frames, which is the position of the next group.
-    pub fn end(&self) -> Position {
-        self.shared.end()
-    }
-
-    /// Reads the frame at a position that [`Writer::append`](super::Writer::append) or a scan
-    /// returned. The position and the checksum are checked.
-    pub fn read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
-        let read = self.try_read(position);
-        match &read {
-            Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
-            Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
-                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, \
-                    exit code 3";
-                tracing::error!(%error, position = position.0, advice, "the journal cannot be \
-                    read at this position");
-                self.shared.damaged.store(true, Ordering::SeqCst);
-            }
-        }
-        read
-    }
-
-    /// Returns true if a damaged frame was found. The result stays true until the journal is opened
-    /// again.
-    pub fn is_damaged(&self) -> bool {
-        self.shared.damaged.load(Ordering::SeqCst)
-    }
-
-    fn try_read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
+    fn try_read(&self, position: Position) -> Result<RawRecord<'static>, ReadError> {
         let end = self.shared.end();
         if position >= end {
             return Err(ReadError::NotWritten(position));
@@ -140,65 +117,19 @@ impl Reader {
         if frame.kind == HOLE {
             return Err(ReadError::Removed(position));
         }
-        let Frame { kind, version, group_first, .. } = frame;
+        let Frame { kind, version, .. } = frame;
         bytes.truncate(total);
         bytes.drain(..FRAME_HEADER_BYTES);
-        Ok(OwnedFrame { position, kind, version, group_first, body: bytes })
-    }
-
-    /// Returns the frames from `from`, which must be the beginning of a frame, up to `to` or to the
-    /// current end of the synced frames.
-    pub fn scan(&self, from: Position, to: Option<Position>) -> Result<Scan, ReadError> {
-        let mut segments = self.shared.extents();
-        let end = segments.back().map_or(Position::FIRST, |&(_, end)| end);
-        if segments.front().is_some_and(|(segment, _)| from < segment.first) {
-            return Err(ReadError::Removed(from));
-        }
-        if from > end {
-            return Err(ReadError::NotWritten(from));
-        }
-        let to = to.map_or(end, |to| to.min(end));
-        while segments.front().is_some_and(|&(_, end)| end <= from) {
-            segments.pop_front();
-        }
-        let files = Arc::clone(&self.shared.files);
-        Ok(Scan { files, segments, window: None, next: from, to, failed: false })
-    }
-
-    /// Returns the frames of the segment that begins at `first`, so that segments can be read in
-    /// parallel.
-    pub fn scan_segment(&self, first: Position) -> Result<Scan, ReadError> {
-        let segments = self.shared.extents();
-        let found = segments.iter().find(|(segment, _)| segment.first == first);
-        let (_, end) = found.ok_or(ReadError::Removed(first))?;
-        self.scan(first, Some(*end))
-    }
-
-    /// Returns the next position after `from` at which a whole frame begins, whatever lies between.
-    /// Used to continue after damage. Looks at every byte up to the frame.
-    pub fn find_frame_behind(&self, from: Position) -> Result<Option<Position>, ReadError> {
-        for (segment, end) in self.shared.extents() {
-            if end <= from {
-                continue;
-            }
-            let (path, start) = (segment.path.clone(), segment.offset_of(from.plus(1)));
-            let limit = segment.offset_of(end);
-            let mut window = Window::new(Arc::clone(&self.shared.files), segment, limit);
-            let found = window.find_frame(start, true).map_err(ReadError::io(&path))?;
-            if let Some(offset) = found {
-                return Ok(Some(window.segment().position_at(offset)));
-            }
-        }
-        Ok(None)
+        Ok(RawRecord { position, kind, version, body: Cow::Owned(bytes) })
     }
 
     /// Returns all segments, the oldest first.
-    pub fn segments(&self) -> Vec<SegmentInfo> {
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> Vec<SegmentInfo> {
         let info = |(segment, end): (Arc<Segment>, Position)| SegmentInfo {
             first: segment.first,
             end,
             path: segment.path.clone(),
-            sealed: segment.is_sealed(),
         };
         self.shared.extents().into_iter().map(info).collect()
     }
@@ -223,29 +154,78 @@ impl Reader {
     }
 }
 
-/// Frames in order. The scan ends after the first error; [`Reader::find_frame_behind`] finds the
-/// position to continue from.
-pub struct Scan {
-    files: Arc<dyn Files>,
+impl ReadLog for Reader {
+    fn first(&self) -> Position {
+        self.shared.segments().first().map_or(Position::FIRST, |segment| segment.first)
+    }
+
+    fn end(&self) -> Position {
+        self.shared.end()
+    }
+
+    fn read(&self, position: Position) -> Result<RawRecord<'static>, ReadError> {
+        let read = self.try_read(position);
+        match &read {
+            Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
+            Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
+                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, \
+                    exit code 3";
+                tracing::error!(%error, position = position.0, advice, "the journal cannot be \
+                    read at this position");
+                self.shared.damaged.store(true, Ordering::SeqCst);
+            }
+        }
+        read
+    }
+
+    fn follow(&self, from: Position) -> Result<Box<dyn Follow>, ReadError> {
+        let mut follower = Follower {
+            shared: self.shared(),
+            segments: VecDeque::new(),
+            window: None,
+            next: from,
+            end: from,
+            failed: false,
+        };
+        follower.look_for_more()?;
+        Ok(Box::new(follower))
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.shared.damaged.load(Ordering::SeqCst)
+    }
+}
+
+/// The records of the journal in order.
+struct Follower {
+    shared: Arc<Shared>,
     /// The segment of `next` and all later segments, with their ends.
     segments: VecDeque<(Arc<Segment>, Position)>,
     window: Option<Window>,
     next: Position,
-    to: Position,
+    /// The end of the synced frames, as far as this follower has looked.
+    end: Position,
     failed: bool,
 }
 
-impl Scan {
-    /// Returns the position at which the next frame is expected, or at which reading failed.
-    pub fn position(&self) -> Position {
-        self.next
-    }
-
-    /// Returns the next frame, without copying its body.
-    pub fn next_frame(&mut self) -> Option<Result<Frame<'_>, ReadError>> {
-        while !self.failed && self.next < self.to && self.pass_hole() {}
-        if self.failed || self.next >= self.to {
+impl Follow for Follower {
+    fn next(&mut self) -> Option<Result<RawRecord<'_>, ReadError>> {
+        if self.failed {
             return None;
+        }
+        loop {
+            if self.next >= self.end {
+                if self.next >= self.shared.end() {
+                    return None;
+                }
+                if let Err(error) = self.look_for_more() {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+            if !self.pass_hole() {
+                break;
+            }
         }
         self.enter_segment();
         let (segment, _) = self.segments.front()?;
@@ -254,13 +234,36 @@ impl Scan {
         let error = match window.frame_at(offset) {
             Ok(Ok(frame)) => {
                 self.next = frame.end();
-                return Some(Ok(frame));
+                return Some(Ok(frame.into()));
             }
             Ok(Err(reason)) => ReadError::Damage(Damage::new(&segment.path, offset, reason)),
             Err(source) => ReadError::Io { path: segment.path.clone(), source },
         };
         self.failed = true;
         Some(Err(error))
+    }
+
+    fn position(&self) -> Position {
+        self.next
+    }
+}
+
+impl Follower {
+    /// Takes in the segments and the end of the journal as they are now.
+    fn look_for_more(&mut self) -> Result<(), ReadError> {
+        let mut segments = self.shared.extents();
+        let end = segments.back().map_or(Position::FIRST, |&(_, end)| end);
+        if segments.front().is_some_and(|(segment, _)| self.next < segment.first) {
+            return Err(ReadError::Removed(self.next));
+        }
+        if self.next > end {
+            return Err(ReadError::NotWritten(self.next));
+        }
+        while segments.front().is_some_and(|&(_, end)| end <= self.next) {
+            segments.pop_front();
+        }
+        (self.segments, self.window, self.end) = (segments, None, end);
+        Ok(())
     }
 
     /// Skips the next frame if it is a whole hole. A broken hole is reported by the read that
@@ -285,18 +288,10 @@ impl Scan {
         }
         if let (None, Some((segment, end))) = (&self.window, self.segments.front()) {
             self.window = Some(Window::new(
-                Arc::clone(&self.files),
+                Arc::clone(&self.shared.files),
                 Arc::clone(segment),
                 segment.offset_of(*end),
             ));
         }
-    }
-}
-
-impl Iterator for Scan {
-    type Item = Result<OwnedFrame, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_frame().map(|frame| frame.map(OwnedFrame::from))
     }
 }

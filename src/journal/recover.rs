@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::error::{AppendError, Damage, JournalError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Position};
+use super::frame::{self, FRAME_HEADER_BYTES};
+use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
 use super::writer::{Active, Writer, is_no_space};
@@ -111,8 +112,6 @@ pub fn open(
         .room_end
         .zip(segments.last())
         .map(|(room_end, segment)| Active { segment: Arc::clone(segment), room_end });
-    let unsealed = usize::from(active.is_some());
-    segments.iter().rev().skip(unsealed).for_each(|segment| segment.mark_sealed());
     let empty = segments.last().filter(|segment| segment.first == last.end && active.is_none());
     let remade = empty.map(|segment| segment.path.clone());
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::journal::tests::{
     SMALL, Written, all, append, body, group_of, open_quick, open_small, segment_files,
 };
-use crate::journal::{AppendError, OsFiles, ReadError};
+use crate::journal::{AppendError, OsFiles, ReadError, ReadLog as _};
 
 /// Overwrites a file in place, so that the file stays an original.
 fn overwrite(path: &Path, bytes: &[u8]) {

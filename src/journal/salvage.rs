@@ -13,25 +13,14 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::Files;
-use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group, Position};
+use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group};
+use super::log::RawRecord;
+use super::position::Position;
 use super::scan::{Lost, SegmentFound};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
 
 /// Number of bytes that are copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
-
-/// A frame that describes a lost range and stands at its beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The position at which the lost range begins.
-    pub at: Position,
-    /// The kind of the frame.
-    pub kind: u8,
-    /// The version of the body's encoding.
-    pub version: u8,
-    /// The content of the frame.
-    pub body: Vec<u8>,
-}
 
 /// The plan for salvaging a journal.
 pub struct Salvage<'a> {
@@ -41,8 +30,8 @@ pub struct Salvage<'a> {
     pub files: Arc<dyn Files>,
     /// The directory for damaged files. It must not exist yet and must be on the same filesystem.
     pub aside: &'a Path,
-    /// The notes for the lost ranges.
-    pub notes: &'a [Note],
+    /// Records that describe lost ranges, each for the beginning of a range.
+    pub notes: &'a [RawRecord<'a>],
 }
 
 impl Salvage<'_> {
@@ -107,8 +96,8 @@ impl Salvage<'_> {
         put.and_then(|()| self.files.sync_dir(self.dir)).map_err(JournalError::io(path))
     }
 
-    fn note_at(&self, position: Position) -> Option<&Note> {
-        self.notes.iter().find(|note| note.at == position)
+    fn note_at(&self, position: Position) -> Option<&RawRecord<'_>> {
+        self.notes.iter().find(|note| note.position == position)
     }
 
     /// Returns the number of bytes that a hole must bridge, after the note if there is one.

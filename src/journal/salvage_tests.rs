@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::journal::tests::{Written, all, append, body, open_small, segment_files};
-use crate::journal::{CutCause, JournalScan, OsFiles};
+use crate::journal::{CutCause, JournalScan, OsFiles, ReadLog as _};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
@@ -29,7 +29,7 @@ fn losses(dir: &Path) -> Vec<Lost> {
 }
 
 /// Salvages, and returns the frames that the journal shows afterwards.
-fn salvage(dir: &Path, notes: &[Note]) -> Vec<Written> {
+fn salvage(dir: &Path, notes: &[RawRecord<'_>]) -> Vec<Written> {
     let (beginning, found) = look(dir);
     let aside = dir.join("aside");
     Salvage { dir, files: Arc::new(OsFiles), aside: &aside, notes }
@@ -99,7 +99,7 @@ fn damage_across_frames_costs_those_it_touches_and_the_old_file_is_kept() {
     fs::write(draft_of(&file), b"half").unwrap();
     let lost = losses(dir.path());
     assert_eq!(lost.len(), 1);
-    assert!(lost[0].damage.offset <= 500 && lost[0].frames_max() > 0);
+    assert!(lost[0].damage.offset <= 500 && lost[0].records_max() > 0);
     let kept = salvage(dir.path(), &[]);
     assert_kept(&written, &kept, &lost);
     assert!(kept.len() < written.len() && kept.len() > 12);
@@ -172,12 +172,12 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     let written = written(dir.path(), 6);
     let refused = written[6].0;
     let scan = JournalScan::open(dir.path()).unwrap();
-    let mut judge = |frame: &crate::journal::Frame<'_>| {
+    let mut judge = |frame: &RawRecord<'_>| {
         if frame.position == refused { Err("not a command".to_owned()) } else { Ok(()) }
     };
     let found: Vec<_> =
         (0..scan.len()).map(|number| scan.look(number, &mut judge).unwrap()).collect();
-    let note = Note { at: refused, kind: 9, version: 1, body: b"two".to_vec() };
+    let note = RawRecord { position: refused, kind: 9, version: 1, body: b"two".into() };
     let aside = dir.path().join("aside");
     Salvage {
         dir: dir.path(),
@@ -189,11 +189,11 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     .unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
     let mut expected = written.clone();
-    expected[6].1 = note.body.clone();
+    expected[6].1 = note.body.to_vec();
     assert_eq!(all(&reader).unwrap(), expected);
     assert_eq!(reader.read(refused).unwrap().kind, 9);
     // A note that does not fit is refused before anything is written.
-    let note = Note { body: vec![1; 890], ..note };
+    let note = RawRecord { body: vec![1; 890].into(), ..note };
     let again = Salvage {
         dir: dir.path(),
         files: Arc::new(OsFiles),

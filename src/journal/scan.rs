@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::{Files, OsFiles};
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, HOLE};
+use super::log::RawRecord;
+use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::recover::{BadEnd, CutTail, judge_end};
 use super::segment::{
@@ -24,13 +26,13 @@ pub struct Lost {
     pub bytes: u64,
     /// The first lost position.
     pub from: Position,
-    /// The first position after the lost range. Equal to `from` if no frame is lost.
+    /// The first position after the lost range. Equal to `from` if no record is lost.
     pub to: Position,
 }
 
 impl Lost {
-    /// Returns the maximum number of frames in the lost range.
-    pub fn frames_max(&self) -> u64 {
+    /// Returns the maximum number of records in the lost range.
+    pub fn records_max(&self) -> u64 {
         self.to.since(self.from) / FRAME_HEADER_BYTES as u64
     }
 }
@@ -46,8 +48,8 @@ pub struct SegmentFound {
     pub path: PathBuf,
     /// The length of the file, in bytes.
     pub bytes: u64,
-    /// The number of whole frames, without holes.
-    pub frames: u64,
+    /// The number of whole records.
+    pub records: u64,
     /// The ranges of positions that an earlier salvage gave up.
     pub holes: Vec<(Position, Position)>,
     /// The damaged ranges, in order.
@@ -131,12 +133,12 @@ impl JournalScan {
         (first > Position::FIRST).then_some(lost)
     }
 
-    /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole frame, and may
-    /// report a frame as damaged with a reason.
+    /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole record, and may
+    /// report a record as damaged with a reason.
     pub fn look(
         &self,
         number: usize,
-        judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>,
+        judge: &mut dyn FnMut(&RawRecord<'_>) -> Result<(), String>,
     ) -> Result<SegmentFound, JournalError> {
         let part = self.parts.get(number).ok_or_else(|| no_such_segment(&self.dir))?;
         let segment = &part.segment;
@@ -150,7 +152,7 @@ impl JournalScan {
                 end: part.next.unwrap_or(segment.first),
                 path: segment.path.clone(),
                 bytes: part.len,
-                frames: 0,
+                records: 0,
                 holes: Vec::new(),
                 damages: Vec::new(),
                 tail: None,
@@ -163,7 +165,7 @@ impl JournalScan {
         Ok(walk.found)
     }
 
-    /// Returns a reader of the whole frames up to `end`, for a journal without damage.
+    /// Returns a reader of the records up to `end`, for a journal without damage.
     pub fn reader(&self, end: Position) -> Reader {
         let segments = self.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
         Reader::new(Arc::new(Shared::new(self.dir.clone(), Arc::clone(&self.files), segments, end)))
@@ -222,17 +224,17 @@ impl Walk<'_> {
 
     fn frames(
         &mut self,
-        judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>,
+        judge: &mut dyn FnMut(&RawRecord<'_>) -> Result<(), String>,
     ) -> io::Result<()> {
         let mut offset = SEGMENT_HEADER_BYTES;
         while offset < self.limit {
             let (behind, bad) = match self.window.frame_at(offset)? {
                 Ok(frame) => {
                     let (from, to) = (frame.position, frame.end());
-                    let judged = if frame.kind == HOLE { None } else { Some(judge(&frame)) };
+                    let judged = if frame.kind == HOLE { None } else { Some(judge(&frame.into())) };
                     match judged {
                         None => self.found.holes.push((from, to)),
-                        Some(Ok(())) => self.found.frames += 1,
+                        Some(Ok(())) => self.found.records += 1,
                         Some(Err(_)) => {}
                     }
                     (offset + to.since(from), judged.and_then(Result::err))

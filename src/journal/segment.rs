@@ -7,10 +7,11 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::files::{FileFacts, Files, is_unreadable};
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame};
+use super::position::Position;
 
 /// Number of bytes before the first frame of a segment file.
 pub(super) const SEGMENT_HEADER_LEN: usize = 64;
@@ -35,17 +36,14 @@ const SUFFIX: &str = ".seg";
 /// The reason for refusing a header of another format.
 pub(super) const UNKNOWN_FORMAT: &str = "this version does not know the segment's format";
 
-/// A description of a segment for readers.
+/// A description of a segment for tests.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentInfo {
-    /// The first position in the segment.
-    pub first: Position,
+pub(super) struct SegmentInfo {
+    pub(super) first: Position,
     /// The end of the synced frames, which is the first position of the next segment.
-    pub end: Position,
-    /// The path of the segment's file.
-    pub path: PathBuf,
-    /// Set if the segment is complete and never changes again.
-    pub sealed: bool,
+    pub(super) end: Position,
+    pub(super) path: PathBuf,
 }
 
 /// An open segment file.
@@ -54,14 +52,13 @@ pub(super) struct Segment {
     pub(super) first: Position,
     pub(super) path: PathBuf,
     pub(super) file: File,
-    sealed: AtomicBool,
     /// The length of the file as set by the writer, in bytes. Zero during a change.
     length: AtomicU64,
 }
 
 impl Segment {
     pub(super) fn new(first: Position, path: PathBuf, file: File) -> Self {
-        Self { first, path, file, sealed: AtomicBool::new(false), length: AtomicU64::new(0) }
+        Self { first, path, file, length: AtomicU64::new(0) }
     }
 
     /// Returns the length that the file must have. `None` while the writer changes the length.
@@ -77,14 +74,6 @@ impl Segment {
     /// Called after the writer changed the length of the file.
     pub(super) fn length_is(&self, bytes: u64) {
         self.length.store(bytes, Ordering::SeqCst);
-    }
-
-    pub(super) fn mark_sealed(&self) {
-        self.sealed.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_sealed(&self) -> bool {
-        self.sealed.load(Ordering::Relaxed)
     }
 
     /// Returns the file offset of a position, in bytes.

@@ -6,10 +6,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::AppendError;
-use super::frame::{Group, Position};
-use super::reader::Shared;
-use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
+use super::error::{AppendError, ReadError};
+use super::frame::Group;
+use super::log::{Appended, Follow, Log, RawRecord, ReadLog};
+use super::position::Position;
+use super::reader::{Reader, Shared};
+use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use super::spare::{self, SpareMaker, Spares};
 use crate::base::failpoint::{self, Switch};
 
@@ -17,7 +19,7 @@ use crate::base::failpoint::{self, Switch};
 /// thread that makes spares took a fifth of the processor.
 const LARGE_GROUP_BYTES: u64 = 64 << 10;
 
-/// Appends groups of frames.
+/// Appends groups of records, and syncs each.
 pub struct Writer {
     shared: Arc<Shared>,
     /// Room for frames in a new segment, in bytes.
@@ -57,9 +59,8 @@ impl Writer {
         }
     }
 
-    /// Returns the position at which the next group will begin.
-    pub fn end(&self) -> Position {
-        self.end
+    fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// Lets the returned maker prepare the next segments' files ahead of time.
@@ -67,32 +68,6 @@ impl Writer {
         let (spares, maker) = spare::pair(self.shared.dir.clone(), Arc::clone(&self.shared.files));
         self.spares = Some(spares);
         maker
-    }
-
-    /// Writes a group and syncs it. When this function returns the positions of the frames, the
-    /// frames are on stable storage. The group stays filled, so that the caller can append it again
-    /// after [`AppendError::NoSpace`].
-    pub fn append(&mut self, group: &mut Group) -> Result<&[Position], AppendError> {
-        self.refuse_after_failure()?;
-        self.positions.clear();
-        if group.is_empty() {
-            return Ok(&self.positions);
-        }
-        let segment = self.segment_with_room(group.bytes() as u64)?;
-        let bytes = group.stamp(self.end, &mut self.positions);
-        let (files, offset) = (&self.shared.files, segment.offset_of(self.end));
-        let written = failpoint::write(&segment.file, bytes, offset)
-            .unwrap_or_else(|| files.write_all_at(&segment.file, bytes, offset))
-            .and_then(|()| files.sync_data(&segment.file));
-        self.or_fail(written.or_else(|error| {
-            if failpoint::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }
-        }))?;
-        let from = self.end;
-        self.end = from.plus(group.bytes() as u64);
-        self.groups = (self.groups.0 + 1, self.groups.1 + group.bytes() as u64);
-        self.shared.publish(from, self.end);
-        self.ask_for_spare();
-        Ok(&self.positions)
     }
 
     /// Asks for a spare when three quarters of the active segment are used. Large groups need no
@@ -105,30 +80,6 @@ impl Writer {
         {
             spares.ask(SEGMENT_HEADER_BYTES + self.segment_bytes);
         }
-    }
-
-    /// Deletes the oldest segments that end at or before `position`, never the last segment.
-    /// Returns the deleted segments.
-    pub fn remove_before(&mut self, position: Position) -> Result<Vec<SegmentInfo>, AppendError> {
-        self.refuse_after_failure()?;
-        let mut removed = Vec::new();
-        while let Some((segment, end)) = self.oldest_ending_by(position) {
-            segment.length_changes();
-            // Each removal is synced before the next, so that a crash leaves no gap.
-            let gone = self.shared.files.remove(&segment.path);
-            let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
-            self.or_fail(gone)?;
-            self.shared.segments_mut().retain(|kept| kept.first != segment.first);
-            let path = segment.path.clone();
-            removed.push(SegmentInfo { first: segment.first, end, path, sealed: true });
-        }
-        Ok(removed)
-    }
-
-    fn oldest_ending_by(&self, position: Position) -> Option<(Arc<Segment>, Position)> {
-        let segments = self.shared.segments();
-        let (oldest, next) = (segments.first()?, segments.get(1)?);
-        (next.first <= position).then(|| (Arc::clone(oldest), next.first))
     }
 
     /// Returns the active segment if `bytes` fit into it, otherwise a new segment.
@@ -155,7 +106,6 @@ impl Writer {
         let sealed = files.set_len(&segment.file, len).and_then(|()| files.sync_all(&segment.file));
         self.or_fail(sealed)?;
         segment.length_is(len);
-        segment.mark_sealed();
         self.drop_cache_behind();
         tracing::debug!(segment = %segment.path.display(), end = %self.end, "the segment is \
             complete");
@@ -306,6 +256,53 @@ impl Writer {
             Err(e) if is_no_space(&e) => Err(AppendError::NoSpace(e.kind())),
             other => self.or_fail(other),
         }
+    }
+}
+
+impl Log for Writer {
+    fn append(&mut self, group: &mut Group) -> Result<Appended<'_>, AppendError> {
+        self.refuse_after_failure()?;
+        self.positions.clear();
+        if group.is_empty() {
+            return Ok(Appended { positions: &self.positions, end: self.end });
+        }
+        let segment = self.segment_with_room(group.bytes() as u64)?;
+        let bytes = group.stamp(self.end, &mut self.positions);
+        let (files, offset) = (&self.shared.files, segment.offset_of(self.end));
+        let written = failpoint::write(&segment.file, bytes, offset)
+            .unwrap_or_else(|| files.write_all_at(&segment.file, bytes, offset))
+            .and_then(|()| files.sync_data(&segment.file));
+        self.or_fail(written.or_else(|error| {
+            if failpoint::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }
+        }))?;
+        let from = self.end;
+        self.end = from.plus(group.bytes() as u64);
+        self.groups = (self.groups.0 + 1, self.groups.1 + group.bytes() as u64);
+        self.shared.publish(from, self.end);
+        self.ask_for_spare();
+        Ok(Appended { positions: &self.positions, end: self.end })
+    }
+}
+
+impl ReadLog for Writer {
+    fn first(&self) -> Position {
+        self.reader().first()
+    }
+
+    fn end(&self) -> Position {
+        self.end
+    }
+
+    fn read(&self, position: Position) -> Result<RawRecord<'static>, ReadError> {
+        self.reader().read(position)
+    }
+
+    fn follow(&self, from: Position) -> Result<Box<dyn Follow>, ReadError> {
+        self.reader().follow(from)
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.reader().is_damaged()
     }
 }
 

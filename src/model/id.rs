@@ -232,15 +232,15 @@ impl DeliveryId {
 }
 
 impl AttemptId {
-    /// Returns the id of the attempt with this start time and this position of its frame in the
-    /// journal. The position makes the id unique. The id has the shape of a UUIDv7, with the
+    /// Returns the id of the attempt with this start time and this position in the journal. The
+    /// position makes the id unique. The id has the shape of a UUIDv7, with the
     /// position in place of the random bits.
-    pub fn of(started_at: Timestamp, position: u64) -> Self {
+    pub fn of(started_at: Timestamp, position: impl Into<u64>) -> Self {
         let mut bytes = [0; 10];
         bytes
             .iter_mut()
             .skip(2)
-            .zip(position.to_be_bytes())
+            .zip(position.into().to_be_bytes())
             .for_each(|(place, byte)| *place = byte);
         Self(uuid::Builder::from_unix_timestamp_millis(started_at.0, &bytes).into_uuid().as_u128())
     }
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_id_of_an_attempt_is_a_uuid_of_its_time_and_place() {
-        let id = AttemptId::of(Timestamp(1_769_853_600_000), 0x0012_3456_789a_bcde);
+        let id = AttemptId::of(Timestamp(1_769_853_600_000), 0x0012_3456_789a_bcde_u64);
         let uuid = uuid::Uuid::from_u128(id.0);
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
         assert_eq!(

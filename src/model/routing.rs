@@ -140,6 +140,29 @@ impl RouteReasons {
     }
 }
 
+/// The end of an event's routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoutingEnd {
+    /// The event was routed, for these reasons.
+    Routed(RouteReasons),
+    /// Routing the event was given up after several crashes.
+    Failed,
+    /// The event was erased before it was routed.
+    Erased,
+}
+
+impl RoutingEnd {
+    /// Returns the reason of the endpoint with this number, which was created before the end. A
+    /// worker does not see an endpoint that is created while it routes the event.
+    pub fn reason(&self, number: u32) -> RouteReason {
+        match self {
+            Self::Routed(reasons) => reasons.of(number).unwrap_or(RouteReason::MadeLater),
+            Self::Failed => RouteReason::RoutingFailed,
+            Self::Erased => RouteReason::Erased,
+        }
+    }
+}
+
 impl TryFrom<Vec<u8>> for RouteReasons {
     type Error = &'static str;
 

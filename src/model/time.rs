@@ -13,6 +13,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
+/// When to look for work: now, or from a time on. Now comes before every time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Look {
+    /// At once, whatever the clock says.
+    Now,
+    /// From this time on.
+    At(Timestamp),
+}
+
+impl Look {
+    /// True if it is time to look.
+    pub fn is_due(self, now: Timestamp) -> bool {
+        self <= Self::At(now)
+    }
+}
+
 /// Number of characters of the text form.
 const TEXT_LEN: usize = 24;
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can express.

@@ -14,7 +14,7 @@ use crate::base::metrics::{Metrics, OperationalEvent, Queue};
 use crate::base::threads::{Signal, Stop};
 use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
 use crate::commit::{Hints, Intake, Shortage, Space};
-use crate::journal::Reader;
+use crate::journal::{ReadLog as _, Reader};
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;

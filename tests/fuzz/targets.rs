@@ -9,7 +9,9 @@ use std::sync::Arc;
 use triggerd::commands::Command;
 use triggerd::config::Config;
 use triggerd::http::read_event_for_fuzzing;
-use triggerd::journal::{JournalScan, Options, OsFiles, Position, Reader, Salvage, SegmentFound};
+use triggerd::journal::{
+    JournalScan, Options, OsFiles, Position, ReadLog as _, Reader, Salvage, SegmentFound,
+};
 use triggerd::rules::egress::EgressRules;
 
 /// A target; the directory of its name is its corpus.
@@ -66,9 +68,9 @@ fn look(dir: &Path) -> (JournalScan, Vec<SegmentFound>) {
 
 /// Returns the positions of the frames in order. Each frame is also found by its position.
 fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
-    let mut scan = reader.scan(Position::FIRST, None).unwrap();
+    let mut follower = reader.follow(Position::FIRST).unwrap();
     let mut positions = Vec::new();
-    while let Some(frame) = scan.next_frame() {
+    while let Some(frame) = follower.next() {
         match frame {
             Ok(frame) => {
                 assert_eq!(reader.read(frame.position).unwrap().body, frame.body);
@@ -82,7 +84,7 @@ fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
 }
 
 fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
-    let kept: u64 = found.iter().map(|segment| segment.frames).sum();
+    let kept: u64 = found.iter().map(|segment| segment.records).sum();
     if let Err(error) =
         (Salvage { dir, files: Arc::new(OsFiles), aside, notes: &[] }).run(None, found)
     {

@@ -117,7 +117,9 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (key, waiting) = filled(&data);
-    let store = triggerd::store::Store::open(&data.join("sled"), 8 << 20, u64::MAX).unwrap();
+    let store =
+        triggerd::store::Store::open(&data.join("sled"), 8 << 20, triggerd::journal::Position::MAX)
+            .unwrap();
     let ack = triggerd::commands::AckEvent {
         org: triggerd::model::id::OrgNo(0),
         event: waiting[0].parse().unwrap(),

@@ -94,6 +94,11 @@ fn what_has_one_importer_is_named_nowhere_else() {
 }
 
 #[test]
+fn no_module_but_the_journal_knows_frames() {
+    assert_none(&check_all(frames_abroad));
+}
+
+#[test]
 fn nothing_is_left_unfinished_or_unwrapped() {
     assert_none(&check_all(unfinished));
 }
@@ -190,6 +195,34 @@ fn foreign_imports(path: &str, text: &str) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Finds frames, the bytes around a record in a file of the journal, outside of `journal/`. Other
+/// modules read and write records.
+fn frames_abroad(path: &str, text: &str) -> Vec<String> {
+    // The codemap names `journal/frame.rs`.
+    if path.starts_with("journal/") || path == "lib.rs" {
+        return vec![];
+    }
+    let prose = without_tests(text, text);
+    let names = prose.split(|c: char| !is_identifier(c));
+    let is_frame = |word: &str| matches!(word.to_lowercase().as_str(), "frame" | "frames");
+    let found = names.filter(|name| words_of(name).any(is_frame));
+    found.map(|name| format!("{path}: {name}: only the journal knows frames")).collect()
+}
+
+/// The words of an identifier, which begin at capital letters and behind `_`.
+fn words_of(name: &str) -> impl Iterator<Item = &str> {
+    let is_constant = !name.contains(char::is_lowercase);
+    name.split('_').flat_map(move |part| {
+        let mut starts: Vec<usize> = part
+            .char_indices()
+            .filter(|(at, c)| *at == 0 || c.is_uppercase() && !is_constant)
+            .map(|(at, _)| at)
+            .collect();
+        starts.push(part.len());
+        starts.windows(2).map(|ends| &part[ends[0]..ends[1]]).collect::<Vec<_>>()
+    })
 }
 
 fn unfinished(path: &str, text: &str) -> Vec<String> {
@@ -515,6 +548,21 @@ fn a_foreign_import_is_found_and_a_rightful_one_is_not() {
         ("http/inbox.rs", "fn f() {} #[cfg(test)] mod tests { use sled::Tree; }", 0),
     ] {
         assert_eq!(foreign_imports(path, text).len(), faults, "{path}: {text}");
+    }
+}
+
+#[test]
+fn a_frame_outside_of_the_journal_is_found() {
+    for (path, text, faults) in [
+        ("http/api/events.rs", "let frame = read();", 1),
+        ("commit/committer.rs", "use crate::journal::{FrameRefused, Group};", 1),
+        ("cli/audit.rs", "const ORG_FRAME_BYTES_MIN: u64 = 1; // each frame", 2),
+        ("cli/audit.rs", "found.frames_max(); let x = \"whole frames\";", 2),
+        ("journal/reader.rs", "struct OwnedFrame;", 0),
+        ("http/edge/framing.rs", "struct Framing; fn framed() {}", 0),
+        ("cli/audit.rs", "#[cfg(test)] mod tests { struct Frame; }", 0),
+    ] {
+        assert_eq!(frames_abroad(path, text).len(), faults, "{path}: {text}");
     }
 }
 

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use triggerd::journal::{self, Group, JournalError, Options, OsFiles, Position, ReadError, Reader};
+use triggerd::journal::{
+    self, Group, JournalError, Log as _, Options, OsFiles, Position, ReadError, ReadLog as _,
+    Reader,
+};
 
 use crate::harness::{Client, Process};
 use crate::random::Random;
@@ -51,13 +54,17 @@ fn small_journal(dir: &Path) -> Frames {
         writer.append(&mut group).unwrap();
     }
     let frames = read_all(&reader).unwrap();
-    assert!(reader.segments().len() >= 3, "the journal is too small");
+    assert!(segments(dir).len() >= 3, "the journal is too small");
     frames
 }
 
 fn read_all(reader: &Reader) -> Result<Frames, ReadError> {
-    let frames = reader.scan(Position::FIRST, None)?;
-    frames.map(|frame| frame.map(|frame| (frame.position, frame.body))).collect()
+    let (mut follower, mut frames) = (reader.follow(Position::FIRST)?, Vec::new());
+    while let Some(record) = follower.next() {
+        let record = record?;
+        frames.push((record.position, record.body.into_owned()));
+    }
+    Ok(frames)
 }
 
 fn flip_every_byte() -> (usize, usize, usize) {

@@ -16,14 +16,14 @@ use triggerd::base::failpoint;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Stop, Thread, spawn_critical};
 use triggerd::commands::{
-    AckEvent, Applied, Applying, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent,
-    SettleAttempt, SubmitOutcome,
+    AckEvent, Applied, Applying, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, Records,
+    RouteEvent, SettleAttempt, SubmitOutcome,
 };
 use triggerd::commit::{
     Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch,
 };
 use triggerd::data_dir::DataDir;
-use triggerd::journal::{self, Options, OsFiles};
+use triggerd::journal::{self, Options, OsFiles, ReadLog as _};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
@@ -134,8 +134,8 @@ impl System {
         let (writer, reader, _) =
             journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
-        let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end().0).unwrap());
-        recover(&store, &reader, &Space::default()).unwrap();
+        let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end()).unwrap());
+        recover(&store, &Records::new(reader), &Space::default()).unwrap();
         let ports = ports(&store, Clock::system());
         let (flush, metrics, stop) = (ports.flush.clone(), Arc::clone(&ports.metrics), Stop::new());
         let (committing, flushing) = (Arc::clone(&ports.progress), Arc::<Progress>::default());

@@ -263,7 +263,8 @@ fn dump(data_dir: &Path) -> String {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(newest.count(), 1, "one generation is left");
-    let store = triggerd::store::Store::open(&sled, 8 << 20, u64::MAX).unwrap();
+    let store =
+        triggerd::store::Store::open(&sled, 8 << 20, triggerd::journal::Position::MAX).unwrap();
     assert_eq!(store.rebuild_reason(), None, "the state is usable as it is");
     let dump = store.dump().unwrap();
     store.close().unwrap();

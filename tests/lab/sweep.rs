@@ -11,7 +11,7 @@ use std::sync::Arc;
 use triggerd::base::clock::Clock;
 use triggerd::base::failpoint;
 use triggerd::base::threads::spawn_critical;
-use triggerd::commands::{Applied, Command, SubmitOutcome};
+use triggerd::commands::{Applied, Command, Records, SubmitOutcome};
 use triggerd::commit::{Committer, Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
@@ -110,10 +110,8 @@ fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
 
 fn events(dir: &Path) -> BTreeSet<String> {
     let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
-    let frames = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap);
-    let commands =
-        frames.map(|frame| Command::read(frame.kind, frame.version, &frame.body).unwrap());
-    let ids = commands.filter_map(|command| match command {
+    let records = Records::new(reader).follow(Position::FIRST).unwrap();
+    let ids = records.filter_map(|record| match record.unwrap().command {
         Command::SubmitEvent(submit) => Some(submit.id.to_string()),
         _ => None,
     });
@@ -133,8 +131,8 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     else {
         return ExitCode::from(3);
     };
-    let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, u64::MAX).unwrap());
-    recover(&store, &reader, &Space::default()).unwrap();
+    let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, Position::MAX).unwrap());
+    recover(&store, &Records::new(reader), &Space::default()).unwrap();
     let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     let thread = spawn_critical("committer", || committer.run()).unwrap();
     submit_all(&intake, &files);

@@ -1,11 +1,10 @@
 //! The comparisons between the system and the naive model.
 
-use triggerd::commands::Command;
-use triggerd::journal::{Position, Reader};
+use triggerd::commands::Records;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Look, Timestamp};
 use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{
     DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Routing, Store,
@@ -21,14 +20,14 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Resul
 
 pub(crate) fn check_all(
     naive: &Naive,
-    (store, journal): (&Store, &Reader),
+    (store, records): (&Store, &Records),
     now: Timestamp,
 ) -> Result<(), String> {
     for (number, org) in naive.orgs.iter().enumerate() {
         let number = OrgNo(u32::try_from(number).unwrap());
         check_org(org, number, store, (500, now))
             .map_err(|fault| format!("after: {number:?}: {fault}"))?;
-        check_payloads(org, number, store, journal)?;
+        check_payloads(org, number, store, records)?;
     }
     check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
 }
@@ -143,8 +142,9 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
         let cursor = store.next_waiting_endpoint(Some(before)).map_err(|error| failed(&error))?;
         let cursor =
             cursor.filter(|cursor| cursor.endpoint == endpoint).map(|cursor| cursor.next_due);
-        let first = waiting.first().map(|(at, _)| if any_at_once { Timestamp(0) } else { *at });
-        same("lane", &cursor, &first)?;
+        let look = |at: Timestamp| if any_at_once { Look::Now } else { Look::At(at) };
+        let first = waiting.first().map(|(at, _)| look(*at));
+        same("waiting endpoint", &cursor, &first)?;
     }
     Ok(())
 }
@@ -335,17 +335,12 @@ pub(crate) fn check_payloads(
     naive: &NaiveOrg,
     org: OrgNo,
     store: &Store,
-    journal: &Reader,
+    records: &Records,
 ) -> Result<(), String> {
     for (id, event) in &naive.events {
         let found = store.event(org, *id).map_err(|error| error.to_string())?;
-        let position = Position(found.map_or(0, |found| found.position));
-        let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
-        let command = Command::read(frame.kind, frame.version, &frame.body)
-            .map_err(|error| error.to_string())?;
-        let Some(submit) = command.into_event(*id) else {
-            return Err(format!("after: no event at {position}"));
-        };
+        let position = found.map(|found| found.position).unwrap_or_default();
+        let submit = records.event(*id, position).map_err(|error| format!("after: {error}"))?;
         same(
             "after: its place in the journal",
             &(submit.id, &submit.event.payload),

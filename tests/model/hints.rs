@@ -21,7 +21,7 @@ use triggerd::commands::{
 use triggerd::commit::{Committer, Flusher, Hints, InboxNotifier, Intake, Ports};
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
-use triggerd::journal::Reader;
+use triggerd::journal::{ReadLog as _, Reader};
 use triggerd::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
 };
@@ -189,7 +189,7 @@ impl World {
         let mut random = Random::new(seed);
         let (writer, journal) = open_journal(dir.path(), &Arc::default());
         let store =
-            Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end().0).unwrap());
+            Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end()).unwrap());
         let (unrouted, to_workers) = bad_way(&mut threads, Random::new(random.next()));
         let (scheduler, to_scheduler) = bad_way(&mut threads, Random::new(random.next()));
         let hints = Arc::new(Hints {

@@ -665,7 +665,7 @@ impl World {
                 let (naive, now) = (&self.naive, self.now());
                 return self
                     .system
-                    .with_copy(|store, journal| check_all(naive, (store, journal), now));
+                    .with_copy(|store, records| check_all(naive, (store, records), now));
             }
             _ => return Ok(()),
         }
@@ -733,7 +733,7 @@ impl World {
     }
 
     fn check_all(&self) -> Result<(), String> {
-        check_all(&self.naive, (self.system.store(), self.system.journal()), self.now())
+        check_all(&self.naive, (self.system.store(), self.system.records()), self.now())
     }
 
     /// Checks that a rebuild gives the same rows, without contradictions between rows.

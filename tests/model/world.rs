@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
-use triggerd::commands::{AckOutcome, Applied, Applying, Command, KindInfo};
+use triggerd::commands::{AckOutcome, Applied, Applying, Command, Records};
 use triggerd::commit::{Committer, Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
-use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
+use triggerd::journal::{AppendError, Files, Group, Log as _, Options, Reader, Writer};
 use triggerd::store::{Store, invalidate_last};
 
 use crate::random::Random;
@@ -46,7 +46,7 @@ pub(crate) struct System {
 
 struct Running {
     store: Arc<Store>,
-    journal: Reader,
+    records: Records,
     intake: Intake,
     committer: std::thread::JoinHandle<()>,
 }
@@ -77,18 +77,19 @@ impl System {
     }
 
     fn start(&mut self) {
-        let (writer, journal) = open_journal(self.dir.path(), &self.files);
+        let (writer, reader) = open_journal(self.dir.path(), &self.files);
+        let records = Records::new(reader);
         let store = Arc::new(
-            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap(),
+            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, records.end()).unwrap(),
         );
         if self.broken != Break::ForgetsToRecover {
-            recover(&store, &journal, &Space::default()).unwrap();
+            recover(&store, &records, &Space::default()).unwrap();
         }
         let last_id = store.counts().unwrap().last_id;
         let (committer, intake) =
             Committer::new(LIMITS, writer, ports(&store, self.clock.clone()), last_id);
         let committer = std::thread::spawn(|| committer.run());
-        self.running = Some(Running { store, journal, intake, committer });
+        self.running = Some(Running { store, records, intake, committer });
     }
 
     fn running(&self) -> &Running {
@@ -99,8 +100,8 @@ impl System {
         &self.running().store
     }
 
-    pub(crate) fn journal(&self) -> &Reader {
-        &self.running().journal
+    pub(crate) fn records(&self) -> &Records {
+        &self.running().records
     }
 
     /// Submits all at once and waits for all. Returns the outcomes in order.
@@ -173,8 +174,7 @@ impl System {
         if !unanswered.is_empty() {
             let mut group = Group::new();
             for command in unanswered {
-                let KindInfo { number, version, .. } = command.kind();
-                group.push(number, version, |body| command.write(body).unwrap()).unwrap();
+                command.add_to(&mut group).unwrap();
             }
             // The write fails, or its sync; or the making of the next segment, if due.
             let fault = if random.one_in(2) { Fault::Io } else { Fault::ShortWrite };
@@ -196,14 +196,15 @@ impl System {
     /// Opens a plain copy of the directory elsewhere, for `look`.
     pub(crate) fn with_copy(
         &self,
-        look: impl FnOnce(&Store, &Reader) -> Result<(), String>,
+        look: impl FnOnce(&Store, &Records) -> Result<(), String>,
     ) -> Result<(), String> {
         let copy = make_dir();
         copy_dir(self.dir.path(), copy.path());
-        let (_writer, journal) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
-        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap();
-        recover(&store, &journal, &Space::default()).unwrap();
-        look(&store, &journal)
+        let (_writer, reader) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
+        let records = Records::new(reader);
+        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, records.end()).unwrap();
+        recover(&store, &records, &Space::default()).unwrap();
+        look(&store, &records)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 /// Number of characters of an event's number.
 const NUMBER: usize = 16;
 /// Number of characters of a payload around its filling.
-const PAYLOAD_FRAME: usize = "{\"note\":\"\"}".len();
+const EMPTY_PAYLOAD_BYTES: usize = "{\"note\":\"\"}".len();
 
 /// A request with one event, or with a batch.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Shape {
 /// A JSON object of exactly this many bytes.
 fn payload(bytes: usize) -> String {
     const WORDS: &str = "lorem ipsum dolor sit amet ";
-    let filling = bytes.saturating_sub(PAYLOAD_FRAME);
+    let filling = bytes.saturating_sub(EMPTY_PAYLOAD_BYTES);
     let note: String = WORDS.chars().cycle().take(filling).collect();
     format!("{{\"note\":\"{note}\"}}")
 }

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 
 use super::{Attempts, Scheduler};
 use crate::base::failpoint::{self, Switch};
-use crate::delivery::endpoint_queue::Gate;
+use crate::delivery::endpoint_queue::EndpointQueue;
 use crate::model::id::{EndpointId, EventId};
-use crate::model::time::Timestamp;
-use crate::store::{StateError, WaitingEndpoint};
+use crate::model::time::{Look, Timestamp};
+use crate::store::{StateError, Store, WaitingEndpoint};
 
 /// Milliseconds from the beginning of a pass to the next, unless the pass takes longer.
 const PASS_MS: u64 = 20_000;
@@ -24,26 +24,38 @@ const STEP_MS: u64 = 250;
 /// Minimum and maximum number of endpoints in a step. The pace of a pass comes from the size of the
 /// previous pass; a pass over its planned duration goes on at full pace. So the first pass over
 /// 250,000 endpoints also takes less than a minute.
-const LANES_PER_STEP: usize = 64;
-const LANES_PER_STEP_MAX: usize = 2_048;
+const ENDPOINTS_PER_STEP: usize = 64;
+const ENDPOINTS_PER_STEP_MAX: usize = 2_048;
+
+/// A pass over the endpoints with waiting deliveries.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    /// The endpoint visited last; `None` at the beginning.
+    after: Option<EndpointId>,
+}
+
+impl Pass {
+    /// Returns the next endpoint, or `None` at the end.
+    pub(super) fn next(&mut self, store: &Store) -> Result<Option<WaitingEndpoint>, StateError> {
+        let found = store.next_waiting_endpoint(self.after)?;
+        self.after = found.map(|found| found.endpoint).or(self.after);
+        Ok(found)
+    }
+}
 
 /// Progress of the current pass, and findings.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scan {
     /// When the next step is due.
     next_at: Timestamp,
     /// When the current or last pass began.
     began_at: Timestamp,
-    /// Set while a pass is running.
-    is_under_way: bool,
-    /// The endpoint visited last; `None` at the beginning.
-    after: Option<EndpointId>,
-    /// Set when all endpoints were visited.
-    cursors_are_over: bool,
+    /// The pass over the endpoints; `None` when all endpoints were visited.
+    endpoints: Option<Pass>,
     /// The attempt whose ledger was read last; `None` when all ledgers were read.
     asked: Option<u64>,
     /// Number of endpoints visited in this pass.
-    queues: usize,
+    visited: usize,
     /// Number of endpoints visited in each step of this pass.
     per_step: usize,
     /// Overdue deliveries found in this pass although nothing holds them back: the first of each
@@ -60,15 +72,9 @@ impl Scan {
         Self {
             next_at: now.plus_ms(STEP_MS),
             began_at: now,
-            is_under_way: false,
-            after: None,
-            cursors_are_over: false,
-            asked: None,
-            queues: 0,
-            per_step: LANES_PER_STEP,
-            stuck: HashMap::new(),
-            stuck_before: HashMap::new(),
+            per_step: ENDPOINTS_PER_STEP,
             is_off: failpoint::is_on(Switch::ScanOff),
+            ..Self::default()
         }
     }
 
@@ -77,16 +83,21 @@ impl Scan {
         self.next_at
     }
 
+    /// True between two passes.
+    fn is_at_rest(&self) -> bool {
+        self.endpoints.is_none() && self.asked.is_none()
+    }
+
     fn begin_pass(&mut self, now: Timestamp) {
-        (self.is_under_way, self.began_at) = (true, now);
-        (self.after, self.cursors_are_over, self.queues) = (None, false, 0);
+        (self.began_at, self.endpoints, self.visited) = (now, Some(Pass::default()), 0);
         self.asked = (!self.is_off).then_some(0);
         self.stuck_before = std::mem::take(&mut self.stuck);
     }
 
     /// Maximum number of endpoints in this step.
-    fn queues_in_step(&self, now: Timestamp) -> usize {
-        if now >= self.began_at.plus_ms(PASS_TAKES_MS) { LANES_PER_STEP_MAX } else { self.per_step }
+    fn endpoints_in_step(&self, now: Timestamp) -> usize {
+        let is_late = now >= self.began_at.plus_ms(PASS_TAKES_MS);
+        if is_late { ENDPOINTS_PER_STEP_MAX } else { self.per_step }
     }
 
     /// Records an overdue delivery; the next pass checks if its attempt has begun.
@@ -96,9 +107,9 @@ impl Scan {
     }
 
     fn end_pass(&mut self) {
-        self.is_under_way = false;
         let steps = usize::try_from(PASS_TAKES_MS / STEP_MS).unwrap_or(usize::MAX);
-        self.per_step = self.queues.div_ceil(steps).clamp(LANES_PER_STEP, LANES_PER_STEP_MAX);
+        self.per_step =
+            self.visited.div_ceil(steps).clamp(ENDPOINTS_PER_STEP, ENDPOINTS_PER_STEP_MAX);
         self.next_at = self.next_at.max(self.began_at.plus_ms(PASS_MS));
     }
 }
@@ -111,26 +122,22 @@ impl<A: Attempts> Scheduler<A> {
             return Ok(());
         }
         self.scan.next_at = now.plus_ms(STEP_MS);
-        if !self.scan.is_under_way {
+        if self.scan.is_at_rest() {
             self.scan.begin_pass(now);
         }
         if let Some(after) = self.scan.asked {
             self.scan.asked = self.ask_attempts(after);
         }
-        for _ in 0..self.scan.queues_in_step(now) {
-            if self.scan.cursors_are_over {
+        for _ in 0..self.scan.endpoints_in_step(now) {
+            let Some(pass) = &mut self.scan.endpoints else { break };
+            let Some(found) = pass.next(&self.ports.store)? else {
+                self.scan.endpoints = None;
                 break;
-            }
-            match self.ports.store.next_waiting_endpoint(self.scan.after)? {
-                Some(found) => {
-                    self.scan.after = Some(found.endpoint);
-                    self.scan.queues += 1;
-                    self.scan_endpoint(found, now)?;
-                }
-                None => self.scan.cursors_are_over = true,
-            }
+            };
+            self.scan.visited += 1;
+            self.scan_endpoint(found, now)?;
         }
-        if self.scan.cursors_are_over && self.scan.asked.is_none() {
+        if self.scan.is_at_rest() {
             self.scan.end_pass();
             self.show_overdue(now);
         }
@@ -144,7 +151,7 @@ impl<A: Attempts> Scheduler<A> {
         WaitingEndpoint { endpoint, next_due }: WaitingEndpoint,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        let is_due = next_due <= now;
+        let is_due = next_due.is_due(now);
         if is_due && let Some(event) = self.free_and_overdue(endpoint, now)? {
             self.scan.found_stuck(endpoint, event, now);
         }
@@ -152,8 +159,8 @@ impl<A: Attempts> Scheduler<A> {
             return Ok(());
         }
         if is_due || self.ports.store.target(endpoint)?.is_none() {
-            self.looks.set(endpoint, Timestamp(0));
-        } else if next_due <= now.plus_ms(2 * PASS_MS) {
+            self.looks.set(endpoint, Look::Now);
+        } else if next_due.is_due(now.plus_ms(2 * PASS_MS)) {
             self.looks.set(endpoint, next_due);
         }
         Ok(())
@@ -168,38 +175,22 @@ impl<A: Attempts> Scheduler<A> {
         now: Timestamp,
     ) -> Result<Option<EventId>, StateError> {
         let store = &self.ports.store;
-        let Some((org, _)) = store.target(endpoint)?.filter(|(_, target)| target.is_enabled())
-        else {
-            return Ok(None);
-        };
-        if self.looks.at(endpoint).is_some_and(|at| at <= now) {
-            return Ok(None); // The look is already due.
-        }
-        let first_due = |under_way: usize,
-                         is_under_way: &dyn Fn(EventId) -> bool|
-         -> Result<Option<EventId>, StateError> {
-            let waiting = store.waiting_for(endpoint, now, under_way.saturating_add(1))?;
-            let first = waiting.into_iter().find(|(_, event)| !is_under_way(*event));
-            Ok(first.filter(|(due_at, _)| *due_at <= now).map(|(_, event)| event))
-        };
-        let Some(queue) = self.queues.get_mut(&endpoint).filter(|queue| queue.target().is_some())
-        else {
-            return first_due(0, &|_| false);
-        };
-        let is_free = queue.gate_of_endpoint(now, self.limits.in_flight_per_endpoint) == Gate::Open;
-        if !is_free || queue.turn.is_some() {
+        let is_enabled = store.target(endpoint)?.is_some_and(|(_, target)| target.is_enabled());
+        let is_planned = self.looks.at(endpoint).is_some_and(|look| look.is_due(now));
+        if !is_enabled || is_planned || self.queues.is_held_back(endpoint, now) {
             return Ok(None);
         }
-        if queue.is_strict() {
-            let found = store.waiting_in_order(
-                (org, endpoint),
-                queue.mark.unwrap_or(EventId(0)),
-                now,
-                1,
-            )?;
+        let queue = self.queues.get(endpoint);
+        if let Some(queue) = queue.filter(|queue| queue.is_strict()) {
+            let owned = (queue.org(), endpoint);
+            let found = store.waiting_in_order(owned, queue.mark(), now, 1)?;
             return Ok(found.events.first().copied());
         }
-        first_due(queue.unsettled(), &|event| queue.is_under_way(event))
+        let under_way = queue.map_or(0, EndpointQueue::unsettled);
+        let waiting = store.waiting_for(endpoint, now, under_way.saturating_add(1))?;
+        let is_under_way = |event| queue.is_some_and(|queue| queue.is_under_way(event));
+        let first = waiting.into_iter().find(|(_, event)| !is_under_way(*event));
+        Ok(first.filter(|(due_at, _)| *due_at <= now).map(|(_, event)| event))
     }
 
     /// Shows for how long passes have found the same delivery overdue; the longest counts.

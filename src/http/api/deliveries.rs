@@ -7,7 +7,7 @@ use actix_web::web;
 use serde::{Serialize, Serializer};
 
 use crate::base::clock::Clock;
-use crate::commands::{Command, RetryDelivery, RetryOutcome, SettleAttempt};
+use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::http::Api;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
@@ -141,7 +141,7 @@ struct Attempt {
 impl Attempt {
     /// Builds an attempt for the answer. An erased event hides the receiver's words, as they may
     /// repeat the payload.
-    fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
+    fn of(position: Position, settled: SettleAttempt, is_erased: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
         let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
         let body = String::from_utf8_lossy(&outcome.body).into_owned();
@@ -220,11 +220,11 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
     while let Some(position) = next
         && attempts.len() < ATTEMPTS_MAX
     {
-        let settled = match settled(api, position, delivery) {
+        let settled = match api.records.attempt((delivery.event, delivery.endpoint), position) {
             Ok(settled) => settled,
             Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
             Err(error) => {
-                tracing::warn!(event = %delivery.event, error, "an attempt cannot be read from \
+                tracing::warn!(event = %delivery.event, %error, "an attempt cannot be read from \
                     the journal");
                 break;
             }
@@ -234,23 +234,6 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
         attempts.push(Attempt::of(position, settled, is_erased));
     }
     Ok(attempts)
-}
-
-fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
-    let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
-    let command =
-        Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
-    match command {
-        Command::SettleAttempt(settled)
-            if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) =>
-        {
-            Ok(*settled)
-        }
-        other => Err(format!(
-            "the frame at {position} is not an attempt of this delivery but a {}",
-            other.kind().name
-        )),
-    }
 }
 
 /// `POST /{id}/retry`: makes a waiting delivery due now. A finished delivery starts again now, with

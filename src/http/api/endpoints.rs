@@ -373,7 +373,8 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
         cloudevent: None,
     };
     let settings = &endpoint.settings;
-    let body = Body::of(settings.body, event_id, call.now, event);
+    let body = Body::of(settings.body, event_id, call.now, event)
+        .map_err(|error| Problem::internal(&error))?;
     let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
     let secrets =
         secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;

@@ -8,18 +8,20 @@ use actix_web::web;
 use serde::Serialize;
 
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{Command, EraseEvent, EraseOutcome};
+use crate::base::splice::Splice;
+use crate::commands::{EraseEvent, EraseOutcome};
 use crate::http::Api;
 use crate::http::api::deliveries::Shown;
-use crate::http::api::stored_event::{read_command, read_page, stored, write_item};
+use crate::http::api::stored_event::{item, read_page, stored};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor;
 use crate::http::input::query::Query;
+use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
-use crate::model::routing::{RouteReason, RouteReasons};
+use crate::model::routing::{RouteReason, RoutingEnd};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::store::{
@@ -137,19 +139,12 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     Ok(json_bytes(StatusCode::OK, body))
 }
 
-/// The end of an event's routing, as a command recorded it.
-enum Ended {
-    Routed(RouteReasons),
-    Erased,
-    Failed,
-}
-
-/// The routing of an event.
+/// The routing of an event, as the journal has it.
 enum Recorded {
     Waits,
     NoEndpoint,
-    /// The routing ended with the command at this journal position.
-    Ended(Ended, u64),
+    /// The routing ended in this way with the command at this position.
+    Ended(RoutingEnd, Position),
 }
 
 impl Recorded {
@@ -161,32 +156,16 @@ impl Recorded {
             Some(Routing::NoEndpoint) | None => return Ok(Self::NoEndpoint),
             Some(Routing::Ended(position)) => position,
         };
-        let (_, command) = read_command(api, (event, position))?.opened();
-        let ended = match command {
-            Command::RouteEvent(route) => Ended::Routed(route.reasons),
-            Command::EraseEvent(_) => Ended::Erased,
-            Command::NoteRouteCrash(_) => Ended::Failed,
-            other => {
-                let kind = other.kind().name;
-                let detail = format_args!("{event} was not routed by the {kind} at {position}");
-                return Err(Problem::internal(&detail));
-            }
-        };
-        Ok(Self::Ended(ended, position))
+        let end = api.records.routing_end(event, position);
+        let end = end.map_err(|error| Problem::unreadable(event, &error))?;
+        Ok(Self::Ended(end, position))
     }
 
     /// Returns the reason for an endpoint that exists now.
     fn reason(&self, endpoint: &NumberedEndpoint) -> RouteReason {
         match self {
             Self::Waits => RouteReason::NotRoutedYet,
-            Self::Ended(ended, position) if endpoint.made < *position => match ended {
-                // A worker does not see an endpoint that is created while it routes the event.
-                Ended::Routed(reasons) => {
-                    reasons.of(endpoint.number).unwrap_or(RouteReason::MadeLater)
-                }
-                Ended::Erased => RouteReason::Erased,
-                Ended::Failed => RouteReason::RoutingFailed,
-            },
+            Self::Ended(end, position) if endpoint.made < *position => end.reason(endpoint.number),
             Self::NoEndpoint | Self::Ended(..) => RouteReason::MadeLater,
         }
     }
@@ -230,15 +209,10 @@ fn write(
     });
     let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
     let mut out = Vec::new();
-    let failed = |error: serde_json::Error| Problem::internal(&error);
-    write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
-    // The event loses its closing brace, and the history's opening brace becomes a comma.
-    out.pop();
-    let history_at = out.len();
-    serde_json::to_writer(&mut out, &history).map_err(failed)?;
-    if let Some(brace) = out.get_mut(history_at) {
-        *brace = b',';
-    }
+    item((known.status, known.erased_at), &event, Splice::new(&mut out))
+        .and_then(|object| object.members(&history))
+        .map_err(|error| Problem::internal(&error))?
+        .end();
     Ok(out)
 }
 

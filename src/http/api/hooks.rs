@@ -147,7 +147,9 @@ fn read_samples(
             }
             let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
             if takes_own || !event.event_type.is_own() {
-                let body = Body::of(BodyForm::Envelope, id, received_at, event).bytes;
+                let body = Body::of(BodyForm::Envelope, id, received_at, event)
+                    .map_err(|error| Problem::internal(&error))?
+                    .bytes;
                 bytes += body.len() as u64;
                 bodies.push(body);
             }

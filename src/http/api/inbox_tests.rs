@@ -1,8 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::splice::Splice;
 use crate::commands::SubmitEvent;
-use crate::http::api::stored_event::write_item;
+use crate::http::api::stored_event::item;
 use crate::http::input::cursor;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{Dedup, NewEvent};
@@ -36,7 +37,7 @@ fn written(event: &SubmitEvent) -> String {
 
 fn written_of(event: &SubmitEvent, erased_at: Option<Timestamp>) -> String {
     let mut out = b"before,".to_vec();
-    write_item((EventStatus::Dead, erased_at), event, &mut out).unwrap();
+    item((EventStatus::Dead, erased_at), event, Splice::new(&mut out)).unwrap().end();
     String::from_utf8(out).unwrap().strip_prefix("before,").unwrap().to_owned()
 }
 

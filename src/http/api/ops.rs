@@ -45,7 +45,7 @@ impl Checks {
             data_dir: ok_or(!api.health.is_data_lost(), "lost"),
             disk: api.intake.shortage().map_or("ok", Shortage::word),
             state: ok_or(api.store.counts().is_ok(), "unreadable"),
-            journal: ok_or(!api.journal.is_damaged(), "damaged"),
+            journal: ok_or(!api.records.is_damaged(), "damaged"),
             intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
         }
     }

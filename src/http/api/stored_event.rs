@@ -1,12 +1,11 @@
 //! Stored events as the API shows them: the members that the journal keeps, the payload byte for
 //! byte, and the status. Every list of events uses this module.
 
-use std::io::Write as _;
-
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
-use crate::commands::{Command, SubmitEvent};
+use crate::base::splice::Splice;
+use crate::commands::SubmitEvent;
 use crate::http::Api;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{PAGE_BYTES_MAX, json_bytes};
@@ -103,36 +102,21 @@ pub(in crate::http) fn read_page(
             page.items.push(b',');
         }
         page.items.reserve(bytes_of(item));
-        write_item((item.status, item.erased_at), &event, &mut page.items)
-            .map_err(|error| Problem::internal(&error))?;
+        self::item((item.status, item.erased_at), &event, Splice::new(&mut page.items))
+            .map_err(|error| Problem::internal(&error))?
+            .end();
         last = Some(item.id);
     }
     page.last = last;
     Ok(page)
 }
 
-/// Reads a command about an event from its frame in the journal.
-pub(in crate::http) fn read_command(
-    api: &Api,
-    (id, position): (EventId, u64),
-) -> Result<Command, Problem> {
-    let frame =
-        api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
-    let command = Command::read(frame.kind, frame.version, &frame.body);
-    command.map_err(|error| Problem::internal(&error))
-}
-
-/// Reads an event from its frame in the journal.
+/// Reads an event from the journal.
 pub(in crate::http) fn stored(
     api: &Api,
-    (id, position): (EventId, u64),
+    (id, position): (EventId, Position),
 ) -> Result<SubmitEvent, Problem> {
-    let command = read_command(api, (id, position))?;
-    let kind = command.kind().name;
-    let other = || {
-        Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"))
-    };
-    command.into_event(id).ok_or_else(other)
+    api.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
 }
 
 /// The members before the payload, which is written byte for byte.
@@ -168,21 +152,13 @@ fn as_map<S: serde::Serializer>(
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// Writes the event as a JSON object. The payload of an erased event is `null`.
-pub(in crate::http) fn write_item(
+/// Adds the members of the event to a JSON object. The payload of an erased event is `null`.
+pub(in crate::http) fn item<'a>(
     (status, erased_at): (EventStatus, Option<Timestamp>),
     event: &SubmitEvent,
-    out: &mut Vec<u8>,
-) -> Result<(), serde_json::Error> {
+    object: Splice<'a>,
+) -> Result<Splice<'a>, serde_json::Error> {
     let SubmitEvent { id, received_at, event, .. } = event;
-    serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
-    // The payload replaces the closing brace of the head, and a comma the opening brace of the
-    // tail.
-    out.pop();
-    out.extend_from_slice(b",\"payload\":");
-    let payload = if erased_at.is_some() { b"null" } else { &*event.payload };
-    out.write_all(payload).map_err(serde_json::Error::io)?;
-    let tail_at = out.len();
     let tail = Tail {
         dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
         labels: &event.labels,
@@ -197,9 +173,7 @@ pub(in crate::http) fn write_item(
             .as_deref()
             .map(|cloud| Context { event_type: &event.event_type, event: cloud }),
     };
-    serde_json::to_writer(&mut *out, &tail)?;
-    if let Some(brace) = out.get_mut(tail_at) {
-        *brace = b',';
-    }
-    Ok(())
+    let head = Head { id: *id, r#type: event.event_type.as_str() };
+    let payload = if erased_at.is_some() { b"null" } else { &*event.payload };
+    object.members(&head)?.value("payload", payload).members(&tail)
 }

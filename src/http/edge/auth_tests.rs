@@ -4,6 +4,7 @@ use super::*;
 use crate::base::metrics::Metrics;
 use crate::commands::{Command, CreateOrg};
 use crate::config::Config;
+use crate::journal::Position;
 use crate::model::id::OrgId;
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
@@ -28,7 +29,7 @@ fn key_text(seed: u8) -> KeyText {
 impl Fixture {
     async fn new(expires_at: Option<Timestamp>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
+        let store = Store::open(dir.path(), 8 << 20, Position::MAX).unwrap();
         let settings =
             Config::from_toml("[keys]\nverify_threads = 1\nverify_queue = 4").unwrap().keys;
         let metrics = Arc::new(Metrics::new(&[]).unwrap());
@@ -48,8 +49,13 @@ impl Fixture {
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
         let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key });
-        let mut results = crate::commands::Results::default();
-        crate::commands::apply(&store, std::iter::once((1, &command)), 2, &mut results).unwrap();
+        crate::commands::apply(
+            &store,
+            std::iter::once((Position(1), &command)),
+            Position(2),
+            &mut crate::commands::Results::default(),
+        )
+        .unwrap();
         Self { auth, store, text, _dir: dir }
     }
 

@@ -48,7 +48,7 @@ fn text(text: &str) -> AttributeValue {
 
 /// Returns the body for an endpoint whose body form is `cloudevents`.
 fn pushed(event: NewEvent) -> Value {
-    let body = Body::of(BodyForm::CloudEvents, EventId(1 << 80), Timestamp(1), event);
+    let body = Body::of(BodyForm::CloudEvents, EventId(1 << 80), Timestamp(1), event).unwrap();
     serde_json::from_slice(&body.bytes).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use super::{Change, Count as _, Place};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::StateError;
 use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 
@@ -67,7 +67,7 @@ impl Change<'_> {
         };
         self.state.deliveries.put((endpoint, event), row);
         self.state.due.put((endpoint, now, event), DueRow);
-        self.effects.due.push((endpoint, now, event));
+        self.effects.due.push((endpoint, Look::At(now), event));
         self.meta()?.waiting += 1;
         self.edit_health(endpoint, |health| health.waiting += 1)?;
         self.edit_event(org, at, |entry| {

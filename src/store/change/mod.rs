@@ -17,12 +17,13 @@ pub(crate) use events::Arrival;
 pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::{StateError, Store};
+use crate::journal::Position;
 use crate::model::activity::Activity;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
 use crate::store::rows::table::State;
 
@@ -83,8 +84,8 @@ pub struct Effects {
     pub duplicates: u64,
     /// Events to be routed to endpoints.
     pub unrouted: Vec<(OrgNo, EventId)>,
-    /// New deliveries with their due times.
-    pub due: Vec<(EndpointId, Timestamp, EventId)>,
+    /// Deliveries that wait, and when to look at each.
+    pub due: Vec<(EndpointId, Look, EventId)>,
     /// Endpoints that were created, changed or deleted.
     pub endpoints_changed: Vec<EndpointId>,
     /// Organizations with new events in the inbox.
@@ -119,8 +120,8 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Returns the change for the command whose frame is at `position` in the journal.
-    pub fn change(&mut self, position: u64) -> Change<'_> {
+    /// Returns the change for the command at `position` in the journal.
+    pub fn change(&mut self, position: Position) -> Change<'_> {
         Change { state: &mut self.state, effects: self.effects, position, asker: None }
     }
 
@@ -128,7 +129,7 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
-    pub fn finish(mut self, applied: u64) -> Result<(), StateError> {
+    pub fn finish(mut self, applied: Position) -> Result<(), StateError> {
         meta(&mut self.state)?.applied = applied;
         Ok(())
     }
@@ -171,8 +172,8 @@ count!(u16 u64);
 pub struct Change<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) effects: &'a mut Effects,
-    /// The journal position of the command's frame.
-    pub(crate) position: u64,
+    /// The journal position of the command.
+    pub(crate) position: Position,
     /// The key that asks for the change; `None` for the operator and the server itself.
     pub(crate) asker: Option<Arc<KeyRow>>,
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::ownership;
 use crate::base::threads::Signal;
+use crate::journal::Position;
 use crate::store::rows::schema::FORMAT;
 use crate::store::rows::table::State;
 use crate::store::{Effects, StateError, Store};
@@ -53,8 +54,8 @@ pub enum Reason {
     /// The state is ahead of the journal: the journal has lost something. The directory stays as it
     /// is.
     AheadOfJournal {
-        /// The journal position of the first frame that is not applied.
-        applied: u64,
+        /// The journal position of the first command that is not applied.
+        applied: Position,
     },
 }
 
@@ -81,7 +82,7 @@ impl Store {
     ///
     /// # Errors
     /// A directory cannot be created, or a fresh generation cannot be opened.
-    pub fn open(dir: &Path, cache_bytes: u64, journal_end: u64) -> Result<Self, StateError> {
+    pub fn open(dir: &Path, cache_bytes: u64, journal_end: Position) -> Result<Self, StateError> {
         make_dir(dir)?;
         let last = generations(dir)?.into_iter().max();
         let number = last.unwrap_or(0);
@@ -105,7 +106,7 @@ impl Store {
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
         let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
-        store.begin(&mut Effects::default()).finish(0)?;
+        store.begin(&mut Effects::default()).finish(Position::FIRST)?;
         Ok(store)
     }
 

@@ -5,15 +5,15 @@ use crate::store::StateError;
 
 const CACHE: u64 = 8 << 20;
 
-fn open(dir: &Path, journal_end: u64) -> Result<Store, StateError> {
+fn open(dir: &Path, journal_end: Position) -> Result<Store, StateError> {
     Store::open(dir, CACHE, journal_end)
 }
 
 /// Creates a directory as after a clean stop, with the journal applied up to 100.
 fn closed(dir: &Path) {
-    let store = open(dir, 100).unwrap();
+    let store = open(dir, Position(100)).unwrap();
     assert_eq!(store.rebuild_reason(), Some(&Reason::Missing));
-    store.begin(&mut Effects::default()).finish(100).unwrap();
+    store.begin(&mut Effects::default()).finish(Position(100)).unwrap();
     store.close().unwrap();
 }
 
@@ -21,10 +21,10 @@ fn mark(dir: &Path) -> PathBuf {
     dir.join("1").join(CLEAN)
 }
 
-fn reason(dir: &Path, journal_end: u64) -> Option<Reason> {
+fn reason(dir: &Path, journal_end: Position) -> Option<Reason> {
     let store = open(dir, journal_end).unwrap();
     if store.rebuild_reason().is_some() {
-        assert_eq!(store.applied(), 0, "made anew from the beginning");
+        assert_eq!(store.applied(), Position::FIRST, "made anew from the beginning");
         assert_eq!(generations(dir).unwrap(), [2], "the old one is gone");
     }
     store.rebuild_reason().cloned()
@@ -34,8 +34,8 @@ fn reason(dir: &Path, journal_end: u64) -> Option<Reason> {
 fn a_cleanly_closed_state_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    let store = open(dir.path(), 100).unwrap();
-    assert_eq!((store.rebuild_reason(), store.applied()), (None, 100));
+    let store = open(dir.path(), Position(100)).unwrap();
+    assert_eq!((store.rebuild_reason(), store.applied()), (None, Position(100)));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_state_of_a_crashed_process_is_gone_on_with_and_one_of_another_boot_is_not()
     closed(dir.path());
     let text = fs::read_to_string(mark(dir.path())).unwrap();
     fs::rename(mark(dir.path()), dir.path().join("1").join(RUNNING)).unwrap();
-    assert_eq!(reason(dir.path(), 100), None);
+    assert_eq!(reason(dir.path(), Position(100)), None);
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
@@ -52,7 +52,7 @@ fn a_state_of_a_crashed_process_is_gone_on_with_and_one_of_another_boot_is_not()
     let own = fs::read_to_string(mark(dir.path())).unwrap();
     fs::remove_file(mark(dir.path())).unwrap();
     fs::write(dir.path().join("1").join(RUNNING), own.replace(boot, "another-boot")).unwrap();
-    assert_eq!(reason(dir.path(), 100), Some(Reason::OtherBoot));
+    assert_eq!(reason(dir.path(), Position(100)), Some(Reason::OtherBoot));
 }
 
 #[test]
@@ -65,15 +65,15 @@ fn a_copy_is_not_believed_even_if_its_original_was_closed() {
         .arg(copy.path())
         .status();
     assert!(status.unwrap().success());
-    assert_eq!(reason(copy.path(), 100), Some(Reason::Copied));
+    assert_eq!(reason(copy.path(), Position(100)), Some(Reason::Copied));
 }
 
 #[test]
 fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    let store = open(dir.path(), 99).unwrap();
-    assert_eq!(store.rebuild_reason(), Some(&Reason::AheadOfJournal { applied: 100 }));
+    let store = open(dir.path(), Position(99)).unwrap();
+    assert_eq!(store.rebuild_reason(), Some(&Reason::AheadOfJournal { applied: Position(100) }));
     assert_eq!(
         generations(dir.path()).unwrap(),
         [1],
@@ -84,12 +84,14 @@ fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_i
     closed(dir.path());
     let text = fs::read_to_string(mark(dir.path())).unwrap();
     fs::write(mark(dir.path()), text.replacen(&FORMAT.to_string(), "999", 1)).unwrap();
-    assert!(matches!(reason(dir.path(), 100), Some(Reason::Unusable(why)) if why.contains("999")));
+    assert!(
+        matches!(reason(dir.path(), Position(100)), Some(Reason::Unusable(why)) if why.contains("999"))
+    );
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    open(dir.path(), 100).unwrap().invalidate();
-    assert!(matches!(reason(dir.path(), 100), Some(Reason::Unusable(_))));
+    open(dir.path(), Position(100)).unwrap().invalidate();
+    assert!(matches!(reason(dir.path(), Position(100)), Some(Reason::Unusable(_))));
 }
 
 #[test]
@@ -102,11 +104,11 @@ fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
         let mut bytes = fs::read(&path).unwrap();
         damage(&mut bytes);
         fs::write(&path, &bytes).unwrap();
-        let store = open(dir.path(), 100).unwrap();
+        let store = open(dir.path(), Position(100)).unwrap();
         // sled may find nothing in the directory and begin anew by itself. The applied position
         // shows this.
         assert!(
-            store.rebuild_reason().is_some() || store.applied() == 0,
+            store.rebuild_reason().is_some() || store.applied() == Position::FIRST,
             "{:?}",
             store.rebuild_reason()
         );
@@ -128,6 +130,6 @@ fn a_state_that_somebody_else_lets_go_a_moment_later_is_waited_for() {
             Signal::new().wait(Duration::from_millis(100));
             drop(before);
         });
-        assert_eq!(reason(dir.path(), 100), None);
+        assert_eq!(reason(dir.path(), Position(100)), None);
     });
 }

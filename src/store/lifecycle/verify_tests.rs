@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::codec;
+use crate::journal::Position;
 use crate::model::id::ReplayId;
 use crate::model::replay::{ReplayCursor, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
@@ -26,7 +27,7 @@ fn put<R: Row>(store: &Store, key: R::Key, row: Option<&R>) {
 
 /// Creates a closed state with rows in every table; see `apply_tests`.
 fn filled(dir: &Path) {
-    let store = Store::open(dir, CACHE, u64::MAX).unwrap();
+    let store = Store::open(dir, CACHE, Position::MAX).unwrap();
     crate::commands::tests::fill(&store);
     assert_eq!(store.contradictions(9).unwrap(), Vec::<String>::new());
     store.close().unwrap();
@@ -45,7 +46,10 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
     let open = |name: &str| Store::open_copy(&last(&original), &scratch.join(name), CACHE).unwrap();
     let (one, two) = (open("1"), open("2"));
     assert_eq!(one.differences(&two, 9).unwrap(), Differences::default());
-    let meta = Meta { applied: 1_000_000, ..(*two.read().meta.get(()).unwrap().unwrap()).clone() };
+    let meta = Meta {
+        applied: Position(1_000_000),
+        ..(*two.read().meta.get(()).unwrap().unwrap()).clone()
+    };
     put(&two, (), Some(&meta));
     let due = (EndpointId(77), crate::model::time::Timestamp(1), EventId(9));
     put(&two, due, Some(&DueRow));
@@ -112,7 +116,7 @@ fn rows_that_contradict_each_other_are_found() {
     filled(dir.path());
     let changes: [(&str, Change); 15] = [
         ("is not listed there", |store| {
-            let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: 5 };
+            let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: Position(5) };
             put(store, EndpointId(49), Some(&tombstones));
         }),
         ("is erased, and parts of it remain:", |store| {

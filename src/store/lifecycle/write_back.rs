@@ -6,6 +6,7 @@
 
 use std::sync::PoisonError;
 
+use crate::journal::Position;
 use crate::store::rows::table::AnyTable;
 use crate::store::{StateError, Store};
 
@@ -39,9 +40,9 @@ impl Store {
         }
     }
 
-    /// Returns the journal position of the first frame that is not applied.
-    pub fn applied(&self) -> u64 {
-        self.read().meta.get(()).ok().flatten().map_or(0, |meta| meta.applied)
+    /// Returns the journal position of the first command that is not applied.
+    pub fn applied(&self) -> Position {
+        self.read().meta.get(()).ok().flatten().map(|meta| meta.applied).unwrap_or_default()
     }
 
     /// Writes every changed row to sled. Returns their number. Other threads wait.

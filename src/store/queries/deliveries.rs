@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::journal::Position;
 use crate::model::delivery::Trigger;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::change::block_of;
 use crate::store::rows::schema::DeliveryState;
 use crate::store::rows::table::State;
@@ -20,8 +21,8 @@ const PENDING_ROWS_AT_ONCE: usize = 16;
 pub struct WaitingEndpoint {
     /// The id of the endpoint.
     pub endpoint: EndpointId,
-    /// The due time of the endpoint's first delivery.
-    pub next_due: Timestamp,
+    /// When the endpoint's first delivery is due; a delivery routed to be sent at once is due now.
+    pub next_due: Look,
 }
 
 /// The data for the next attempt of a delivery.
@@ -39,10 +40,10 @@ pub struct DueDelivery {
     pub event_type: EventType,
     /// The time at which the event was accepted.
     pub received_at: Timestamp,
-    /// The due time of the attempt.
-    pub due_at: Timestamp,
-    /// The journal position of the event's frame.
-    pub position: u64,
+    /// When the attempt is due.
+    pub due: Look,
+    /// The journal position of the event.
+    pub position: Position,
     /// The time since which every attempt to the endpoint has failed.
     pub failing_since: Option<Timestamp>,
     /// The value of `failing_since` that was reported to the organization. Absent if no failure was
@@ -53,7 +54,7 @@ pub struct DueDelivery {
     /// The number of attempts before the schedule began again.
     pub base: u32,
     /// The journal position of the last attempt.
-    pub last_attempt: Option<u64>,
+    pub last_attempt: Option<Position>,
     /// The cause of the next attempt.
     pub trigger: Trigger,
 }
@@ -109,8 +110,8 @@ impl Store {
                 ..=(EndpointId(u128::MAX), Timestamp(u64::MAX), EventId(u128::MAX)),
             1,
         )?;
-        let pending = pending.first().map(|((endpoint, _), _)| (*endpoint, Timestamp(0)));
-        let due = due.first().map(|((endpoint, next_due, _), _)| (*endpoint, *next_due));
+        let pending = pending.first().map(|((endpoint, _), _)| (*endpoint, Look::Now));
+        let due = due.first().map(|((endpoint, at, _), _)| (*endpoint, Look::At(*at)));
         let first = pending.into_iter().chain(due).min();
         Ok(first.map(|(endpoint, next_due)| WaitingEndpoint { endpoint, next_due }))
     }
@@ -222,11 +223,11 @@ impl Store {
             state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row, so sled is not asked.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
-        let (due_at, attempts, base, last_attempt, trigger) = match row {
-            None if is_pending => (Timestamp(0), 0, 0, None, Trigger::Schedule),
+        let (due, attempts, base, last_attempt, trigger) = match row {
+            None if is_pending => (Look::Now, 0, 0, None, Trigger::Schedule),
             Some(row) => match row.state {
                 DeliveryState::Waiting(due_at) => {
-                    (due_at, row.attempts, row.base, row.last_attempt, row.trigger)
+                    (Look::At(due_at), row.attempts, row.base, row.last_attempt, row.trigger)
                 }
                 DeliveryState::Dead(..) | DeliveryState::Canceled => return Ok(None),
             },
@@ -240,7 +241,7 @@ impl Store {
             event,
             event_type: event_type.clone(),
             received_at: entry.received_at,
-            due_at,
+            due,
             position: entry.position,
             failing_since: health.as_ref().and_then(|health| health.failing_since),
             failing_told: health.and_then(|health| health.failing_told),
@@ -283,17 +284,18 @@ impl Store {
     /// # Errors
     /// Rows cannot be read.
     pub fn oldest_waiting(&self, now: Timestamp) -> Result<Option<Timestamp>, StateError> {
-        const LANES_MAX: usize = 256;
+        const ENDPOINTS_MAX: usize = 256;
         const ROWS_MAX: usize = 64;
         let (mut oldest, mut after) = (None, None);
-        for _ in 0..LANES_MAX {
-            let Some(lane) = self.next_waiting_endpoint(after)? else { break };
-            after = Some(lane.endpoint);
+        for _ in 0..ENDPOINTS_MAX {
+            let Some(found) = self.next_waiting_endpoint(after)? else { break };
+            after = Some(found.endpoint);
             let state = self.read();
-            if !state.endpoints.get(lane.endpoint)?.is_some_and(|row| row.endpoint.is_enabled()) {
+            if !state.endpoints.get(found.endpoint)?.is_some_and(|row| row.endpoint.is_enabled()) {
                 continue;
             }
-            let (first, last) = ((lane.endpoint, EventId(0)), (lane.endpoint, EventId(u128::MAX)));
+            let (first, last) =
+                ((found.endpoint, EventId(0)), (found.endpoint, EventId(u128::MAX)));
             let rows = state.deliveries.range(first..=last, ROWS_MAX)?;
             let overdue = rows.iter().find(|(_, row)| match row.state {
                 DeliveryState::Waiting(at) => row.attempts > 0 || at <= now,
@@ -301,7 +303,7 @@ impl Store {
             });
             let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
             let pending =
-                pending(&state, lane.endpoint, 1)?.first().map(|event| Timestamp(event.unix_ms()));
+                pending(&state, found.endpoint, 1)?.first().map(|event| Timestamp(event.unix_ms()));
             oldest = [oldest, overdue, pending].into_iter().flatten().min();
         }
         Ok(oldest)

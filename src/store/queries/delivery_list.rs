@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::journal::Position;
 use crate::model::delivery::{DeadReason, DeliveryStatus};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
@@ -82,7 +83,7 @@ pub struct Delivery {
     /// The number of attempts so far.
     pub attempts: u32,
     /// The journal position of the last attempt.
-    pub last_attempt: Option<u64>,
+    pub last_attempt: Option<Position>,
 }
 
 /// A delivery and its endpoint.
@@ -322,8 +323,9 @@ impl Store {
         let mut from = (org, came, u32::MAX);
         loop {
             // Each portion takes its own lock, so a long search blocks nobody.
-            let rows = self.read().ended.range(from..=(org, u64::MAX, u32::MAX), ENDED_AT_ONCE)?;
-            let target = |((_, _, number), row): &((OrgNo, u64, u32), Arc<EndedRow>)| Target {
+            let rows =
+                self.read().ended.range(from..=(org, Position::MAX, u32::MAX), ENDED_AT_ONCE)?;
+            let target = |((_, _, number), row): &((OrgNo, Position, u32), Arc<EndedRow>)| Target {
                 org,
                 endpoint: row.0,
                 number: *number,

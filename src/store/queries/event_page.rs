@@ -1,5 +1,6 @@
 //! A page of events, for every list of events.
 
+use crate::journal::Position;
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -63,8 +64,8 @@ pub(in crate::store) const BLOCKS_AT_ONCE: usize = 16;
 pub struct EventItem {
     /// The id of the event.
     pub id: EventId,
-    /// The journal position of the event's frame.
-    pub position: u64,
+    /// The journal position of the event.
+    pub position: Position,
     /// The size of payload, labels and attributes, in bytes.
     pub bytes: u32,
     /// The status of the event.

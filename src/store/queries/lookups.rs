@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::journal::Position;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -57,8 +58,8 @@ pub struct Unrouted {
 pub struct EventSummary {
     /// The status of the event.
     pub status: EventStatus,
-    /// The journal position of the event's frame.
-    pub position: u64,
+    /// The journal position of the event.
+    pub position: Position,
     /// The time at which the event was accepted.
     pub received_at: Timestamp,
     /// The time at which the event was acknowledged.
@@ -75,7 +76,7 @@ pub struct NumberedEndpoint {
     /// The number in the organization.
     pub number: u32,
     /// The journal position of the command that created the endpoint.
-    pub made: u64,
+    pub made: Position,
     /// The endpoint with its current settings.
     pub endpoint: Arc<Endpoint>,
 }
@@ -86,7 +87,7 @@ pub enum Routing {
     /// The event waits for a worker.
     Waits,
     /// The command at this journal position routed the event, or ended its routing.
-    Ended(u64),
+    Ended(Position),
     /// The event was never to be routed: the organization had no endpoint when the event came.
     NoEndpoint,
 }
@@ -322,7 +323,7 @@ mod tests {
         assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
         let numbered = state.store.numbered_endpoints(ORG).unwrap();
         let made: Vec<_> = numbered.iter().map(|known| (known.number, known.made)).collect();
-        assert_eq!(made, [(1, 201)], "changed later, it stays made then");
+        assert_eq!(made, [(1, Position(201))], "changed later, it stays made then");
     }
 
     #[test]

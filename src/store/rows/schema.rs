@@ -33,6 +33,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Position;
 use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
@@ -125,6 +126,10 @@ fn endpoint(rest: &mut &[u8]) -> Option<EndpointId> {
     take(rest).map(EndpointId::from_bytes)
 }
 
+fn position(rest: &mut &[u8]) -> Option<Position> {
+    take(rest).map(u64::from_be_bytes).map(Position)
+}
+
 fn moment(rest: &mut &[u8]) -> Option<Timestamp> {
     take(rest).map(u64::from_be_bytes).map(Timestamp)
 }
@@ -137,10 +142,10 @@ key!((OrgNo, u32), 8, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes()], |rest|
     u32::from_be_bytes(take(rest)?)
 ));
 key!(
-    (OrgNo, u64, u32),
+    (OrgNo, Position, u32),
     16,
-    |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes(), key.2.to_be_bytes()],
-    |rest| (org(rest)?, u64::from_be_bytes(take(rest)?), u32::from_be_bytes(take(rest)?))
+    |key| [key.0.0.to_be_bytes(), key.1.0.to_be_bytes(), key.2.to_be_bytes()],
+    |rest| (org(rest)?, position(rest)?, u32::from_be_bytes(take(rest)?))
 );
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
@@ -202,8 +207,8 @@ macro_rules! row {
 /// The applied position of the journal, and counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    /// The journal position of the first frame that is not applied.
-    pub(crate) applied: u64,
+    /// The position of the first command that is not applied.
+    pub(crate) applied: Position,
     /// The number for the next organization.
     pub(crate) next_org: u32,
     /// The largest id that was generated.
@@ -219,8 +224,9 @@ pub(crate) struct Meta {
     pub(crate) dedup_first: u32,
     /// The block for new dedup ids.
     pub(crate) dedup_tail: u32,
-    /// Commands below this position were judged before a part of the journal was lost. 0: no loss.
-    pub(crate) judged_before: u64,
+    /// Commands below this position were judged before a part of the journal was lost. The
+    /// first position stands for no loss.
+    pub(crate) judged_before: Position,
     /// The keys of such commands whose creation was lost, sorted.
     pub(crate) lost_keys: Vec<KeyId>,
 }
@@ -263,7 +269,7 @@ pub(crate) struct EndpointRow {
     /// The number in the organization, which is part of the ids of deliveries.
     pub(crate) number: u32,
     /// The journal position of the command that created the endpoint.
-    pub(crate) made: u64,
+    pub(crate) made: Position,
     /// Shared, because attempts hold the endpoint.
     pub(crate) endpoint: Arc<Endpoint>,
 }
@@ -280,14 +286,14 @@ pub(crate) struct TombstoneRow {
     pub(crate) org: OrgNo,
     pub(crate) number: u32,
     /// The journal position of the command that deleted the endpoint.
-    pub(crate) ended: u64,
+    pub(crate) ended: Position,
 }
 row!(TombstoneRow, 17, "former", EndpointId);
 
 /// A deleted endpoint by the time of deletion: it has no delivery of any later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndedRow(pub(crate) EndpointId);
-row!(EndedRow, 20, "ended", (OrgNo, u64, u32));
+row!(EndedRow, 20, "ended", (OrgNo, Position, u32));
 
 /// The health of an endpoint: the part that changes with every attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -327,11 +333,11 @@ row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventEntry {
     pub(crate) id: EventId,
-    /// The journal position of the event's frame.
-    pub(crate) position: u64,
-    /// The journal position of the command that routed the event, or ended its routing. Its frame
+    /// The journal position of the event.
+    pub(crate) position: Position,
+    /// The journal position of the command that routed the event, or ended its routing. Its record
     /// has the reasons, so they cost no rows.
-    pub(crate) routed: Option<u64>,
+    pub(crate) routed: Option<Position>,
     pub(crate) bytes: u32,
     /// The index of the type in the block's list.
     pub(crate) type_no: u8,
@@ -415,7 +421,7 @@ pub(crate) struct DeliveredEntry {
     pub(crate) place: u8,
     pub(crate) attempts: u32,
     /// The journal position of the accepted attempt, which has everything else.
-    pub(crate) attempt: u64,
+    pub(crate) attempt: Position,
 }
 
 /// A bit for each event of a block whose first attempt is due at once and was not made. Such a
@@ -436,7 +442,7 @@ pub(crate) struct DeliveryRow {
     /// The number of attempts before the schedule began again.
     pub(crate) base: u32,
     /// The journal position of the last attempt.
-    pub(crate) last_attempt: Option<u64>,
+    pub(crate) last_attempt: Option<Position>,
     /// The cause of the next attempt.
     pub(crate) trigger: Trigger,
 }

@@ -22,7 +22,7 @@ proptest! {
         sorts_alike((ao, ae), (ao, be))?;
         sorts_alike((ap, ae), (ap, be))?;
         sorts_alike((ao, b.0), (bo, a.0))?;
-        sorts_alike((ao, a.1, b.0), (bo, b.1, a.0))?;
+        sorts_alike((ao, Position(a.1), b.0), (bo, Position(b.1), a.0))?;
         sorts_alike((ap, at, ae), (ap, bt, be))?;
         sorts_alike((ao, at, ae, ap), (ao, bt, be, bp))?;
     }

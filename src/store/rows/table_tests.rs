@@ -1,6 +1,7 @@
 //! Tests that an unreadable row is an error and breaks the state, whichever query reads it.
 
 use crate::commands::Command;
+use crate::journal::Position;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
@@ -11,7 +12,7 @@ use super::*;
 
 /// Creates a state with rows in every table, all in sled; see `apply_tests`.
 fn filled(dir: &std::path::Path) -> Store {
-    let store = Store::open(dir, 8 << 20, u64::MAX).unwrap();
+    let store = Store::open(dir, 8 << 20, Position::MAX).unwrap();
     crate::commands::tests::fill(&store);
     store.write_back().unwrap();
     store
