@@ -193,6 +193,7 @@
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
+//! - `delivery/subject.rs`: the ids in log lines about deliveries
 //! - `delivery/fair_queue.rs`: the fair queue of organizations and endpoints
 //!
 //! Entry points, and the server as a whole:
