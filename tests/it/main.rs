@@ -37,6 +37,7 @@ mod pushing;
 mod raw;
 mod reading;
 mod receivers;
+mod refusals;
 mod replays;
 mod scopes;
 mod signatures;
