@@ -203,7 +203,7 @@
 //! - `http/routes.rs`: the table of routes
 //! - `http/edge/mod.rs`: the way of every request, whatever its route
 //! - `http/edge/answers.rs`: answers on their way out, bounded in bytes
-//! - `http/edge/audit.rs`: log lines about changes and refused callers
+//! - `http/edge/audit.rs`: log lines about changes and refused requests
 //! - `http/edge/auth.rs`: authentication of the caller
 //! - `http/edge/blocking.rs`: blocking work, with a share of the threads for each organization
 //! - `http/edge/call.rs`: one request, with its caller and its limits
@@ -229,6 +229,7 @@
 //! - `http/input/cursor.rs`: the beginning of a list's next page
 //! - `http/input/fields.rs`: reads the members of a JSON object one by one
 //! - `http/input/gzip.rs`: request bodies in gzip, inflated up to a bound
+//! - `http/input/media_type.rs`: media types, taken apart and compared
 //! - `http/input/query.rs`: query strings
 //! - `http/input/rooms.rs`: the memory for request bodies, shared by organizations
 //! - `http/input/wire.rs`: an event in a request

@@ -38,6 +38,8 @@ const NO_CONTENT: u16 = 204;
 /// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
 /// Advice for an answer of another program.
+/// The beginning of the detail of a server that does not know the route.
+const NO_ROUTE: &str = "there is no route";
 const IS_IT_OURS: &str =
     "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
 /// The header that carries the key.
@@ -415,7 +417,7 @@ impl Client {
             .or(member("title"))
             .unwrap_or("the server refused".into())
             .into_owned();
-        if code == "not_found" && message == "there is no such route" {
+        if code == "not_found" && message.starts_with(NO_ROUTE) {
             message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
         }
         let faults =

@@ -430,7 +430,8 @@ fn error_of(head: &Head) -> Option<AttemptError> {
         Some(reason) => format!("{} {reason}", head.status),
         None => head.status.to_string(),
     };
-    if !(300..400).contains(&head.status) {
+    // 304 is no redirect: it answers a conditional request (RFC 9110, 15.4.5), which ours is not.
+    if !(300..400).contains(&head.status) || head.status == 304 {
         let detail = format!("the receiver answered {status}");
         return Some(AttemptError { code: ErrorCode::HttpStatus, detail });
     }

@@ -162,6 +162,11 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
         assert_eq!(outcome.status, status[..3].parse().ok());
         receiver.answer().await;
     }
+    let receiver = answering("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned());
+    let outcome = send(&sender(), &receiver.url).await;
+    let sentence = "the receiver answered 304 Not Modified";
+    assert_eq!(error(&outcome), (ErrorCode::HttpStatus, sentence), "no redirect");
+    receiver.answer().await;
     assert_eq!(
         elsewhere.accept().unwrap_err().kind(),
         std::io::ErrorKind::WouldBlock,

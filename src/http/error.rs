@@ -27,6 +27,9 @@ const FAULTS_MAX: usize = 100;
 /// request.
 const SHOWN_BYTES_MAX: usize = 512;
 
+/// The beginning of a detail about the whole body.
+const BODY: &str = "the body ";
+
 /// The reasons for refusing a request. The word of each is part of the API's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the table in `row` says what each is")]
@@ -286,8 +289,10 @@ impl Problem {
 
     /// Creates the problem for a failure of the server. The cause goes to the log only.
     pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
-        let mut problem =
-            Self::new(Code::Internal, "the request failed; the server's log has the cause");
+        let mut problem = Self::new(
+            Code::Internal,
+            "the request failed inside the server; its log has the cause with this request_id",
+        );
         problem.0.cause = Some(cause.to_string());
         problem
     }
@@ -307,7 +312,9 @@ impl Problem {
         let Faults { named, more } = faults;
         let total = named.len() + more;
         let mut problem = match named.as_slice() {
-            [only] if more == 0 && only.pointer.is_empty() => Self::new(code, only.detail.clone()),
+            [only] if more == 0 && only.pointer.is_empty() => {
+                Self::new(code, format!("{BODY}{}", only.detail))
+            }
             [only] if more == 0 => Self::new(code, format!("{}: {}", only.pointer, only.detail)),
             _ if more > 0 => Self::new(
                 code,
@@ -337,18 +344,33 @@ impl Problem {
     /// Creates the problem for a wrong method. `allow` lists the methods of the route, as in the
     /// header `Allow`.
     pub(super) fn method_not_allowed(allow: &str) -> Self {
-        let mut problem = Self::new(Code::MethodNotAllowed, format!("this route allows {allow}"));
+        let mut problem = Self::new(
+            Code::MethodNotAllowed,
+            format!("this path has no such method; it allows {allow}"),
+        );
         problem.0.allow = Some(allow.to_owned());
         problem
     }
 
+    /// Creates the problem for a body or payload over its limit. `bytes` is `None` if the rest was
+    /// not read, so that the size is unknown.
+    pub(super) fn too_large(what: &str, bytes: Option<usize>, bytes_max: usize) -> Self {
+        let detail = match bytes {
+            Some(bytes) => format!("{what} has {bytes} bytes; the limit is {bytes_max} bytes"),
+            None => format!("{what} has more bytes than the limit of {bytes_max} bytes"),
+        };
+        Self::new(Code::PayloadTooLarge, detail)
+    }
+
     /// Creates the problem for an unsupported content coding. The answer names the supported coding
     /// (RFC 9110, 15.5.16).
-    pub(super) fn unsupported_coding() -> Self {
-        let mut problem = Self::new(
-            Code::UnsupportedMediaType,
-            "the content encoding is not supported; send gzip, or no encoding",
+    pub(super) fn unsupported_coding(coding: &[u8]) -> Self {
+        let coding: String = String::from_utf8_lossy(coding).chars().take(40).collect();
+        let detail = format!(
+            "the header Content-Encoding must be gzip, once, or absent; {coding:?} is not possible \
+             here"
         );
+        let mut problem = Self::new(Code::UnsupportedMediaType, detail);
         problem.0.names_coding = true;
         problem
     }
@@ -371,6 +393,14 @@ impl Problem {
         let mut problem = Self::new(Code::OrganizationExists, detail);
         problem.0.organization_id = Some(existing);
         problem
+    }
+
+    /// Makes the problem of an item in a batch, which is not the whole body.
+    pub(super) fn of_item(mut self) -> Self {
+        if let Some(rest) = self.0.detail.strip_prefix(BODY) {
+            self.0.detail = format!("the item {rest}").into();
+        }
+        self
     }
 
     /// Sets the wait before the next try, in whole seconds, at least 1.
@@ -450,14 +480,15 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Overloaded => Self::new(
                 Code::Overloaded,
-                "too many changes wait to be stored; this change was not stored",
+                "too many changes wait to be stored; this change was not stored; send it again",
             ),
             Refused::DiskFull(shortage) => {
                 Self::new(Code::DiskFull, format!("nothing was stored: {}", shortage.explanation()))
             }
-            Refused::ShuttingDown => {
-                Self::new(Code::ShuttingDown, "the server is stopping; send the request again")
-            }
+            Refused::ShuttingDown => Self::new(
+                Code::ShuttingDown,
+                "the server is stopping; nothing was stored; send the request again in seconds",
+            ),
         }
     }
 }
@@ -509,8 +540,8 @@ mod tests {
             body(&problem),
             serde_json::json!({
                 "type": "/docs/problems#internal", "title": "Internal server error", "status": 500,
-                "detail": "the request failed; the server's log has the \
-                 cause", "code": "internal", "request_id": "r-1",
+                "detail": "the request failed inside the server; its log has the cause with this \
+                 request_id", "code": "internal", "request_id": "r-1",
             })
         );
         assert_eq!(problem.cause(), Some("canary: the disk is gone"));
@@ -545,7 +576,7 @@ mod tests {
             header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(),
             Some("GET, HEAD")
         );
-        let coding = Problem::unsupported_coding();
+        let coding = Problem::unsupported_coding(b"br");
         assert_eq!(
             (coding.code(), header(&coding, "accept-encoding").as_deref()),
             (Code::UnsupportedMediaType, Some("gzip"))

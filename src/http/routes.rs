@@ -96,12 +96,20 @@ pub struct Route {
     /// The callers with access to the route.
     pub who: Who,
     pub(super) cost: Cost,
+    /// True if the handler reads the query string, and refuses unknown parameters. Any parameter is
+    /// unknown to every other route below `/api`.
+    pub(super) reads_query: bool,
     pub(super) handler: Handler,
 }
 
 impl Route {
     const fn new(verb: Verb, path: &'static str, who: Who, handler: Handler) -> Self {
-        Self { verb, path, who, cost: Cost::One, handler }
+        Self { verb, path, who, cost: Cost::One, reads_query: false, handler }
+    }
+
+    const fn with_query(mut self) -> Self {
+        self.reads_query = true;
+        self
     }
 
     const fn charged_by_handler(mut self) -> Self {
@@ -126,17 +134,17 @@ use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 static ROUTES: [Route; 43] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
-    Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
+    Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
     Route::new(Get,    "/api/events/{event_id}", Needs(EventsRead),  |call| Box::pin(event_history::show(call))),
     Route::new(Delete, "/api/events/{event_id}", Needs(EventsWrite), |call| Box::pin(event_history::erase(call))),
-    Route::new(Get,    "/api/tail",           Needs(EventsRead),     |call| Box::pin(async move { tail::tail(call) })),
-    Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
+    Route::new(Get,    "/api/tail",           Needs(EventsRead),     |call| Box::pin(async move { tail::tail(call) })).with_query(),
+    Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))).with_query(),
     Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call))),
     Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),
     Route::new(Post,   "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::set(call))),
     Route::new(Delete, "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::delete(call))),
     Route::new(Post,   "/api/endpoints",      Needs(EndpointsWrite), |call| Box::pin(endpoints::create(call))),
-    Route::new(Get,    "/api/endpoints",      Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::list(call) })),
+    Route::new(Get,    "/api/endpoints",      Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::list(call) })).with_query(),
     Route::new(Get,    "/api/endpoints/{endpoint_id}", Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::show(call) })),
     Route::new(Patch,  "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::change(call))),
     Route::new(Delete, "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::delete(call))),
@@ -144,22 +152,22 @@ static ROUTES: [Route; 43] = [
     Route::new(Post,   "/api/endpoints/{endpoint_id}/secret/rotate", Needs(EndpointsWrite), |call| Box::pin(endpoints::rotate_secret(call))),
     Route::new(Post,   "/api/endpoints/{endpoint_id}/test", Needs(EndpointsWrite), |call| Box::pin(endpoints::test(call))),
     Route::new(Get,    "/api/endpoints/{endpoint_id}/stats", Needs(EndpointsRead), |call| Box::pin(async move { endpoints::stats(call) })),
-    Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call))),
+    Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call))).with_query(),
     Route::new(Get,    "/api/deliveries/{delivery_id}", Needs(DeliveriesRead), |call| Box::pin(deliveries::show(call))),
     Route::new(Post,   "/api/deliveries/{delivery_id}/retry", Needs(DeliveriesWrite), |call| Box::pin(deliveries::retry(call))),
-    Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call))),
+    Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call))).with_query(),
     Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call))),
     Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call))),
     Route::new(Post,   "/api/replays",        Needs(DeliveriesWrite), |call| Box::pin(replays::start(call))),
-    Route::new(Get,    "/api/replays",        Needs(DeliveriesRead), |call| Box::pin(replays::list(call))),
+    Route::new(Get,    "/api/replays",        Needs(DeliveriesRead), |call| Box::pin(replays::list(call))).with_query(),
     Route::new(Get,    "/api/replays/{replay_id}", Needs(DeliveriesRead), |call| Box::pin(async move { replays::show(call) })),
     Route::new(Delete, "/api/replays/{replay_id}", Needs(DeliveriesWrite), |call| Box::pin(replays::cancel(call))),
     Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
-    Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call))),
+    Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call))).with_query(),
     Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
-    Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })),
+    Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),

@@ -234,7 +234,10 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
             vec!["200", "application/json", "not an answer of triggerd", "the URL of triggerd"],
         ),
         (&limited, vec!["429", "not an answer of triggerd", "limit the rate"]),
-        (&format!("{}/api", world.server.url), vec!["no such route", "the URL of triggerd"]),
+        (
+            &format!("{}/api", world.server.url),
+            vec!["no route with this path", "the URL of triggerd"],
+        ),
         (&basic, vec!["401", "https://user:password@host"]),
         (&moved, vec!["308", &elsewhere, "not followed"]),
         (&garbage, vec!["no answer", "HTTP"]),

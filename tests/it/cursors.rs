@@ -104,6 +104,42 @@ fn every_page_of_every_list_has_a_cursor() {
 }
 
 #[test]
+fn a_list_refuses_the_cursor_of_another_list_and_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let org = server.org("Acme");
+    org.send("a.b", &json!(1));
+    org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let cursors = LISTS.map(|list| cursor(&page(&org, list)));
+    server.kill();
+    let server = Process::start(&data);
+    let org = Client::new(&server.url, &org.key);
+    for (list, own) in LISTS.into_iter().zip(&cursors) {
+        for (other, cursor) in LISTS.into_iter().zip(&cursors) {
+            let answer = org.get(&format!("{list}?cursor={cursor}"));
+            if list == other {
+                assert_eq!(answer.status, 200, "{list}, also after a restart: {answer:?}");
+                continue;
+            }
+            assert_eq!((answer.status, answer.code()), (400, "invalid_request"), "{list} {other}");
+            let fault = &answer.json["errors"][0];
+            let detail = fault["detail"].as_str().unwrap();
+            assert_eq!(fault["pointer"], "?cursor", "{answer:?}");
+            assert!(
+                detail.contains(&format!("is a cursor of GET {other};"))
+                    && detail.contains(&format!("of a page of GET {list},")),
+                "{detail}"
+            );
+        }
+        // Filters and sizes can change from page to page: the place is one of the whole list.
+        assert_eq!(org.get(&format!("{list}?limit=1&cursor={own}")).status, 200, "{list}");
+        let none = org.get(&format!("{list}?cursor=x{own}"));
+        assert!(none.status == 400 && none.text.contains("is not a cursor"), "{list}: {none:?}");
+    }
+}
+
+#[test]
 fn what_comes_later_is_behind_the_last_cursor_of_lists_that_begin_with_the_oldest() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));

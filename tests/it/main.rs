@@ -38,6 +38,7 @@ mod pushing;
 mod raw;
 mod reading;
 mod receivers;
+mod refusals;
 mod replays;
 mod scopes;
 mod signatures;

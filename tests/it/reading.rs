@@ -144,7 +144,9 @@ fn json_is_json_whatever_its_content_type_says_of_characters_and_with_a_byte_ord
                 ("ce-id", &id.to_string()),
             ];
             let sent = post(&org, "/api/events", &binary, format!("{mark}{{\"n\":1}}"));
-            assert_eq!(sent.status, 202, "{charset}: {sent:?}");
+            // In binary mode the header is an attribute, which must be a media type.
+            let status = if charset.is_empty() { 422 } else { 202 };
+            assert_eq!(sent.status, status, "{charset}: {sent:?}");
             let set = json!({"url": "http://127.0.0.1:1/", "enabled": false}).to_string();
             let set = post(
                 &org,

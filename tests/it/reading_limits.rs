@@ -68,6 +68,16 @@ fn every_limit_is_reached_and_not_passed() {
     assert_eq!(cloud(&encoded(PAYLOAD_BYTES), "3"), taken);
     assert_eq!(cloud(&encoded(PAYLOAD_BYTES + 1), "4"), refused(413));
 
+    // The data and every attribute at their limits, with each character escaped.
+    let ascii =
+        |text: &str| text.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
+    let attributes: Vec<_> = (0..62)
+        .map(|n| format!("\"{}\":\"{}\"", ascii(&format!("a{n}")), ascii(&"x".repeat(4_096))))
+        .collect();
+    let data = ascii(&"/".repeat(PAYLOAD_BYTES.div_ceil(3) * 4 - 4));
+    let members = format!("{},\"data_base64\":\"{data}\"", attributes.join(","));
+    assert_eq!(cloud(&members, "5"), taken);
+
     // A batch has limits for its events and its bytes.
     let of = |count: usize| json!({"events": vec![json!({"type": "a", "payload": 1}); count]});
     assert_eq!(

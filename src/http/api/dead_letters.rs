@@ -12,7 +12,7 @@ use crate::http::api::deliveries::{List, Shown};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Faults, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::cursor;
+use crate::http::input::cursor::{self, List as Lists};
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::delivery::Trigger;
@@ -24,15 +24,15 @@ use crate::store::{DeadQuery, DeliverySituation};
 const IDS_MAX: usize = 500;
 /// Maximum number of dead letters selected by a request with a filter.
 const CHOSEN_MAX: usize = 1_000;
-/// Maximum size of a body in bytes: enough for `IDS_MAX` ids.
-const BODY_BYTES_MAX: usize = 64 << 10;
+/// Maximum size of a body in bytes: enough for `IDS_MAX` ids, with every character escaped.
+const BODY_BYTES_MAX: usize = 128 << 10;
 
 /// `GET`: lists dead letters, the latest first.
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
     let limit = query.limit();
-    let (after, endpoint) = (query.cursor_by(cursor::decode_dead), query.take("endpoint_id"));
+    let (after, endpoint) = (query.cursor(Lists::DeadLetters), query.take("endpoint_id"));
     let (since, until) = query.times(call.now);
     query.finish()?;
     let wanted =
@@ -51,7 +51,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         | DeliverySituation::Canceled => None,
     });
     let next_cursor =
-        cursor::encode_dead(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
+        Lists::DeadLetters.cursor(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
@@ -77,10 +77,15 @@ impl Which {
         fields.finish(&mut faults);
         match (has_ids, has_filter) {
             (true, true) => {
-                faults.add("/ids", "cannot be combined with endpoint_id, since or until");
+                faults.add(
+                    "/ids",
+                    "cannot be combined with endpoint_id, since or until; send one or the other",
+                );
             }
             (false, false) if faults.is_empty() => {
-                faults.add("", "must have ids, or endpoint_id, since or until");
+                let detail = "must choose dead letters: send ids, or at least one of endpoint_id, \
+                    since and until";
+                faults.add("", detail);
             }
             _ => {}
         }

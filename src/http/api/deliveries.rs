@@ -12,7 +12,7 @@ use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::http::Api;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
-use crate::http::input::cursor;
+use crate::http::input::cursor::{self, List as Lists};
 use crate::http::input::query::Query;
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
@@ -86,7 +86,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
-    let next_cursor = cursor::encode(EventId(DeliveryId::of(event, number).0));
+    let next_cursor = Lists::Deliveries.cursor(EventId(DeliveryId::of(event, number).0));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
@@ -94,7 +94,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
 fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
     let mut query = Query::read(text);
     let limit = query.limit();
-    let after = query.cursor().map(|EventId(after)| DeliveryId(after));
+    let after = query.cursor(Lists::Deliveries).map(|EventId(after)| DeliveryId(after));
     let (status, endpoint, event) =
         (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
     let (since, until) = query.times(now);
@@ -104,7 +104,7 @@ fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
 }
 
 pub(in crate::http) fn absent() -> Problem {
-    Problem::not_found("there is no such delivery")
+    Problem::not_found("this organization has no delivery with this id")
 }
 
 /// Returns the delivery named in the path.
@@ -127,38 +127,11 @@ struct Details {
     attempts: Vec<Attempt>,
 }
 
+/// An attempt, in a delivery or as the result of testing an endpoint.
 #[derive(Serialize)]
-struct Attempt {
+pub(in crate::http) struct Attempt {
     id: AttemptId,
     number: u32,
-    #[serde(flatten)]
-    told: Told,
-    /// The wait demanded by the receiver, in milliseconds.
-    retry_after_ms: Option<u64>,
-    /// The beginning of a refusal's body, unless the event is erased.
-    response_body: Option<String>,
-}
-
-impl Attempt {
-    /// Builds an attempt for the answer. An erased event hides the receiver's words, as they may
-    /// repeat the payload.
-    fn of(position: Position, settled: SettleAttempt, is_erased: bool) -> Self {
-        let SettleAttempt { number, trigger, outcome, .. } = settled;
-        let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
-        let body = String::from_utf8_lossy(&outcome.body).into_owned();
-        Self {
-            id: AttemptId::of(outcome.started_at, position),
-            number,
-            retry_after_ms: outcome.retry_after_ms,
-            response_body: Some(body).filter(|body| !body.is_empty()),
-            told: Told::of(trigger, outcome),
-        }
-    }
-}
-
-/// The members common to every attempt, including the test of an endpoint.
-#[derive(Serialize)]
-pub(in crate::http) struct Told {
     trigger: &'static str,
     started_at: Timestamp,
     duration_ms: u32,
@@ -167,13 +140,24 @@ pub(in crate::http) struct Told {
     address: Option<SocketAddr>,
     status: Option<u16>,
     error: Option<AttemptError>,
+    /// The wait demanded by the receiver, in milliseconds.
+    retry_after_ms: Option<u64>,
     #[serde(serialize_with = "as_object")]
     response_headers: Vec<(String, String)>,
+    /// The beginning of a refusal's body, unless the event is erased.
+    response_body: Option<String>,
 }
 
-impl Told {
-    pub(in crate::http) fn of(trigger: Trigger, outcome: AttemptOutcome) -> Self {
+impl Attempt {
+    pub(in crate::http) fn new(
+        id: AttemptId,
+        (number, trigger): (u32, Trigger),
+        outcome: AttemptOutcome,
+    ) -> Self {
+        let body = String::from_utf8_lossy(&outcome.body).into_owned();
         Self {
+            id,
+            number,
             trigger: trigger.name(),
             started_at: outcome.started_at,
             duration_ms: outcome.duration_ms,
@@ -181,8 +165,18 @@ impl Told {
             address: outcome.address,
             status: outcome.status,
             error: outcome.error,
+            retry_after_ms: outcome.retry_after_ms,
             response_headers: outcome.headers,
+            response_body: Some(body).filter(|body| !body.is_empty()),
         }
+    }
+
+    /// Builds a stored attempt for the answer. An erased event hides the receiver's words, as they
+    /// may repeat the payload.
+    fn stored(position: Position, settled: SettleAttempt, is_erased: bool) -> Self {
+        let SettleAttempt { number, trigger, outcome, .. } = settled;
+        let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
+        Self::new(AttemptId::of(outcome.started_at, position), (number, trigger), outcome)
     }
 }
 
@@ -240,7 +234,7 @@ fn attempts(
         };
         // Only earlier positions are read, so a damaged chain cannot loop.
         next = settled.previous.filter(|previous| *previous < position);
-        attempts.push(Attempt::of(position, settled, is_erased));
+        attempts.push(Attempt::stored(position, settled, is_erased));
     }
     Ok(attempts)
 }
@@ -254,7 +248,7 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     if found.endpoint.is_none() {
         return Err(Problem::new(
             Code::ValidationFailed,
-            "the endpoint of this delivery was deleted",
+            "the endpoint of this delivery was deleted, so the delivery cannot be retried",
         ));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
@@ -265,7 +259,10 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
         RetryOutcome::Erased { at } => {
             return Err(Problem::new(
                 Code::EventErased,
-                format!("the payload of this delivery's event was erased at {at}"),
+                format!(
+                    "the payload of this delivery's event was erased at {at}, so the delivery \
+                     cannot be retried"
+                ),
             ));
         }
         RetryOutcome::NotFound => return Err(absent()),

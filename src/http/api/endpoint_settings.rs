@@ -54,7 +54,8 @@ pub(in crate::http) struct Reading<'a> {
     pub(in crate::http) fields: Fields<'a>,
     pub(in crate::http) faults: Faults,
     pub(in crate::http) egress: &'a EgressRules,
-    refused: Option<EgressError>,
+    /// The pointer to a forbidden URL, and the broken rule.
+    refused: Option<(String, EgressError)>,
     /// Headers removed because the URL has a new origin.
     dropped: Vec<(String, SealedSecret)>,
     /// Set if the body has the member `enabled`.
@@ -104,7 +105,7 @@ impl<'a> Reading<'a> {
             ) => {
                 self.faults.add(pointer("", name), error.to_string());
             }
-            Err(error) => self.refused = Some(error),
+            Err(error) => self.refused = Some((pointer("", name), error)),
         }
     }
 
@@ -192,8 +193,10 @@ impl<'a> Reading<'a> {
                 (now, Ok(given)) => *now == given,
             };
             if !is_same {
-                self.faults
-                    .add(field.pointer(), format!("cannot be changed here; its value is {now}"));
+                self.faults.add(
+                    field.pointer(),
+                    format!("cannot be set; leave it out, or send its present value {now}"),
+                );
             }
         }
         Ok(())
@@ -202,11 +205,11 @@ impl<'a> Reading<'a> {
     /// Returns the result, or a problem with all faults. `settings` are the settings as read.
     pub(in crate::http) fn finish(mut self, settings: &EndpointSettings) -> Result<Said, Problem> {
         self.fields.finish(&mut self.faults);
-        if let Some(error) = self.refused {
+        if let Some((at, error)) = self.refused {
             if self.faults.is_empty() {
-                return Err(Problem::fault(Code::EgressBlocked, "/url", error.to_string()));
+                return Err(Problem::fault(Code::EgressBlocked, at, error.to_string()));
             }
-            self.faults.add("/url", error.to_string());
+            self.faults.add(at, error.to_string());
         }
         self.faults.into_result()?;
         let has = |name: &str| settings.headers.iter().any(|(known, _)| known == name);
@@ -256,7 +259,9 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
     texts(field, HEADERS_MAX, faults, |name, value| {
         let name = name.to_ascii_lowercase();
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err("is not a valid header name (RFC 9110, 5.1)".into());
+            return Err(
+                "is not a valid header name: letters, digits and - are safe (RFC 9110, 5.1)".into(),
+            );
         }
         if name.len() > HEADER_NAME_BYTES_MAX {
             return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
@@ -264,7 +269,10 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
         if RESERVED_HEADERS.contains(&name.as_str())
             || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it))
         {
-            return Err("is reserved for the connection or the signature".into());
+            return Err(
+                "is reserved, because triggerd or the connection sets it; remove this header"
+                    .into(),
+            );
         }
         if value.len() > HEADER_VALUE_BYTES_MAX {
             return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());

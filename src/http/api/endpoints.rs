@@ -14,13 +14,13 @@ use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::delivery::subject::Subject;
-use crate::http::api::deliveries::Told;
+use crate::http::api::deliveries::Attempt;
 use crate::http::api::endpoint_settings::{MASK, Reading, Said};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::cursor;
+use crate::http::input::cursor::List;
 use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::delivery::{AttemptOutcome, Trigger};
@@ -30,7 +30,7 @@ use crate::model::endpoint::{
     PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
 };
 use crate::model::event::NewEvent;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{AttemptId, EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::EndpointHealth;
@@ -149,7 +149,7 @@ impl<'a> Shown<'a> {
 }
 
 fn absent() -> Problem {
-    Problem::not_found("there is no such endpoint")
+    Problem::not_found("this organization has no endpoint with this id")
 }
 
 /// Returns the endpoint named in the path.
@@ -220,14 +220,16 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
     let limit = query.limit();
-    let after = query.cursor().map_or(EndpointId(0), |EventId(after)| EndpointId(after));
+    let after =
+        query.cursor(List::Endpoints).map_or(EndpointId(0), |EventId(after)| EndpointId(after));
     query.finish()?;
     let mut endpoints = call.api.store.endpoints_of(org)?;
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
     let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
-    let shown =
-        behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
-    page((limit, cursor::encode(EventId(after.0))), shown)
+    let shown = behind.map(|endpoint| {
+        (List::Endpoints.cursor(EventId(endpoint.id.0)), Shown::of(endpoint, None))
+    });
+    page((limit, List::Endpoints.cursor(EventId(after.0))), shown)
 }
 
 /// `GET /{id}`: returns the settings of an endpoint.
@@ -339,14 +341,12 @@ pub(in crate::http) fn stats(call: &Call) -> Answer {
     json(StatusCode::OK, &stats)
 }
 
-/// The result of testing an endpoint.
+/// The result of testing an endpoint: an attempt, and the event in the header `webhook-id`.
 #[derive(Serialize)]
 struct Tested {
-    delivered: bool,
     event_id: EventId,
     #[serde(flatten)]
-    told: Told,
-    body: String,
+    attempt: Attempt,
 }
 
 /// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
@@ -359,7 +359,7 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
         Problem::exhausted(
             exhausted,
             of_one,
-            "too many tests of endpoints are running; try again later",
+            "too many tests of endpoints are running on this server; try again later",
         )
         .retry_after(1)
     })?;
@@ -398,16 +398,12 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     let outcome: AttemptOutcome = tokio::select! {
         outcome = call.while_allowed(sender.send(request)) => outcome?,
         () = call.left() => {
-            let detail = "the caller closed its side of the connection or sent further requests \
-                before the endpoint answered";
+            let detail = "the test was given up, because the caller closed its side of the \
+                connection or sent further requests before the endpoint answered; keep the \
+                connection open until the answer comes";
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };
-    let tested = Tested {
-        delivered: outcome.error.is_none(),
-        event_id,
-        body: String::from_utf8_lossy(&outcome.body).into_owned(),
-        told: Told::of(Trigger::Test, outcome),
-    };
-    json(StatusCode::OK, &tested)
+    let attempt = Attempt::new(AttemptId(call.api.new_id()), (1, Trigger::Test), outcome);
+    json(StatusCode::OK, &Tested { event_id, attempt })
 }

@@ -16,7 +16,7 @@ use crate::http::api::stored_event::{item, read_page, stored};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
-use crate::http::input::cursor;
+use crate::http::input::cursor::{self, List};
 use crate::http::input::query::Query;
 use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -42,7 +42,7 @@ const DELIVERIES_MAX: usize = 5_000;
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let (limit, before) = (query.limit(), query.cursor());
+    let (limit, before) = (query.limit(), query.cursor(List::Events));
     let (types, status) = (query.take("type").unwrap_or_default(), query.take("status"));
     let (since, until) = query.times(call.now);
     query.finish()?;
@@ -50,7 +50,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
     let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
     let page = call.api.blocking.answer(payer, read).await?;
-    Ok(page.answer(before.unwrap_or(cursor::NEWEST)))
+    Ok(page.answer(List::Events, before.unwrap_or(cursor::NEWEST)))
 }
 
 /// The scopes of the key, beside `events:read`, on which the answer depends.
@@ -126,7 +126,7 @@ struct MatchedDelivery {
 /// key lacks it.
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("there is no such event");
+    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
@@ -226,7 +226,7 @@ struct Erased {
 /// attempt sends it. A repeated request has the same answer.
 pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("there is no such event");
+    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
     if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
@@ -250,8 +250,8 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
             EraseOutcome::Incomplete => {}
         }
     }
-    let detail = "endpoints of the organization are being deleted too quickly; nothing was \
-        erased; try again";
+    let detail = "endpoints of the organization were deleted again and again while the event was \
+        being erased; nothing was erased; send the request again";
     Err(Problem::new(Code::Overloaded, detail))
 }
 

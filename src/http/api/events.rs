@@ -85,7 +85,7 @@ pub(in crate::http) async fn post(call: &mut Call) -> Answer {
 }
 
 fn no_organization() -> Problem {
-    Problem::not_found("there is no such organization any more")
+    Problem::not_found("the organization of this key was deleted")
 }
 
 fn read_event(
@@ -106,9 +106,14 @@ fn form(call: &Call) -> Result<Form, Problem> {
     match Media::of(headers) {
         Some(Media::CloudEvent) => Ok(Form::CloudEvent),
         Some(Media::CloudEventBatch) => {
-            Err(Problem::new(Code::UnsupportedMediaType, "send a batch to /api/events/batch"))
+            let detail = "this route takes a single event, and the Content-Type announces a batch; \
+                send a batch to POST /api/events/batch";
+            Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
-        Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => {
+        Some(Media::Json) | None
+            if cloudevents::binary_header(headers).is_some()
+                && !Media::is_other_cloud_event(headers) =>
+        {
             Ok(Form::Binary)
         }
         Some(Media::Json) => Ok(Form::Own),
@@ -132,14 +137,13 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        return Err(Problem::new(
-            Code::InvalidRequest,
-            "the header Idempotency-Key appears more than once",
-        ));
+        let detail = "appears more than once; send the header once";
+        return Err(Problem::fault(Code::InvalidRequest, "Idempotency-Key", detail));
     }
     let text = str::from_utf8(value.as_bytes());
     let text = text.map_err(|_not_text| {
-        Problem::new(Code::InvalidRequest, "the header Idempotency-Key is not UTF-8")
+        let detail = "must be UTF-8 text";
+        Problem::fault(Code::InvalidRequest, "Idempotency-Key", detail)
     })?;
     let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let plain = unquoted.filter(|text| !text.contains(['"', '\\']));
@@ -148,19 +152,7 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
 
 /// `POST /api/events/batch`: takes several events, each stored or refused by itself.
 pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
-    let form = match Media::of(call.request.headers()) {
-        Some(Media::Json) => BatchForm::Own,
-        Some(Media::CloudEventBatch) => BatchForm::CloudEvents,
-        Some(Media::CloudEvent) | None => {
-            let wanted = "application/json or application/cloudevents-batch+json";
-            return Err(unsupported(call.request.headers(), wanted));
-        }
-    };
-    if call.request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let detail =
-            "Idempotency-Key is for single events; give each item of a batch its own dedup_id";
-        return Err(Problem::new(Code::InvalidRequest, detail));
-    }
+    let form = batch_form(call.request.headers())?;
     let intake = &call.api.config.intake;
     let (bytes_max, events_max) = (intake.batch_bytes_max, intake.batch_events_max);
     let begun = least_events(call, form);
@@ -179,6 +171,38 @@ pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
     let items = items?;
     call.charge_rest((items.len() as u64).saturating_sub(begun));
     store_batch(call, org, items).await
+}
+
+/// Returns the form of the events in a batch. Headers that belong to a single event are refused,
+/// because no event of the batch would get their values.
+fn batch_form(headers: &HeaderMap) -> Result<BatchForm, Problem> {
+    let form = match Media::of(headers) {
+        Some(Media::CloudEvent) => {
+            let detail = "this route takes a batch, and the Content-Type announces a single \
+                CloudEvent; send it to POST /api/events, or send an array of CloudEvents as \
+                application/cloudevents-batch+json";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+        Some(Media::CloudEventBatch) => BatchForm::CloudEvents,
+        media => {
+            if let Some(name) = cloudevents::binary_header(headers) {
+                let detail = "belongs to a single CloudEvent in binary mode; send it to POST \
+                    /api/events, or send an array of CloudEvents as \
+                    application/cloudevents-batch+json";
+                return Err(Problem::fault(Code::InvalidRequest, name, detail));
+            }
+            if media.is_none() {
+                let wanted = "application/json or application/cloudevents-batch+json";
+                return Err(unsupported(headers, wanted));
+            }
+            BatchForm::Own
+        }
+    };
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "is for a single event; give each item of the batch its own dedup_id";
+        return Err(Problem::fault(Code::InvalidRequest, "Idempotency-Key", detail));
+    }
+    Ok(form)
 }
 
 /// Returns the minimum number of events in a batch of the announced length, if each has maximum
@@ -229,7 +253,7 @@ fn read_batch(
         BatchForm::Own => rules.event(item.get()),
         BatchForm::CloudEvents => cloudevents::structured(rules, item.get()),
     };
-    Ok(items.into_iter().map(read).collect())
+    Ok(items.into_iter().map(|item| read(item).map_err(Problem::of_item)).collect())
 }
 
 /// Stores all valid items together, and answers with the outcome of each item.

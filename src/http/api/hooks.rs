@@ -53,8 +53,9 @@ pub(in crate::http) async fn subscribe(call: &mut Call) -> Answer {
     reading.url(name, true, &mut endpoint.settings);
     for other in URL_NAMES {
         // A member that is `null` counts as absent.
-        if !reading.fields.has(other) {
-            reading.fields.take(other, &mut reading.faults);
+        if reading.fields.take(other, &mut reading.faults).is_some() {
+            let detail = format!("repeats `{name}`; send only one of them");
+            reading.faults.add(format!("/{other}"), detail);
         }
     }
     if let Some(field) = reading.fields.take("event", &mut reading.faults)
@@ -76,7 +77,7 @@ pub(in crate::http) async fn subscribe(call: &mut Call) -> Answer {
 
 /// `DELETE /{id}`: deletes the endpoint of a subscription.
 pub(in crate::http) async fn unsubscribe(call: &mut Call) -> Answer {
-    let absent = || Problem::not_found("there is no such subscription");
+    let absent = || Problem::not_found("this organization has no REST hook with this id");
     let org = call.org()?;
     let id: EndpointId = call.path("hook_id").parse().map_err(|_malformed| absent())?;
     let _apart = call.api.settings_lock(org).await;

@@ -14,6 +14,7 @@ use crate::http::Api;
 use crate::http::api::stored_event::{Page, read_page};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
+use crate::http::input::cursor::List;
 use crate::http::input::query::Query;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
@@ -37,7 +38,7 @@ impl Wanted {
         let mut query = Query::read(text);
         let limit = query.limit();
         let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
-        let after = query.cursor();
+        let after = query.cursor(List::Inbox);
         let (types, since) = (query.take("type").unwrap_or_default(), query.moment("since", now));
         query.finish()?;
         Ok(Self { query: InboxQuery { after, limit, types, since }, wait })
@@ -53,7 +54,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let Wanted { mut query, wait } = Wanted::read(call.request.query_string(), wait_max, call.now)?;
     let begins = query.after.unwrap_or_default();
     if wait.is_zero() {
-        return Ok(look(call, org, &query).await?.answer(begins));
+        return Ok(look(call, org, &query).await?.answer(List::Inbox, begins));
     }
     let deadline = Instant::now() + wait;
     // Listening begins before the first look, so that no event between the two is missed.
@@ -62,7 +63,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     loop {
         let page = look(call, org, &query).await?;
         if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
-            return Ok(page.answer(begins));
+            return Ok(page.answer(List::Inbox, begins));
         }
         // The next look begins where this look ended.
         if !failpoint::is_on(Switch::WaitersWokenByAll) {
@@ -80,7 +81,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
             }
         };
         if call.while_allowed(waiting).await? {
-            return Ok(page.answer(begins));
+            return Ok(page.answer(List::Inbox, begins));
         }
     }
 }
@@ -136,7 +137,7 @@ struct Confirmation {
 /// `POST /api/ack/{event_id}`: acknowledges an event. A repeated request gets the same answer.
 pub(in crate::http) async fn acknowledge(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("there is no such event");
+    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let at = match known.acknowledged_at {

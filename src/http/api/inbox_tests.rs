@@ -4,7 +4,6 @@ use super::*;
 use crate::base::splice::Splice;
 use crate::commands::SubmitEvent;
 use crate::http::api::stored_event::item;
-use crate::http::input::cursor;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{Dedup, NewEvent};
 
@@ -100,7 +99,7 @@ fn wanted(text: &str) -> Result<Wanted, Problem> {
 fn parameters_have_bounds_and_defaults() {
     let plain = wanted("").unwrap();
     assert_eq!((plain.query.limit, plain.wait, plain.query.after), (50, Duration::ZERO, None));
-    let cursor = cursor::encode(EventId(9));
+    let cursor = List::Inbox.cursor(EventId(9));
     let all = wanted(&format!(
         "limit=500&wait=30&cursor={cursor}&type=a.b,*.c,!x.*&since=2026-01-31T10:00:00Z"
     ))
@@ -126,21 +125,23 @@ fn parameters_have_bounds_and_defaults() {
 #[test]
 fn a_page_says_where_the_next_one_begins() {
     let body = |page: Page| {
-        let body =
-            actix_web::body::MessageBody::try_into_bytes(page.answer(EventId(7)).into_body())
-                .unwrap();
+        let body = actix_web::body::MessageBody::try_into_bytes(
+            page.answer(List::Inbox, EventId(7)).into_body(),
+        )
+        .unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()
     };
-    let empty = json!({"data": [], "has_more": false, "next_cursor": cursor::encode(EventId(7))});
+    let empty =
+        json!({"data": [], "has_more": false, "next_cursor": List::Inbox.cursor(EventId(7))});
     assert_eq!(body(Page::default()), empty, "an empty one where it began itself");
     let last = body(Page { items: b"1".to_vec(), last: Some(EventId(8)), ..Page::default() });
     assert_eq!(
         last,
-        json!({"data": [1], "has_more": false, "next_cursor": cursor::encode(EventId(8))})
+        json!({"data": [1], "has_more": false, "next_cursor": List::Inbox.cursor(EventId(8))})
     );
     let page = body(Page { items: b"1,2".to_vec(), next: Some(EventId(2)), ..Page::default() });
     assert_eq!(
         page,
-        json!({"data": [1, 2], "has_more": true, "next_cursor": cursor::encode(EventId(2))})
+        json!({"data": [1, 2], "has_more": true, "next_cursor": List::Inbox.cursor(EventId(2))})
     );
 }

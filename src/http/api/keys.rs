@@ -15,7 +15,7 @@ use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::cursor;
+use crate::http::input::cursor::List as Lists;
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
@@ -60,7 +60,9 @@ pub(in crate::http) async fn generate(call: &mut Call) -> Answer {
     match call.caller.clone() {
         Caller::Key(maker) => generate_by_key(call, &maker, text).await,
         Caller::Admin => generate_by_admin(call, text).await,
-        Caller::Anyone => Err(Problem::new(Code::Forbidden, "this route needs a key")),
+        Caller::Anyone => {
+            Err(Problem::new(Code::Forbidden, "this route needs an API key or the admin token"))
+        }
     }
 }
 
@@ -76,7 +78,8 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
         if fields.take(name, &mut faults).is_some() {
             faults.add(
                 format!("/{name}"),
-                "is for the admin token only; a key makes keys of its own organization",
+                "is for the admin token only; a key makes keys of its own organization, so leave \
+                 it out",
             );
         }
     }
@@ -84,17 +87,22 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
     fields.finish(&mut faults);
     faults.into_result()?;
     if !maker.key().scopes.covers(wish.scopes) {
-        return Err(Problem::new(
-            Code::Forbidden,
-            "a key cannot make a key with scopes that it lacks itself",
-        ));
+        let own = maker.key().scopes.names();
+        let mut lacking = wish.scopes.names();
+        lacking.retain(|scope| !own.contains(scope));
+        let detail = format!(
+            "a key cannot make a key with more scopes than its own; leave out {}, or use a key \
+             that has them",
+            lacking.join(", ")
+        );
+        return Err(Problem::new(Code::Forbidden, detail));
     }
     if let Some(end) = maker.key().ends_at() {
         if wish.expires_at.is_some_and(|wished| wished > end) {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "the new key must not outlive the key that makes it",
-            ));
+            let detail = format!(
+                "a key cannot make a key that outlives it; expires_at can be {end} at the latest"
+            );
+            return Err(Problem::new(Code::Forbidden, detail));
         }
         wish.expires_at.get_or_insert(end);
     }
@@ -196,9 +204,9 @@ fn stored(added: KeyAdded) -> Result<(), Problem> {
             );
             Err(Problem::new(Code::LimitReached, detail))
         }
-        KeyAdded::NotFound => {
-            Err(Problem::not_found("the organization or the key no longer exists"))
-        }
+        KeyAdded::NotFound => Err(Problem::not_found(
+            "the organization or the calling key no longer exists; no key was made",
+        )),
     }
 }
 
@@ -292,7 +300,7 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
     let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor().unwrap_or_default());
+    let (limit, after) = (query.limit(), query.cursor::<EventId>(Lists::Keys).unwrap_or_default());
     query.finish()?;
     let mut keys = call.api.store.keys_of(caller.org_no())?;
     keys.sort_unstable_by_key(|found| found.key().id);
@@ -301,7 +309,8 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
         keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
     let page: Vec<_> = behind.by_ref().take(limit).collect();
     let has_more = behind.next().is_some();
-    let next_cursor = cursor::encode(page.last().map_or(after, |last| EventId(last.key().id.0)));
+    let next_cursor =
+        Lists::Keys.cursor(page.last().map_or(after, |last| EventId(last.key().id.0)));
     let data = page.iter().map(|found| {
         let key = found.key();
         let is_current = key.id == current;
@@ -325,7 +334,10 @@ fn may_not_end(why: MayNotEnd) -> &'static str {
             "a key in its grace period can revoke no key but itself; use its successor or the \
              admin token"
         }
-        MayNotEnd::MoreScopes => "a key cannot revoke a key that has scopes which it lacks itself",
+        MayNotEnd::MoreScopes => {
+            "a key cannot revoke a key with more scopes than its own; use a key that has these \
+             scopes, or the admin token"
+        }
         MayNotEnd::LaterEnd => {
             "a key cannot revoke a key that outlives it; use a key with a later end, or the admin \
              token"
@@ -336,7 +348,8 @@ fn may_not_end(why: MayNotEnd) -> &'static str {
 /// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a
 /// later end, and in its grace period none but itself; the operator can revoke any key.
 pub(in crate::http) async fn end(call: &mut Call) -> Answer {
-    let absent = || Problem::not_found("there is no such key");
+    let absent =
+        || Problem::not_found("there is no valid key with this id; it may have ended already");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
     let found = call
         .api

@@ -12,7 +12,7 @@ use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::cursor;
+use crate::http::input::cursor::{self, List};
 use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
@@ -81,7 +81,7 @@ impl<'a> Shown<'a> {
 }
 
 fn absent() -> Problem {
-    Problem::not_found("there is no such replay")
+    Problem::not_found("this organization has no replay with this id; the last hundred are kept")
 }
 
 /// Returns the replay that the path names.
@@ -101,15 +101,17 @@ pub(in crate::http) fn show(call: &Call) -> Answer {
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let (limit, before) = (query.limit(), query.cursor().unwrap_or(cursor::NEWEST));
+    let (limit, before) = (query.limit(), query.cursor(List::Replays).unwrap_or(cursor::NEWEST));
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.api.steady());
     let replays =
         call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(
-        (limit, cursor::encode(before)),
-        behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))),
+        (limit, List::Replays.cursor(before)),
+        behind.map(|replay| {
+            (List::Replays.cursor(EventId(replay.id.0)), Shown::of(replay, &call.api))
+        }),
     )
 }
 
@@ -140,7 +142,7 @@ fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<Replay
     Ok(ReplayRequest { endpoint: id, since, until, event_types, only })
 }
 
-const NO_ENDPOINT: &str = "there is no such endpoint";
+const NO_ENDPOINT: &str = "this organization has no endpoint with this id";
 
 /// `POST`: starts a replay. The answer is 202, and the replay goes on in the background.
 pub(in crate::http) async fn start(call: &mut Call) -> Answer {

@@ -11,7 +11,7 @@ use crate::http::edge::answers::Part;
 use crate::http::edge::call::{PAGE_BYTES_MAX, json_bytes};
 use crate::http::edge::limit::Payer;
 use crate::http::error::Problem;
-use crate::http::input::cursor;
+use crate::http::input::cursor::List;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
 use crate::model::event::EventStatus;
@@ -42,8 +42,8 @@ impl Page {
         !self.items.is_empty()
     }
 
-    /// Makes the answer. The page begins behind the event `begins`.
-    pub(in crate::http) fn answer(self, begins: EventId) -> actix_web::HttpResponse {
+    /// Makes the answer for this list. The page begins behind the event `begins`.
+    pub(in crate::http) fn answer(self, list: List, begins: EventId) -> actix_web::HttpResponse {
         let mut body = Vec::with_capacity(self.items.len() + 96);
         body.extend_from_slice(b"{\"data\":[");
         body.extend_from_slice(&self.items);
@@ -51,9 +51,8 @@ impl Page {
             Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
             None => b"],\"has_more\":false,\"next_cursor\":\"",
         });
-        body.extend_from_slice(
-            cursor::encode(self.next.or(self.last).unwrap_or(begins)).as_bytes(),
-        );
+        let place = self.next.or(self.last).unwrap_or(begins);
+        body.extend_from_slice(list.cursor(place).as_bytes());
         body.extend_from_slice(b"\"}");
         let bytes = body.len() as u64;
         let mut response = json_bytes(StatusCode::OK, body);

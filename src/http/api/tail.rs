@@ -81,13 +81,16 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
             let scope = Scope::DeliveriesRead.name();
             return Err(Problem::new(
                 Code::Forbidden,
-                format!("the key does not have the scope {scope}"),
+                format!(
+                    "the key lacks the scope {scope}, which endpoint_id needs; leave the \
+                     parameter out, or use a key with this scope"
+                ),
             ));
         }
         call.api
             .store
             .endpoint_of(org, endpoint)?
-            .ok_or_else(|| Problem::not_found("there is no such endpoint"))?;
+            .ok_or_else(|| Problem::not_found("this organization has no endpoint with this id"))?;
     }
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream").insert_header((ACCEL_BUFFERING, "no"));

@@ -14,7 +14,7 @@ use crate::http::input::fields::text_of;
 use crate::model::endpoint::Endpoint;
 
 fn absent() -> Problem {
-    Problem::not_found("no URL is set")
+    Problem::not_found("the organization has no default endpoint; POST its URL to this path first")
 }
 
 /// `GET`: shows the default endpoint.

@@ -1,13 +1,23 @@
-//! The audit log: lines about changes and refused logins, on which an operator can rely. A line
-//! names things by their public ids, the actor (`admin`, or the id of a key), and the client's
-//! address.
+//! Lines of the log about changes and about refused requests. A line names things by their public
+//! ids, the actor (`admin`, or the id of a key), and the client's address. An operator can rely on
+//! the lines about changes, which make the audit log; the others are damped.
+
+use std::net::SocketAddr;
 
 use crate::http::edge::auth::{Caller, shown};
 use crate::http::edge::call::Call;
-use crate::logging::AUDIT;
+use crate::http::error::{Code, Problem};
+use crate::logging::{AUDIT, FLOODS};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, ReplayId};
 use crate::model::key::KeyText;
+
+/// The target of lines about refused requests, unless the refusal depends on the load (`FLOODS`).
+const REFUSED: &str = "triggerd::http::refused";
+/// Maximum length of a path in a line, in characters.
+const PATH_CHARS_MAX: usize = 200;
+/// The beginnings of keys, of the admin token, and of endpoints' secrets.
+const SECRET_PREFIXES: [&str; 3] = ["trg_", "trgadm_", "whsec_"];
 
 /// Returns the actor as text: `admin`, `anyone`, or the id of a key.
 fn by(call: &Call) -> String {
@@ -67,15 +77,99 @@ pub(in crate::http) fn replay(call: &Call, replay: ReplayId, what: &'static str)
     tracing::info!(target: AUDIT, organization, %replay, by, address, "a replay was {what}");
 }
 
-/// Records a request without a valid key. If the request shows a well-formed key, the line has the
-/// key's public id.
-pub(in crate::http) fn not_authenticated(call: &Call, route: &str, request_id: &str) {
+/// A refused request, as its line shows it.
+pub(in crate::http) struct RefusedRequest<'a> {
+    pub(in crate::http) request_id: &'a str,
+    pub(in crate::http) traceparent: Option<&'a str>,
+    /// The path in the table of routes.
+    pub(in crate::http) route: &'a str,
+    pub(in crate::http) problem: &'a Problem,
+}
+
+/// Records a refused request, in one line with the reason's code. A busy server refuses any number
+/// of requests a second, and every client can be refused any number of times, so these lines are
+/// damped: refusals that depend on the load have at most one line a second.
+pub(in crate::http) fn refused(call: &Call, refused: &RefusedRequest<'_>) {
+    let RefusedRequest { request_id, traceparent, route, problem } = *refused;
+    let (address, key, organization) = (address(call), key_id(call), organization(call));
+    let (method, path) = (call.request.method().as_str(), shown_path(call.request.path()));
+    let (status, code) = (problem.code().status(), problem.code().word());
     let headers = call.request.headers();
-    let has_key = shown(headers).next().is_some();
-    let key = shown(headers)
-        .find_map(|text| text.parse::<KeyText>().ok())
-        .map(|text| text.id().to_string());
-    let address = address(call);
-    let method = call.request.method().as_str();
-    tracing::warn!(key, has_key, address, method, route, request_id, "authentication failed");
+    match (problem.cause(), problem.code()) {
+        (Some(cause), _) => tracing::error!(
+            target: REFUSED, request_id, traceparent, address, method, path, route, status, code,
+            key, organization, cause, "request failed"
+        ),
+        // The line has the public id of the key in the request, if that key is well-formed.
+        (None, Code::Unauthorized) => {
+            let has_key = shown(headers).next().is_some();
+            let key = shown(headers).find_map(|text| text.parse::<KeyText>().ok());
+            let key = key.map(|text| text.id().to_string());
+            tracing::warn!(
+                target: REFUSED, request_id, traceparent, address, method, path, route, status,
+                code, key, has_key, "authentication failed"
+            );
+        }
+        (None, Code::RateLimited | Code::Overloaded | Code::ShuttingDown | Code::DiskFull) => {
+            tracing::info!(
+                target: FLOODS, request_id, traceparent, address, method, path, route, status,
+                code, key, organization, "request refused"
+            );
+        }
+        (None, _) => tracing::info!(
+            target: REFUSED, request_id, traceparent, address, method, path, route, status, code,
+            key, organization, "request refused"
+        ),
+    }
+}
+
+/// Records a request that was refused before its head was read. Its client may be behind the peer,
+/// because no header is known.
+pub(in crate::http) fn refused_unread(request_id: &str, code: Code, peer: Option<SocketAddr>) {
+    let address = peer.map(|peer| peer.ip().to_canonical().to_string());
+    let (status, code) = (code.status(), code.word());
+    tracing::info!(target: FLOODS, request_id, address, status, code, "request refused");
+}
+
+/// Returns the id of the calling key, or `admin` for the operator, or `None` without a key.
+fn key_id(call: &Call) -> Option<String> {
+    match &call.caller {
+        Caller::Anyone => None,
+        Caller::Admin | Caller::Key(_) => Some(by(call)),
+    }
+}
+
+/// Returns a path for the log: a bounded number of visible ASCII characters, without the secrets
+/// that a client may have put there.
+fn shown_path(path: &str) -> String {
+    let segments = path.split('/').map(|segment| {
+        let secret = SECRET_PREFIXES.iter().filter_map(|prefix| segment.find(prefix)).min();
+        match secret {
+            Some(at) => format!("{}(secret)", segment.get(..at).unwrap_or_default()),
+            None => segment.to_owned(),
+        }
+    });
+    let path = segments.collect::<Vec<_>>().join("/");
+    let visible = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    path.chars().take(PATH_CHARS_MAX).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_the_log_is_short_and_visible_and_holds_no_secret() {
+        for (path, expected) in [
+            ("/api/events/evt_1", "/api/events/evt_1"),
+            ("/api/keys/trg_live_abc/x", "/api/keys/(secret)/x"),
+            ("/x=trgadm_abc", "/x=(secret)"),
+            ("/whsec_abc/trg_test_abc", "/(secret)/(secret)"),
+            ("/a\u{202e}\u{7f}b", "/a??b"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_path(path), expected, "{path}");
+        }
+        assert_eq!(shown_path(&"/x".repeat(10_000)).len(), PATH_CHARS_MAX);
+    }
 }

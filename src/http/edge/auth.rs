@@ -78,7 +78,9 @@ pub(in crate::http) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> 
 }
 
 fn unauthorized() -> Problem {
-    Problem::new(Code::Unauthorized, "send a valid key in X-API-Key or as Authorization: Bearer")
+    let detail = "the request has no valid API key; send one in the header X-API-Key, or as \
+        Authorization: Bearer";
+    Problem::new(Code::Unauthorized, detail)
 }
 
 impl Authenticator {
@@ -123,7 +125,8 @@ impl Authenticator {
             if found.as_ref().is_some_and(|(other, _)| *other != text) {
                 return Err(Problem::new(
                     Code::InvalidRequest,
-                    "the headers contain two different keys; send only one key",
+                    "the headers X-API-Key and Authorization have two different keys of triggerd; \
+                     send only one key",
                 ));
             }
             found = Some((text, credential));
@@ -232,7 +235,9 @@ impl Authenticator {
         self.metrics.key_verifications.of(KeyVerification::Overloaded).inc();
         match error {
             NotJudged::Overloaded => {
-                Problem::new(Code::Overloaded, "the queue for checking keys is full")
+                let detail = "too many API keys wait to be checked; nothing was done; send the \
+                    request again";
+                Problem::new(Code::Overloaded, detail)
             }
             NotJudged::Failed => Problem::internal(&"a key could not be hashed or checked"),
         }
@@ -279,7 +284,9 @@ fn passes(text: &KeyText, key: &Key) -> bool {
 
 /// The problem for a key that no longer has the required scope.
 pub(in crate::http) fn forbidden() -> Problem {
-    Problem::new(Code::Forbidden, "the key no longer allows this request")
+    let detail = "the key lost the scope that this request needs while the request was under way; \
+        nothing was changed";
+    Problem::new(Code::Forbidden, detail)
 }
 
 #[cfg(test)]

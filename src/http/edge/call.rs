@@ -71,9 +71,10 @@ impl Call {
     pub(in crate::http) fn key(&self) -> Result<&Authenticated, Problem> {
         match &self.caller {
             Caller::Key(key) => Ok(key),
-            Caller::Admin | Caller::Anyone => {
-                Err(Problem::new(Code::Forbidden, "this route needs the key of an organization"))
-            }
+            Caller::Admin | Caller::Anyone => Err(Problem::new(
+                Code::Forbidden,
+                "this route needs the API key of an organization",
+            )),
         }
     }
 
@@ -128,10 +129,12 @@ impl Call {
             Decision::Refused { retry_after_s } => {
                 let detail = match self.budget {
                     Budget::Events => {
-                        "the event budget of the organization's tier is used up; nothing was stored"
+                        "the event budget of the organization's tier is used up; nothing was stored; \
+                         wait for the seconds in Retry-After"
                     }
                     Budget::Requests => {
-                        "the request budget of the organization's tier is used up; nothing was done"
+                        "the request budget of the organization's tier is used up; nothing was done; \
+                         wait for the seconds in Retry-After"
                     }
                 };
                 Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))
@@ -157,7 +160,7 @@ impl Call {
             if problem.code() == Code::InvalidRequest && is_malformed() {
                 Problem::new(
                     Code::InvalidRequest,
-                    "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)",
+                    "the body is incomplete: its chunks are malformed (RFC 9112, 7.1)",
                 )
             } else {
                 problem
@@ -261,11 +264,10 @@ impl Call {
             let detail = match exhausted {
                 Exhausted::OfOne => {
                     "too many changes of this organization wait to be stored; this change was not \
-                     stored"
+                     stored; send it again"
                 }
                 Exhausted::InAll => {
-                    "too many changes wait to be stored; this change was not \
-                    stored"
+                    "too many changes wait to be stored; this change was not stored; send it again"
                 }
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)

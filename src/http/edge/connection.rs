@@ -93,7 +93,7 @@ impl Connection {
             Outlook::Open => None,
             Outlook::Refused(code) => {
                 self.shared.outlook.set(Outlook::Closing);
-                let answer = own_answers::refusal(code);
+                let answer = own_answers::refusal(code, self.peer);
                 // This is tried only once, because the server does not wait for a slow peer.
                 drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
                 self.shared.is_over.set(true);
@@ -276,7 +276,7 @@ impl AsyncWrite for Connection {
             return Poll::Ready(Ok(bytes.len()));
         }
         if this.instead.is_none() && !shared.writes_ours.get() {
-            this.instead = own_answers::instead_of(bytes).map(|answer| (answer, 0));
+            this.instead = own_answers::instead_of(bytes, this.peer).map(|answer| (answer, 0));
         }
         let written = match &mut this.instead {
             None => Pin::new(&mut this.stream).poll_write(cx, bytes),

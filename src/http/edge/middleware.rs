@@ -17,15 +17,15 @@ use crate::base::metrics::Rejection;
 use crate::base::random;
 use crate::http::Api;
 use crate::http::edge::answers::sent_in_pieces;
-use crate::http::edge::audit;
+use crate::http::edge::audit::{self, RefusedRequest};
 use crate::http::edge::auth::Caller;
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::connection::Handle;
 use crate::http::edge::limit::Budget;
 use crate::http::error::{Code, Problem};
 use crate::http::input::body;
+use crate::http::input::query::Query;
 use crate::http::routes::{Cost, Route, Who};
-use crate::logging::FLOODS;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length of a caller's request id, in bytes.
@@ -123,7 +123,9 @@ pub(in crate::http) async fn serve(
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),
-        Target::Unknown => Err(Problem::not_found("there is no such route")),
+        Target::Unknown => Err(Problem::not_found(
+            "there is no route with this path; check the path of the request",
+        )),
     };
     // A body that was too slow is not awaited again.
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
@@ -195,6 +197,9 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
             Cost::ByHandler => 0,
         })?;
         permit(route.who, &call.caller)?;
+        if !route.reads_query {
+            Query::read(call.request.query_string()).finish()?;
+        }
     }
     let answer = (route.handler)(call).await?;
     // The handler may have waited for a body, a lock, a thread or an event. A committed change was
@@ -216,13 +221,18 @@ fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
             if key.key().scopes.allows(scope) {
                 return Ok(());
             }
-            forbidden(format!("the key does not have the scope {}", scope.name()))
+            forbidden(format!(
+                "the key lacks the scope {}, which this route needs; use a key with this scope",
+                scope.name()
+            ))
         }
-        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => {
-            forbidden("this route needs the key of an organization, not the admin token".to_owned())
-        }
+        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => forbidden(
+            "this route needs the API key of an organization, not the admin token; \
+                 POST /api/keys/generate makes one"
+                .to_owned(),
+        ),
         (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
-            forbidden("this route needs a key".to_owned())
+            forbidden("this route needs an API key".to_owned())
         }
     }
 }
@@ -291,7 +301,8 @@ pub(in crate::http) fn rejection(code: Code) -> Option<Rejection> {
     }
 }
 
-/// Updates the metrics of the route and logs the request.
+/// Updates the metrics of the route, and logs the request: a refused one with its reason, and every
+/// one at debug with its duration.
 fn log(
     call: &Call,
     target: &Target,
@@ -303,53 +314,25 @@ fn log(
         Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
     };
     series.unwrap_or(&call.api.unmatched).answered(status, took);
-    let method = call.request.method().as_str();
-    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let traceparent = || {
         let header = call.request.headers().get("traceparent");
         header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
     };
-    let client = || call.client_address().map(tracing::field::display);
-    match problem {
-        // A flood can bring thousands of refusals a second; `FLOODS` logs a single line of them.
-        Some(problem) if status >= 500 => {
-            let (code, cause, traceparent, client) =
-                (problem.code().word(), problem.cause(), traceparent(), client());
-            if cause.is_some() {
-                tracing::error!(
-                    request_id,
-                    traceparent,
-                    client,
-                    method,
-                    route,
-                    status,
-                    code,
-                    cause,
-                    took_us,
-                    "request failed"
-                );
-            } else {
-                tracing::info!(target: FLOODS, request_id, traceparent, address = client, method,
-                route, status, code, "request refused");
-            }
-        }
-        Some(problem) if problem.code() == Code::Unauthorized => {
-            audit::not_authenticated(call, route, request_id);
-        }
-        Some(_) | None => {
-            // The fields are computed only if the level is enabled.
-            tracing::debug!(
-                request_id,
-                traceparent = traceparent(),
-                client = client(),
-                method,
-                route,
-                status,
-                took_us,
-                "request"
-            );
-        }
+    if let Some(problem) = problem {
+        let traceparent = traceparent();
+        audit::refused(call, &RefusedRequest { request_id, traceparent, route, problem });
     }
+    // The fields are computed only if the level is enabled.
+    tracing::debug!(
+        request_id,
+        traceparent = traceparent(),
+        address = call.client_address().map(tracing::field::display),
+        method = call.request.method().as_str(),
+        route,
+        status,
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "request"
+    );
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //! long. actix answers such heads by itself, without a body. Callers get problem documents instead,
 //! with a request id as always.
 
+use std::net::SocketAddr;
+
 use crate::base::random;
+use crate::http::edge::audit;
 use crate::http::error::{Code, Problem};
 
 /// The header that marks an answer as ours: each of our answers has this header in its head.
@@ -10,7 +13,7 @@ const REQUEST_ID: &str = "x-request-id: ";
 
 /// Returns the bytes to write instead of `bytes`, if `bytes` begins an answer that actix made by
 /// itself.
-pub(in crate::http) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::http) fn instead_of(bytes: &[u8], peer: Option<SocketAddr>) -> Option<Vec<u8>> {
     let status = bytes.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5))?;
     let code = match status {
         b"408" => Code::RequestTimeout,
@@ -22,21 +25,28 @@ pub(in crate::http) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
     let head = bytes.get(..head_end).unwrap_or_default();
     let is_ours = head.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes());
-    (!is_ours).then(|| refusal(code))
+    (!is_ours).then(|| refusal(code, peer))
 }
 
-/// Makes a complete answer, after which the connection is closed.
-pub(in crate::http) fn refusal(code: Code) -> Vec<u8> {
+/// Makes a complete answer, after which the connection is closed, and logs its request id.
+pub(in crate::http) fn refusal(code: Code, peer: Option<SocketAddr>) -> Vec<u8> {
     let detail = match code {
-        Code::RequestTimeout => "the head of the request arrived too slowly",
-        Code::HeadTooLarge => {
-            "the head of the request has more than 64 KiB or more than 96 headers"
+        Code::RequestTimeout => {
+            "the request line and the headers did not arrive in time ([server] \
+             client_timeout_seconds); the connection is closed"
         }
-        Code::Overloaded => "too many requests with large heads are arriving",
-        Code::Internal => "the request could not be answered; the server's log has the cause",
-        _ => "the head of the request is not valid HTTP/1.1",
+        Code::HeadTooLarge => {
+            "the request line and the headers have more than 64 KiB, or there are more than 96 \
+             headers"
+        }
+        Code::Overloaded => {
+            "too many requests with large headers are arriving; send the request again"
+        }
+        Code::Internal => "the request failed inside the server; its log has the cause",
+        _ => "the request line or the headers are not valid HTTP/1.1; the connection is closed",
     };
     let request_id = format!("{:016x}-0", u64::from_be_bytes(random::bytes()));
+    audit::refused_unread(&request_id, code, peer);
     let problem = Problem::new(code, detail);
     let body = serde_json::to_vec(&problem.document(Some(&request_id))).unwrap_or_default();
     let (status, length) = (code.status(), body.len());

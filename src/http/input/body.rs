@@ -12,7 +12,6 @@ use crate::http::error::{Code, Problem};
 use crate::http::input::fields::no_body;
 use crate::http::input::gzip::{self, Coding};
 use crate::http::input::rooms::Room;
-use crate::http::input::wire::too_large;
 
 /// An unread body up to this size is read and discarded, so the connection can be kept.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
@@ -28,6 +27,9 @@ pub(in crate::http) struct BodyLimit {
 
 /// A body takes room in steps of this size as it comes, in bytes.
 const ROOM_STEP: usize = 64 << 10;
+
+/// Maximum length of a wrong content type in an answer, in characters.
+const SHOWN_CHARS_MAX: usize = 100;
 
 /// A content type that the API accepts for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,15 @@ impl Media {
     pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(CONTENT_TYPE)?.as_bytes();
         essence(str::from_utf8(text.split(|byte| *byte == b';').next()?).ok()?.trim())
+    }
+
+    /// True for a structured CloudEvent or a batch in a format that is not supported, such as
+    /// `application/cloudevents+avro`. Its `ce-` headers only repeat the body (HTTP binding 3.2.3).
+    pub(in crate::http) fn is_other_cloud_event(headers: &HeaderMap) -> bool {
+        let prefix = b"application/cloudevents";
+        let text = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().trim_ascii_start());
+        let begin = text.and_then(|text| text.get(..prefix.len()));
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix)) && Self::of(headers).is_none()
     }
 
     /// Refuses a request whose content type is not `application/json`.
@@ -73,7 +84,15 @@ pub(in crate::http) fn unsupported(headers: &HeaderMap, wanted: &'static str) ->
     if !headers.contains_key(TRANSFER_ENCODING) && content_length(headers).unwrap_or(0) == 0 {
         return no_body();
     }
-    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
+    let found = match headers.get(CONTENT_TYPE) {
+        None => "it is missing".to_owned(),
+        Some(value) => {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            format!("it is {:?}", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+        }
+    };
+    let detail = format!("the header Content-Type must be {wanted}; {found}");
+    Problem::new(Code::UnsupportedMediaType, detail)
 }
 
 /// Reads the whole body. The body takes room as it comes, whatever length it announces: a client
@@ -92,14 +111,20 @@ pub(in crate::http) async fn read(
     let wire_bytes_max = coding.wire_bytes_max(limit.bytes_max);
     let announced = content_length(headers);
     if announced.is_some_and(|length| length > wire_bytes_max) {
-        return Err(too_large(limit.bytes_max));
+        return Err(match coding {
+            Coding::Identity => Problem::too_large("the body", announced, limit.bytes_max),
+            Coding::Gzip => Problem::too_large(gzip::INFLATED, None, limit.bytes_max),
+        });
     }
     let given_up = room.given_up();
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
         Problem::new(
             Code::RequestTimeout,
-            format!("the body did not arrive within {} s", limit.within.as_secs()),
+            format!(
+                "the body did not arrive within {} s ([server] body_timeout_seconds)",
+                limit.within.as_secs()
+            ),
         )
     };
     let collected = collect(payload, announced, (wire_bytes_max, limit.bytes_max), room);
@@ -131,7 +156,7 @@ async fn collect(
     let broken = |error| {
         let why = match error {
             PayloadError::Incomplete(_) | PayloadError::Io(_) => "the connection ended early",
-            PayloadError::EncodingCorrupted => "the chunks cannot be read (RFC 9112, 7.1)",
+            PayloadError::EncodingCorrupted => "its chunks are malformed (RFC 9112, 7.1)",
             PayloadError::Overflow => "the body is too long",
             PayloadError::UnknownLength => "the length is not known",
             _ => "the body cannot be read",
@@ -150,7 +175,8 @@ async fn collect(
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > wire_bytes_max {
-            return Err(too_large(bytes_max));
+            let what = if wire_bytes_max == bytes_max { "the body" } else { gzip::INFLATED };
+            return Err(Problem::too_large(what, None, bytes_max));
         }
         let length = body.len() + bytes.len();
         room.need(length.next_multiple_of(ROOM_STEP).min(length_max.max(length)))?;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use twox_hash::XxHash3_64;
 
-use crate::http::input::cloudevents::{essence, is_json};
+use crate::http::input::media_type::MediaType;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 
 /// Seed for an event without data. Each kind of value has its own seed, so values of different
@@ -28,20 +28,21 @@ pub(in crate::http) fn fingerprint(event: &CloudEvent, payload: &[u8], seed: u64
 }
 
 /// Returns the attributes to compare, sorted. `source` and `id` are left out, and so is the
-/// distributed tracing extension, which describes the sending. The content type `application/json`
-/// is left out as the default (JSON format 3.1.1).
+/// distributed tracing extension, which describes the sending. The spelling of the content type
+/// does not count, and `application/json` is left out as the default (JSON format 3.1.1).
 fn attributes(event: &CloudEvent) -> String {
     const OF_THE_SENDING: [&str; 4] = ["id", "source", "traceparent", "tracestate"];
-    let counts = |(name, value): &&(String, AttributeValue)| {
-        let is_default = name == "datacontenttype" && essence(&value.text()) == "application/json";
-        !is_default && !OF_THE_SENDING.contains(&name.as_str())
+    let line = |(name, value): &(String, AttributeValue)| {
+        let text = value.text();
+        let text = match MediaType::read(&text).filter(|_| name == "datacontenttype") {
+            Some(media) => media.normal(),
+            None => text,
+        };
+        let is_default = name == "datacontenttype" && text == "application/json";
+        let counts = !is_default && !OF_THE_SENDING.contains(&name.as_str());
+        counts.then(|| format!("{name} {text}\n"))
     };
-    let mut lines: Vec<String> = event
-        .attributes
-        .iter()
-        .filter(counts)
-        .map(|(name, value)| format!("{name} {}\n", value.text()))
-        .collect();
+    let mut lines: Vec<String> = event.attributes.iter().filter_map(line).collect();
     lines.sort();
     lines.concat()
 }
@@ -50,7 +51,8 @@ fn attributes(event: &CloudEvent) -> String {
 /// string and base64 with the same bytes have the same hash.
 fn data(event: &CloudEvent, payload: &[u8]) -> u64 {
     let content_type = event.attribute("datacontenttype").map(AttributeValue::text);
-    let is_json = content_type.is_none_or(|content_type| is_json(&content_type));
+    let is_json =
+        content_type.is_none_or(|text| MediaType::read(&text).is_some_and(|media| media.is_json()));
     let bytes = |bytes: &[u8]| XxHash3_64::oneshot_with_seed(BYTES, bytes);
     match event.data {
         DataKind::None => NO_DATA,

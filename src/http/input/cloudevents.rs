@@ -10,22 +10,21 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::http::error::{Faults, Problem, pointer};
 use crate::http::input::cloud_attributes::{is_name, of_json, of_text};
 use crate::http::input::fields::{Fields, is_printable, string, text_of, value};
+use crate::http::input::media_type::MediaType;
 use crate::http::input::wire::{Draft, Rules, payload, posted};
 use crate::model::cloudevent::{ATTRIBUTES_MAX, AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, EventType, NewEvent};
 
-/// The header that marks a request as a CloudEvent in binary mode.
-pub(in crate::http) const SPECVERSION_HEADER: &str = "ce-specversion";
+/// The beginning of the headers with the attributes of a CloudEvent in binary mode.
 const HEADER_PREFIX: &str = "ce-";
 /// The attributes that every CloudEvent must have.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
@@ -72,8 +71,10 @@ impl Reading {
         at: String,
     ) {
         if !is_name(name) {
-            self.faults
-                .add(at, "is not a valid attribute name; use lower-case letters and digits only");
+            self.faults.add(
+                at,
+                "is not a valid attribute name; use 1 to 255 lower-case letters and digits",
+            );
             return;
         }
         match value {
@@ -101,11 +102,11 @@ impl Reading {
         });
         self.take("specversion");
         if self.attributes.len() > ATTRIBUTES_MAX {
-            let most = ATTRIBUTES_MAX + 2;
-            self.faults.add(
-                self.prefix.trim_end_matches('/'),
-                format!("must have at most {most} attributes"),
+            let place = if self.prefix == HEADER_PREFIX { "ce-*" } else { "" };
+            let detail = format!(
+                "must have at most {ATTRIBUTES_MAX} attributes beside `specversion` and `type`"
             );
+            self.faults.add(place, detail);
         }
         let mut draft =
             Draft { event_type, payload, data_bytes: self.data_bytes, ..Draft::default() };
@@ -131,7 +132,8 @@ impl Reading {
 }
 
 /// Reads an event in structured mode, or an item of a batch. An attribute with the value `null`
-/// counts as absent (JSON format 2.2); `data` with the value `null` counts as present (3.1.1).
+/// counts as absent (JSON format 2.2). `data` with the value `null` counts as present (3.1.1),
+/// except beside `data_base64`.
 pub(in crate::http) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem> {
     let mut reading = Reading::new("/");
     let (mut data, mut encoded) = (None, None);
@@ -147,6 +149,7 @@ pub(in crate::http) fn structured(rules: &Rules, text: &str) -> Result<NewEvent,
             name => reading.attribute(name, of_json(name, value), at),
         }
     }
+    let data = data.filter(|data| encoded.is_none() || data.get() != "null");
     let (payload, kind) = match (data, encoded) {
         (Some(_), Some(_)) => {
             reading.faults.add("/data_base64", "repeats `data`; send only one of them");
@@ -157,18 +160,22 @@ pub(in crate::http) fn structured(rules: &Rules, text: &str) -> Result<NewEvent,
             (kept.ok(), DataKind::Json)
         }
         (None, Some(encoded)) => {
-            if !is_base64(encoded) {
-                reading.faults.add("/data_base64", "must be a base64 string");
+            let text = string(encoded).filter(|text| STANDARD.decode(text.as_bytes()).is_ok());
+            if text.is_none() {
+                reading.faults.add("/data_base64", "must be a string in base64 (RFC 4648, 4)");
             }
-            (Some(wrapped(encoded.get())), DataKind::Base64)
+            (text.map(|text| wrapped(&text)), DataKind::Base64)
         }
         (None, None) => (Some(b"null".as_slice().into()), DataKind::None),
     };
     reading.finish(rules, payload, kind)
 }
 
-fn is_base64(value: &RawValue) -> bool {
-    string(value).is_some_and(|text| STANDARD.decode(text.as_bytes()).is_ok())
+/// Returns the name of a header by which a request in `application/json`, or without one of the
+/// content types of CloudEvents, is a CloudEvent in binary mode (HTTP binding 3.1). A request that
+/// lacks a required attribute is an invalid CloudEvent, not an event in triggerd's own form.
+pub(in crate::http) fn binary_header(headers: &HeaderMap) -> Option<&str> {
+    headers.keys().map(HeaderName::as_str).find(|name| name.starts_with(HEADER_PREFIX))
 }
 
 /// Reads an event in binary mode.
@@ -179,18 +186,22 @@ pub(in crate::http) fn binary(
 ) -> Result<NewEvent, Problem> {
     let mut reading = Reading::new(HEADER_PREFIX);
     read_headers(headers, &mut reading);
-    let content_type =
-        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if headers.contains_key(CONTENT_TYPE) {
-        let value = of_text("datacontenttype", content_type).map(AttributeValue::Text);
+    let content_type = headers.get(CONTENT_TYPE).map(|value| str::from_utf8(value.as_bytes()));
+    if let Some(text) = content_type {
+        let text = text.map_err(|_not_text| Cow::Borrowed("must be UTF-8 text"));
+        let value = text.and_then(|text| of_text("datacontenttype", text));
+        let value = value.map(AttributeValue::Text);
         reading.attribute("datacontenttype", value, "Content-Type".to_owned());
     }
+    let media = content_type.and_then(Result::ok).and_then(MediaType::read);
+    let is_json = media.as_ref().is_some_and(MediaType::is_json);
+    let is_text = media.as_ref().is_some_and(MediaType::is_text);
     let (payload, kind) = if body.is_empty() {
         (b"null".as_slice().into(), DataKind::None)
-    } else if is_json(content_type) {
+    } else if is_json {
         let kept = payload(value(text_of(body)?)?).map_err(|rule| reading.faults.add("", rule));
         (kept.unwrap_or_default(), DataKind::Json)
-    } else if let (true, Ok(text)) = (is_text(content_type), str::from_utf8(body)) {
+    } else if let (true, Ok(text)) = (is_text, str::from_utf8(body)) {
         reading.data_bytes = Some(body.len());
         written(text, rules.payload_bytes_max)?
     } else {
@@ -214,36 +225,12 @@ fn written(text: &str, payload_bytes_max: usize) -> Result<(Box<[u8]>, DataKind)
 
 /// Encodes bytes in base64 and wraps the result.
 fn encoded(bytes: &[u8]) -> Box<[u8]> {
-    wrapped(&format!("\"{}\"", STANDARD.encode(bytes)))
+    wrapped(&STANDARD.encode(bytes))
 }
 
-/// Wraps base64 in an object with the member `data_base64`. `encoded` is a JSON string.
+/// Wraps base64, whose characters need no escapes, in an object with the member `data_base64`.
 fn wrapped(encoded: &str) -> Box<[u8]> {
-    format!("{{\"data_base64\":{encoded}}}").into_bytes().into()
-}
-
-/// Returns the media type in lower case, without parameters.
-pub(in crate::http) fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// True for a media type of JSON: the subtype is `json` or ends in `+json` (JSON format 3.1).
-pub(in crate::http) fn is_json(content_type: &str) -> bool {
-    let essence = essence(content_type);
-    essence.ends_with("/json") || essence.ends_with("+json")
-}
-
-/// True for a media type of text or XML, if its `charset` is absent, UTF-8 or US-ASCII.
-fn is_text(content_type: &str) -> bool {
-    let essence = essence(content_type);
-    let mut parameters =
-        content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-    let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
-    let charset = charset.map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase());
-    let is_utf_8 =
-        charset.is_none_or(|charset| matches!(charset.as_str(), "utf-8" | "utf8" | "us-ascii"));
-    is_utf_8
-        && (essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml"))
+    format!("{{\"data_base64\":\"{encoded}\"}}").into_bytes().into()
 }
 
 /// Reads the attributes of binary mode (HTTP binding 3.1.3) in the order of their names, because
@@ -257,7 +244,9 @@ fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
     for (name, value) in found {
         let at = format!("{HEADER_PREFIX}{name}");
         if name == "datacontenttype" {
-            reading.faults.add(at, "must not be sent; Content-Type carries this attribute");
+            reading.faults.add(at, "must not be sent; the header Content-Type has this attribute");
+        } else if name == "data" {
+            reading.faults.add(at, "must not be sent; the body has the data");
         } else if reading.is_first(name, &at) {
             let text = str::from_utf8(value.as_bytes()).ok().and_then(header_text);
             let text = text.ok_or(Cow::Borrowed("must be UTF-8 text, percent-encoded"));

@@ -133,6 +133,46 @@ fn what_is_valid_comes_out_as_it_came_in() {
     );
 }
 
+#[test]
+fn data_that_is_null_beside_base64_is_absent_and_base64_may_be_escaped() {
+    for text in [
+        r#""data":null,"data_base64":"\/wA=""#,
+        r#""data_base64":"\u002fw\u0041=","data":null"#,
+        r#""data":null,"data_base64":"/wA=""#,
+    ] {
+        let text = format!(r#"{{"specversion":"1.0","type":"a","source":"s","id":"1",{text}}}"#);
+        let event = structured(&rules(), &text).unwrap();
+        assert_eq!(&*event.payload, br#"{"data_base64":"/wA="}"#, "{text}");
+        assert_eq!((event.data_len(), event.cloudevent.unwrap().data), (2, DataKind::Base64));
+    }
+    let null = least_and(&json!({"data": null})).to_string();
+    let event = structured(&rules(), &null).unwrap();
+    assert_eq!(event.cloudevent.unwrap().data, DataKind::Json, "alone it is a value");
+}
+
+#[test]
+fn an_event_has_64_attributes_beside_specversion_and_type() {
+    let with = |count: usize| {
+        let more: serde_json::Map<_, _> =
+            (2..count).map(|n| (format!("ext{n}"), json!("x"))).collect();
+        structured(&rules(), &least_and(&Value::from(more)).to_string())
+    };
+    assert_eq!(with(64).unwrap().cloudevent.unwrap().attributes.len(), 64);
+    let problem = with(65).unwrap_err();
+    assert_eq!(pointers(&problem), [""]);
+    let body = serde_json::to_value(problem.document(None)).unwrap();
+    let rule = "must have at most 64 attributes beside `specversion` and `type`";
+    assert_eq!(body["detail"], format!("the body {rule}"));
+    let mut many = headers(&REQUIRED);
+    for number in 0..63 {
+        let name: HeaderName = format!("ce-ext{number}").parse().unwrap();
+        many.append(name, HeaderValue::from_static("x"));
+    }
+    let problem = binary(&rules(), &many, b"").unwrap_err();
+    let body = serde_json::to_value(problem.document(None)).unwrap();
+    assert_eq!(body["detail"], format!("ce-*: {rule}"));
+}
+
 /// The invalid kinds of events in cloudevents/conformance, with more examples of each.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
@@ -187,7 +227,18 @@ fn what_is_invalid_is_refused_and_the_attribute_named() {
                 json!("2018-02-30T18:31:00Z"),
             ],
         ),
-        ("datacontenttype", vec![json!("xyz"), json!(""), json!(5)]),
+        (
+            "datacontenttype",
+            vec![
+                json!("xyz"),
+                json!(""),
+                json!(5),
+                json!("*/plain"),
+                json!("text/plain; charset"),
+                json!("text/plain; charset=\"utf-8"),
+                json!(" text/plain"),
+            ],
+        ),
         ("dataschema", vec![json!(""), json!("//example.com?query=value"), json!(5)]),
         ("subject", vec![json!(""), json!(5)]),
         ("MyExtension", vec![json!("bad")]),
@@ -369,11 +420,12 @@ fn everything_that_is_missing_or_wrong_in_headers_is_named() {
         ("ce-datacontenttype", "text/plain"),
         ("ce-id", "B"),
         ("ce-my_ext", "x"),
+        ("ce-data", "x"),
         ("content-type", "xyz"),
     ];
     let both = headers(&[REQUIRED.as_slice(), &both].concat());
     let named = pointers(&binary(&rules(), &both, b"").unwrap_err());
-    assert_eq!(named, ["ce-datacontenttype", "ce-id", "ce-my_ext", "Content-Type"]);
+    assert_eq!(named, ["ce-data", "ce-datacontenttype", "ce-id", "ce-my_ext", "Content-Type"]);
 }
 
 #[test]
@@ -417,6 +469,14 @@ fn the_same_event_again_is_known_by_everything_that_matters() {
     ] {
         let read = dedup(other.clone());
         assert!(read.digest == first.digest && read.fingerprint != first.fingerprint, "{other}");
+    }
+    let of_type = |media: &str| dedup(json!({"datacontenttype": media, "data": "x"}));
+    let plain = of_type("text/plain; charset=utf-8");
+    for same in ["Text/Plain;CHARSET=UTF-8", "text/plain ;  charset=\"Utf-8\""] {
+        assert_eq!(of_type(same), plain, "{same}");
+    }
+    for other in ["text/plain", "text/plain;charset=latin1", "text/plain;charset=utf-8;a=b"] {
+        assert_ne!(of_type(other).fingerprint, plain.fingerprint, "{other}");
     }
     let (none, null) = (dedup(json!({})), dedup(json!({"data": null})));
     assert_ne!(none.fingerprint, null.fingerprint, "no data is not null");

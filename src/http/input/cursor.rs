@@ -1,6 +1,11 @@
 //! A cursor marks the beginning of a list's next page. Its text means nothing to the caller:
-//! base64url of a version byte and the last id of the page. Neither a restart nor retention can
-//! invalidate a cursor.
+//! base64url of a version byte, the number of the list, and the place of the page's last item.
+//! Neither a restart nor retention can invalidate a cursor.
+//!
+//! The place is one in the order of the whole list, so a caller can change filters from page to
+//! page. Another list has another order, so it refuses the cursor.
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,9 +14,7 @@ use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
 use crate::store::DeadPlace;
 
-const VERSION: u8 = 1;
-/// The version byte of a cursor behind a dead letter.
-const DEAD_VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The beginning of a list with the newest event first. A list with the oldest event first begins
 /// behind `EventId(0)`.
@@ -20,38 +23,123 @@ pub(in crate::http) const NEWEST: EventId = EventId(u128::MAX);
 pub(in crate::http) const NEWEST_DEAD: DeadPlace =
     (Timestamp(u64::MAX), NEWEST, EndpointId(u128::MAX));
 
-/// Encodes the cursor behind an event.
-pub(in crate::http) fn encode(last: EventId) -> String {
-    let mut bytes = [0; 17];
-    bytes
-        .iter_mut()
-        .zip(std::iter::once(VERSION).chain(last.to_bytes()))
-        .for_each(|(place, byte)| *place = byte);
-    URL_SAFE_NO_PAD.encode(bytes)
+/// A list with pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum List {
+    Inbox,
+    Events,
+    Endpoints,
+    Deliveries,
+    DeadLetters,
+    Replays,
+    Keys,
 }
 
-/// Decodes the cursor behind an event, or returns `None` for any other text.
-pub(in crate::http) fn decode(text: &str) -> Option<EventId> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (&VERSION, id) = bytes.split_first()? else { return None };
-    Some(EventId::from_bytes(id.try_into().ok()?))
+impl List {
+    const ALL: [Self; 7] = [
+        Self::Inbox,
+        Self::Events,
+        Self::Endpoints,
+        Self::Deliveries,
+        Self::DeadLetters,
+        Self::Replays,
+        Self::Keys,
+    ];
+
+    /// Returns the number of the list in cursors, and its route.
+    fn row(self) -> (u8, &'static str) {
+        match self {
+            Self::Inbox => (1, "GET /api/inbox"),
+            Self::Events => (2, "GET /api/events"),
+            Self::Endpoints => (3, "GET /api/endpoints"),
+            Self::Deliveries => (4, "GET /api/deliveries"),
+            Self::DeadLetters => (5, "GET /api/dead-letters"),
+            Self::Replays => (6, "GET /api/replays"),
+            Self::Keys => (7, "GET /api/keys"),
+        }
+    }
+
+    /// Encodes the cursor behind this place in the list.
+    pub(in crate::http) fn cursor<P: Place>(self, place: P) -> String {
+        let mut bytes = vec![VERSION, self.row().0];
+        place.write(&mut bytes);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Decodes a cursor of this list.
+    ///
+    /// # Errors
+    /// If the text is no cursor, or the cursor of another list.
+    pub(in crate::http) fn place<P: Place>(self, text: &str) -> Result<P, WrongCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_not_base64| WrongCursor::Malformed)?;
+        let [VERSION, number, place @ ..] = bytes.as_slice() else {
+            return Err(WrongCursor::Malformed);
+        };
+        let list = Self::ALL.into_iter().find(|list| list.row().0 == *number);
+        match list.ok_or(WrongCursor::Malformed)? {
+            list if list == self => P::read(place).ok_or(WrongCursor::Malformed),
+            other => Err(WrongCursor::OfAnother { is_of: other, wanted: self }),
+        }
+    }
 }
 
-/// Encodes the cursor behind a dead letter.
-pub(in crate::http) fn encode_dead((at, event, endpoint): DeadPlace) -> String {
-    let parts =
-        [[DEAD_VERSION].as_slice(), &at.0.to_be_bytes(), &event.to_bytes(), &endpoint.to_bytes()];
-    URL_SAFE_NO_PAD.encode(parts.concat())
+/// The reason why a list cannot begin at a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum WrongCursor {
+    Malformed,
+    OfAnother { is_of: List, wanted: List },
 }
 
-/// Decodes the cursor behind a dead letter, or returns `None` for any other text.
-pub(in crate::http) fn decode_dead(text: &str) -> Option<DeadPlace> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (&DEAD_VERSION, rest) = bytes.split_first()? else { return None };
-    let (at, rest) = rest.split_first_chunk::<8>()?;
-    let (event, rest) = rest.split_first_chunk::<16>()?;
-    let endpoint = EndpointId::from_bytes(rest.try_into().ok()?);
-    Some((Timestamp(u64::from_be_bytes(*at)), EventId::from_bytes(*event), endpoint))
+impl fmt::Display for WrongCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str(
+                "is not a cursor; send the next_cursor of the page before, or no cursor for the \
+                 first page",
+            ),
+            Self::OfAnother { is_of, wanted } => write!(
+                f,
+                "is a cursor of {}; send the next_cursor of a page of {}, or no cursor for the \
+                 first page",
+                is_of.row().1,
+                wanted.row().1
+            ),
+        }
+    }
+}
+
+/// A place in the order of a list, as bytes in its cursor.
+pub(in crate::http) trait Place: Sized {
+    fn write(self, bytes: &mut Vec<u8>);
+
+    /// Reads all of these bytes, or returns `None` if they are no place.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Place for EventId {
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.to_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self::from_bytes(bytes.try_into().ok()?))
+    }
+}
+
+impl Place for DeadPlace {
+    fn write(self, bytes: &mut Vec<u8>) {
+        let (at, event, endpoint) = self;
+        bytes.extend_from_slice(&at.0.to_be_bytes());
+        bytes.extend_from_slice(&event.to_bytes());
+        bytes.extend_from_slice(&endpoint.to_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_first_chunk::<8>()?;
+        let (event, rest) = rest.split_first_chunk::<16>()?;
+        let endpoint = EndpointId::from_bytes(rest.try_into().ok()?);
+        Some((Timestamp(u64::from_be_bytes(*at)), EventId::from_bytes(*event), endpoint))
+    }
 }
 
 #[cfg(test)]
@@ -62,41 +150,58 @@ mod tests {
 
     #[test]
     fn cursors_of_this_version_are_understood_for_ever() {
-        assert_eq!(
-            decode("AQGIusdK-niqvDu9Hu8o2IE"),
-            Some(EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881))
-        );
+        let event = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
+        assert_eq!(List::Inbox.cursor(event), "AwEBiLrHSvp4qrw7vR7vKNiB");
+        assert_eq!(List::Inbox.place("AwEBiLrHSvp4qrw7vR7vKNiB"), Ok(event));
         for odd in [
             "",
-            "AQ",
-            "AgGIusdK-niqvDu9Hu8o2IE",
-            "AQGIusdK-niqvDu9Hu8o2IEA",
-            "AQGIusdK+niqvDu9Hu8o2IE",
-            "ä",
+            "Aw",
+            "AwE",
+            "AgEBiLrHSvp4qrw7vR7vKNiB",
+            "AwgBiLrHSvp4qrw7vR7vKNiB",
+            "AwEBiLrHSvp4qrw7vR7vKNiBAA",
+            "AwEBiLrHSvp4qrw7vR7vKN+B",
+            "\u{e4}",
         ] {
-            assert_eq!(decode(odd), None, "{odd}");
+            assert_eq!(List::Inbox.place::<EventId>(odd), Err(WrongCursor::Malformed), "{odd}");
+        }
+    }
+
+    #[test]
+    fn every_list_refuses_the_cursors_of_every_other_list_by_name() {
+        for list in List::ALL {
+            for other in List::ALL {
+                let cursor = match other {
+                    List::DeadLetters => other.cursor(NEWEST_DEAD),
+                    _ => other.cursor(NEWEST),
+                };
+                let read = match list {
+                    List::DeadLetters => list.place::<DeadPlace>(&cursor).map(drop),
+                    _ => list.place::<EventId>(&cursor).map(drop),
+                };
+                let refused = WrongCursor::OfAnother { is_of: other, wanted: list };
+                assert_eq!(read, if list == other { Ok(()) } else { Err(refused) });
+                let text = refused.to_string();
+                assert!(text.contains(other.row().1) && text.contains(list.row().1), "{text}");
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn a_cursor_behind_a_dead_letter_reads_back_and_is_no_other(at: u64, event: u128,
-        endpoint: u128) {
+        fn a_cursor_reads_back(at: u64, event: u128, endpoint: u128) {
             let place = (Timestamp(at), EventId(event), EndpointId(endpoint));
-            prop_assert_eq!(decode_dead(&encode_dead(place)), Some(place));
-            prop_assert_eq!((decode(&encode_dead(place)), decode_dead(&encode(place.1))), (None,
-            None));
-        }
-
-        #[test]
-        fn a_cursor_reads_back(id: u128) {
-            prop_assert_eq!(decode(&encode(EventId(id))), Some(EventId(id)));
+            let cursor = List::DeadLetters.cursor(place);
+            prop_assert_eq!(List::DeadLetters.place::<DeadPlace>(&cursor), Ok(place));
+            let cursor = List::Keys.cursor(place.1);
+            prop_assert_eq!(List::Keys.place::<EventId>(&cursor), Ok(place.1));
         }
 
         #[test]
         fn no_text_makes_reading_panic(text in "\\PC{0,40}") {
-            let read = decode(&text);
-            prop_assert!(read.is_none_or(|id| decode(&encode(id)) == read));
+            if let Ok(read) = List::Events.place::<EventId>(&text) {
+                prop_assert_eq!(List::Events.place(&List::Events.cursor(read)), Ok(read));
+            }
         }
     }
 }

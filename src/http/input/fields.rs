@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
     /// Reports each untaken member as unknown.
     pub(in crate::http) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.members {
-            faults.add(pointer("", &name), "unknown member");
+            faults.add(pointer("", &name), "unknown member; check its spelling, or leave it out");
         }
     }
 }

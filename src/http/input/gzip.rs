@@ -10,11 +10,12 @@ use flate2::bufread::GzDecoder;
 
 use crate::base::library_errors::compression_fault;
 use crate::http::error::{Code, Problem};
-use crate::http::input::wire::too_large;
 
 /// Bytes inflated before other tasks get their turn: some tenths of a millisecond of a worker's
 /// time.
 const STEP_BYTES: usize = 64 << 10;
+/// The name of an inflated body in problems.
+pub(in crate::http) const INFLATED: &str = "the body, decompressed,";
 /// Maximum number of members (RFC 1952, 2.2) of a body; even an empty member takes time.
 const MEMBERS_MAX: usize = 1_000;
 
@@ -38,7 +39,9 @@ impl Coding {
                 match coding {
                     _ if token.is_empty() || is("identity") => {}
                     Self::Identity if is("gzip") || is("x-gzip") => coding = Self::Gzip,
-                    Self::Identity | Self::Gzip => return Err(Problem::unsupported_coding()),
+                    Self::Identity | Self::Gzip => {
+                        return Err(Problem::unsupported_coding(token));
+                    }
                 }
             }
         }
@@ -87,7 +90,7 @@ pub(in crate::http) async fn inflate(
         }
         tokio::task::yield_now().await;
     }
-    Err(not_gzip(&format_args!("it has more than {MEMBERS_MAX} members")))
+    Err(not_gzip(&format_args!("it has more than {MEMBERS_MAX} gzip members")))
 }
 
 /// Inflates the next part of a member. Returns true when the member is complete.
@@ -103,7 +106,7 @@ fn step(
         .read_to_end(bytes)
         .map_err(|error| not_gzip(&compression_fault(&error)))?;
     if bytes.len() > bytes_max {
-        return Err(too_large(bytes_max));
+        return Err(Problem::too_large(INFLATED, None, bytes_max));
     }
     Ok(read < most)
 }
@@ -111,7 +114,9 @@ fn step(
 fn not_gzip(why: &dyn fmt::Display) -> Problem {
     Problem::new(
         Code::InvalidRequest,
-        format!("the body is not complete and valid gzip data: {why}"),
+        format!(
+            "the header Content-Encoding says gzip, but the body is not complete gzip data: {why}"
+        ),
     )
 }
 

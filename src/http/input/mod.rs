@@ -7,6 +7,7 @@ pub(super) mod cloudevents;
 pub(super) mod cursor;
 pub(super) mod fields;
 pub(super) mod gzip;
+pub(super) mod media_type;
 pub(super) mod query;
 pub(super) mod rooms;
 pub(super) mod wire;

@@ -9,8 +9,7 @@ use std::str::FromStr;
 use url::form_urlencoded;
 
 use crate::http::error::{Code, Faults, Problem};
-use crate::http::input::cursor;
-use crate::model::id::EventId;
+use crate::http::input::cursor::{List, Place};
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
@@ -33,7 +32,10 @@ impl<'a> Query<'a> {
         let mut all = form_urlencoded::parse(text.as_bytes());
         let parameters = all.by_ref().take(PARAMETERS_MAX).collect();
         if all.next().is_some() {
-            faults.add("?", format!("the query must have at most {PARAMETERS_MAX} parameters"));
+            faults.add(
+                "?",
+                format!("the query string must have at most {PARAMETERS_MAX} parameters"),
+            );
         }
         Self { parameters, faults }
     }
@@ -53,7 +55,10 @@ impl<'a> Query<'a> {
         default: u64,
     ) -> u64 {
         let Some(text) = self.text(name) else { return default };
-        if let Some(number) = text.parse().ok().filter(|number| range.contains(number)) {
+        // `parse` alone would accept a plus sign.
+        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| is_digits && range.contains(number));
+        if let Some(number) = number {
             return number;
         }
         self.fault(
@@ -87,19 +92,10 @@ impl<'a> Query<'a> {
         (since, until)
     }
 
-    /// Takes `cursor`, which names the last item of the page before.
-    pub(in crate::http) fn cursor(&mut self) -> Option<EventId> {
-        self.cursor_by(cursor::decode)
-    }
-
-    /// Takes `cursor` and decodes the text with `decode`.
-    pub(in crate::http) fn cursor_by<T>(&mut self, decode: fn(&str) -> Option<T>) -> Option<T> {
-        let text = self.text("cursor")?;
-        let after = decode(&text);
-        if after.is_none() {
-            self.fault("cursor", "is not a valid cursor; send the next_cursor of the page before");
-        }
-        after
+    /// Takes `cursor`, which names the place of the last item of the page before.
+    pub(in crate::http) fn cursor<P: Place>(&mut self, list: List) -> Option<P> {
+        let place = list.place(&self.text("cursor")?);
+        place.map_err(|wrong| self.fault("cursor", wrong.to_string())).ok()
     }
 
     /// Takes the text of a parameter, without parsing.
@@ -124,7 +120,7 @@ impl<'a> Query<'a> {
     /// All faults, if there are any.
     pub(in crate::http) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.parameters) {
-            self.fault(&name, "unknown parameter");
+            self.fault(&name, "unknown parameter; check its spelling, or leave it out");
         }
         if self.faults.is_empty() {
             Ok(())

@@ -32,10 +32,14 @@ const NAMES_BYTES: usize = 4 << 10;
 const OTHER_MEMBERS_BYTES: usize = CHAR_BYTES_MAX
     * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX)
     + NAMES_BYTES;
-/// Maximum bytes of a CloudEvent's attributes, with `type` and `specversion`. An escape takes three
-/// times the bytes of a two-byte character.
+/// Maximum bytes in JSON for one byte of text: an escape such as `\u0041` stands for `A`. Longer
+/// characters grow less.
+const BYTE_BYTES_MAX: usize = 6;
+/// Maximum bytes of a CloudEvent's attributes, with `type` and `specversion`, and with every
+/// character escaped.
 const ATTRIBUTES_BYTES: usize =
-    (ATTRIBUTES_MAX + 2) * (3 * ATTRIBUTE_BYTES_MAX + ATTRIBUTE_NAME_CHARS_MAX) + NAMES_BYTES;
+    (ATTRIBUTES_MAX + 2) * BYTE_BYTES_MAX * (ATTRIBUTE_BYTES_MAX + ATTRIBUTE_NAME_CHARS_MAX)
+        + NAMES_BYTES;
 
 /// Returns the maximum size of a body with one event, in bytes. `payload_bytes_max` limits the
 /// payload alone.
@@ -43,9 +47,11 @@ pub(in crate::http) fn event_body_bytes_max(payload_bytes_max: usize) -> usize {
     payload_bytes_max.saturating_add(OTHER_MEMBERS_BYTES)
 }
 
-/// Returns the maximum size of a structured CloudEvent, in bytes. Data can be written in base64.
+/// Returns the maximum size of a structured CloudEvent, in bytes. Data can be written in base64,
+/// whose characters can be escaped: many encoders write `\/` for a slash.
 pub(in crate::http) fn cloud_event_body_bytes_max(payload_bytes_max: usize) -> usize {
-    (payload_bytes_max.div_ceil(3) * 4).saturating_add(ATTRIBUTES_BYTES)
+    let base64_bytes = payload_bytes_max.div_ceil(3).saturating_mul(4);
+    base64_bytes.saturating_mul(BYTE_BYTES_MAX).saturating_add(ATTRIBUTES_BYTES)
 }
 
 /// The rules that an event is checked against.
@@ -155,8 +161,10 @@ impl Rules {
             payload,
             cloudevent,
         };
-        if data_bytes.unwrap_or_else(|| event.data_len()) > self.payload_bytes_max {
-            return Err(too_large(self.payload_bytes_max));
+        let data_bytes = data_bytes.unwrap_or_else(|| event.data_len());
+        if data_bytes > self.payload_bytes_max {
+            let what = if event.cloudevent.is_some() { "the data" } else { "the payload" };
+            return Err(Problem::too_large(what, Some(data_bytes), self.payload_bytes_max));
         }
         event.dedup = dedup_id?.map(|id| self.dedup(id, &event));
         Ok(event)
@@ -200,10 +208,6 @@ impl Rules {
             id,
         }
     }
-}
-
-pub(in crate::http) fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(Code::PayloadTooLarge, format!("the size is over the limit of {bytes_max} bytes"))
 }
 
 /// Returns the bytes of a payload, or the rule that the payload breaks.
