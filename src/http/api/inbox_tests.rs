@@ -126,9 +126,10 @@ fn parameters_have_bounds_and_defaults() {
 #[test]
 fn a_page_says_where_the_next_one_begins() {
     let body = |page: Page| {
-        let body =
-            actix_web::body::MessageBody::try_into_bytes(page.answer(EventId(7)).into_body())
-                .unwrap();
+        let body = actix_web::body::MessageBody::try_into_bytes(
+            page.answer(EventId(7)).unwrap().into_body(),
+        )
+        .unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()
     };
     let empty = json!({"data": [], "has_more": false, "next_cursor": cursor::encode(EventId(7))});
