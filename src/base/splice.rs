@@ -43,13 +43,27 @@ impl<'a> Splice<'a> {
 
     /// Adds a member with this JSON text as its value. The name needs no escapes.
     pub fn value(mut self, name: &'static str, json: &[u8]) -> Self {
+        self.name(name);
+        self.out.extend_from_slice(json);
+        self
+    }
+
+    /// Adds a member with a list of these items, which are JSON with commas between them. The name
+    /// needs no escapes.
+    pub fn list(mut self, name: &'static str, items: &[u8]) -> Self {
+        self.name(name);
+        self.out.push(b'[');
+        self.out.extend_from_slice(items);
+        self.out.push(b']');
+        self
+    }
+
+    fn name(&mut self, name: &str) {
         self.out.push(self.before_next);
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        self.out.extend_from_slice(json);
         self.before_next = b',';
-        self
     }
 
     /// Ends the object.
@@ -100,9 +114,10 @@ mod tests {
                 .value("p", b"{ \"z\" : 1e2}")
                 .members(&none)?
                 .members_of(b"{\"q\":[ ]}")?
+                .list("l", b"1,{}")
                 .members(&tail)
         });
-        let expected = r#"before {"a":1,"b":{},"p":{ "z" : 1e2},"q":[ ],"c":"}"}"#;
+        let expected = r#"before {"a":1,"b":{},"p":{ "z" : 1e2},"q":[ ],"l":[1,{}],"c":"}"}"#;
         assert_eq!(all, expected);
     }
 

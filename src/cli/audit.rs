@@ -157,7 +157,11 @@ pub(super) fn dir_failure(error: &DataDirError) -> Failure {
 pub(super) fn told(lost: &Lost) -> String {
     let Lost { damage, bytes, from, to } = lost;
     let what = if to > from {
-        format!("positions {from} to {} are lost, {} records at most", to.0 - 1, lost.records_max())
+        format!(
+            "positions {from} to {} are lost, {} records at most",
+            to.0.saturating_sub(1),
+            lost.records_max()
+        )
     } else {
         "no record is lost".to_owned()
     };

@@ -2,18 +2,17 @@
 //! that keeps each group as a message, with gaps between the positions.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::base::clock::Clock;
+use crate::base::threads::spawn_critical;
 use crate::commands::{AckEvent, Applied, Command, RecordError, Records, SubmitOutcome};
 use crate::journal::message_log::MessageLog;
 use crate::journal::{Position, ReadLog as _};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::Store;
-
-#[path = "../../tests/shared/system.rs"]
-mod system;
 
 const ORG: OrgNo = OrgNo(0);
 
@@ -31,7 +30,7 @@ fn commit(
     let ports = system::ports(store, Clock::manual(1_000));
     let last_id = store.counts().unwrap().last_id;
     let (committer, intake) = Committer::new(system::LIMITS, log.clone(), ports, last_id);
-    let committer = std::thread::spawn(|| committer.run());
+    let committer = spawn_critical("committer", || committer.run()).unwrap();
     let mut events = Vec::new();
     for commands in commands {
         for applied in intake.submit_all(commands).unwrap().wait().unwrap() {
@@ -41,7 +40,7 @@ fn commit(
         }
     }
     intake.close();
-    committer.join().unwrap();
+    assert!(committer.join_until(Instant::now() + Duration::from_mins(1)));
     events
 }
 

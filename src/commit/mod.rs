@@ -48,6 +48,9 @@ mod watchdog;
 
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+#[path = "../../tests/shared/system.rs"]
+mod system;
 
 pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};

@@ -4,11 +4,8 @@ use std::future::Future as _;
 
 use super::*;
 use crate::commands::Command;
+use crate::commit::system;
 use crate::journal::Position;
-
-#[path = "../../tests/shared/system.rs"]
-#[expect(dead_code, reason = "the committer in it is for other tests")]
-mod system;
 
 const ORG: OrgNo = OrgNo(0);
 

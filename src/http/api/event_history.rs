@@ -50,7 +50,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
     let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
     let page = call.api.blocking.answer(payer, read).await?;
-    Ok(page.answer(List::Events, before.unwrap_or(cursor::NEWEST)))
+    page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
 
 /// The scopes of the key, beside `events:read`, on which the answer depends.

@@ -54,7 +54,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let Wanted { mut query, wait } = Wanted::read(call.request.query_string(), wait_max, call.now)?;
     let begins = query.after.unwrap_or_default();
     if wait.is_zero() {
-        return Ok(look(call, org, &query).await?.answer(List::Inbox, begins));
+        return look(call, org, &query).await?.answer(List::Inbox, begins);
     }
     let deadline = Instant::now() + wait;
     // Listening begins before the first look, so that no event between the two is missed.
@@ -63,7 +63,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     loop {
         let page = look(call, org, &query).await?;
         if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
-            return Ok(page.answer(List::Inbox, begins));
+            return page.answer(List::Inbox, begins);
         }
         // The next look begins where this look ended.
         if !failpoint::is_on(Switch::WaitersWokenByAll) {
@@ -81,7 +81,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
             }
         };
         if call.while_allowed(waiting).await? {
-            return Ok(page.answer(List::Inbox, begins));
+            return page.answer(List::Inbox, begins);
         }
     }
 }

@@ -126,7 +126,7 @@ fn parameters_have_bounds_and_defaults() {
 fn a_page_says_where_the_next_one_begins() {
     let body = |page: Page| {
         let body = actix_web::body::MessageBody::try_into_bytes(
-            page.answer(List::Inbox, EventId(7)).into_body(),
+            page.answer(List::Inbox, EventId(7)).unwrap().into_body(),
         )
         .unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()

@@ -8,7 +8,7 @@ use crate::base::splice::Splice;
 use crate::commands::SubmitEvent;
 use crate::http::Api;
 use crate::http::edge::answers::Part;
-use crate::http::edge::call::{PAGE_BYTES_MAX, json_bytes};
+use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
 use crate::http::edge::limit::Payer;
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
@@ -43,24 +43,16 @@ impl Page {
     }
 
     /// Makes the answer for this list. The page begins behind the event `begins`.
-    pub(in crate::http) fn answer(self, list: List, begins: EventId) -> actix_web::HttpResponse {
-        let mut body = Vec::with_capacity(self.items.len() + 96);
-        body.extend_from_slice(b"{\"data\":[");
-        body.extend_from_slice(&self.items);
-        body.extend_from_slice(match self.next {
-            Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
-            None => b"],\"has_more\":false,\"next_cursor\":\"",
-        });
-        let place = self.next.or(self.last).unwrap_or(begins);
-        body.extend_from_slice(list.cursor(place).as_bytes());
-        body.extend_from_slice(b"\"}");
+    pub(in crate::http) fn answer(self, list: List, begins: EventId) -> Answer {
+        let next = list.cursor(self.next.or(self.last).unwrap_or(begins));
+        let body = page_body(&self.items, self.next.is_some(), &next)?;
         let bytes = body.len() as u64;
         let mut response = json_bytes(StatusCode::OK, body);
         if let Some(mut part) = self.part {
             part.shrink_to(bytes);
             response.extensions_mut().insert(part);
         }
-        response
+        Ok(response)
     }
 }
 

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
 
 use crate::base::shares::Exhausted;
+use crate::base::splice::Splice;
 use crate::commands::{Asker, Drafted, Kind};
 use crate::commit::{CommitError, Pending};
 use crate::http::Api;
@@ -305,24 +306,40 @@ pub(in crate::http) fn page<T: Serialize>(
     (limit, begins): (usize, String),
     mut items: impl Iterator<Item = (String, T)>,
 ) -> Answer {
-    let mut body = b"{\"data\":[".to_vec();
-    let mut last = None;
+    let (mut data, mut last) = (Vec::new(), None);
     for (cursor, item) in items.by_ref().take(limit) {
         if last.is_some() {
-            body.push(b',');
+            data.push(b',');
         }
-        serde_json::to_writer(&mut body, &item).map_err(|error| Problem::internal(&error))?;
+        serde_json::to_writer(&mut data, &item).map_err(|error| Problem::internal(&error))?;
         last = Some(cursor);
-        if body.len() >= PAGE_BYTES_MAX {
+        if data.len() >= PAGE_BYTES_MAX {
             break;
         }
     }
     let has_more = last.is_some() && items.next().is_some();
-    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) })
-        .to_string();
-    body.extend_from_slice(b"],");
-    body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
+    let body = page_body(&data, has_more, &last.unwrap_or(begins))?;
     Ok(json_bytes(StatusCode::OK, body))
+}
+
+/// Builds the body of a page. `data` has the items in JSON, with commas between them.
+pub(in crate::http) fn page_body(
+    data: &[u8],
+    has_more: bool,
+    next_cursor: &str,
+) -> Result<Vec<u8>, Problem> {
+    #[derive(Serialize)]
+    struct Next<'a> {
+        has_more: bool,
+        next_cursor: &'a str,
+    }
+    let mut body = Vec::with_capacity(data.len() + 96);
+    Splice::new(&mut body)
+        .list("data", data)
+        .members(&Next { has_more, next_cursor })
+        .map_err(|error| Problem::internal(&error))?
+        .end();
+    Ok(body)
 }
 
 /// Builds an answer from a body already in JSON.
