@@ -193,6 +193,7 @@
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
+//! - `delivery/subject.rs`: the ids in log lines about deliveries
 //! - `delivery/fair_queue.rs`: the fair queue of organizations and endpoints
 //!
 //! Entry points, and the server as a whole:
@@ -212,6 +213,7 @@
 //!   on
 //! - `http/edge/connections.rs`: ends connections that take too long, or to make room
 //! - `http/edge/cors.rs`: the web pages that may call
+//! - `http/edge/eviction.rs`: the order in which connections make room for new ones
 //! - `http/edge/framing.rs`: finds the end of each request in the bytes of a connection
 //! - `http/edge/health.rs`: the health of the server
 //! - `http/edge/limit.rs`: the rate limit of each organization
@@ -228,6 +230,7 @@
 //! - `http/input/fields.rs`: reads the members of a JSON object one by one
 //! - `http/input/gzip.rs`: request bodies in gzip, inflated up to a bound
 //! - `http/input/query.rs`: query strings
+//! - `http/input/rooms.rs`: the memory for request bodies, shared by organizations
 //! - `http/input/wire.rs`: an event in a request
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`

@@ -25,7 +25,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::ownership;
-use crate::config::{LIBRARIES, Log, LogFormat, is_level, journal_stream};
+use crate::config::{Log, LogFormat, is_level, journal_stream};
 
 pub use damping::{AUDIT, FLOODS, LeftOut, tick};
 
@@ -36,6 +36,9 @@ use lines::Lines;
 /// Maximum number of lines waiting for a slow disk. Further lines are dropped and counted by the
 /// writer. Log files never delay an event; standard output does if its reader stops reading.
 const WAITING_LINES_MAX: usize = 64 << 10;
+
+/// The prefix of the targets of triggerd's own lines.
+const OWN_TARGETS: &str = "triggerd";
 
 /// The handle to change the level of the running process.
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -143,20 +146,17 @@ pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
     facts.is_ok_and(|facts| expected == format!("{}:{}", facts.dev(), facts.ino()))
 }
 
-/// The filter of a checked level. Without a directive, modules log from info on, and libraries from
-/// warn on unless the level for everything is finer.
+/// The filter of a checked level. The level without a name is that of triggerd's own modules.
+/// Libraries log from warn on at the finest, because their lines are of no use to an operator
+/// unless something goes wrong. A directive that names a module or a library wins over both.
 fn filter(level: &str) -> EnvFilter {
-    let everything =
-        level.split(',').map(str::trim).find(|directive| is_level(directive)).unwrap_or("info");
-    let is_fine = ["debug", "trace"].iter().any(|fine| everything.eq_ignore_ascii_case(fine));
-    let is_coarse = ["off", "error"].iter().any(|coarse| everything.eq_ignore_ascii_case(coarse));
-    // The last directive for a target counts, so the given level comes after the defaults.
-    let mut directives = vec![everything.to_owned()];
-    if !(is_fine || is_coarse) {
-        // Lines of libraries are of no use to an operator unless something goes wrong.
-        directives.extend(LIBRARIES.map(|library| format!("{library}=warn")));
-    }
-    directives.push(level.to_owned());
+    let given = || level.split(',').map(str::trim);
+    let own = given().find(|directive| is_level(directive)).unwrap_or("info");
+    let is_coarse = ["off", "error"].iter().any(|coarse| own.eq_ignore_ascii_case(coarse));
+    let libraries = if is_coarse { own } else { "warn" };
+    let defaults = [libraries.to_owned(), format!("{OWN_TARGETS}={own}")];
+    let named = given().filter(|directive| !is_level(directive)).map(str::to_owned);
+    let directives: Vec<String> = defaults.into_iter().chain(named).collect();
     EnvFilter::builder().parse(directives.join(",")).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
@@ -269,29 +269,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_wins_over_what_goes_without_saying() {
-        let of = |level: &str| filter(level).to_string();
-        assert!(of("info").contains("actix_server=warn"), "{}", of("info"));
-        assert!(!of("debug").contains("actix_server"), "{}", of("debug"));
-        assert!(
-            of("info,actix_server=info").contains("actix_server=info"),
-            "{}",
-            of("info,actix_server=info")
-        );
-        let by_module = of("triggerd::http=debug");
-        assert!(
-            by_module.contains("triggerd::http=debug") && by_module.contains("info"),
-            "{by_module}"
-        );
-        assert!(!of("off").contains("warn"), "{}", of("off"));
-        let one_library = of("sled");
-        assert!(
-            one_library.contains("info") && one_library.contains("actix_web=warn"),
-            "{one_library}"
-        );
-        for finer in ["sled,debug", "triggerd,debug", "sled, DEBUG"] {
-            assert!(!of(finer).contains("=warn"), "{}", of(finer));
-        }
+    fn the_level_is_that_of_triggerd_and_a_named_target_wins() {
+        let of = |level: &str| {
+            let filter = filter(level).to_string();
+            let mut directives: Vec<_> = filter.split(',').map(str::to_owned).collect();
+            directives.sort_unstable();
+            directives.join(",")
+        };
+        assert_eq!(of("info"), "triggerd=info,warn");
+        assert_eq!(of("debug"), "triggerd=debug,warn");
+        assert_eq!(of("TRACE"), "triggerd=trace,warn");
+        assert_eq!(of("warn"), "triggerd=warn,warn");
+        assert_eq!(of("error"), "error,triggerd=error");
+        assert_eq!(of("off"), "off,triggerd=off");
+        assert_eq!(of("info,actix_server=info"), "actix_server=info,triggerd=info,warn");
+        assert_eq!(of("triggerd::http=debug"), "triggerd::http=debug,triggerd=info,warn");
+        assert_eq!(of("triggerd=debug, error"), "error,triggerd=debug");
+        assert_eq!(of("sled, DEBUG"), "sled=trace,triggerd=debug,warn");
     }
 
     #[test]

@@ -20,9 +20,9 @@ const LARGE_PART: u64 = 64;
 /// The reason why a need was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// The user holds the maximum for one user at the moment.
+    /// The user would hold too much even if nobody else held anything.
     OfOne,
-    /// The whole amount is taken.
+    /// All users together hold too much.
     InAll,
 }
 
@@ -112,17 +112,17 @@ impl<K: Copy + Eq + Hash> Shares<K> {
             return Ok(());
         }
         let left = self.all.saturating_sub(held.in_all);
-        if amount > left {
-            return Err(Exhausted::InAll);
-        }
         let small = self.all / LARGE_PART;
         // After a large need, a small need must still fit.
         let would_hold =
             if amount > small { amount.saturating_mul(2).saturating_add(small) } else { amount };
-        if own.saturating_add(would_hold) > left || own.saturating_add(amount) > self.each {
+        let would_hold = own.saturating_add(would_hold);
+        // The cause is the user's own only if the user would be refused without all others too.
+        let left_by_user = self.all.saturating_sub(own);
+        if own.saturating_add(amount) > self.each || own > 0 && would_hold > left_by_user {
             return Err(Exhausted::OfOne);
         }
-        Ok(())
+        if would_hold > left { Err(Exhausted::InAll) } else { Ok(()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held<K>> {
@@ -229,12 +229,12 @@ mod tests {
         let bytes = Shares::new(100, 50);
         let mut first = bytes.take(1, 100).unwrap();
         assert_eq!(bytes.take(2, 1).unwrap_err(), Exhausted::InAll);
-        assert_eq!(first.grow(1), Err(Exhausted::InAll));
+        assert_eq!(first.grow(1), Err(Exhausted::OfOne));
         first.shrink_to(10);
         assert_eq!((first.amount(), bytes.held()), (10, 10));
         assert_eq!(first.grow(41), Err(Exhausted::OfOne), "more than each may hold");
         assert_eq!(first.grow(30), Ok(()));
-        assert_eq!(bytes.take(2, 61).unwrap_err(), Exhausted::InAll);
+        assert_eq!(bytes.take(2, 50).unwrap_err(), Exhausted::InAll, "others hold too much");
         assert_eq!(bytes.take_up_to(2, 100, 1).unwrap().amount(), 29, "half of what is left");
         assert_eq!(bytes.take_up_to(2, 100, 60).unwrap_err(), Exhausted::OfOne);
         let more = bytes.take_anyway(2, 1_000);

@@ -43,7 +43,7 @@ pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage,
     TierLimit, Tiers, Workers,
 };
-pub use texts::{LIBRARIES, is_level};
+pub use texts::is_level;
 
 /// The commented file with the defaults.
 pub const DEFAULTS: &str = include_str!("../../config/triggerd.toml");

@@ -16,7 +16,7 @@ const MODULES: [&str; 16] = [
     "journal", "logging", "model", "pipeline", "rules", "store",
 ];
 /// The libraries that write log lines.
-pub const LIBRARIES: [&str; 11] = [
+const LIBRARIES: [&str; 12] = [
     "actix_http",
     "actix_rt",
     "actix_server",
@@ -26,6 +26,7 @@ pub const LIBRARIES: [&str; 11] = [
     "mio",
     "reqwest",
     "rustls",
+    "rustls_platform_verifier",
     "sled",
     "tokio",
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tracing::field::display;
 
 use super::completion::Completion;
 use super::envelope::Body;
@@ -13,6 +14,7 @@ use super::operational_events;
 use super::scheduler::Attempts;
 use super::secrets;
 use super::sender::{Request, Sender};
+use super::subject::{Subject, log_about};
 use crate::base::clock::Clock;
 use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
@@ -20,7 +22,8 @@ use crate::base::random;
 use crate::base::vault::Vault;
 use crate::commands::{Records, SettleAttempt, SettleOutcome};
 use crate::commit::{CommitError, Intake, Refused};
-use crate::model::delivery::{AttemptOutcome, Verdict};
+use crate::model::delivery::{AttemptOutcome, DeliveryStatus, Verdict};
+use crate::model::endpoint::DisabledReason;
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
@@ -81,12 +84,12 @@ impl Attempts for Attempter {
 impl AttempterPorts {
     /// Makes an attempt and settles it; `None` if the attempt cannot be settled.
     async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
-        let number = delivery.attempts + 1;
+        let subject = Subject::of(&delivery);
+        let number = subject.attempt;
         let settings = self.settings.get();
-        let body = self.body(&delivery)?;
-        let Some(outcome) = self.send(&settings.sender, &delivery, (number, body)).await else {
-            tracing::error!(endpoint = %delivery.endpoint.id, "the secret of the endpoint was \
-                encrypted with another key");
+        let body = self.body(&delivery, subject)?;
+        let Some(outcome) = self.send(&settings.sender, &delivery, (subject, body)).await else {
+            log_about!(error, subject, "the endpoint's secret was encrypted with another key");
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
@@ -119,12 +122,13 @@ impl AttempterPorts {
         settle.operational_events =
             operational_events::caused_by(&delivery, &settle, now, settings.failing_after_ms);
         let became = self.settle(&settle, completion).await?;
-        self.note(&settle, &became);
+        let state = state_after(&settle, &became);
+        self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &became);
         // The settling had no effect, so the scheduler must read the delivery from the state.
         Some(verdict).filter(|_| became != SettleOutcome::NoEffect)
     }
 
-    fn body(&self, delivery: &DueDelivery) -> Option<Body> {
+    fn body(&self, delivery: &DueDelivery, subject: Subject) -> Option<Body> {
         let DueDelivery { event, position, received_at, .. } = *delivery;
         let form = delivery.endpoint.settings.body;
         let submit = self.records.event(event, position).map_err(|error| error.to_string());
@@ -132,8 +136,7 @@ impl AttempterPorts {
             Body::of(form, event, received_at, submit.event).map_err(|error| error.to_string())
         });
         body.inspect_err(|error| {
-            tracing::error!(%event, error, "the payload of the event cannot be read from the \
-                journal");
+            log_about!(error, subject, error, "the payload cannot be read from the journal");
         })
         .ok()
     }
@@ -142,7 +145,7 @@ impl AttempterPorts {
         &self,
         sender: &Sender,
         delivery: &DueDelivery,
-        (number, body): (u32, Body),
+        (subject, body): (Subject, Body),
     ) -> Option<AttemptOutcome> {
         let now = Timestamp(self.clock.now_ms());
         let settings = &delivery.endpoint.settings;
@@ -150,8 +153,7 @@ impl AttempterPorts {
         let headers = secrets::open_headers(&self.vault, &delivery.endpoint)?;
         let request = Request {
             url: &settings.url,
-            event_id: delivery.event,
-            attempt: number,
+            subject,
             content_type: body.content_type,
             body: body.bytes.into(),
             headers: &headers,
@@ -173,43 +175,43 @@ impl AttempterPorts {
     }
 
     /// Logs and counts the settled attempt.
-    fn note(&self, settle: &SettleAttempt, became: &SettleOutcome) {
-        let SettleAttempt { event, endpoint, number, verdict, .. } = *settle;
+    fn note(&self, subject: Subject, settle: &SettleAttempt, became: &SettleOutcome) {
         if *became == SettleOutcome::NoEffect {
-            tracing::debug!(%event, %endpoint, attempt = number, "the attempt was settled before");
+            log_about!(debug, subject, "the attempt was settled before");
             return;
         }
-        if let Some(reason) = settle.disables {
-            let reason = reason.name();
-            tracing::warn!(%endpoint, reason, "the endpoint is disabled");
+        let detail = settle.outcome.error.as_ref().map(|error| error.detail.as_str());
+        if let Some(reason) = settle.disables.map(DisabledReason::name) {
+            log_about!(warn, subject, reason, "the endpoint is disabled");
         }
-        self.count_told(became);
-        let detail = settle.outcome.error.as_ref().map_or("", |error| error.detail.as_str());
+        self.count_told(subject, became);
         if matches!(became, SettleOutcome::Canceled(_)) {
-            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was \
-                canceled during the attempt");
+            log_about!(info, subject, detail, "the delivery was canceled during the attempt");
             return;
         }
-        self.metrics.deliveries.of(outcome_of(verdict)).inc();
-        match verdict {
-            Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
+        self.metrics.deliveries.of(outcome_of(settle.verdict)).inc();
+        match settle.verdict {
+            Verdict::Delivered => log_about!(debug, subject, "delivered"),
             Verdict::RetryAt(at) => {
-                let at = Timestamp(self.clock.wall_ms_of(at.0));
-                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail,
-                "the attempt failed; the delivery is retried");
+                let next_attempt = display(Timestamp(self.clock.wall_ms_of(at.0)));
+                let message = "the attempt failed; the delivery is retried";
+                log_about!(info, subject, next_attempt, detail, message);
             }
             Verdict::Dead(reason) => {
-                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail,
-                "the attempt failed; the delivery is a dead letter");
+                let message = "the attempt failed; the delivery is a dead letter";
+                let reason = reason.name();
+                log_about!(warn, subject, reason, detail, message);
             }
         }
     }
 
-    fn count_told(&self, outcome: &SettleOutcome) {
+    /// Counts and logs the operational events that the attempt caused.
+    fn count_told(&self, subject: Subject, outcome: &SettleOutcome) {
         for told in outcome.told() {
             self.metrics.operational_events.of(series_of(told.kind)).inc();
-            let event_type = told.kind.event_type();
-            tracing::info!(event = %told.id, %event_type, "an operational event was stored");
+            let (id, event_type) = (display(told.id), display(told.kind.event_type()));
+            let message = "an operational event was stored";
+            log_about!(info, subject, operational_event = id, event_type, message);
         }
     }
 
@@ -257,6 +259,17 @@ fn series_of(kind: OperationalEventKind) -> OperationalEvent {
         OperationalEventKind::EndpointRecovered => OperationalEvent::EndpointRecovered,
         OperationalEventKind::DeliveryDead => OperationalEvent::DeliveryDead,
         OperationalEventKind::DiskLow => OperationalEvent::DiskLow,
+    }
+}
+
+/// Returns the state of the delivery after its attempt; `None` if another settling came first.
+fn state_after(settle: &SettleAttempt, became: &SettleOutcome) -> Option<DeliveryStatus> {
+    match settle.verdict {
+        _ if *became == SettleOutcome::NoEffect => None,
+        _ if matches!(became, SettleOutcome::Canceled(_)) => Some(DeliveryStatus::Canceled),
+        Verdict::Delivered => Some(DeliveryStatus::Delivered),
+        Verdict::RetryAt(_) => Some(DeliveryStatus::Retrying),
+        Verdict::Dead(_) => Some(DeliveryStatus::Dead),
     }
 }
 

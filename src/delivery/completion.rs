@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::Sender;
 
 use super::fair_queue::EndpointHealth;
+use super::subject::{Subject, log_about};
 use crate::base::clock::Clock;
 use crate::model::delivery::Verdict;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -67,6 +68,7 @@ pub struct Completion {
     ledger: Ledger,
     clock: Clock,
     attempt: Attempt,
+    subject: Subject,
     answer: Answer,
     answered_at: Option<Timestamp>,
     verdict: Option<Verdict>,
@@ -75,13 +77,23 @@ pub struct Completion {
 
 impl Completion {
     pub(super) fn new(
-        attempt: Attempt,
+        (attempt, subject): (Attempt, Subject),
         ledger: Ledger,
         reports: Sender<u64>,
         clock: Clock,
     ) -> Self {
         let (answer, answered_at, verdict) = (Answer::Nothing, None, None);
-        Self { reports, ledger, clock, attempt, answer, answered_at, verdict, is_over: false }
+        Self {
+            reports,
+            ledger,
+            clock,
+            attempt,
+            subject,
+            answer,
+            answered_at,
+            verdict,
+            is_over: false,
+        }
     }
 
     /// Sets the answer and its steady time. Must be called before [`Completion::over`].
@@ -112,9 +124,8 @@ impl Completion {
         // The channel has room for two reports of each attempt, so only a stopped scheduler leaves
         // it full.
         if self.reports.try_send(self.attempt.number).is_err() {
-            tracing::debug!(
-                "the queue of reports is full; the scheduler's scan finds the delivery"
-            );
+            let message = "the queue of reports is full; the scheduler's scan finds the outcome";
+            log_about!(debug, self.subject, message);
         }
     }
 }
@@ -138,7 +149,8 @@ mod tests {
             Attempt { number: 7, org, endpoint, event, health: EndpointHealth::Healthy },
             Ledger::default(),
         );
-        (Completion::new(attempt, ledger.clone(), reports, Clock::manual(9)), ledger, heard)
+        let parts = (attempt, Subject::of_test(None, endpoint, event));
+        (Completion::new(parts, ledger.clone(), reports, Clock::manual(9)), ledger, heard)
     }
 
     #[test]

@@ -13,9 +13,10 @@ use rustix::net::{RecvFlags, recv};
 use super::Link;
 use crate::delivery::connector::Steps;
 use crate::delivery::sender::{Request, Sender, SenderConfig};
+use crate::delivery::subject::Subject;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::Secret;
-use crate::model::id::EventId;
+use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
 
@@ -33,8 +34,7 @@ async fn send_body(sender: &Sender, url: &str, body: &'static [u8]) -> AttemptOu
     let secrets = [Secret::new([1; 32])];
     let request = Request {
         url,
-        event_id: EventId(1 << 80),
-        attempt: 1,
+        subject: Subject::of_test(None, EndpointId(1), EventId(1 << 80)),
         body: body.into(),
         content_type: "application/json",
         headers: &[],

@@ -19,4 +19,5 @@ pub mod resolver;
 pub mod scheduler;
 pub mod secrets;
 pub mod sender;
+pub mod subject;
 mod timer_queue;

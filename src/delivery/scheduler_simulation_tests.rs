@@ -329,11 +329,11 @@ impl Simulation {
         let has_timer = running.scheduler.next_timer().is_some_and(|look| look.is_due(fast_now));
         let has_more = running.scheduler.catch_up.is_some() || has_timer;
         let queues = &running.scheduler.queues;
-        let (queued, in_flight) = (queues.queued(), queues.turns().in_flight());
+        let (held, in_flight) = (queues.queued(), queues.turns().in_flight());
         let begun = std::mem::take(&mut *running.noted.0.lock().unwrap());
         self.seen.queued_for_endpoint_most =
             self.seen.queued_for_endpoint_most.max(for_endpoint_most);
-        self.seen.queued_most = self.seen.queued_most.max(queued);
+        self.seen.queued_most = self.seen.queued_most.max(held);
         self.seen.in_flight_most = self.seen.in_flight_most.max(in_flight);
         let has_begun = !begun.is_empty();
         for (delivery, completion) in begun {

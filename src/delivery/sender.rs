@@ -31,12 +31,12 @@ use super::connector::{self, Connector, Failure, Steps};
 use super::exchange::Link;
 use super::failure;
 use super::pool::{Place, Pool};
+use super::subject::{Subject, log_about};
 use crate::base::failpoint::{self, Switch};
 use crate::model::delivery::{
     AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, Timing,
 };
 use crate::model::endpoint::Secret;
-use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressRules, Target};
 use crate::rules::signature;
@@ -112,10 +112,8 @@ pub fn install_crypto() {
 pub struct Request<'a> {
     /// The URL of the endpoint.
     pub url: &'a str,
-    /// The event, sent as `webhook-id`; the same at every attempt.
-    pub event_id: EventId,
-    /// Number of the attempt; the first is 1.
-    pub attempt: u32,
+    /// The event and the attempt.
+    pub subject: Subject,
     /// The body, in the form of the endpoint.
     pub body: Bytes,
     /// The content type of `body`.
@@ -226,8 +224,9 @@ impl Sender {
         })?;
         let signed = self.signed(request, &url).map_err(|rule| unaskable(&target, rule))?;
         let asked = (signed.as_slice(), request.body.as_ref());
-        match tokio::time::timeout_at(deadline, self.ask(&url, &target, asked, trace)).await {
-            Ok(Ok(answered)) => Ok(self.answer(answered, deadline).await),
+        let about = (&target, request.subject);
+        match tokio::time::timeout_at(deadline, self.ask(&url, about, asked, trace)).await {
+            Ok(Ok(answered)) => Ok(self.answer(answered, deadline, request.subject).await),
             Ok(Err(error)) if failure::is_late(&*error) => {
                 let step = trace.steps.step;
                 Err(failure::explain_late(
@@ -250,7 +249,7 @@ impl Sender {
     async fn ask(
         &self,
         url: &Url,
-        target: &Target,
+        (target, subject): (&Target, Subject),
         request: (&[u8], &[u8]),
         trace: &mut ConnectionTrace,
     ) -> Result<Answered, Failure> {
@@ -269,14 +268,15 @@ impl Sender {
             let mut reader = HeadReader::new(head_bytes_max);
             match link.exchange(request, &mut reader).await {
                 Ok(head) if ends_idleness(&head) => {
-                    tracing::debug!(%target, "an idle connection had ended with a 408; the \
-                        request is sent again");
+                    let message = "an idle connection had ended with a 408; the request is sent \
+                        again";
+                    log_about!(debug, subject, %target, message);
                 }
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
-                    tracing::debug!(%target, %broken, "an idle connection had been closed; the \
-                        request is sent again");
+                    let message = "an idle connection had been closed; the request is sent again";
+                    log_about!(debug, subject, %target, %broken, message);
                 }
             }
             *trace = ConnectionTrace::default();
@@ -290,7 +290,12 @@ impl Sender {
 
     /// Reads the body of a refusal as far as it arrives soon; an acceptance needs no body. The
     /// connection goes back to the pool.
-    async fn answer(&self, answered: Answered, deadline: tokio::time::Instant) -> Answer {
+    async fn answer(
+        &self,
+        answered: Answered,
+        deadline: tokio::time::Instant,
+        subject: Subject,
+    ) -> Answer {
         let Answered { place, mut link, head, rest, here_at } = answered;
         let mut body = Body::of(&head, self.config.body_read_bytes_max, KEPT_BODY_BYTES_MAX);
         body.feed(&rest);
@@ -298,7 +303,8 @@ impl Sender {
             let within = deadline.min(tokio::time::Instant::now() + REFUSAL_WITHIN);
             let read = tokio::time::timeout_at(within, link.read(&mut body, Body::is_kept)).await;
             if read.is_err() {
-                tracing::debug!(status = head.status, "the body of the refusal arrives slowly");
+                let subject = Subject { status: Some(head.status), ..subject };
+                log_about!(debug, subject, "the body of the refusal arrives slowly");
             }
         }
         let kept = body.take_kept();
@@ -308,7 +314,7 @@ impl Sender {
 
     /// Builds the head of the request, with its signature.
     fn signed(&self, request: &Request<'_>, url: &Url) -> Result<Vec<u8>, &'static str> {
-        let id = request.event_id.to_string();
+        let id = request.subject.event.to_string();
         let timestamp_s = request.now.unix_seconds();
         let keys: Vec<&[u8]> = request.secrets.iter().map(Secret::bytes).collect();
         let mut head = String::with_capacity(512);
@@ -335,7 +341,7 @@ impl Sender {
         add("webhook-id", &id)?;
         add("webhook-timestamp", &timestamp_s.to_string())?;
         add("webhook-signature", &signature::sign(&keys, &id, timestamp_s, &request.body))?;
-        add("triggerd-attempt", &request.attempt.to_string())?;
+        add("triggerd-attempt", &request.subject.attempt.to_string())?;
         add("user-agent", &self.config.user_agent)?;
         if !request.headers.iter().any(|(name, _)| name == "accept") {
             add("accept", "*/*")?;

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use super::super::connector::Step;
 use super::*;
 use crate::base::random;
+use crate::model::id::{EndpointId, EventId};
 
 #[path = "sender_bounds_tests.rs"]
 mod bounds;
@@ -32,8 +33,7 @@ async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     let headers = [("x-own".to_owned(), "a b".to_owned())];
     let request = Request {
         url,
-        event_id: EVENT,
-        attempt: 3,
+        subject: Subject { attempt: 3, ..Subject::of_test(None, EndpointId(1), EVENT) },
         body,
         content_type: "application/json",
         headers: &headers,

@@ -35,6 +35,7 @@ use edge::blocking::Blocking;
 use edge::cors::Cors;
 use edge::limit::{Payer, RateLimits};
 use edge::middleware::RequestIds;
+use input::rooms::Rooms;
 
 use crate::base::clock::Clock;
 use crate::base::keyed::Keyed;
@@ -148,7 +149,7 @@ pub struct Api {
     /// behind this event, so the entry stays true.
     barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
     /// Bytes of request bodies that are being read or wait to be stored.
-    bodies: Arc<Shares<Payer>>,
+    bodies: Arc<Rooms>,
     /// Requests whose changes wait to be stored or are being stored.
     submissions: Arc<Shares<Payer>>,
     /// Endpoint tests under way, by organization.
@@ -199,7 +200,7 @@ impl Api {
             answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
             blocking: Blocking::default(),
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
-            bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
+            bodies: Rooms::new(config.intake.queue_bytes),
             submissions: submissions(&config),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
             settings_locks: Keyed::default(),

@@ -117,6 +117,11 @@ impl Worker {
         }
     }
 
+    /// The public id of an organization, for log lines.
+    fn organization(&self, org: OrgNo) -> Option<String> {
+        self.ports.store.org_id(org).ok().flatten().map(|id| id.to_string())
+    }
+
     fn route_one(&self, (org, event): (OrgNo, EventId)) -> Option<Command> {
         let routed = catch_unwind(AssertUnwindSafe(|| {
             let unrouted = self.ports.store.unrouted(org, event)?;
@@ -125,13 +130,15 @@ impl Worker {
         match routed {
             Ok(Ok(command)) => command.map(Command::RouteEvent),
             Ok(Err(error)) => {
-                tracing::error!(%event, %error, "the event could not be routed; routing is \
-                    retried");
+                let organization = self.organization(org);
+                tracing::error!(organization, %event, %error, "the event could not be routed; \
+                    routing is retried");
                 None
             }
             Err(_panic) => {
-                tracing::error!(%event, "routing this event crashed; routing is given up after 3 \
-                    crashes");
+                let organization = self.organization(org);
+                tracing::error!(organization, %event, "routing this event crashed; routing is \
+                    given up after 3 crashes");
                 Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }))
             }
         }

@@ -262,6 +262,14 @@ impl Client {
         })
     }
 
+    /// Posts over a connection that no other request uses. Returns the status, or `None` if there
+    /// is no answer.
+    pub(crate) fn request_on_its_own(&self, path: &str, body: &Value) -> Option<u16> {
+        let headers = [("Content-Type", "application/json"), ("Connection", "close")];
+        let answer = self.try_request(Method::POST, path, &headers, body.to_string());
+        answer.ok().map(|answer| answer.status)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[], "")
     }

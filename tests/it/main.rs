@@ -18,6 +18,7 @@ mod cloudevents;
 mod commands;
 mod contract;
 mod crash;
+mod crowds;
 mod cursors;
 mod damage;
 mod deliveries;

@@ -15,6 +15,8 @@ use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, settings, until};
 
+#[path = "operator_log.rs"]
+mod log_lines;
 #[path = "operator_refusals.rs"]
 mod refusals;
 

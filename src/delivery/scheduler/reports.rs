@@ -2,6 +2,7 @@
 
 use super::{Attempts, Scheduler, UnderWay};
 use crate::delivery::completion::{Attempt, Completion, Ledger};
+use crate::delivery::subject::Subject;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Moment;
 use crate::store::DueDelivery;
@@ -18,7 +19,7 @@ impl<A: Attempts> Scheduler<A> {
         let attempt = Attempt { number: self.last_attempt, org, endpoint, event, health };
         let ledger = Ledger::default();
         let completion = Completion::new(
-            attempt,
+            (attempt, Subject::of(&delivery)),
             ledger.clone(),
             self.reports.0.clone(),
             self.ports.clock.clone(),

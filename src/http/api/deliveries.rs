@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::{Serialize, Serializer};
+use tracing::field::display;
 
 use crate::base::clock::Clock;
 use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
@@ -207,14 +208,19 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
     };
     let is_erased =
         api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
-    let attempts = attempts(api, &found.delivery, is_erased)?;
+    let attempts = attempts(api, org, &found.delivery, is_erased)?;
     let delivery = Shown::of(&found.delivery, &api.clock);
     Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
 /// Reads the attempts from the journal, the newest first. An attempt lost to damage ends the list,
 /// which `attempt_count` shows. If the newest is lost, the request fails.
-fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attempt>, Problem> {
+fn attempts(
+    api: &Api,
+    org: OrgNo,
+    delivery: &Delivery,
+    is_erased: bool,
+) -> Result<Vec<Attempt>, Problem> {
     let mut attempts = Vec::new();
     let mut next = delivery.last_attempt;
     while let Some(position) = next
@@ -224,8 +230,11 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
             Ok(settled) => settled,
             Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
             Err(error) => {
-                tracing::warn!(event = %delivery.event, %error, "an attempt cannot be read from \
-                    the journal");
+                let organization = api.store.org_id(org).ok().flatten().map(display);
+                let id = DeliveryId::of(delivery.event, delivery.endpoint_number);
+                let state = delivery.situation.status().name();
+                tracing::warn!(organization, endpoint = %delivery.endpoint, event = %delivery.event,
+                    delivery = %id, state, %error, "an attempt cannot be read from the journal");
                 break;
             }
         };

@@ -13,6 +13,7 @@ use crate::commands::{
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
+use crate::delivery::subject::Subject;
 use crate::http::api::deliveries::Told;
 use crate::http::api::endpoint_settings::{MASK, Reading, Said};
 use crate::http::edge::audit;
@@ -381,10 +382,10 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     let headers = secrets::open_headers(&call.api.vault, &endpoint);
     let headers =
         headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
+    let organization = call.key().ok().map(|key| key.org().id);
     let request = Request {
         url: &settings.url,
-        event_id,
-        attempt: 1,
+        subject: Subject::of_test(organization, endpoint.id, event_id),
         content_type: body.content_type,
         body: body.bytes.into(),
         headers: &headers,

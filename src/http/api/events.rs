@@ -19,6 +19,10 @@ use crate::model::time::Timestamp;
 
 /// Larger bodies are parsed on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a stored item in the answer to a batch, at most.
+const STORED_ITEM_BYTES: usize = 160;
+/// Bytes of a rejected item beside its problem.
+const REJECTED_ITEM_BYTES: usize = 64;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The form of a single event.
@@ -242,6 +246,9 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
             Err(problem) => Some(Item::Rejected(problem)),
         });
     }
+    let answer_bytes = drafts.len() * STORED_ITEM_BYTES
+        + results.iter().flatten().map(Item::rejected_bytes).sum::<usize>();
+    let room = call.api.answers.reserve(call.payer(), answer_bytes)?;
     let mut outcomes = call.commit_all(drafts).await?.into_iter();
     let mut told = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
@@ -254,7 +261,11 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
         item.count(call);
         told.push(ItemResult { index, item });
     }
-    json(StatusCode::OK, &Results { results: told })
+    let mut response = json(StatusCode::OK, &Results { results: told })?;
+    if let Some(room) = room {
+        response.extensions_mut().insert(room);
+    }
+    Ok(response)
 }
 
 /// The outcome of an item of a batch.
@@ -271,6 +282,15 @@ impl Item {
             SubmitOutcome::Duplicate { id, received_at } => Ok(Self::Duplicate(id, received_at)),
             SubmitOutcome::Mismatch { id } => Ok(Self::Rejected(Problem::dedup_mismatch(id))),
             SubmitOutcome::NotFound => Err(no_organization()),
+        }
+    }
+
+    /// Returns about how long a rejected item is in the answer.
+    fn rejected_bytes(&self) -> usize {
+        match self {
+            Self::Accepted(..) | Self::Duplicate(..) => STORED_ITEM_BYTES,
+            Self::Rejected(problem) => serde_json::to_vec(&problem.document(None))
+                .map_or(0, |document| document.len() + REJECTED_ITEM_BYTES),
         }
     }
 

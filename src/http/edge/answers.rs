@@ -64,6 +64,22 @@ impl Answers {
         })
     }
 
+    /// Takes a share for the answer to a change before the change is made, so that the change can
+    /// still be refused. A small answer needs none.
+    ///
+    /// # Errors
+    /// Fails when too many bytes of answers are unread.
+    pub(in crate::http) fn reserve(
+        &self,
+        payer: Payer,
+        bytes: usize,
+    ) -> Result<Option<Part>, Problem> {
+        if bytes as u64 <= FREE_BYTES_MAX {
+            return Ok(None);
+        }
+        self.take(payer, bytes, bytes).map(Some)
+    }
+
     /// True if more than half of the bound is taken. Unread answers are then ended sooner. A single
     /// organization cannot cause this, because no organization gets more than remains for all
     /// others.
@@ -73,7 +89,8 @@ impl Answers {
 
     /// Gives a finished answer its share, unless the answer is small or has a share already. The
     /// answer to a committed change always gets a share: a refusal would be untrue, and a new
-    /// secret, shown only in this answer, would be lost.
+    /// secret, shown only in this answer, would be lost. Such answers are as long as the settings
+    /// of one endpoint; longer ones are reserved before the change.
     ///
     /// # Errors
     /// Fails when too many bytes of answers are unread; the answer is then dropped.

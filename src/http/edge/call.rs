@@ -18,7 +18,8 @@ use crate::http::edge::client_address::client_address;
 use crate::http::edge::connection::Handle;
 use crate::http::edge::limit::{Budget, Payer};
 use crate::http::error::{Code, Problem};
-use crate::http::input::body::{self, BodyLimit, Room};
+use crate::http::input::body::{self, BodyLimit};
+use crate::http::input::rooms::Room;
 use crate::http::routes::Who;
 use crate::model::id::OrgNo;
 use crate::model::key::Scope;
@@ -143,17 +144,25 @@ impl Call {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
         let is_malformed = || self.connection.is_malformed();
-        let body =
-            body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
-                if problem.code() == Code::InvalidRequest && is_malformed() {
-                    Problem::new(
-                        Code::InvalidRequest,
-                        "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)",
-                    )
-                } else {
-                    problem
-                }
-            })?;
+        let read = tokio::select! {
+            biased;
+            read = body::read(&self.request, &mut self.payload, limit, room) => read,
+            () = self.connection.must_make_room() => Err(Problem::new(
+                Code::RequestTimeout,
+                "the body arrived too slowly while the server had too many connections; nothing \
+                 was stored",
+            )),
+        };
+        let body = read.map_err(|problem| {
+            if problem.code() == Code::InvalidRequest && is_malformed() {
+                Problem::new(
+                    Code::InvalidRequest,
+                    "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)",
+                )
+            } else {
+                problem
+            }
+        })?;
         self.connection.body_is_read();
         Ok(body)
     }

@@ -123,13 +123,18 @@ impl Connection {
                 if shared.held.borrow().len() > before {
                     continue;
                 }
+                shared.waits_for_peer();
                 return if shared.eof.get() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             if shared.eof.get() {
                 return Poll::Ready(Ok(()));
             }
             let before = out.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, out) else {
+                shared.waits_for_peer();
+                return Poll::Pending;
+            };
+            read?;
             let read = out.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 shared.ended_sending();
@@ -290,13 +295,16 @@ impl AsyncWrite for Connection {
         };
         match &written {
             Poll::Ready(Ok(taken)) => {
+                shared.moved(*taken);
                 if let Some(stall) = shared.stall.get() {
                     shared.stall.set(Some(Stall { taken: stall.taken + taken, ..stall }));
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                if !shared.is_stalled.replace(true) {
+                let was_stalled = shared.is_stalled.replace(true);
+                shared.waits_for_peer();
+                if !was_stalled {
                     let now = Instant::now();
                     let is_same = now.saturating_duration_since(shared.flushed.get()).as_millis()
                         < SAME_STALL_MS;
@@ -319,6 +327,7 @@ impl AsyncWrite for Connection {
             this.shared.writes_ours.set(false);
         }
         if this.shared.is_stalled.replace(false) {
+            this.shared.came_along();
             this.shared.flushed.set(Instant::now());
             if this.shared.has_more() {
                 cx.waker().wake_by_ref();
@@ -378,7 +387,7 @@ impl Handle {
     /// Records the end of a chunked body.
     pub(in crate::http) fn body_is_read(&self) {
         if self.0.phase.get() == Phase::Chunked {
-            self.0.phase.set(Phase::Answer);
+            self.0.has_arrived();
         }
     }
 
@@ -401,6 +410,13 @@ impl Handle {
     /// others.
     pub(in crate::http) fn waits(&self) {
         self.0.waits.set(true);
+    }
+
+    /// Completes when the request in hand should end early, because its connection must make room.
+    pub(in crate::http) async fn must_make_room(&self) {
+        while !(self.0.leaving.get() || self.0.outlook.get() != Outlook::Open) {
+            self.0.left.notified().await;
+        }
     }
 
     /// Completes when no request should wait for this peer any more.

@@ -2,9 +2,10 @@
 //! of `connection` without I/O.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::sync::Notify;
@@ -17,6 +18,9 @@ use crate::http::error::Code;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Heads up to this size are not counted: the connection's buffer is as large.
 const HEAD_BYTES_FREE: usize = 8 << 10;
+/// Bytes that count as progress: a peer that moves as many within the time of its rank is never
+/// ended to make room.
+const PROGRESS_BYTES: usize = 4 << 10;
 /// Maximum bytes of arriving heads beyond `HEAD_BYTES_FREE`, for all connections of a worker
 /// together.
 const HEADS_BYTES_MAX: usize = 16 << 20;
@@ -73,18 +77,33 @@ pub(in crate::http) struct Stall {
     pub(in crate::http) taken: usize,
 }
 
+/// The peer's pace, while the server waits for bytes of a body or for an answer to be taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// The time since which the server waits without progress; `None` if the server does not wait.
+    since: Option<Instant>,
+    /// Number of bytes moved since then.
+    bytes: usize,
+}
+
 /// The state of a connection, shared by its reader, its requests and the task that watches
 /// connections.
 #[derive(Debug)]
 pub(in crate::http) struct Shared {
     pub(in crate::http) outlook: Cell<Outlook>,
-    /// The time at which the fate was set.
+    /// The party that holds the connection; `None` if its address says nothing about this.
+    pub(in crate::http) holder: Option<IpAddr>,
+    /// The time at which the fate was set, or the request in hand was asked to end.
     pub(in crate::http) outlook_since: Cell<Instant>,
     pub(in crate::http) phase: Cell<Phase>,
     /// When the request in hand began, or when the previous request was answered.
     pub(in crate::http) since: Cell<Instant>,
     /// When the arriving head began; `None` while no head arrives.
     pub(in crate::http) head_began: Cell<Option<Instant>>,
+    /// The time since which no request is here, although the server looked for one; `None` before
+    /// the server has looked.
+    pub(in crate::http) vacant_since: Cell<Option<Instant>>,
+    pace: Cell<Pace>,
     /// Set while the request in hand only waits and can be answered early.
     pub(in crate::http) waits: Cell<bool>,
     /// Set when the connection is to close after the request in hand.
@@ -121,8 +140,15 @@ pub(in crate::http) struct Shared {
 }
 
 impl Shared {
-    pub(in crate::http) fn new(now: Instant, heads: Rc<Cell<usize>>) -> Self {
+    pub(in crate::http) fn new(
+        now: Instant,
+        heads: Rc<Cell<usize>>,
+        holder: Option<IpAddr>,
+    ) -> Self {
         Self {
+            holder,
+            vacant_since: Cell::new(None),
+            pace: Cell::default(),
             head_bytes: Cell::new(0),
             heads,
             outlook: Cell::new(Outlook::Open),
@@ -161,10 +187,46 @@ impl Shared {
         self.wake();
     }
 
-    /// Asks the request in hand, which only waits, to end early.
-    pub(in crate::http) fn ask_to_leave(&self) {
+    /// Asks the request in hand, which only waits for an event or for its body, to end early.
+    pub(in crate::http) fn ask_to_leave(&self, now: Instant) {
         self.leaving.set(true);
+        self.outlook_since.set(now);
         self.left.notify_one();
+    }
+
+    /// Records that the server waits for the peer: for a request, for bytes of a body, or for an
+    /// answer to be taken.
+    pub(in crate::http) fn waits_for_peer(&self) {
+        if self.phase.get() == Phase::Head && !self.is_stalled.get() {
+            if self.vacant_since.get().is_none() {
+                self.vacant_since.set(Some(Instant::now()));
+            }
+            return;
+        }
+        let pace = self.pace.get();
+        if pace.since.is_none() {
+            self.pace.set(Pace { since: Some(Instant::now()), ..pace });
+        }
+    }
+
+    /// Records that the peer has sent or taken bytes.
+    pub(in crate::http) fn moved(&self, bytes: usize) {
+        let pace = self.pace.get();
+        if pace.since.is_some() {
+            let bytes = pace.bytes + bytes;
+            let is_progress = bytes >= PROGRESS_BYTES;
+            self.pace.set(if is_progress { Pace::default() } else { Pace { bytes, ..pace } });
+        }
+    }
+
+    /// Records that the server does not wait for the peer any more.
+    pub(in crate::http) fn came_along(&self) {
+        self.pace.set(Pace::default());
+    }
+
+    /// Returns how long the server has waited for a body or a reader without progress.
+    pub(in crate::http) fn without_progress(&self, now: Instant) -> Duration {
+        self.pace.get().since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Returns the stall, if an answer is not being taken now.
@@ -216,8 +278,9 @@ impl Shared {
             Phase::Answer | Phase::Rest => Portion::of(bytes.len()),
             Phase::Body(left) => {
                 let portion = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                self.moved(portion);
                 match left - portion as u64 {
-                    0 => self.phase.set(Phase::Answer),
+                    0 => self.has_arrived(),
                     left => self.phase.set(Phase::Body(left)),
                 }
                 Portion::of(portion)
@@ -227,16 +290,28 @@ impl Shared {
         }
     }
 
+    /// True while the body of the request in hand arrives.
+    pub(in crate::http) fn is_arriving(&self) -> bool {
+        matches!(self.phase.get(), Phase::Body(_) | Phase::Chunked)
+    }
+
+    /// Records that the request in hand has arrived completely.
+    pub(in crate::http) fn has_arrived(&self) {
+        self.phase.set(Phase::Answer);
+        self.came_along();
+    }
+
     /// Returns how many of these bytes belong to a chunked body. A malformed body is cut before the
     /// fault, and the connection closes.
     fn chunks_of(&self, bytes: &[u8]) -> usize {
         let mut chunks = self.chunks.get();
         let taken = chunks.take(bytes);
+        self.moved(bytes.len());
         self.chunks.set(chunks);
         match taken {
             Ok(None) => bytes.len(),
             Ok(Some(end)) => {
-                self.phase.set(Phase::Answer);
+                self.has_arrived();
                 end
             }
             Err(Malformed(right)) => {
@@ -270,6 +345,7 @@ impl Shared {
         let amend_at = head.lacks_length().then_some(blank_line);
         *head = Head::default();
         self.gate.set(true);
+        self.vacant_since.set(None);
         self.beyond.set(body as u64);
         Portion { bytes: end + body, amend_at }
     }
@@ -298,6 +374,8 @@ impl Shared {
     pub(in crate::http) fn begin(&self, body: Phase) {
         self.head_is_over();
         self.writes_ours.set(true);
+        self.vacant_since.set(None);
+        self.came_along();
         let beyond = self.beyond.replace(0);
         self.phase.set(match body {
             Phase::Body(length) if length > beyond => Phase::Body(length - beyond),
@@ -320,6 +398,7 @@ impl Shared {
     pub(in crate::http) fn end(&self) {
         let now = Instant::now();
         self.since.set(now);
+        self.vacant_since.set(None);
         self.waits.set(false);
         if self.is_cut_short() {
             self.phase.set(Phase::Rest);

@@ -24,7 +24,7 @@ const HEAD: &str = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
 
 #[test]
 fn a_body_comes_with_its_head_and_what_is_behind_it_waits() {
-    let shared = Shared::new(Instant::now(), Rc::default());
+    let shared = Shared::new(Instant::now(), Rc::default(), None);
     assert_eq!(passed(&shared, &format!("{HEAD}ab")), [format!("{HEAD}ab")]);
     shared.begin(Phase::Body(4));
     assert_eq!(shared.phase.get(), Phase::Body(2));
@@ -38,7 +38,7 @@ fn a_body_comes_with_its_head_and_what_is_behind_it_waits() {
 
 #[test]
 fn a_second_head_waits_for_the_answer_to_the_first_one() {
-    let shared = Shared::new(Instant::now(), Rc::default());
+    let shared = Shared::new(Instant::now(), Rc::default(), None);
     assert_eq!(
         passed(&shared, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
         ["GET / HTTP/1.1\r\n\r\n"]
@@ -58,7 +58,7 @@ fn a_second_head_waits_for_the_answer_to_the_first_one() {
 #[test]
 fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
     let chunked = || {
-        let shared = Shared::new(Instant::now(), Rc::default());
+        let shared = Shared::new(Instant::now(), Rc::default(), None);
         passed(&shared, "POST / HTTP/1.1\r\n\r\n");
         shared.begin(Phase::Chunked);
         shared
@@ -78,7 +78,7 @@ fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
 fn an_old_post_without_a_length_is_given_one_before_its_blank_line_also_in_pieces() {
     let head = "POST / HTTP/1.0\r\nA: b\r\n\r\n";
     for cut in 1..head.len() {
-        let shared = Shared::new(Instant::now(), Rc::default());
+        let shared = Shared::new(Instant::now(), Rc::default(), None);
         let first = shared.portion(&head.as_bytes()[..cut]);
         assert_eq!(
             (first.bytes, first.amend_at),
@@ -97,9 +97,9 @@ fn an_old_post_without_a_length_is_given_one_before_its_blank_line_also_in_piece
 
 #[test]
 fn a_request_that_is_asked_to_leave_is_the_last_one_of_its_connection() {
-    let shared = Shared::new(Instant::now(), Rc::default());
+    let shared = Shared::new(Instant::now(), Rc::default(), None);
     shared.begin(Phase::Answer);
-    shared.ask_to_leave();
+    shared.ask_to_leave(Instant::now());
     assert!(shared.leaving.get() && shared.outlook.get() == Outlook::Open);
     shared.end();
     assert_eq!(shared.outlook.get(), Outlook::Closing);
@@ -107,7 +107,7 @@ fn a_request_that_is_asked_to_leave_is_the_last_one_of_its_connection() {
 
 #[test]
 fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
-    let shared = Shared::new(Instant::now(), Rc::default());
+    let shared = Shared::new(Instant::now(), Rc::default(), None);
     passed(&shared, HEAD);
     shared.begin(Phase::Body(1 << 20));
     shared.end();
@@ -120,7 +120,7 @@ fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
 #[test]
 fn heads_are_bounded_each_and_together() {
     let heads = Rc::new(Cell::new(0));
-    let arriving = || Shared::new(Instant::now(), Rc::clone(&heads));
+    let arriving = || Shared::new(Instant::now(), Rc::clone(&heads), None);
     let piece = "x".repeat(16 << 10);
     let one = arriving();
     for _ in 0..4 {

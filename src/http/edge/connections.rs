@@ -1,28 +1,37 @@
-//! The connections of a worker: their number, their deadlines, and the order in which they make
-//! room.
+//! The connections of a worker: their number, their deadlines, and room for new ones.
 //!
-//! A task looks at all connections a few times a second. When there are too many, connections
-//! without a request go first, the longest idle before the others. Next, requests that only wait
-//! for an event are answered early. Last go connections whose body or answer makes no progress. A
-//! request under work is never ended for others.
+//! A task looks at all connections a few times a second, and more often while there are too many.
+//! Then each newcomer takes the place of another connection; see `eviction` for their order. While
+//! no connection can go, newcomers wait in the kernel's queue, which is at most a few tenths of a
+//! second for each time that as many attackers as connections stand in it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::base::failpoint::{self, Switch};
 use crate::http::edge::answers::Answers;
 use crate::http::edge::connection::Connection;
 use crate::http::edge::connection_state::{Outlook, Phase, Shared};
+use crate::http::edge::eviction::{Holders, Rank};
 use crate::http::error::Code;
 
-/// How often the task looks at all connections.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pause of the task between two looks at all connections.
+const LOOK_EVERY: Duration = Duration::from_millis(225);
+/// The additional pause, and the only one while there are too many connections.
+const LOOK_SOON: Duration = Duration::from_millis(25);
 /// Maximum time between the decision to close a connection and its end.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// The same while there are too many connections.
+const END_SOON: Duration = Duration::from_millis(500);
+/// Maximum time by which a late worker spares the connections that could make room.
+const LAG_MAX: Duration = Duration::from_secs(2);
 /// Maximum time to read and discard the rest of a body after the answer, so the peer gets the
 /// answer.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -33,8 +42,6 @@ const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
 /// Maximum time for an untaken answer when little room is left for other answers. With the kernel's
 /// buffer, a peer that takes 4 KiB a second stays connected.
 const STALL_MAX_UNDER_PRESSURE: Duration = Duration::from_secs(20);
-/// Time for which a connection without a request is spared, because a request may already be here.
-const GRACE: Duration = Duration::from_millis(250);
 /// Maximum number of candidates found by a single search.
 const CANDIDATES: usize = 64;
 
@@ -59,10 +66,15 @@ pub(in crate::http) struct Connections {
     answers: std::sync::Arc<Answers>,
     next: Cell<u64>,
     open: RefCell<BTreeMap<u64, Rc<Shared>>>,
+    holders: RefCell<Holders>,
     /// The next connections to go, the first at the end, each with its `since` at the time of the
     /// search.
     candidates: RefCell<Vec<(u64, Instant)>>,
     is_watched: Cell<bool>,
+    /// Wakes the task when a newcomer found no room.
+    no_room: Rc<Notify>,
+    /// The time by which the task last ran late.
+    lag: Cell<Duration>,
     /// Bytes of large heads arriving at this worker.
     heads: Rc<Cell<usize>>,
 }
@@ -74,32 +86,46 @@ impl Connections {
             answers,
             next: Cell::new(0),
             open: RefCell::default(),
+            holders: RefCell::new(Holders::new(patience.connections_max)),
             candidates: RefCell::default(),
             is_watched: Cell::new(false),
+            no_room: Rc::default(),
+            lag: Cell::default(),
             heads: Rc::default(),
         })
     }
 
-    /// Adds a new connection. If there are too many, another connection goes.
-    pub(in crate::http) fn accept(self: &Rc<Self>, stream: TcpStream) -> Connection {
+    /// Adds a new connection of this holder. If there are too many, another connection goes.
+    pub(in crate::http) fn accept(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        holder: Option<IpAddr>,
+    ) -> Connection {
         if !self.is_watched.replace(true) {
-            actix_web::rt::spawn(watch(Rc::downgrade(self)));
+            actix_web::rt::spawn(watch(Rc::downgrade(self), Rc::clone(&self.no_room)));
         }
         let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
         let connection = Connection::new(
             stream,
-            Shared::new(now, Rc::clone(&self.heads)),
+            Shared::new(now, Rc::clone(&self.heads), holder),
             (number, Rc::downgrade(self)),
         );
+        self.holders.borrow_mut().came(holder);
         self.open.borrow_mut().insert(number, Rc::clone(connection.shared()));
-        if self.open.borrow().len() > self.patience.connections_max {
-            self.make_room(now);
+        if self.is_crowded() && !self.make_room(now) {
+            self.no_room.notify_one();
         }
         connection
     }
 
     pub(in crate::http) fn gone(&self, number: u64) {
-        self.open.borrow_mut().remove(&number);
+        if let Some(shared) = self.open.borrow_mut().remove(&number) {
+            self.holders.borrow_mut().gone(shared.holder);
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.open.borrow().len() > self.patience.connections_max
     }
 
     /// Ends connections that take too long, and makes room if there are too many.
@@ -122,17 +148,24 @@ impl Connections {
         let excess = (open.len() - going).saturating_sub(self.patience.connections_max);
         drop(open);
         for _ in 0..excess {
-            self.make_room(now);
+            if !self.make_room(now) {
+                break;
+            }
         }
     }
 
     /// Returns the new fate of a connection that takes too long, or `None` for any other.
     fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Outlook> {
         let since = |then: Instant| now.saturating_duration_since(then);
+        let end_within = if self.is_crowded() { END_SOON + self.lag.get() } else { END_WITHIN };
+        let is_due = since(shared.outlook_since.get()) > end_within;
         match shared.outlook.get() {
+            Outlook::Open if shared.leaving.get() && shared.is_arriving() && is_due => {
+                return Some(Outlook::Ended);
+            }
             Outlook::Open => {}
             Outlook::Refused(_) | Outlook::Closing => {
-                return (since(shared.outlook_since.get()) > END_WITHIN).then_some(Outlook::Ended);
+                return is_due.then_some(Outlook::Ended);
             }
             Outlook::Ended => return None,
         }
@@ -165,80 +198,57 @@ impl Connections {
         }
     }
 
-    /// Makes a single connection go, if any can.
-    fn make_room(&self, now: Instant) {
+    /// Makes a single connection go. Returns false if none can.
+    fn make_room(&self, now: Instant) -> bool {
         if failpoint::is_on(Switch::ConnectionsUnwatched) {
-            return;
+            return false;
         }
         let mut candidates = self.candidates.borrow_mut();
-        let open = self.open.borrow();
+        let (open, holders, lag) = (self.open.borrow(), self.holders.borrow(), self.lag.get());
         for may_search in [true, false] {
             while let Some((number, since)) = candidates.pop() {
-                let Some(shared) = open.get(&number).filter(|shared| shared.since.get() == since)
+                let shared = open.get(&number).filter(|shared| shared.since.get() == since);
+                let Some((shared, (_, rank, _))) =
+                    shared.and_then(|shared| Some((shared, holders.place(shared, now, lag)?)))
                 else {
                     continue;
                 };
-                match self.rank(shared, now) {
-                    Some(Rank::WithoutRequest) => shared.close_soon(Outlook::Closing, now),
-                    Some(Rank::Waits) => shared.ask_to_leave(),
-                    Some(Rank::Slow) => shared.close_soon(Outlook::Ended, now),
-                    None => continue,
+                match rank {
+                    Rank::WithoutRequest => shared.close_soon(Outlook::Closing, now),
+                    Rank::SlowBody | Rank::Waits => shared.ask_to_leave(now),
+                    Rank::Answered | Rank::UntakenAnswer => shared.close_soon(Outlook::Ended, now),
                 }
-                return;
+                return true;
             }
             if may_search {
-                let rank = |(number, shared): (&u64, &Rc<Shared>)| {
-                    Some((self.rank(shared, now)?, shared.since.get(), *number))
+                let place = |(number, shared): (&u64, &Rc<Shared>)| {
+                    Some((holders.place(shared, now, lag)?, *number))
                 };
-                let mut all: Vec<_> = open.iter().filter_map(rank).collect();
+                let mut all: Vec<_> = open.iter().filter_map(place).collect();
                 all.sort_unstable();
                 all.truncate(CANDIDATES);
-                candidates.extend(all.into_iter().rev().map(|(_, since, number)| (number, since)));
+                candidates
+                    .extend(all.into_iter().rev().map(|((.., since), number)| (number, since)));
             }
         }
+        false
     }
-
-    /// Returns the rank of a connection that can make room, or `None` if the connection must stay.
-    fn rank(&self, shared: &Shared, now: Instant) -> Option<Rank> {
-        if shared.outlook.get() != Outlook::Open || shared.leaving.get() {
-            return None;
-        }
-        let is_old = |since: Instant| now.saturating_duration_since(since) >= self.patience.head;
-        match shared.phase.get() {
-            Phase::Head if shared.stall().is_none() => {
-                let waited = now.saturating_duration_since(shared.since.get());
-                (waited >= GRACE).then_some(Rank::WithoutRequest)
-            }
-            Phase::Answer if shared.waits.get() => Some(Rank::Waits),
-            Phase::Body(_) | Phase::Chunked | Phase::Rest if is_old(shared.since.get()) => {
-                Some(Rank::Slow)
-            }
-            Phase::Head | Phase::Answer
-                if shared.stall().is_some_and(|stall| is_old(stall.since)) =>
-            {
-                Some(Rank::Slow)
-            }
-            Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest => None,
-        }
-    }
-}
-
-/// The order in which connections make room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    WithoutRequest,
-    Waits,
-    Slow,
 }
 
 /// Looks at the connections at intervals, as long as the worker exists.
-async fn watch(connections: Weak<Connections>) {
+async fn watch(connections: Weak<Connections>, no_room: Rc<Notify>) {
+    let mut pause = LOOK_EVERY;
     loop {
-        actix_web::rt::time::sleep(LOOK_EVERY).await;
+        // A newcomer without room ends the pause: nobody can go just now, but soon somebody can.
+        drop(timeout(pause, no_room.notified()).await);
+        let began = Instant::now();
+        actix_web::rt::time::sleep(LOOK_SOON).await;
         let Some(connections) = connections.upgrade() else { return };
+        connections.lag.set(began.elapsed().saturating_sub(LOOK_SOON).min(LAG_MAX));
         if !failpoint::is_on(Switch::ConnectionsUnwatched) {
             connections.look(Instant::now());
         }
+        pause = if connections.is_crowded() { Duration::ZERO } else { LOOK_EVERY };
     }
 }
 
@@ -260,7 +270,7 @@ mod tests {
         let connections = Connections::new(patience, std::sync::Arc::clone(&answers));
         let began = Instant::now();
         let outlook_after = |seconds| {
-            let shared = Rc::new(Shared::new(began, Rc::default()));
+            let shared = Rc::new(Shared::new(began, Rc::default(), None));
             shared.measure_stall_from(began);
             shared.is_stalled.set(true);
             connections.open.borrow_mut().insert(0, Rc::clone(&shared));

@@ -127,7 +127,11 @@ pub(in crate::http) async fn serve(
     };
     // A body that was too slow is not awaited again.
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
-        body::drain(&call.request, &mut call.payload).await;
+        tokio::select! {
+            biased;
+            () = body::drain(&call.request, &mut call.payload) => {}
+            () = call.connection.must_make_room() => {}
+        }
     }
     if let Err(problem) = &answer
         && lacks_its_body(&call.request, problem)

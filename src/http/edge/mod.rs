@@ -11,6 +11,7 @@ pub(super) mod connection;
 pub(super) mod connection_state;
 pub(super) mod connections;
 pub(super) mod cors;
+pub(super) mod eviction;
 pub(super) mod framing;
 pub(super) mod health;
 pub(super) mod limit;

@@ -1,7 +1,7 @@
 //! The server: actix's workers behind one listener. Each worker watches its own connections.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use actix_web::{App, web};
 use crate::config::Server as Settings;
 use crate::http::edge::connection::Connection;
 use crate::http::edge::connections::{Connections, Patience};
+use crate::http::edge::eviction::holder_of;
 use crate::http::{Api, configure};
 
 /// Blocking threads of each worker, for reading the journal and large bodies.
@@ -64,7 +65,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
         .listen("api", listener, move || {
             // This runs once for each worker, on the worker's thread.
             let connections = Connections::new(patience, Arc::clone(&api.answers));
-            let api = web::Data::clone(&api);
+            let (api, known) = (web::Data::clone(&api), web::Data::clone(&api));
             let app = App::new().configure(move |services| configure(services, &api));
             let app = map_config(app.into_factory(), move |()| AppConfig::default());
             let stopping = stopping.clone();
@@ -87,7 +88,8 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
                 .finish(app);
             let accept = move |stream: TcpStream| {
                 prepare(&stream);
-                let connection = connections.accept(stream);
+                let holder = holder(&stream, &known);
+                let connection = connections.accept(stream, holder);
                 async move {
                     let peer = connection.peer();
                     Ok((connection, Protocol::Http1, peer))
@@ -96,6 +98,13 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
             fn_service(accept).and_then(http)
         })?;
     Ok(server.run())
+}
+
+/// Returns the holder of a connection, or `None` if the peer is a trusted proxy or is gone.
+fn holder(stream: &TcpStream, api: &Api) -> Option<IpAddr> {
+    let peer = stream.peer_addr().ok()?.ip().to_canonical();
+    let is_proxy = api.trusted_proxies.get().iter().any(|network| network.contains(&peer));
+    (!is_proxy).then(|| holder_of(peer))
 }
 
 /// Sets the socket options of a connection, unless the connection has ended already.

@@ -1,6 +1,5 @@
 //! Request bodies: bounded in size and time, with a supported content type.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
@@ -9,11 +8,10 @@ use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::shares::{Share, Shares};
-use crate::http::edge::limit::Payer;
 use crate::http::error::{Code, Problem};
 use crate::http::input::fields::no_body;
 use crate::http::input::gzip::{self, Coding};
+use crate::http::input::rooms::Room;
 use crate::http::input::wire::too_large;
 
 /// An unread body up to this size is read and discarded, so the connection can be kept.
@@ -28,52 +26,8 @@ pub(in crate::http) struct BodyLimit {
     pub(in crate::http) within: Duration,
 }
 
-/// A body of unannounced length takes room in steps of this size, in bytes.
+/// A body takes room in steps of this size as it comes, in bytes.
 const ROOM_STEP: usize = 64 << 10;
-/// Bodies up to this size take no room: the connection's own buffers are larger.
-const FREE_BYTES_MAX: usize = 4 << 10;
-/// Seconds until a client refused for lack of room should try again.
-const ROOM_RETRY_AFTER_S: u64 = 1;
-
-/// The room of a body: its share of the memory for all bodies, held until the call is over.
-#[derive(Debug)]
-pub(in crate::http) struct Room {
-    shares: Arc<Shares<Payer>>,
-    payer: Payer,
-    share: Option<Share<Payer>>,
-}
-
-impl Room {
-    /// Creates an empty room, which [`Room::need`] enlarges.
-    pub(in crate::http) fn of(shares: &Arc<Shares<Payer>>, payer: Payer) -> Self {
-        Self { shares: Arc::clone(shares), payer, share: None }
-    }
-
-    /// Enlarges the room to at least `bytes` bytes. A caller that lengthens the body, such as a
-    /// decoder, calls this again.
-    ///
-    /// # Errors
-    /// Fails when too many bytes of bodies are arriving.
-    pub(in crate::http) fn need(&mut self, bytes: usize) -> Result<(), Problem> {
-        if bytes <= FREE_BYTES_MAX {
-            return Ok(());
-        }
-        let bytes = bytes as u64;
-        let taken = match &mut self.share {
-            None => self.shares.take(self.payer, bytes).map(|share| self.share = Some(share)),
-            Some(share) => match bytes.saturating_sub(share.amount()) {
-                0 => Ok(()),
-                more => share.grow(more),
-            },
-        };
-        taken.map_err(|exhausted| {
-            let of_one = "too many bytes of request bodies are arriving for this organization; \
-                nothing was stored";
-            let in_all = "too many bytes of request bodies are arriving; nothing was stored";
-            Problem::exhausted(exhausted, of_one, in_all).retry_after(ROOM_RETRY_AFTER_S)
-        })
-    }
-}
 
 /// A content type that the API accepts for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +76,8 @@ pub(in crate::http) fn unsupported(headers: &HeaderMap, wanted: &'static str) ->
     Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
 }
 
-/// Reads the whole body. A body of announced length takes all its room before reading begins; any
-/// other body takes room as it grows.
+/// Reads the whole body. The body takes room as it comes, whatever length it announces: a client
+/// that announces much and sends nothing takes nothing from others.
 ///
 /// # Errors
 /// Fails when the body exceeds a limit, ends early, has an unsupported encoding, or has no room.
@@ -140,9 +94,7 @@ pub(in crate::http) async fn read(
     if announced.is_some_and(|length| length > wire_bytes_max) {
         return Err(too_large(limit.bytes_max));
     }
-    if let Some(length) = announced {
-        room.need(length)?;
-    }
+    let given_up = room.given_up();
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
         Problem::new(
@@ -150,14 +102,18 @@ pub(in crate::http) async fn read(
             format!("the body did not arrive within {} s", limit.within.as_secs()),
         )
     };
-    let body =
-        timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
-            .await
-            .map_err(late)?;
-    match coding {
+    let collected = collect(payload, announced, (wire_bytes_max, limit.bytes_max), room);
+    let body = tokio::select! {
+        biased;
+        collected = timeout_at(deadline, collected) => collected.map_err(late)??,
+        problem = given_up => return Err(problem),
+    };
+    let body = match coding {
         Coding::Identity => body,
-        Coding::Gzip => gzip::inflate(body?, limit.bytes_max, |bytes| room.need(bytes)).await,
-    }
+        Coding::Gzip => gzip::inflate(body, limit.bytes_max, |bytes| room.need(bytes)).await?,
+    };
+    room.is_complete()?;
+    Ok(body)
 }
 
 pub(in crate::http) fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -186,18 +142,18 @@ async fn collect(
     let first = first.map_err(broken)?;
     // Most bodies come in a single piece, which needs no copy.
     if announced == Some(first.len()) {
+        room.need(first.len())?;
         return Ok(first);
     }
-    let mut body =
-        web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(wire_bytes_max));
+    let length_max = announced.unwrap_or(wire_bytes_max);
+    let mut body = web::BytesMut::with_capacity(length_max.min(ROOM_STEP));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > wire_bytes_max {
             return Err(too_large(bytes_max));
         }
-        if announced.is_none() {
-            room.need((body.len() + bytes.len()).next_multiple_of(ROOM_STEP))?;
-        }
+        let length = body.len() + bytes.len();
+        room.need(length.next_multiple_of(ROOM_STEP).min(length_max.max(length)))?;
         body.extend_from_slice(&bytes);
         piece = payload.next().await.transpose().map_err(broken)?;
     }

@@ -8,4 +8,5 @@ pub(super) mod cursor;
 pub(super) mod fields;
 pub(super) mod gzip;
 pub(super) mod query;
+pub(super) mod rooms;
 pub(super) mod wire;

@@ -6,7 +6,7 @@ use crate::journal::Position;
 use crate::model::delivery::Trigger;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::store::change::block_of;
 use crate::store::rows::schema::DeliveryState;
@@ -30,6 +30,9 @@ pub struct WaitingEndpoint {
 pub struct DueDelivery {
     /// The organization of the event.
     pub org: OrgNo,
+    /// The public id of the organization, for people; absent only if the organization's row is
+    /// lost.
+    pub org_id: Option<OrgId>,
     /// The endpoint with its current settings.
     pub endpoint: Arc<Endpoint>,
     /// The endpoint's number in its organization.
@@ -236,6 +239,7 @@ impl Store {
         let health = state.health.get(endpoint)?;
         Ok(Some(DueDelivery {
             org: target.org,
+            org_id: state.orgs.get(target.org)?.map(|row| row.org.id),
             endpoint: Arc::clone(&target.endpoint),
             endpoint_number: target.number,
             event,

@@ -1,0 +1,347 @@
+//! Crowds that hold all connections or announce much: others get in, and have their share of the
+//! memory. Over raw sockets with the real binary; no test judges a time.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, park_timeout};
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use serde_json::json;
+
+use crate::harness::{Client, PATIENCE, Process, until};
+use crate::raw::{Raw, get, post};
+use crate::takeover::{broken_server, server, silence};
+
+/// Connections of a server under test; a crowd has five times as many sockets.
+const CONNECTIONS: usize = 40;
+/// No connection is closed for its slowness alone during a test.
+const PATIENT: &str = "client_timeout_seconds = 300\nbody_timeout_seconds = 300\n\
+    write_timeout_seconds = 300\nkeep_alive_seconds = 300";
+
+fn crowded_server(workers: usize) -> (Process, tempfile::TempDir) {
+    server(&format!("workers = {workers}\nmax_connections = {CONNECTIONS}\n{PATIENT}"))
+}
+
+/// The behavior of one member of a crowd.
+#[derive(Clone)]
+struct Habit {
+    /// Text sent at once.
+    says: String,
+    /// A byte that follows again and again.
+    dribbles: Option<u8>,
+}
+
+/// All habits by name: each holds a connection and never finishes.
+fn habits(key: &str) -> Vec<(&'static str, Habit)> {
+    let habit = |says: &str, dribbles| Habit { says: says.to_owned(), dribbles };
+    let body = |key: &str, bytes: usize| {
+        format!(
+            "POST /api/events HTTP/1.1\r\nHost: x\r\n{key}Content-Type: application/json\r\n\
+             Content-Length: {bytes}\r\n\r\n{{"
+        )
+    };
+    let key = format!("X-API-Key: {key}\r\n");
+    let chunked = format!(
+        "POST /api/events HTTP/1.1\r\nHost: x\r\n{key}Content-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\nfffff\r\n{{"
+    );
+    let live = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    vec![
+        ("silent", habit("", None)),
+        ("idle after an answer", habit(live, None)),
+        ("half a second head", habit(&format!("{live}G"), Some(b'x'))),
+        ("no body", habit(&body(&key, 200_000), None)),
+        ("a body that dribbles", habit(&body(&key, 200_000), Some(b' '))),
+        ("a chunked body that dribbles", habit(&chunked, Some(b' '))),
+        ("a small body without a key", habit(&body("", 60_000), Some(b' '))),
+        ("a large body without a key", habit(&body("", 1_000_000), Some(b' '))),
+        ("answers unread", habit(&get("/metrics", "").repeat(200), None)),
+    ]
+}
+
+/// A crowd that connects again whenever one of its connections ends.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    /// Number of connections that ended so far.
+    ended: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Returns when every member has connected once.
+    fn of(server: &Process, habits: &[Habit], members: usize) -> Self {
+        let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
+        let join = move |habit: &Habit| {
+            let stream = TcpStream::connect(address).ok()?;
+            set_socket_recv_buffer_size(&stream, 4 << 10).ok()?;
+            stream.set_nonblocking(true).ok()?;
+            (&stream).write_all(habit.says.as_bytes()).ok()?;
+            Some(stream)
+        };
+        let habits: Vec<Habit> = habits.iter().cycle().take(members).cloned().collect();
+        let mut streams: Vec<_> = habits.iter().map(join).collect();
+        let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&ended));
+        let hold = move || {
+            while !stopped.load(Ordering::SeqCst) {
+                for (habit, place) in habits.iter().zip(&mut streams) {
+                    if place.as_ref().is_none_or(|stream| has_ended(stream, habit)) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        // The old connection ends before the new one begins.
+                        drop(place.take());
+                        *place = join(habit);
+                    }
+                }
+                park_timeout(Duration::from_millis(5));
+            }
+        };
+        Self { stop, ended, thread: Some(std::thread::spawn(hold)) }
+    }
+
+    fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Dribbles, and looks for the end of the connection without reading more than a little.
+fn has_ended(stream: &TcpStream, habit: &Habit) -> bool {
+    let is_over = |error: std::io::Error| error.kind() != ErrorKind::WouldBlock;
+    if habit.dribbles.is_some_and(|byte| (&*stream).write(&[byte]).is_err_and(is_over)) {
+        return true;
+    }
+    match (&*stream).read(&mut [0; 16]) {
+        Ok(read) => read == 0,
+        Err(error) => is_over(error),
+    }
+}
+
+/// Lets newcomers send an event each, over a new connection.
+fn newcomers_get_in(server: &Process, key: &str, habit: &str) {
+    for number in 1..=3 {
+        let newcomer = Client::new(&server.url, key);
+        let answer =
+            newcomer.request_on_its_own("/api/events", &json!({"type": "a.b", "payload": 1}));
+        assert_eq!(answer, Some(202), "newcomer {number} beside a crowd: {habit}");
+    }
+}
+
+#[test]
+fn newcomers_get_in_whatever_a_crowd_does_that_holds_all_connections() {
+    let (server, _dir) = crowded_server(2);
+    let org = server.org("Acme");
+    let mut all = habits(&org.key);
+    let each: Vec<_> = all.iter().map(|(_, habit)| habit.clone()).collect();
+    for (name, habit) in all.drain(..) {
+        let crowd = Crowd::of(&server, &[habit], 5 * CONNECTIONS);
+        newcomers_get_in(&server, &org.key, name);
+        assert!(crowd.ended() > 0, "the connections ran out beside: {name}");
+    }
+    let _crowd = Crowd::of(&server, &each, 5 * CONNECTIONS);
+    newcomers_get_in(&server, &org.key, "all of these");
+}
+
+#[test]
+fn without_watching_no_newcomer_gets_in_beside_a_crowd() {
+    let more = format!("workers = 1\nmax_connections = {CONNECTIONS}\n{PATIENT}");
+    let (server, _dir) = broken_server(&more, "connections_unwatched");
+    let org = server.org("Acme");
+    let each: Vec<_> = habits(&org.key).into_iter().map(|(_, habit)| habit).collect();
+    let crowd = Crowd::of(&server, &each, 5 * CONNECTIONS);
+    let mut newcomer = Raw::connect(&server);
+    newcomer.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    newcomer.get("/api/inbox", &org.key);
+    assert!(newcomer.stream.read(&mut [0; 64]).is_err(), "nobody gets in");
+    drop(crowd);
+}
+
+#[test]
+fn a_request_under_work_and_a_body_that_comes_survive_a_crowd() {
+    let (server, _dir) = crowded_server(1);
+    let (silent, url) = silence();
+    let org = server.org("Acme");
+    let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000}));
+    let mut in_hand = Raw::connect(&server);
+    in_hand.say(&post(&format!("/api/endpoints/{}/test", made.id()), &org.key, ""));
+    let (held, _) = silent.accept().unwrap();
+    // The body comes in pieces, each within the time of a peer that makes progress.
+    let payload = "x".repeat(200 << 10);
+    let text =
+        post("/api/events", &org.key, &json!({"type": "a.b", "payload": payload}).to_string());
+    let mut upload = Raw::connect(&server);
+    let mut writer = upload.stream.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        for piece in text.as_bytes().chunks(4 << 10) {
+            writer.write_all(piece).unwrap();
+            park_timeout(Duration::from_millis(20));
+        }
+    });
+    let each: Vec<_> = habits(&org.key).into_iter().map(|(_, habit)| habit).collect();
+    let crowd = Crowd::of(&server, &each, 5 * CONNECTIONS);
+    writing.join().unwrap();
+    assert_eq!(upload.answer().0, 202);
+    until(|| (crowd.ended() > CONNECTIONS).then_some(()));
+    drop(held);
+    assert_eq!(in_hand.answer().0, 200);
+}
+
+/// Connects from another address of this machine.
+fn connect_from(source: [u8; 4], server: &Process) -> Raw {
+    let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
+    let own = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&own, &SocketAddr::from((source, 0))).unwrap();
+    connect(&own, &address).unwrap();
+    let stream = TcpStream::from(own);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Raw { stream, read: Vec::new() }
+}
+
+#[test]
+fn the_address_that_holds_most_connections_loses_its_own() {
+    let (server, _dir) = crowded_server(1);
+    let org = server.org("Acme");
+    let live = get("/health/live", "");
+    let mut others: Vec<_> = (0..3).map(|_| connect_from([127, 0, 0, 2], &server)).collect();
+    for other in &mut others {
+        other.say(&live);
+        assert_eq!(other.answer().0, 200);
+    }
+    let each: Vec<_> = habits(&org.key).into_iter().map(|(_, habit)| habit).collect();
+    let crowd = Crowd::of(&server, &each, 5 * CONNECTIONS);
+    until(|| (crowd.ended() > 2 * CONNECTIONS).then_some(()));
+    for other in &mut others {
+        other.say(&live);
+        assert_eq!(other.try_answer().map(|(status, _)| status), Some(200), "it was idle longest");
+    }
+}
+
+/// The head of a batch that announces so many bytes.
+fn batch_head(key: &str, bytes: usize) -> String {
+    format!(
+        "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+         application/json\r\nContent-Length: {bytes}\r\n\r\n"
+    )
+}
+
+fn batch(events: usize, bytes: usize) -> String {
+    let events: Vec<_> =
+        (0..events).map(|_| json!({"type": "a.b", "payload": "x".repeat(bytes)})).collect();
+    json!({ "events": events }).to_string()
+}
+
+#[test]
+fn what_is_only_announced_takes_nothing_from_others() {
+    let (server, _dir) = server("body_timeout_seconds = 300");
+    let other = server.org("Other");
+    let mut kept = Vec::new();
+    for number in 0..3 {
+        let org = server.org(&format!("Crowd {number}"));
+        let tokens = || {
+            let answer = org.send("a.b", &json!(1));
+            answer.header("x-ratelimit-remaining").parse::<u64>().unwrap()
+        };
+        let before = tokens();
+        for _ in 0..20 {
+            let mut raw = Raw::connect(&server);
+            raw.say(&batch_head(&org.key, (8 << 20) - 1));
+            kept.push(raw);
+        }
+        // Each has begun when it has paid.
+        until(|| (before - tokens() > 20 * 15).then_some(()));
+    }
+    let answer = other.post_text("/api/events/batch", &batch(20, 200_000));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for raw in &kept {
+        raw.stream.set_nonblocking(true).unwrap();
+        let peeked = raw.stream.peek(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(peeked, Err(ErrorKind::WouldBlock), "none of them is refused yet");
+    }
+}
+
+/// Holds unfinished bodies until one is refused; returns the others, and the text of the refusal.
+fn fill_memory(server: &Process, org: &Client) -> (Vec<Raw>, String) {
+    const BYTES: usize = 31 * (64 << 10);
+    let mut kept = Vec::new();
+    loop {
+        let mut raw = Raw::connect(server);
+        raw.say(&batch_head(&org.key, BYTES + 1));
+        raw.say(&" ".repeat(BYTES));
+        raw.stream.set_nonblocking(true).unwrap();
+        // It is refused, or the server has taken all of it.
+        let refused = until(|| match raw.stream.peek(&mut [0; 1]) {
+            Ok(_) => Some(true),
+            Err(_) => (unsent(&raw.stream, server) == 0).then_some(false),
+        });
+        raw.stream.set_nonblocking(false).unwrap();
+        if refused {
+            let (status, problem) = raw.answer();
+            assert_eq!(status, 429, "{problem}");
+            return (kept, problem["detail"].as_str().unwrap().to_owned());
+        }
+        kept.push(raw);
+    }
+}
+
+/// Bytes between this socket and the server's reader, by the kernel's table.
+fn unsent(stream: &TcpStream, server: &Process) -> usize {
+    let own = format!(":{:04X}", stream.local_addr().unwrap().port());
+    let theirs = format!(":{:04X}", server.url.rsplit_once(':').unwrap().1.parse::<u16>().unwrap());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (local, remote) = (fields.get(1)?, fields.get(2)?);
+        let (sending, receiving) = fields.get(4)?.split_once(':')?;
+        let bytes = |text| usize::from_str_radix(text, 16).ok();
+        if local.ends_with(&own) && remote.ends_with(&theirs) {
+            return bytes(sending);
+        }
+        let is_servers = local.ends_with(&theirs) && remote.ends_with(&own);
+        if is_servers { bytes(receiving) } else { None }
+    });
+    queues.sum()
+}
+
+#[test]
+fn bodies_that_fill_the_memory_give_way_to_an_organization_with_less_and_say_so() {
+    let more = "body_timeout_seconds = 300\n[intake]\nbatch_bytes_max = 2097152\nqueue_bytes = \
+                16777216\n";
+    let (server, _dir) = server(more);
+    let (first, second) = (server.org("First"), server.org("Second"));
+    let other = server.org("Other");
+    let (mut kept, why) = fill_memory(&server, &first);
+    assert!(why.contains("this organization take its whole share"), "{why}");
+    let (more, why) = fill_memory(&server, &second);
+    assert!(why.contains("this organization take its whole share"), "{why}");
+    assert_eq!((kept.len(), more.len()), (4, 4));
+    kept.extend(more);
+    let answer = other.post_text("/api/events/batch", &batch(8, 200_000));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // The newest body of the organization with most is refused, with the cause.
+    let refused = |raw: &Raw| {
+        raw.stream.set_nonblocking(true).unwrap();
+        let peeked = raw.stream.peek(&mut [0; 1]).is_ok();
+        raw.stream.set_nonblocking(false).unwrap();
+        peeked
+    };
+    let place = until(|| kept.iter().position(refused));
+    assert!(place == 3 || place == 7, "the newest goes: {place}");
+    let (status, problem) = kept[place].answer();
+    let why = problem["detail"].as_str().unwrap();
+    assert_eq!(status, 429);
+    assert!(why.contains("take the largest part of the memory"), "{why}");
+    // The others can still be finished.
+    let mut oldest = kept.swap_remove(0);
+    oldest.say("x");
+    assert_eq!(oldest.answer().0, 400, "all of it has come, and it is no JSON");
+}
