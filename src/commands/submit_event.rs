@@ -141,7 +141,7 @@ impl Kind for SubmitEvent {
             deliver_after: head.deliver_after,
             payload: body
                 .get(head_len..)
-                .ok_or_else(|| CodecError::new("its head is longer than its frame"))?
+                .ok_or_else(|| CodecError::new("its head is longer than its record"))?
                 .into(),
             cloudevent: head.cloudevent,
         };

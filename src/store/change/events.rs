@@ -66,7 +66,7 @@ impl Change<'_> {
             position: self.position,
             routed: None,
             bytes: u32::try_from(event.bytes_len())
-                .map_err(|_too_many| StateError::Invariant("an event fits into a frame"))?,
+                .map_err(|_too_many| StateError::Invariant("an event fits into a record"))?,
             type_no: u8::try_from(type_no)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 types at most"))?,
             received_at,
