@@ -6,10 +6,33 @@ use std::marker::PhantomData;
 
 use tokio::sync::oneshot;
 
-use super::intake::Refused;
+use super::space::Shortage;
 use crate::base::exit_code::fatal;
 use crate::commands::{Applying, Submitted};
 use crate::store::{Refusal, StateError};
+
+/// The reason why commands were refused. None of the commands is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The queue is full, or its oldest submission has waited too long.
+    Overloaded,
+    /// The disk is short of this resource.
+    DiskFull(Shortage),
+    /// The server is stopping.
+    ShuttingDown,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overloaded => "too many changes wait to be stored",
+            Self::DiskFull(shortage) => shortage.explanation(),
+            Self::ShuttingDown => "the server is stopping",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// The reason why a submission has no outcome. The submission has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
