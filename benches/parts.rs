@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use triggerd::base::clock::Clock;
-use triggerd::commands::{self, Command, Results};
-use triggerd::commit::{Committer, Intake};
+use triggerd::commands::{self, Command, Records, Results};
+use triggerd::commit::Intake;
 use triggerd::journal::{Options, OsFiles, Position, open};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
@@ -20,7 +20,7 @@ use triggerd::store::Store;
 
 #[path = "../tests/shared/system.rs"]
 mod system;
-use system::{LIMITS, create_org, ports, submit};
+use system::{create_org, engine, submit};
 
 const GROUP: usize = 64;
 
@@ -76,10 +76,11 @@ fn apply(c: &mut Criterion) {
 
 /// Starts the committer on its own thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
-    let (writer, _reader, _report) =
+    let (writer, reader, _report) =
         open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
     let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, Position::MAX).unwrap());
-    let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
+    let (engine, committer) = engine(&store, Clock::system(), (writer, Records::new(reader)));
+    let intake = engine.intake.clone();
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
 }
 

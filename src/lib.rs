@@ -157,9 +157,12 @@
 //!
 //! - `commit/mod.rs`: the only module that appends to the journal
 //! - `commit/notifier.rs`: the notifier: wakes requests that wait for an event
+//! - `commit/engine.rs`: the shared parts of a running server
+//! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`
 //! - `commit/flusher.rs`: writes fresh rows to sled in the background
+//! - `commit/hints.rs`: hints about work, for other threads
 //! - `commit/intake.rs`: the bounded queue in front of the committer
 //! - `commit/portions.rs`: splits commands into batches of bounded cost
 //! - `commit/recovery.rs`: brings the state up to the journal
@@ -178,7 +181,7 @@
 //! - `delivery/timer_queue.rs`: the timer queue: when to look at which endpoint again
 //! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and the end of its body
 //! - `delivery/attempts.rs`: one attempt from start to end
-//! - `delivery/breakers.rs`: the circuit breakers, published for other modules and in the log
+//! - `delivery/breakers.rs`: publishes changes of circuit breakers
 //! - `delivery/completion.rs`: reports an attempt whatever happens to it
 //! - `delivery/connector.rs`: connections to receivers, checked, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
@@ -204,6 +207,7 @@
 //! - `http/mod.rs`: the API and its server; the only module that knows HTTP
 //! - `http/error.rs`: problem documents and the table of their codes
 //! - `http/routes.rs`: the table of routes
+//! - `http/shared.rs`: the API's own state, shared by all workers
 //! - `http/edge/mod.rs`: the way of every request, whatever its route
 //! - `http/edge/answers.rs`: answers on their way out, bounded in bytes
 //! - `http/edge/audit.rs`: log lines about changes and refused requests
@@ -222,6 +226,8 @@
 //! - `http/edge/limit.rs`: the rate limit of each organization
 //! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
 //! - `http/edge/own_answers.rs`: answers to requests that no route sees
+//! - `http/edge/request_id.rs`: ids of requests
+//! - `http/edge/route.rs`: a route: method, path, permission, cost and handler
 //! - `http/edge/server.rs`: actix's workers and their connections
 //! - `http/edge/verify.rs`: argon2id on threads of its own
 //! - `http/input/mod.rs`: reads requests
@@ -254,6 +260,7 @@
 //! - `http/api/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/api/webhook.rs`: `/api/webhook/config`
 //! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `app/assembly.rs`: assembles the engine
 //! - `app/limits.rs`: fits the number of connections to the limit of open files
 //! - `app/listening.rs`: listens on the address, and waits while another process uses it
 //! - `app/dir_watch.rs`: checks that the data directory and the journal are still in place
@@ -261,9 +268,12 @@
 //! - `app/lost_secrets.rs`: starts without the key that sealed secrets
 //! - `app/opening.rs`: opens everything on disk in the order of recovery
 //! - `app/reload.rs`: applies a new configuration to a running server
-//! - `app/sending.rs`: puts together the parts that push events
+//! - `app/sending.rs`: the parts that push events
+//! - `app/serving.rs`: the HTTP server on its thread
 //! - `app/start_error.rs`: the reasons why the server does not start
 //! - `app/systemd.rs`: messages to systemd
+//! - `app/workers.rs`: the threads that route, replay, sweep and look out
+//! - `app/writing.rs`: the threads that make changes durable
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
 //! - `cli/admin.rs`: finds the admin token

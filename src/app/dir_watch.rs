@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use super::loss::{Loss, What};
 use crate::base::exit_code::fatal_loss;
-use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop};
-use crate::commit::Intake;
+use crate::commit::Engine;
 use crate::data_dir::DataDir;
 use crate::http::Health;
 use crate::journal::{Reader, Watch};
@@ -34,9 +33,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct DirWatch {
     places: Vec<Place>,
     journal: Watch,
-    intake: Intake,
+    engine: Arc<Engine>,
     health: Arc<Health>,
-    metrics: Arc<Metrics>,
     left_out: LeftOut,
 }
 
@@ -82,8 +80,8 @@ impl DirWatch {
     pub(super) fn new(
         data_dir: &DataDir,
         journal: &Reader,
-        intake: Intake,
-        (health, metrics): (Arc<Health>, Arc<Metrics>),
+        engine: &Arc<Engine>,
+        health: &Arc<Health>,
     ) -> io::Result<Self> {
         let places = [
             (What::DataDir, Some(data_dir.path().to_owned())),
@@ -91,8 +89,13 @@ impl DirWatch {
         ];
         let places = places.into_iter().chain([(What::Lock, data_dir.lock_file())]);
         let places = places.filter_map(|(what, path)| Some(Place::of((what, path?))));
-        let (places, journal) = (places.collect::<io::Result<_>>()?, Watch::new(journal));
-        Ok(Self { places, journal, intake, health, metrics, left_out: LeftOut::default() })
+        Ok(Self {
+            places: places.collect::<io::Result<_>>()?,
+            journal: Watch::new(journal),
+            engine: Arc::clone(engine),
+            health: Arc::clone(health),
+            left_out: LeftOut::default(),
+        })
     }
 
     /// Checks until the server stops.
@@ -125,7 +128,7 @@ impl DirWatch {
 
     fn end(&self, loss: &Loss) -> ! {
         self.health.set_data_lost();
-        self.intake.close();
+        self.engine.intake.close();
         tracing::error!(lost = loss.path(), "{}; requests are no longer accepted", loss.summary());
         Signal::new().wait(LAST_WORDS);
         // A removal goes on file by file: after this time more of it is visible.
@@ -135,8 +138,9 @@ impl DirWatch {
 
     fn tell_left_out(&mut self) {
         let now = logging::tick();
-        self.metrics.log_lines_left_out.inc_by(now.lines.saturating_sub(self.left_out.lines));
-        self.metrics.http_malformed.inc_by(now.http.saturating_sub(self.left_out.http));
+        let metrics = &self.engine.metrics;
+        metrics.log_lines_left_out.inc_by(now.lines.saturating_sub(self.left_out.lines));
+        metrics.http_malformed.inc_by(now.http.saturating_sub(self.left_out.http));
         self.left_out = now;
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{StartError, systemd};
 use crate::base::threads::Signal;
+use crate::config::Server;
 
 /// Maximum number of connections waiting to be accepted; `net.core.somaxconn` may lower this
 /// number. A burst of connections exceeds the standard library's 128: the kernel then drops
@@ -14,9 +15,19 @@ const BACKLOG: i32 = 4_096;
 /// Time between two tries to listen.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
+/// Listens on the configured address. Returns the address in effect too.
+pub(super) fn open(server: &Server) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = server.listen;
+    let listener = listen(address, server.bind)?;
+    match listener.local_addr() {
+        Ok(in_effect) => Ok((listener, in_effect)),
+        Err(cause) => Err(StartError::Listen { address, cause }),
+    }
+}
+
 /// Listens on the address. While another process uses the address, tries again for at most `within`
 /// and logs the wait once.
-pub(super) fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartError> {
+fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartError> {
     let deadline = Instant::now() + within;
     let mut is_told = false;
     loop {

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Shared, StartError};
+use super::StartError;
 use crate::base::random;
 use crate::base::vault::Vault;
 use crate::commands::{Command, PutEndpoint};
+use crate::commit::Engine;
 use crate::delivery::secrets;
 use crate::model::endpoint::{DisabledReason, Endpoint, Secret};
 use crate::model::time::Timestamp;
@@ -34,19 +35,19 @@ pub(super) fn unopened(
 /// that no request goes out with a signature unknown to its receiver. An endpoint already disabled
 /// by its owner keeps this reason. An owner must rotate the secret before enabling the endpoint,
 /// because nobody knows the new secret.
-pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), StartError> {
-    let now = Timestamp(shared.clock.now_ms());
+pub(super) fn forget(engine: &Engine, lost: &[Arc<Endpoint>]) -> Result<(), StartError> {
+    let now = Timestamp(engine.clock.now_ms());
     for endpoints in lost.chunks(AT_ONCE) {
         let mut commands = Vec::new();
         for endpoint in endpoints {
-            let Some((org, _)) = shared.store.target(endpoint.id).map_err(StartError::State)?
+            let Some((org, _)) = engine.store.target(endpoint.id).map_err(StartError::State)?
             else {
                 continue;
             };
             let organization =
-                shared.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
+                engine.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
             let headers = endpoint.settings.headers.len();
-            let (endpoint, url) = (renewed(&shared.vault, endpoint, now)?, &endpoint.settings.url);
+            let (endpoint, url) = (renewed(&engine.vault, endpoint, now)?, &endpoint.settings.url);
             tracing::warn!(
                 target: crate::logging::AUDIT,
                 organization, endpoint = %endpoint.id, url, headers,
@@ -56,7 +57,7 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
             );
             commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
         }
-        if !shared.intake.push_and_wait(commands) {
+        if !engine.intake.push_and_wait(commands) {
             return Err(StartError::ForgetSecrets(
                 "the journal accepts no changes; the log has the cause",
             ));

@@ -17,9 +17,11 @@ use crate::commands::Records;
 use crate::commit::{RecoveryError, Space, recover_telling};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
-    DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key,
+    DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, free_bytes, free_files,
+    read_secrets_key,
 };
 use crate::journal::{self, OsFiles, Position, ReadLog as _, Reader};
+use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
 use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
@@ -27,19 +29,37 @@ use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
     pub(super) admin_token: String,
-    pub(super) vault: Arc<Vault>,
     pub(super) writer: journal::Writer,
     pub(super) journal: Reader,
-    pub(super) store: Arc<Store>,
     /// Endpoints whose secrets are lost.
     pub(super) lost: Vec<Arc<Endpoint>>,
+    pub(super) on_disk: OnDisk,
+}
+
+/// The parts of the engine that need the disk.
+pub(super) struct OnDisk {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) space: Arc<Space>,
+    pub(super) store: Arc<Store>,
+    pub(super) records: Records,
+    pub(super) vault: Vault,
 }
 
 /// Opens everything on disk, in the order of recovery.
 pub(super) fn open(
     config: &Config,
     clock: &Clock,
-    (metrics, space): (&Metrics, &Space),
+    forget_secrets: bool,
+) -> Result<Opened, StartError> {
+    let (metrics, space) = (make_metrics()?, Arc::new(disk_space(config)));
+    let opened = open_all(config, clock, (metrics, Arc::clone(&space)), forget_secrets);
+    opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))
+}
+
+fn open_all(
+    config: &Config,
+    clock: &Clock,
+    (metrics, space): (Arc<Metrics>, Arc<Space>),
     forget_secrets: bool,
 ) -> Result<Opened, StartError> {
     let beside: Vec<_> = config.log.directory.iter().cloned().collect();
@@ -51,11 +71,24 @@ pub(super) fn open(
     // Opening the journal has made it an original again.
     let is_copy = is_copied || data_dir.is_copy();
     data_dir.note_copy(is_copy).map_err(StartError::DataDir)?;
-    let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
+    let store = Arc::new(open_state(config, &data_dir, &journal, &metrics, &space)?);
     data_dir.give_to_owner().map_err(StartError::DataDir)?;
     let (vault, lost) = open_vault(&data_dir, &store, Timestamp(clock.now_ms()), forget_secrets)?;
-    let vault = Arc::new(vault);
-    Ok(Opened { data_dir, admin_token, vault, writer, journal, store, lost })
+    let records = Records::new(journal.clone());
+    let on_disk = OnDisk { metrics, space, store, records, vault };
+    Ok(Opened { data_dir, admin_token, writer, journal, lost, on_disk })
+}
+
+fn make_metrics() -> Result<Arc<Metrics>, StartError> {
+    let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+    Metrics::new(&codes).map(Arc::new).map_err(StartError::Metrics)
+}
+
+/// The free space and the free files of the filesystem that holds the data.
+fn disk_space(config: &Config) -> Space {
+    let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
+    let space = Space::new(Box::new(move || free_bytes(&bytes_of)), config.storage.reserve_bytes);
+    space.with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
 }
 
 /// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery

@@ -2,19 +2,18 @@
 //! them, and a reload replaces their settings.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use tokio::runtime::Runtime;
 
-use super::{Shared, StartError};
+use super::StartError;
 use crate::base::live::Live;
-use crate::base::random;
 use crate::base::threads::{Thread, spawn_critical};
-use crate::commands::Records;
-use crate::commit::SchedulerHint;
+use crate::commit::{Engine, SchedulerHint};
 use crate::config::Config;
-use crate::delivery::attempts::{AttemptSettings, Attempter, AttempterPorts};
-use crate::delivery::scheduler::{RAISED_TIMES, Scheduler, SchedulerLimits, SchedulerPorts};
+use crate::delivery::attempts::{AttemptSettings, Attempter};
+use crate::delivery::scheduler::{RAISED_TIMES, Scheduler, SchedulerLimits};
 use crate::delivery::sender::{Sender, SenderConfig, SenderError};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::egress::EgressRules;
@@ -25,7 +24,7 @@ use crate::rules::retry::RetryPolicy;
 const QUEUED_MAX: usize = 65_536;
 
 /// The runtime for requests to receivers.
-pub(super) fn runtime() -> std::io::Result<Runtime> {
+fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("sender")
@@ -82,14 +81,52 @@ fn limits(config: &Config) -> SchedulerLimits {
     }
 }
 
-/// Settings of deliveries, replaced by a reload.
-pub(super) struct LiveSending {
+/// The running parts that push events, and their settings, which a reload replaces.
+pub(super) struct Sending {
+    pub(super) runtime: Runtime,
+    /// Absent if the server was started without deliveries.
+    scheduler: Option<Thread>,
     attempts: Arc<Live<AttemptSettings>>,
     limits: Arc<Live<SchedulerLimits>>,
     in_flight_max: usize,
 }
 
-impl LiveSending {
+impl Sending {
+    /// Starts the runtime, and the scheduler's thread if the server delivers.
+    pub(super) fn start(
+        engine: &Arc<Engine>,
+        config: &Config,
+        (hints, delivers): (Receiver<SchedulerHint>, bool),
+    ) -> Result<Self, StartError> {
+        let limits = limits(config);
+        let settings = attempt_settings(config).map_err(StartError::Sender)?;
+        let mut sending = Self {
+            runtime: runtime().map_err(StartError::Threads)?,
+            scheduler: None,
+            attempts: Arc::new(Live::new(settings)),
+            limits: Arc::new(Live::new(limits)),
+            in_flight_max: limits.in_flight.saturating_mul(RAISED_TIMES),
+        };
+        if !delivers {
+            tracing::warn!(
+                "nothing is delivered, because the server was started with --no-deliver; \
+                 deliveries wait"
+            );
+            return Ok(sending);
+        }
+        let attempts = Attempter {
+            runtime: sending.runtime.handle().clone(),
+            engine: Arc::clone(engine),
+            settings: Arc::clone(&sending.attempts),
+        };
+        let scheduler = Scheduler::new(Arc::clone(engine), hints, limits, attempts)
+            .with_live_limits(Arc::clone(&sending.limits));
+        let (stop, drain) = (engine.stop.clone(), config.server.shutdown / 2);
+        let thread = spawn_critical("scheduler", move || scheduler.run(&stop, drain));
+        sending.scheduler = Some(thread.map_err(StartError::Threads)?);
+        Ok(sending)
+    }
+
     /// Maximum number of attempts under way after any reload.
     pub(super) fn in_flight_max(&self) -> usize {
         self.in_flight_max
@@ -105,56 +142,12 @@ impl LiveSending {
         self.limits.set(limits(config));
         Ok(())
     }
-}
 
-/// Starts the scheduler's thread, if the server delivers.
-pub(super) fn start_scheduler(
-    shared: &Shared,
-    runtime: &Runtime,
-    (queue, delivers): (crossbeam_channel::Receiver<SchedulerHint>, bool),
-) -> Result<(Option<Thread>, LiveSending), StartError> {
-    let limits = limits(&shared.config);
-    let settings = attempt_settings(&shared.config).map_err(StartError::Sender)?;
-    let live = LiveSending {
-        attempts: Arc::new(Live::new(settings)),
-        limits: Arc::new(Live::new(limits)),
-        in_flight_max: limits.in_flight.saturating_mul(RAISED_TIMES),
-    };
-    if !delivers {
-        tracing::warn!(
-            "nothing is delivered, because the server was started with --no-deliver; deliveries \
-             wait"
-        );
-        return Ok((None, live));
+    /// Waits for the scheduler, which waits for the attempts under way. Returns true if its thread
+    /// ended in time.
+    pub(super) fn join(&mut self, deadline: Instant) -> bool {
+        self.scheduler.take().is_none_or(|thread| thread.join_until(deadline))
     }
-    let attempts = Attempter {
-        runtime: runtime.handle().clone(),
-        shared: Arc::new(AttempterPorts {
-            records: Records::new(shared.journal.clone()),
-            intake: shared.intake.clone(),
-            settings: Arc::clone(&live.attempts),
-            vault: Arc::clone(&shared.vault),
-            clock: shared.clock.clone(),
-            metrics: Arc::clone(&shared.metrics),
-        }),
-    };
-    let ports = SchedulerPorts {
-        store: Arc::clone(&shared.store),
-        intake: shared.intake.clone(),
-        hints: Arc::clone(&shared.hints),
-        queue,
-        clock: shared.clock.clone(),
-        jitter: random::unit,
-        breakers: Arc::clone(&shared.breakers),
-        metrics: Arc::clone(&shared.metrics),
-    };
-    let scheduler =
-        Scheduler::new(ports, limits, attempts).with_live_limits(Arc::clone(&live.limits));
-    let stop = shared.stop.clone();
-    let drain = shared.config.server.shutdown / 2;
-    let thread = spawn_critical("scheduler", move || scheduler.run(&stop, drain))
-        .map_err(StartError::Threads)?;
-    Ok((Some(thread), live))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

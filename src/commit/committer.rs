@@ -2,28 +2,23 @@
 //! syncs once, applies them and answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use super::activity_stream::ActivityStream;
+use super::engine::Engine;
 use super::flusher::{self, Flush};
-use super::intake::{Intake, Refused, Submission};
-use super::notifier::InboxNotifier;
+use super::intake::{Submission, Submissions};
 use super::portions::{Placed, portions};
-use super::space::Space;
+use super::reply::Refused;
 use super::watchdog::Progress;
-use crate::base::clock::Clock;
 use crate::base::exit_code::fatal;
-use crate::base::metrics::Metrics;
 use crate::base::random;
-use crate::base::threads::Signal;
 use crate::commands::{self, Applied, Applying, Command, Draft, Results, Stamp, SubmitEvent};
 use crate::journal::{AppendError, Appended, Group, Log, Position};
-use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
-use crate::model::time::{Look, Timestamp};
-use crate::store::{Effects, StateError, Store};
+use crate::model::id::{EventId, IdSource, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::StateError;
 
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
 /// briefly.
@@ -33,100 +28,23 @@ const BYTES_PER_ID: usize = 10;
 /// Appended bytes after which the free disk space is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
 
-/// Limits of the queue and of one commit group.
+/// Limits of one commit group.
 #[derive(Clone, Copy, Debug)]
-pub struct CommitterLimits {
-    /// Maximum number of waiting submissions.
-    pub queue: usize,
-    /// Age of the oldest submission at which events are refused.
-    pub wait_max: Duration,
-    /// Bytes of unfinished submissions at which events are refused.
-    pub queue_bytes: usize,
+pub struct GroupLimits {
     /// Commands at which a group ends; a submission is not split.
-    pub group_commands: usize,
+    pub commands: usize,
     /// Payload bytes at which a group ends; a submission is not split.
-    pub group_bytes: usize,
-}
-
-/// Channels and signals for work following from commands. Hints may be lost, because the state
-/// holds the same facts.
-#[derive(Debug)]
-pub struct Hints {
-    /// Events to be routed to endpoints.
-    pub unrouted: Sender<(OrgNo, EventId)>,
-    /// Set when `unrouted` was full: the sweeper must look into the state.
-    pub unrouted_missed: AtomicBool,
-    /// New deliveries and changed endpoints, for the scheduler.
-    pub scheduler: Sender<SchedulerHint>,
-    /// Set when `scheduler` was full: the scheduler must look into the state.
-    pub scheduler_missed: AtomicBool,
-    /// Wakes requests waiting for an event.
-    pub notifier: InboxNotifier,
-    /// Wakes the replayer: a replay began, or an endpoint changed.
-    pub replays: Signal,
-}
-
-/// A hint for the scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchedulerHint {
-    /// A delivery is due now or at this time.
-    Due(EndpointId, Look, EventId),
-    /// An endpoint was made, changed or deleted.
-    Changed(EndpointId),
-}
-
-impl Hints {
-    fn give(&self, effects: &Effects) {
-        for event in &effects.unrouted {
-            if self.unrouted.try_send(*event).is_err() {
-                self.unrouted_missed.store(true, Ordering::SeqCst);
-            }
-        }
-        let due = effects
-            .due
-            .iter()
-            .map(|(endpoint, at, event)| SchedulerHint::Due(*endpoint, *at, *event));
-        let changed =
-            effects.endpoints_changed.iter().map(|endpoint| SchedulerHint::Changed(*endpoint));
-        for hint in due.chain(changed) {
-            if self.scheduler.try_send(hint).is_err() {
-                self.scheduler_missed.store(true, Ordering::SeqCst);
-            }
-        }
-        if effects.replays_began || !effects.endpoints_changed.is_empty() {
-            self.replays.notify();
-        }
-        self.notifier.ring(&effects.inbox_grew);
-    }
-}
-
-/// Everything the committer works with besides the journal.
-pub struct Ports {
-    /// The state to which commands are applied.
-    pub store: Arc<Store>,
-    /// The clock for ids and times.
-    pub clock: Clock,
-    /// Channels to the workers, the scheduler and the replayer.
-    pub hints: Arc<Hints>,
-    /// The counters of commits and events.
-    pub metrics: Arc<Metrics>,
-    /// Handle for asking the flusher for a write-back.
-    pub flush: Flush,
-    /// Progress for the watchdog.
-    pub progress: Arc<Progress>,
-    /// Free space of the data's disk.
-    pub space: Arc<Space>,
-    /// Sends applied changes to the watchers of `/api/tail`.
-    pub activity_stream: ActivityStream,
+    pub bytes: usize,
 }
 
 /// The only writer of the log.
 pub struct Committer<L> {
+    engine: Arc<Engine>,
     queue: Receiver<Submission>,
-    intake: Intake,
-    limits: CommitterLimits,
+    limits: GroupLimits,
     log: L,
-    ports: Ports,
+    flush: Flush,
+    progress: Arc<Progress>,
     ids: IdSource,
     /// Number for the next organization.
     next_org: u32,
@@ -143,50 +61,66 @@ struct Entry {
 }
 
 impl<L: Log> Committer<L> {
-    /// Creates a committer and its intake, for a state that is up to date with the log.
-    /// `last_id` is the largest id in the state.
-    pub fn new(limits: CommitterLimits, log: L, ports: Ports, last_id: u128) -> (Self, Intake) {
-        let OrgNo(next_org) = ports.store.next_org();
+    /// Makes a committer of the engine's commands, for a state that is up to date with the log.
+    ///
+    /// # Errors
+    /// When the largest id in the state cannot be read.
+    pub fn new(
+        engine: Arc<Engine>,
+        Submissions(queue): Submissions,
+        log: L,
+        limits: GroupLimits,
+    ) -> Result<Self, StateError> {
+        let OrgNo(next_org) = engine.store.next_org();
+        let last_id = engine.store.counts()?.last_id;
         // After the clock was set back, due times of an earlier run may lie ahead of it. The last
         // id does not lie behind them.
-        ports.clock.not_before(EventId(last_id).unix_ms());
-        let (sender, queue) = crossbeam_channel::bounded(limits.queue);
-        let intake = Intake::new(sender, limits.wait_max, limits.queue_bytes);
-        let committer = Self {
+        engine.clock.not_before(EventId(last_id).unix_ms());
+        Ok(Self {
+            engine,
             queue,
-            intake: intake.clone(),
             limits,
             log,
-            ports,
+            flush: Flush::default(),
+            progress: Arc::default(),
             ids: IdSource::after(last_id),
             next_org,
             group: Group::new(),
             randomness: Vec::new(),
             unlooked_bytes: 0,
-        };
-        (committer, intake)
+        })
+    }
+
+    /// Returns the committer's way to ask for a write-back, for the flusher.
+    pub fn flush(&self) -> Flush {
+        self.flush.clone()
+    }
+
+    /// Returns the progress of the thread, for the watchdog.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Works until the intake is closed and its queue is empty.
     pub fn run(mut self) {
-        let _on_panic = self.ports.store.invalidate_on_panic();
+        let _on_panic = self.engine.store.invalidate_on_panic();
         let mut entries = Vec::new();
         while self.take(&mut entries) {
             self.commit(&mut entries);
-            self.ports.progress.idle();
+            self.progress.idle();
         }
-        self.ports.progress.idle();
+        self.progress.idle();
     }
 
     /// Waits for a submission, then takes all others in the queue. Returns false when the intake is
     /// closed and empty.
     fn take(&mut self, entries: &mut Vec<Entry>) -> bool {
         // Checked on each turn, because the queue may have been too full for the wakeup of `close`.
-        if self.intake.is_closed() && self.queue.is_empty() {
+        if self.engine.intake.is_closed() && self.queue.is_empty() {
             return false;
         }
         let Ok(first) = self.queue.recv() else { return false };
-        self.ports.progress.busy();
+        self.progress.busy();
         first.is_oldest();
         let (mut commands, mut weight, mut bytes) = (0, 0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
@@ -197,9 +131,9 @@ impl<L: Log> Committer<L> {
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
             }
-            if commands >= self.limits.group_commands
+            if commands >= self.limits.commands
                 || weight >= WEIGHT_MAX
-                || bytes >= self.limits.group_bytes
+                || bytes >= self.limits.bytes
             {
                 break;
             }
@@ -216,13 +150,13 @@ impl<L: Log> Committer<L> {
         let Appended { positions, end } = match self.log.append(&mut self.group) {
             Ok(appended) => appended,
             Err(AppendError::NoSpace(kind)) => {
-                let shortage = self.ports.space.explain(kind);
-                self.intake.set_shortage(Some(shortage), self.ports.space.free());
+                let shortage = self.engine.space.explain(kind);
+                self.engine.intake.set_shortage(Some(shortage), self.engine.space.free());
                 return refuse(entries, Refused::DiskFull(shortage));
             }
             Err(error) => fatal(&error.to_string()),
         };
-        let metrics = &self.ports.metrics;
+        let metrics = &self.engine.metrics;
         if let Ok(count) = u32::try_from(positions.len())
             && count > 0
         {
@@ -232,31 +166,30 @@ impl<L: Log> Committer<L> {
         }
         let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let Results { outcomes, mut effects } = self.apply(&placed, end);
-        self.ports.activity_stream.tell(std::mem::take(&mut effects.activity));
+        self.engine.activity_stream.tell(std::mem::take(&mut effects.activity));
         // Counted before the answer, so that a client with an answer finds it in the metrics.
         metrics.events_accepted.inc_by(effects.stored);
         metrics.events_duplicate.inc_by(known_duplicates + effects.duplicates);
         metrics.replay_deliveries.inc_by(effects.replayed);
         self.answer(entries, outcomes);
-        self.ports.hints.give(&effects);
+        self.engine.hints.give(&effects);
         self.look_at_disk();
         self.group.clear();
     }
 
     /// Applies commands in chunks. Writes rows to sled itself when too many wait.
     fn apply(&self, commands: &[Placed<'_>], end: Position) -> Results {
-        let store = &self.ports.store;
-        let mut results = Results::new(self.ports.activity_stream.is_watched());
+        let store = &self.engine.store;
+        let mut results = Results::new(self.engine.activity_stream.is_watched());
         results.outcomes.reserve(commands.len());
         for (portion, end) in portions(commands, end) {
             if let Err(error) = commands::apply(store, portion.iter().copied(), end, &mut results) {
                 self.give_up(&error);
             }
-            self.ports.progress.busy();
-            if self.ports.flush.ask(store.fresh_rows())
-                && !self.ports.space.is_short_for(store.fresh())
+            self.progress.busy();
+            if self.flush.ask(store.fresh_rows()) && !self.engine.space.is_short_for(store.fresh())
             {
-                flusher::write_back(store, &self.ports.metrics);
+                flusher::write_back(store, &self.engine.metrics);
             }
         }
         results
@@ -266,8 +199,8 @@ impl<L: Log> Committer<L> {
     /// duplicates among them.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) -> u64 {
         let events = entries.iter().flat_map(|entry| &entry.submission.drafts).map(Draft::dedup);
-        let now = Timestamp(self.ports.clock.now_ms());
-        let known = match self.ports.store.known_duplicates(events, now) {
+        let now = Timestamp(self.engine.clock.now_ms());
+        let known = match self.engine.store.known_duplicates(events, now) {
             Ok(known) => known,
             Err(error) => self.give_up(&error),
         };
@@ -285,8 +218,8 @@ impl<L: Log> Committer<L> {
         self.randomness.resize(count * BYTES_PER_ID, 0);
         random::fill(&mut self.randomness);
         let mut stamp = Stamper {
-            now: Timestamp(self.ports.clock.now_ms()),
-            steady_ms: self.ports.clock.steady_ms(),
+            now: Timestamp(self.engine.clock.now_ms()),
+            steady_ms: self.engine.clock.steady_ms(),
             ids: &mut self.ids,
             next_org: &mut self.next_org,
             randomness: self.randomness.as_chunks().0.iter(),
@@ -329,8 +262,8 @@ impl<L: Log> Committer<L> {
         self.unlooked_bytes += self.group.bytes() as u64;
         if self.unlooked_bytes >= DISK_LOOK_BYTES {
             self.unlooked_bytes = 0;
-            if let Some(shortage) = self.ports.space.shortage() {
-                self.intake.set_shortage(Some(shortage), self.ports.space.free());
+            if let Some(shortage) = self.engine.space.shortage() {
+                self.engine.intake.set_shortage(Some(shortage), self.engine.space.free());
             }
         }
     }
@@ -338,7 +271,7 @@ impl<L: Log> Committer<L> {
     /// Ends the process. The state is broken but the journal is not, so the next start computes the
     /// state anew.
     fn give_up(&self, error: &StateError) -> ! {
-        self.ports.store.invalidate();
+        self.engine.store.invalidate();
         fatal(&error.to_string())
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::intake::Intake;
-use super::space::{Shortage, Space};
+use super::engine::Engine;
+use super::space::Shortage;
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::Metrics;
-use crate::base::threads::{Signal, Stop};
+use crate::base::threads::Signal;
 use crate::store::Store;
 
 /// Delay after which a server writes changed rows to sled, at the latest.
@@ -48,36 +48,31 @@ impl Flush {
     }
 }
 
-/// Everything the flusher thread works with.
+/// The flusher thread.
 pub struct Flusher {
-    /// The state whose rows are written.
-    pub store: Arc<Store>,
+    /// The shared parts of the server.
+    pub engine: Arc<Engine>,
     /// Shared with the committer, which asks for write-backs.
     pub flush: Flush,
     /// Delay between the first changed row and its write-back.
     pub after: Duration,
-    /// The intake, which refuses events while the disk is full.
-    pub intake: Intake,
-    /// Free space of the rows' disk.
-    pub space: Arc<Space>,
-    /// The counters of write-backs.
-    pub metrics: Arc<Metrics>,
     /// Progress for the watchdog.
     pub progress: Arc<Progress>,
 }
 
 impl Flusher {
-    /// Works until it is asked to stop. The rows that are fresh by then are left to
+    /// Works until the engine stops. The rows that are fresh by then are left to
     /// [`Store::close`].
-    pub fn run(self, stop: &Stop) {
-        let _on_panic = self.store.invalidate_on_panic();
+    pub fn run(self) {
+        let stop = &self.engine.stop;
+        let _on_panic = self.engine.store.invalidate_on_panic();
         let nap = if failpoint::is_on(Switch::ScanOff) { Duration::MAX } else { NAP };
         loop {
-            if !self.flush.wake.wait(nap) && self.store.fresh_rows() == 0 && !stop.is_set() {
+            if !self.flush.wake.wait(nap) && self.engine.store.fresh_rows() == 0 && !stop.is_set() {
                 continue;
             }
             let deadline = Instant::now() + self.after;
-            while !stop.is_set() && self.store.fresh_rows() < ROWS {
+            while !stop.is_set() && self.engine.store.fresh_rows() < ROWS {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !self.flush.wake.wait(left) {
                     break;
@@ -93,7 +88,7 @@ impl Flusher {
             }
             self.progress.busy();
             self.flush.asked.store(false, Ordering::SeqCst);
-            write_back(&self.store, &self.metrics);
+            write_back(&self.engine.store, &self.engine.metrics);
             self.progress.idle();
         }
     }
@@ -101,9 +96,9 @@ impl Flusher {
     /// Returns true if the disk has no room for the fresh rows. Events are refused then; other
     /// commands get only the space that the journal has left.
     fn is_held(&self) -> bool {
-        let held = self.space.is_short_for(self.store.fresh());
+        let held = self.engine.space.is_short_for(self.engine.store.fresh());
         if held {
-            self.intake.set_shortage(Some(Shortage::Bytes), self.space.free());
+            self.engine.intake.set_shortage(Some(Shortage::Bytes), self.engine.space.free());
         }
         held
     }

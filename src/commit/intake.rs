@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
-use super::reply::{CommitError, Pending, Reply};
+use super::reply::{CommitError, Pending, Refused, Reply};
 use super::space::Shortage;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{Applying, Asker, Draft, Drafted, Kind};
@@ -32,20 +32,6 @@ const COMMAND_BYTES: usize = 256;
 /// Minimum time between two log lines about refused events.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// The reason why commands were refused. None of the commands is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The queue is full, or its oldest submission has waited too long.
-    #[error("too many changes wait to be stored")]
-    Overloaded,
-    /// The disk is short of this resource.
-    #[error("{}", .0.explanation())]
-    DiskFull(Shortage),
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    ShuttingDown,
-}
-
 /// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]
 pub(super) struct Submission {
@@ -53,6 +39,21 @@ pub(super) struct Submission {
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Applying>, Refused>>>,
     /// Released when the submission is dropped, however it ended.
     place: Place,
+}
+
+/// The end of the queue at which the committer takes submissions.
+#[derive(Debug)]
+pub struct Submissions(pub(super) Receiver<Submission>);
+
+/// Limits of the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// Maximum number of waiting submissions.
+    pub queue: usize,
+    /// Age of the oldest submission at which events are refused.
+    pub wait_max: Duration,
+    /// Bytes of unfinished submissions at which events are refused.
+    pub bytes_max: usize,
 }
 
 /// Accepts commands for the committer. Cheap to clone.
@@ -67,8 +68,7 @@ struct IntakeState {
     closed: AtomicBool,
     /// The code of the [`Shortage`]; 0 if there is none.
     shortage: AtomicU8,
-    wait_max: Duration,
-    bytes_max: usize,
+    limits: IntakeLimits,
     began: Instant,
     /// Number of submissions waiting or being stored.
     under_way: AtomicUsize,
@@ -134,7 +134,9 @@ impl IntakeState {
         let waited =
             Duration::from_micros(now_us.saturating_sub(self.oldest_us.load(Ordering::SeqCst)));
         let all_bytes = self.bytes.load(Ordering::Relaxed);
-        if waited <= self.wait_max && all_bytes.saturating_add(bytes) <= self.bytes_max {
+        if waited <= self.limits.wait_max
+            && all_bytes.saturating_add(bytes) <= self.limits.bytes_max
+        {
             return Ok(());
         }
         let told =
@@ -171,21 +173,20 @@ fn bytes(drafts: &[Draft]) -> usize {
 }
 
 impl Intake {
-    /// Events are refused when the oldest submission has waited longer than `wait_max`, or when
-    /// more than `bytes_max` bytes would be under way.
-    pub(super) fn new(queue: Sender<Submission>, wait_max: Duration, bytes_max: usize) -> Self {
+    /// Makes an intake and the committer's end of its queue.
+    pub fn new(limits: IntakeLimits) -> (Self, Submissions) {
+        let (queue, submissions) = crossbeam_channel::bounded(limits.queue);
         let state = IntakeState {
             closed: false.into(),
             shortage: 0.into(),
-            wait_max,
-            bytes_max,
+            limits,
             began: Instant::now(),
             under_way: 0.into(),
             bytes: 0.into(),
             oldest_us: 0.into(),
             refusals: Mutex::default(),
         };
-        Self { queue, state: Arc::new(state) }
+        (Self { queue, state: Arc::new(state) }, Submissions(submissions))
     }
 
     /// Returns `Ok` if an event would be accepted now. Callers ask before costly work on an event.
@@ -341,7 +342,7 @@ impl Intake {
     /// An intake without a committer.
     #[cfg(test)]
     pub(crate) fn unheard() -> Self {
-        Self::new(crossbeam_channel::bounded(1).0, Duration::ZERO, 0)
+        Self::new(IntakeLimits { queue: 1, wait_max: Duration::ZERO, bytes_max: 0 }).0
     }
 
     /// Returns the number of submissions in the queue.
@@ -352,8 +353,6 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::Receiver;
-
     use super::*;
     use crate::commands::{EventDraft, NoteRouteCrash};
     use crate::model::event::NewEvent;
@@ -363,8 +362,9 @@ mod tests {
     const BYTES_MAX: usize = 10_000;
 
     fn door(queue: usize) -> (Intake, Receiver<Submission>) {
-        let (sender, receiver) = crossbeam_channel::bounded(queue);
-        (Intake::new(sender, WAIT_MAX, BYTES_MAX), receiver)
+        let limits = IntakeLimits { queue, wait_max: WAIT_MAX, bytes_max: BYTES_MAX };
+        let (intake, Submissions(receiver)) = Intake::new(limits);
+        (intake, receiver)
     }
 
     fn event(payload_bytes: usize) -> Vec<Draft> {
@@ -408,8 +408,8 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_taken_while_events_are_refused() {
-        let (sender, _queue) = crossbeam_channel::bounded(100);
-        let intake = Intake::new(sender, Duration::ZERO, BYTES_MAX);
+        let limits = IntakeLimits { queue: 100, wait_max: Duration::ZERO, bytes_max: BYTES_MAX };
+        let (intake, _queue) = Intake::new(limits);
         let _waiting = intake.submit_all(event(1)).unwrap();
         let began = intake.state.elapsed_us();
         while intake.state.elapsed_us() == began {

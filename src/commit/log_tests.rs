@@ -27,9 +27,9 @@ fn commit(
     store: &Arc<Store>,
     commands: impl IntoIterator<Item = Vec<Command>>,
 ) -> Vec<EventId> {
-    let ports = system::ports(store, Clock::manual(1_000));
-    let last_id = store.counts().unwrap().last_id;
-    let (committer, intake) = Committer::new(system::LIMITS, log.clone(), ports, last_id);
+    let log = (log.clone(), Records::new(log.clone()));
+    let (engine, committer) = system::engine(store, Clock::manual(1_000), log);
+    let intake = engine.intake.clone();
     let committer = spawn_critical("committer", || committer.run()).unwrap();
     let mut events = Vec::new();
     for commands in commands {

@@ -36,8 +36,11 @@
 //! while both ends live.
 
 mod activity_stream;
+mod breakers;
 mod committer;
+mod engine;
 mod flusher;
+mod hints;
 mod intake;
 mod notifier;
 mod portions;
@@ -53,11 +56,14 @@ mod log_tests;
 mod system;
 
 pub use activity_stream::{ActivityListener, ActivityStream, Heard};
-pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
+pub use breakers::Breakers;
+pub use committer::{Committer, GroupLimits};
+pub use engine::Engine;
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
-pub use intake::{Intake, Refused};
+pub use hints::{Hints, SchedulerHint};
+pub use intake::{Intake, IntakeLimits, Submissions};
 pub use notifier::{InboxListener, InboxNotifier, WantsType};
 pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
-pub use reply::{CommitError, Pending, Reply};
+pub use reply::{CommitError, Pending, Refused, Reply};
 pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

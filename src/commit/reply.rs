@@ -5,10 +5,24 @@ use std::marker::PhantomData;
 
 use tokio::sync::oneshot;
 
-use super::intake::Refused;
+use super::space::Shortage;
 use crate::base::exit_code::fatal;
 use crate::commands::{Applying, Submitted};
 use crate::store::{Refusal, StateError};
+
+/// The reason why commands were refused. None of the commands is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue is full, or its oldest submission has waited too long.
+    #[error("too many changes wait to be stored")]
+    Overloaded,
+    /// The disk is short of this resource.
+    #[error("{}", .0.explanation())]
+    DiskFull(Shortage),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    ShuttingDown,
+}
 
 /// The reason why a submission has no outcome. The submission has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

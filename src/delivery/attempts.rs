@@ -15,13 +15,11 @@ use super::scheduler::Attempts;
 use super::secrets;
 use super::sender::{Request, Sender};
 use super::subject::{Subject, log_about};
-use crate::base::clock::Clock;
 use crate::base::live::Live;
-use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
+use crate::base::metrics::{DeliveryOutcome, OperationalEvent};
 use crate::base::random;
-use crate::base::vault::Vault;
-use crate::commands::{Records, SettleAttempt, SettleOutcome};
-use crate::commit::{CommitError, Intake, Refused};
+use crate::commands::{SettleAttempt, SettleOutcome};
+use crate::commit::{CommitError, Engine, Refused};
 use crate::model::delivery::{AttemptOutcome, DeliveryStatus, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::operational_event::OperationalEventKind;
@@ -38,8 +36,10 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub struct Attempter {
     /// The runtime of the sending threads.
     pub runtime: Handle,
-    /// The connections shared by all attempts.
-    pub shared: Arc<AttempterPorts>,
+    /// The shared parts of the server.
+    pub engine: Arc<Engine>,
+    /// The current settings; an attempt keeps the settings of its beginning.
+    pub settings: Arc<Live<AttemptSettings>>,
 }
 
 /// Settings of attempts from the configuration.
@@ -55,33 +55,17 @@ pub struct AttemptSettings {
     pub failing_after_ms: u64,
 }
 
-/// The connections of attempts to the rest of the process.
-pub struct AttempterPorts {
-    /// The records of the journal, which hold the payloads.
-    pub records: Records,
-    /// Where the settling goes as a command.
-    pub intake: Intake,
-    /// The current settings; an attempt keeps the settings of its beginning.
-    pub settings: Arc<Live<AttemptSettings>>,
-    /// Opens the secrets and headers of endpoints.
-    pub vault: Arc<Vault>,
-    /// Wall time for records, steady time for retries.
-    pub clock: Clock,
-    /// Counts attempts, deliveries and operational events.
-    pub metrics: Arc<Metrics>,
-}
-
 impl Attempts for Attempter {
     fn start(&self, delivery: DueDelivery, mut completion: Completion) {
-        let shared = Arc::clone(&self.shared);
+        let attempter = self.clone();
         drop(self.runtime.spawn(async move {
-            let verdict = shared.attempt(delivery, &mut completion).await;
+            let verdict = attempter.attempt(delivery, &mut completion).await;
             completion.end(verdict);
         }));
     }
 }
 
-impl AttempterPorts {
+impl Attempter {
     /// Makes an attempt and settles it; `None` if the attempt cannot be settled.
     async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
         let subject = Subject::of(&delivery);
@@ -92,11 +76,11 @@ impl AttempterPorts {
             log_about!(error, subject, "the endpoint's secret was encrypted with another key");
             return None;
         };
-        let now = Timestamp(self.clock.now_ms());
+        let now = Timestamp(self.engine.clock.now_ms());
         // A restarted schedule does not count the attempts before.
         let in_schedule = number.saturating_sub(delivery.base);
         // Due times are steady times, so a clock set back delays no retry.
-        let steady = Timestamp(self.clock.steady_ms());
+        let steady = Timestamp(self.engine.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
         let verdict = verdict(
             &policy_of(&settings.policy, &delivery),
@@ -131,7 +115,7 @@ impl AttempterPorts {
     fn body(&self, delivery: &DueDelivery, subject: Subject) -> Option<Body> {
         let DueDelivery { event, position, received_at, .. } = *delivery;
         let form = delivery.endpoint.settings.body;
-        let submit = self.records.event(event, position).map_err(|error| error.to_string());
+        let submit = self.engine.records.event(event, position).map_err(|error| error.to_string());
         let body = submit.and_then(|submit| {
             Body::of(form, event, received_at, submit.event).map_err(|error| error.to_string())
         });
@@ -147,10 +131,10 @@ impl AttempterPorts {
         delivery: &DueDelivery,
         (subject, body): (Subject, Body),
     ) -> Option<AttemptOutcome> {
-        let now = Timestamp(self.clock.now_ms());
+        let now = Timestamp(self.engine.clock.now_ms());
         let settings = &delivery.endpoint.settings;
-        let secrets = secrets::open(&self.vault, &delivery.endpoint, now)?;
-        let headers = secrets::open_headers(&self.vault, &delivery.endpoint)?;
+        let secrets = secrets::open(&self.engine.vault, &delivery.endpoint, now)?;
+        let headers = secrets::open_headers(&self.engine.vault, &delivery.endpoint)?;
         let request = Request {
             url: &settings.url,
             subject,
@@ -166,10 +150,11 @@ impl AttempterPorts {
 
     fn count(&self, outcome: &AttemptOutcome) {
         match &outcome.error {
-            None => self.metrics.attempt_ok(),
-            Some(error) => self.metrics.attempt_failed(error.code as usize),
+            None => self.engine.metrics.attempt_ok(),
+            Some(error) => self.engine.metrics.attempt_failed(error.code as usize),
         }
-        self.metrics
+        self.engine
+            .metrics
             .attempt_seconds
             .observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
     }
@@ -189,11 +174,11 @@ impl AttempterPorts {
             log_about!(info, subject, detail, "the delivery was canceled during the attempt");
             return;
         }
-        self.metrics.deliveries.of(outcome_of(settle.verdict)).inc();
+        self.engine.metrics.deliveries.of(outcome_of(settle.verdict)).inc();
         match settle.verdict {
             Verdict::Delivered => log_about!(debug, subject, "delivered"),
             Verdict::RetryAt(at) => {
-                let next_attempt = display(Timestamp(self.clock.wall_ms_of(at.0)));
+                let next_attempt = display(Timestamp(self.engine.clock.wall_ms_of(at.0)));
                 let message = "the attempt failed; the delivery is retried";
                 log_about!(info, subject, next_attempt, detail, message);
             }
@@ -208,7 +193,7 @@ impl AttempterPorts {
     /// Counts and logs the operational events that the attempt caused.
     fn count_told(&self, subject: Subject, outcome: &SettleOutcome) {
         for told in outcome.told() {
-            self.metrics.operational_events.of(series_of(told.kind)).inc();
+            self.engine.metrics.operational_events.of(series_of(told.kind)).inc();
             let (id, event_type) = (display(told.id), display(told.kind.event_type()));
             let message = "an operational event was stored";
             log_about!(info, subject, operational_event = id, event_type, message);
@@ -223,7 +208,7 @@ impl AttempterPorts {
         completion: &mut Completion,
     ) -> Option<SettleOutcome> {
         loop {
-            let stored = match self.intake.submit(settle.clone()) {
+            let stored = match self.engine.intake.submit(settle.clone()) {
                 Ok(pending) => {
                     completion.over();
                     pending.outcome().await

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::breakers::Publisher;
+use super::breakers;
 use super::completion::Attempt;
 use super::endpoint_queue::{EndpointQueue, Gate};
 use super::fair_queue::{EndpointHealth, FairQueue};
 use super::limits::SchedulerLimits;
 use super::timer_queue::TimerQueue;
+use crate::commit::Engine;
 use crate::model::delivery::Verdict;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -32,18 +33,18 @@ pub(super) struct EndpointQueues {
     /// When an endpoint with a filled queue may send again.
     wakes: TimerQueue,
     limits: SchedulerLimits,
-    publisher: Publisher,
+    engine: Arc<Engine>,
 }
 
 impl EndpointQueues {
-    pub(super) fn new(limits: SchedulerLimits, publisher: Publisher) -> Self {
+    pub(super) fn new(limits: SchedulerLimits, engine: Arc<Engine>) -> Self {
         Self {
             queues: HashMap::new(),
             queued: 0,
             turns: FairQueue::new(limits.room(), limits.room_per_org()),
             wakes: TimerQueue::default(),
             limits,
-            publisher,
+            engine,
         }
     }
 
@@ -88,7 +89,7 @@ impl EndpointQueues {
         let result = change(queue);
         self.queued = self.queued - waiting + queue.waiting();
         if queue.view() != view {
-            self.publisher.publish(queue.org(), endpoint, queue.view());
+            breakers::publish(&self.engine, queue.org(), endpoint, queue.view());
         }
         Some(result)
     }
@@ -206,7 +207,7 @@ impl EndpointQueues {
         let Some(queue) = self.queues.remove(&endpoint) else { return };
         self.queued -= queue.waiting();
         if queue.view() != BreakerView::Closed {
-            self.publisher.publish(queue.org(), endpoint, BreakerView::Closed);
+            breakers::publish(&self.engine, queue.org(), endpoint, BreakerView::Closed);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod answer;
 pub mod attempts;
-pub mod breakers;
+mod breakers;
 pub mod completion;
 mod connector;
 mod endpoint_queue;

@@ -23,19 +23,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::breakers::{Breakers, Publisher};
 use super::completion::{Attempt, Completion, Ledger};
 use super::endpoint_queue::EndpointQueue;
 use super::endpoint_queues::EndpointQueues;
 use super::timer_queue::TimerQueue;
-use crate::base::clock::Clock;
 use crate::base::live::Live;
-use crate::base::metrics::Metrics;
+use crate::base::random;
 use crate::base::threads::Stop;
-use crate::commit::{Hints, Intake, SchedulerHint};
+use crate::commit::{Engine, SchedulerHint};
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::{Look, Timestamp};
-use crate::store::{DueDelivery, StateError, Store};
+use crate::store::{DueDelivery, StateError};
 
 pub use super::limits::{RAISED_TIMES, SchedulerLimits};
 
@@ -55,29 +53,13 @@ pub trait Attempts: Send {
     fn start(&self, delivery: DueDelivery, completion: Completion);
 }
 
-/// The connections of the scheduler to the rest of the process.
-pub struct SchedulerPorts {
-    /// The state, which holds due deliveries and endpoints.
-    pub store: Arc<Store>,
-    /// Where cancellations go as commands.
-    pub intake: Intake,
-    /// Says if hints were missed.
-    pub hints: Arc<Hints>,
-    /// Hints about new deliveries and changed endpoints.
-    pub queue: Receiver<SchedulerHint>,
-    /// The steady clock of due times and pauses.
-    pub clock: Clock,
-    /// Returns a random number from 0 up to 1, for the pauses of breakers.
-    pub jitter: fn() -> f64,
-    /// Where the scheduler publishes the circuit breakers.
-    pub breakers: Arc<Breakers>,
-    /// Holds the gauges of attempts and breakers.
-    pub metrics: Arc<Metrics>,
-}
-
 /// Decides which attempts begin, and starts them with `A`.
 pub struct Scheduler<A> {
-    ports: SchedulerPorts,
+    engine: Arc<Engine>,
+    /// Hints about new deliveries and changed endpoints.
+    hints: Receiver<SchedulerHint>,
+    /// Returns a random number from 0 up to 1, for the pauses of breakers.
+    jitter: fn() -> f64,
     /// Replaces the limits at runtime, if present.
     live_limits: Option<Arc<Live<SchedulerLimits>>>,
     attempts: A,
@@ -108,22 +90,23 @@ struct UnderWay {
 
 impl<A: Attempts> Scheduler<A> {
     /// Makes a scheduler with empty memory. [`Self::run`] begins with a pass over the state.
-    pub fn new(ports: SchedulerPorts, limits: SchedulerLimits, attempts: A) -> Self {
-        let publisher = Publisher {
-            breakers: Arc::clone(&ports.breakers),
-            store: Arc::clone(&ports.store),
-            clock: ports.clock.clone(),
-            metrics: Arc::clone(&ports.metrics),
-        };
+    pub fn new(
+        engine: Arc<Engine>,
+        hints: Receiver<SchedulerHint>,
+        limits: SchedulerLimits,
+        attempts: A,
+    ) -> Self {
         Self {
-            scan: Scan::new(Timestamp(ports.clock.steady_ms())),
-            ports,
+            scan: Scan::new(Timestamp(engine.clock.steady_ms())),
+            queues: EndpointQueues::new(limits, Arc::clone(&engine)),
+            engine,
+            hints,
+            jitter: random::unit,
             live_limits: None,
             attempts,
             reports: crossbeam_channel::bounded(limits.reports()),
             under_way: BTreeMap::new(),
             last_attempt: 0,
-            queues: EndpointQueues::new(limits, publisher),
             looks: TimerQueue::default(),
             catch_up: None,
         }
@@ -139,12 +122,12 @@ impl<A: Attempts> Scheduler<A> {
     /// Works until `stop` is set, then waits up to `drain` until all attempts are settled. The next
     /// start repeats unsettled attempts.
     pub fn run(mut self, stop: &Stop, drain: Duration) {
-        self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+        self.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
             if let Err(error) = self.turn() {
                 tracing::error!(%error, "scheduling failed; it is retried");
                 self.wait(NAP);
-                self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+                self.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
             }
             self.wait(self.sleep());
         }
@@ -169,7 +152,7 @@ impl<A: Attempts> Scheduler<A> {
         // A running pass ends before the next begins, so that each pass ends even if hints are
         // missed all the time.
         if self.catch_up.is_none()
-            && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst)
+            && self.engine.hints.scheduler_missed.swap(false, Ordering::SeqCst)
         {
             self.catch_up = Some(Pass::default());
         }
@@ -182,13 +165,13 @@ impl<A: Attempts> Scheduler<A> {
             self.follow_up(endpoint, look);
         }
         let in_flight = i64::try_from(self.queues.turns().in_flight()).unwrap_or(i64::MAX);
-        self.ports.metrics.deliveries_in_flight.set(in_flight);
+        self.engine.metrics.deliveries_in_flight.set(in_flight);
         Ok(())
     }
 
     /// The steady time, so that a clock set back delays nothing.
     fn now(&self) -> Timestamp {
-        Timestamp(self.ports.clock.steady_ms())
+        Timestamp(self.engine.clock.steady_ms())
     }
 
     /// When the first endpoint is due: to look in the state, or to send again.
@@ -197,19 +180,19 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn sleep(&self) -> Duration {
-        if self.catch_up.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
+        if self.catch_up.is_some() || self.engine.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
         let scan = Look::At(self.scan.next_at());
         match self.next_timer().map_or(scan, |timer| timer.min(scan)) {
             Look::Now => Duration::ZERO,
-            Look::At(at) => self.ports.clock.until(at.0).min(NAP),
+            Look::At(at) => self.engine.clock.until(at.0).min(NAP),
         }
     }
 
     /// Sleeps until a hint or a report arrives, then takes in a bounded number of both.
     fn wait(&mut self, at_most: Duration) {
-        let (hints, reports) = (self.ports.queue.clone(), self.reports.1.clone());
+        let (hints, reports) = (self.hints.clone(), self.reports.1.clone());
         crossbeam_channel::select! {
             recv(hints) -> hint => if let Ok(hint) = hint { self.hear(hint) },
             recv(reports) -> report => if let Ok(report) = report { self.take_in(report) },
@@ -232,7 +215,7 @@ impl<A: Attempts> Scheduler<A> {
     /// Takes in a hint about a delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
         if self.queues.get(endpoint).is_none() {
-            let Ok(Some((org, target))) = self.ports.store.target(endpoint) else {
+            let Ok(Some((org, target))) = self.engine.store.target(endpoint) else {
                 self.looks.set(endpoint, Look::Now);
                 return;
             };
@@ -247,7 +230,7 @@ impl<A: Attempts> Scheduler<A> {
     /// Returns when to look for deliveries of the endpoint.
     fn start(&mut self, endpoint: EndpointId, event: EventId) -> Result<Option<Look>, StateError> {
         let (now, mut look) = (self.now(), None);
-        if let Some(delivery) = self.ports.store.due_delivery(endpoint, event)? {
+        if let Some(delivery) = self.engine.store.due_delivery(endpoint, event)? {
             look = self.queues.change(endpoint, |queue| queue.refuse(&delivery, now)).flatten();
             if look.is_none() {
                 self.begin(delivery, now);

@@ -20,7 +20,7 @@ fn after_five_failures_nothing_begins_until_one_attempt_probes() {
     }
     let opened = BreakerView::Open(Timestamp(START + 5_000));
     assert_eq!((world.events_begun(), world.view(1)), (vec![], opened));
-    assert_eq!(world.scheduler.ports.metrics.breakers_open.get(), 1);
+    assert_eq!(world.scheduler.engine.metrics.breakers_open.get(), 1);
     assert_eq!(world.scheduler.queues.queued(), 0, "memory is for what can be sent");
     world.event(org, 31, &[1]);
     world.pass(4_999);
@@ -33,7 +33,7 @@ fn after_five_failures_nothing_begins_until_one_attempt_probes() {
     assert_eq!(world.events_begun(), [10]);
     world.accept((1, 10));
     assert_eq!((world.events_begun(), world.view(1)), (vec![11, 12, 13, 14], BreakerView::Closed));
-    assert_eq!(world.scheduler.ports.metrics.breakers_open.get(), 0);
+    assert_eq!(world.scheduler.engine.metrics.breakers_open.get(), 0);
     for event in 11..=14 {
         world.accept((1, event));
     }

@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::unreliable::Unreliable;
 use super::*;
-use crate::base::threads::Signal;
+use crate::base::clock::Clock;
 use crate::commands::{
     Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, Results,
     RouteEvent, SettleAttempt, SubmitEvent, SubmitOutcome,
 };
-use crate::commit::InboxNotifier;
+use crate::commit::{Hints, Intake};
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -20,6 +20,7 @@ use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::routing::RouteReasons;
+use crate::store::Store;
 
 pub(super) const START: u64 = 1_000_000;
 pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
@@ -73,17 +74,10 @@ pub(super) fn scheduler<A: Attempts>(
     (intake, hints, queue): Doors,
     attempts: A,
 ) -> Scheduler<A> {
-    let ports = SchedulerPorts {
-        store: Arc::clone(store),
-        intake,
-        hints,
-        queue,
-        clock: clock.clone(),
-        jitter: || 0.5,
-        breakers: Arc::default(),
-        metrics: Arc::new(Metrics::new(&[]).unwrap()),
-    };
-    Scheduler::new(ports, limits, attempts)
+    let engine = Engine::of(store, clock, intake, hints);
+    let mut scheduler = Scheduler::new(engine, queue, limits, attempts);
+    scheduler.jitter = || 0.5;
+    scheduler
 }
 
 /// The intake, the flags of missed hints, and the queue of hints.
@@ -91,21 +85,10 @@ pub(super) type Doors = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
 
 /// Makes a queue of hints; the flag of missed hints is set.
 pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
-    let (unrouted, _) = crossbeam_channel::bounded(1);
     let (scheduler, queue) = crossbeam_channel::bounded(capacity);
-    let (unrouted_missed, scheduler_missed, notifier) =
-        (false.into(), true.into(), InboxNotifier::default());
-    (
-        Arc::new(Hints {
-            unrouted,
-            unrouted_missed,
-            scheduler,
-            scheduler_missed,
-            notifier,
-            replays: Signal::new(),
-        }),
-        queue,
-    )
+    let hints = Hints::new(crossbeam_channel::bounded(1).0, scheduler);
+    hints.scheduler_missed.store(true, Ordering::SeqCst);
+    (Arc::new(hints), queue)
 }
 
 /// Doors without senders: hints arrive only through [`World::apply`].
@@ -383,7 +366,7 @@ impl World {
     }
 
     pub(super) fn view(&self, endpoint: u128) -> BreakerView {
-        self.scheduler.ports.breakers.of(EndpointId(endpoint))
+        self.scheduler.engine.breakers.of(EndpointId(endpoint))
     }
 }
 

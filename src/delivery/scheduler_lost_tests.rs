@@ -90,7 +90,7 @@ fn also_behind_a_queue_that_is_full_and_while_hints_are_missed() {
     }
     assert_eq!(again, 0, "it is not made twice at a time");
     world.accept((1, 2));
-    world.scheduler.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+    world.scheduler.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.tell_settled((1, 1), DEAD);
     assert_eq!(world.events_begun(), [1]);
@@ -147,7 +147,7 @@ fn a_hint_that_nobody_hears_costs_a_minute_at_most_and_the_figure_for_it_stays_b
         let (mut begun, mut most) = (Vec::new(), 0.0_f64);
         for _ in 0..4 * A_MINUTE {
             begun.extend(begun_within(&mut world, 1));
-            most = most.max(world.scheduler.ports.metrics.delivery_overdue_seconds.get());
+            most = most.max(world.scheduler.engine.metrics.delivery_overdue_seconds.get());
         }
         assert_eq!(begun, if scan_is_off { vec![] } else { vec![1] });
         assert_eq!(most > 60.0, scan_is_off, "{most}");
@@ -201,7 +201,7 @@ fn what_something_keeps_from_being_sent_is_not_overdue() {
         hold(&mut world, org);
         for _ in 0..2 * A_MINUTE {
             begun_within(&mut world, 1);
-            let overdue = world.scheduler.ports.metrics.delivery_overdue_seconds.get();
+            let overdue = world.scheduler.engine.metrics.delivery_overdue_seconds.get();
             assert!(overdue < 1.0, "{number}: {overdue}");
         }
     }
@@ -261,7 +261,7 @@ fn what_was_taken_in_since_a_clock_was_set_back_an_hour_is_no_older_for_it() {
         let (mut begun, mut most) = (Vec::new(), 0.0_f64);
         for _ in 0..A_MINUTE {
             begun.extend(begun_within(&mut world, 1));
-            most = most.max(world.scheduler.ports.metrics.delivery_overdue_seconds.get());
+            most = most.max(world.scheduler.engine.metrics.delivery_overdue_seconds.get());
         }
         assert_eq!((begun, most < 60.0), (vec![last], true), "{most}");
     }

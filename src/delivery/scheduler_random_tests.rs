@@ -187,7 +187,7 @@ fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String>
             10 if dice.roll(10) == 0 => game.restart(),
             10 if dice.roll(5) == 0 => {
                 // Some hints were missed.
-                game.world.scheduler.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+                game.world.scheduler.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
             }
             11 => game.repeat(),
             _ => {}

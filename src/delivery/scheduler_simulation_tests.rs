@@ -12,17 +12,17 @@ pub(super) use super::plan::{
 };
 use super::unreliable::Unreliable;
 use super::*;
+use crate::base::clock::Clock;
 use crate::commands::{
     Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, Records, RouteEvent,
     SettleAttempt, SubmitOutcome,
 };
-use crate::commit::{
-    ActivityStream, Committer, CommitterLimits, Flush, Ports, Progress, Space, recover,
-};
+use crate::commit::{Committer, GroupLimits, Intake, IntakeLimits, Space, recover};
 use crate::journal::{self, OsFiles, ReadLog as _};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::routing::RouteReasons;
 use crate::rules::retry::{disables, verdict};
+use crate::store::Store;
 
 const ENDPOINTS_PER_ORG: u32 = 500;
 /// When each endpoint gets an event, in milliseconds since the beginning.
@@ -129,25 +129,12 @@ impl Simulation {
         }
         let store = Arc::new(store);
         let (hints, queue) = hints(4_096);
-        let ports = Ports {
-            store: Arc::clone(&store),
-            clock: self.clock.clone(),
-            hints: Arc::clone(&hints),
-            metrics: Arc::new(Metrics::new(&[]).unwrap()),
-            flush: Flush::default(),
-            progress: Arc::new(Progress::default()),
-            space: Arc::default(),
-            activity_stream: ActivityStream::default(),
-        };
-        let limits = CommitterLimits {
-            queue: 1_024,
-            wait_max: Duration::from_mins(10),
-            queue_bytes: usize::MAX,
-            group_commands: 1_024,
-            group_bytes: 8 << 20,
-        };
-        let last_id = store.counts().unwrap().last_id;
-        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+        let limits =
+            IntakeLimits { queue: 1_024, wait_max: Duration::from_mins(10), bytes_max: usize::MAX };
+        let (intake, submissions) = Intake::new(limits);
+        let engine = Engine::of(&store, &self.clock, intake.clone(), Arc::clone(&hints));
+        let limits = GroupLimits { commands: 1_024, bytes: 8 << 20 };
+        let committer = Committer::new(engine, submissions, writer, limits).unwrap();
         #[expect(clippy::disallowed_methods, reason = "a test")]
         let committer = std::thread::spawn(|| committer.run());
         let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
@@ -308,7 +295,7 @@ impl Simulation {
     /// Runs a turn of the scheduler and its consequences; returns true if there may be more to do
     /// at this time.
     fn work(&mut self) -> bool {
-        let queue = self.running().scheduler.ports.queue.clone();
+        let queue = self.running().scheduler.hints.clone();
         let heard = match &mut self.unreliable {
             Some(unreliable) => unreliable.hints(queue.try_iter()),
             None => queue.try_iter().collect(),

@@ -1,123 +1,19 @@
-//! The table of routes, and the callers with access to each route. The registration, the header
-//! `Allow` and the series of the metrics are made from this table.
+//! The table of routes. The registration, the header `Allow` and the series of the metrics are made
+//! from it.
 
-use actix_web::http::Method;
 use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
-use super::Api;
 use super::api::{
     dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox, keys, ops,
     replays, tail, webhook,
 };
-use crate::http::edge::call::{Answer, Call};
-use crate::http::edge::middleware::{Target, serve};
-use crate::model::key::{Scope, Scopes};
-
-/// A method of HTTP. `GET` answers `HEAD` too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
-#[expect(missing_docs, reason = "each is the method of the same name")]
-#[strum(serialize_all = "UPPERCASE")]
-pub enum Verb {
-    Get,
-    Post,
-    Patch,
-    Delete,
-}
-
-impl Verb {
-    /// Returns the method's name in HTTP.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    fn allows(self) -> &'static str {
-        match self {
-            Self::Get => "GET, HEAD",
-            Self::Post | Self::Patch | Self::Delete => self.name(),
-        }
-    }
-
-    fn methods(self) -> &'static [Method] {
-        match self {
-            Self::Get => &[Method::GET, Method::HEAD],
-            Self::Post => &[Method::POST],
-            Self::Patch => &[Method::PATCH],
-            Self::Delete => &[Method::DELETE],
-        }
-    }
-}
-
-/// The callers with access to a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Anyone; the server reads no key.
-    Public,
-    /// Every key of an organization.
-    AnyKey,
-    /// A key with this scope.
-    Scope(Scope),
-    /// The operator, or a key with this scope.
-    AdminOr(Scope),
-}
-
-impl Who {
-    /// Returns the scopes that the caller's key needs.
-    pub(super) fn needs(self) -> Scopes {
-        match self {
-            Self::Scope(scope) | Self::AdminOr(scope) => scope.into(),
-            Self::AnyKey | Self::Public => Scopes::none(),
-        }
-    }
-}
-
-/// The rate limit's charge for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cost {
-    /// One token for each request.
-    One,
-    /// Tokens that the handler charges when the number of events is known.
-    ByHandler,
-}
-
-type Handler = for<'a> fn(&'a mut Call) -> LocalBoxFuture<'a, Answer>;
-
-/// A route: method, path, permission and handler.
-#[derive(Debug)]
-pub struct Route {
-    /// The HTTP method of the route.
-    pub verb: Verb,
-    /// The path, with parameters in braces.
-    pub path: &'static str,
-    /// The callers with access to the route.
-    pub who: Who,
-    pub(super) cost: Cost,
-    /// True if the handler reads the query string, and refuses unknown parameters. Any parameter is
-    /// unknown to every other route below `/api`.
-    pub(super) reads_query: bool,
-    pub(super) handler: Handler,
-}
-
-impl Route {
-    const fn new(verb: Verb, path: &'static str, who: Who, handler: Handler) -> Self {
-        Self { verb, path, who, cost: Cost::One, reads_query: false, handler }
-    }
-
-    const fn with_query(mut self) -> Self {
-        self.reads_query = true;
-        self
-    }
-
-    const fn charged_by_handler(mut self) -> Self {
-        self.cost = Cost::ByHandler;
-        self
-    }
-
-    /// True if producers post events to this route.
-    pub(super) fn takes_events(&self) -> bool {
-        self.verb == Verb::Post && self.who == Who::Scope(Scope::EventsWrite)
-    }
-}
+use super::edge::auth::Who;
+use super::edge::middleware::{Target, serve};
+use super::edge::route::{Route, Verb};
+use super::shared::{Api, RouteSeries};
+use crate::base::metrics::{Metrics, MetricsError, UNMATCHED_ROUTE};
+use crate::model::key::Scope;
 
 use Scope::{
     DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead, EventsWrite,
@@ -176,6 +72,13 @@ static ROUTES: [Route; 43] = [
 /// Returns the table of all routes.
 pub fn routes() -> &'static [Route] {
     &ROUTES
+}
+
+/// Registers the metrics of all routes.
+pub(super) fn series(metrics: &Metrics) -> Result<RouteSeries, MetricsError> {
+    let matched = ROUTES.iter().map(|route| metrics.http_route(route.verb.name(), route.path));
+    let unmatched = metrics.http_route("", UNMATCHED_ROUTE)?;
+    Ok(RouteSeries { matched: matched.collect::<Result<_, _>>()?, unmatched })
 }
 
 /// Registers a resource for each path, with its answer to a wrong method, and the answer to unknown

@@ -89,6 +89,13 @@ impl Reader {
         Self { shared }
     }
 
+    /// A reader of a journal without frames.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        let files = Arc::new(super::files::OsFiles);
+        Self::new(Arc::new(Shared::new(PathBuf::new(), files, Vec::new(), Position::FIRST)))
+    }
+
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }

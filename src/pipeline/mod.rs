@@ -8,5 +8,5 @@ mod sweeper;
 mod worker;
 
 pub use replays::Replayer;
-pub use sweeper::{Sweeper, SweeperSettings};
-pub use worker::{Worker, WorkerPorts};
+pub use sweeper::{KeysUsed, Sweeper};
+pub use worker::Worker;

@@ -6,16 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::clock::Clock;
 use crate::base::failpoint::{self, Switch};
-use crate::base::metrics::Metrics;
-use crate::base::threads::{Signal, Stop};
+use crate::base::threads::Signal;
 use crate::commands::{Command, EndReplay, command_of_turn};
-use crate::commit::Intake;
+use crate::commit::Engine;
 use crate::model::id::EndpointId;
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
-use crate::store::{ReplayTurn, StateError, Store};
+use crate::store::{ReplayTurn, StateError};
 
 /// Maximum number of steps in one batch of commands.
 const STEPS_AT_ONCE: usize = 32;
@@ -31,25 +29,19 @@ const AT_LAST: Duration = Duration::from_secs(1);
 
 /// Advances the running replays of all organizations.
 pub struct Replayer {
-    /// The state, which computes the next step of a replay.
-    pub store: Arc<Store>,
-    /// Where the steps go as commands.
-    pub intake: Intake,
-    /// The steady time for due times, the wall time for the end of a replay.
-    pub clock: Clock,
-    /// Holds the gauge of running replays.
-    pub metrics: Arc<Metrics>,
+    /// The shared parts of the server.
+    pub engine: Arc<Engine>,
     /// Set when a replay begins or can continue.
     pub wake: Signal,
 }
 
 impl Replayer {
-    /// Works until `stop` is set. The caller also sets `wake`, so that the thread does not sleep
+    /// Works until the engine stops. The caller also sets `wake`, so that the thread does not sleep
     /// on.
-    pub fn run(self, stop: &Stop) {
+    pub fn run(self) {
         let mut rounds = 0usize;
-        while !stop.is_set() {
-            let pause = self.round(stop, rounds).unwrap_or_else(|error| {
+        while !self.engine.stop.is_set() {
+            let pause = self.round(rounds).unwrap_or_else(|error| {
                 tracing::error!(%error, "replays failed; they are retried");
                 AT_LAST
             });
@@ -63,13 +55,13 @@ impl Replayer {
     /// Takes a step of each replay that can continue; returns the wait before the next round.
     /// An endpoint gets at most one step in a batch, because the room for the next step is known
     /// only when this step is stored.
-    fn round(&self, stop: &Stop, rounds: usize) -> Result<Duration, StateError> {
-        let mut running = self.store.running_replays();
-        self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
+    fn round(&self, rounds: usize) -> Result<Duration, StateError> {
+        let mut running = self.engine.store.running_replays();
+        self.engine.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
         if running.is_empty() {
             return Ok(if failpoint::is_on(Switch::ScanOff) { Duration::MAX } else { NAP });
         }
-        if self.intake.is_disk_low() {
+        if self.engine.intake.is_disk_low() {
             // Steps of a replay are large; the remaining space is for acknowledgements.
             return Ok(AT_LAST);
         }
@@ -81,16 +73,16 @@ impl Replayer {
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
         let mut taken = BTreeSet::new();
         for replay in running {
-            if stop.is_set() {
+            if self.engine.stop.is_set() {
                 return Ok(Duration::ZERO);
             }
-            let steady = Timestamp(self.clock.steady_ms());
-            match self.store.replay_turn(replay, steady, &taken)? {
+            let steady = Timestamp(self.engine.clock.steady_ms());
+            match self.engine.store.replay_turn(replay, steady, &taken)? {
                 turn @ (ReplayTurn::Step(_) | ReplayTurn::End(_)) => {
                     // Deliveries are due by the steady time; users see the end of a replay as a
                     // wall time.
                     let is_end = matches!(turn, ReplayTurn::End(_));
-                    let at = if is_end { Timestamp(self.clock.now_ms()) } else { steady };
+                    let at = if is_end { Timestamp(self.engine.clock.now_ms()) } else { steady };
                     let command = command_of_turn(replay, turn, at);
                     taken.extend(command.as_ref().and_then(added_to));
                     steps.extend(command.map(armed_failpoints));
@@ -121,7 +113,7 @@ impl Replayer {
     fn store_steps(&self, steps: Vec<Command>) -> bool {
         let count = steps.len();
         let ends: Vec<EndReplay> = steps.iter().filter_map(end_of).collect();
-        let stored = self.intake.push_and_wait(steps);
+        let stored = self.engine.intake.push_and_wait(steps);
         if stored {
             for end in &ends {
                 self.tell_end(end);
@@ -134,8 +126,8 @@ impl Replayer {
 
     fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
         let queued =
-            self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
-        let organization = self.store.org_id(*org).ok().flatten().map(|id| id.to_string());
+            self.engine.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
+        let organization = self.engine.store.org_id(*org).ok().flatten().map(|id| id.to_string());
         tracing::info!(organization, %replay, why = end.name(), queued, "a replay ended");
     }
 }

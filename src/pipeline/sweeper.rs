@@ -7,18 +7,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk_watch::{DiskWatch, disk_low};
-use crate::base::clock::Clock;
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
-use crate::base::metrics::{Metrics, OperationalEvent, Queue};
-use crate::base::threads::{Signal, Stop};
+use crate::base::metrics::{OperationalEvent, Queue};
+use crate::base::threads::Signal;
 use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
-use crate::commit::{Hints, Intake, Shortage, Space};
-use crate::journal::{ReadLog as _, Reader};
+use crate::commit::{Engine, Shortage};
+use crate::journal::Reader;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
-use crate::store::{StateError, Store};
+use crate::store::StateError;
 
 const TICK: Duration = Duration::from_secs(1);
 /// How often all unrouted events are offered again, in milliseconds.
@@ -31,32 +30,19 @@ const KEYS_LOOKED_AT: usize = 4_096;
 /// rest.
 const TOLD_OF_DISK_MAX: usize = 1_000;
 
-/// Settings and sources of the sweeper.
-pub struct SweeperSettings {
+/// Returns the keys used since the last call, with the time of their last use.
+pub type KeysUsed = Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>;
+
+/// The housekeeping thread.
+pub struct Sweeper {
+    /// The shared parts of the server.
+    pub engine: Arc<Engine>,
+    /// The journal; a gauge shows its size.
+    pub journal: Reader,
     /// The deduplication window, in milliseconds.
     pub dedup_window_ms: u64,
-    /// The free space of the disk that holds the data directory.
-    pub space: Arc<Space>,
-    /// Returns the keys used since the last call, with the time of their last use.
-    pub keys_used: Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>,
-}
-
-/// The housekeeping thread and its connections.
-pub struct Sweeper {
-    /// The state, which lists expired and unrouted rows.
-    pub store: Arc<Store>,
-    /// The journal; the gauges show its size and damage.
-    pub journal: Reader,
-    /// Where the commands of the housekeeping go.
-    pub intake: Intake,
-    /// Workers learn here about missed events.
-    pub hints: Arc<Hints>,
-    /// The wall time for expiry, the steady time for intervals.
-    pub clock: Clock,
-    /// Holds the gauges of disk, queues and rows.
-    pub metrics: Arc<Metrics>,
-    /// The deduplication window, the disk, and the used keys.
-    pub settings: SweeperSettings,
+    /// The source of the used keys.
+    pub keys_used: KeysUsed,
 }
 
 /// Progress of the tasks, kept between rounds.
@@ -73,23 +59,23 @@ struct Rounds {
 }
 
 impl Sweeper {
-    /// Works until `stop` is set; `wake` ends the pause early.
-    pub fn run(self, stop: &Stop, wake: &Signal) {
+    /// Works until the engine stops; `wake` ends the pause early.
+    pub fn run(self, wake: &Signal) {
         let mut rounds = Rounds {
             stuck: None,
-            offered_ms: self.clock.steady_ms(),
+            offered_ms: self.engine.clock.steady_ms(),
             keys_noted: Instant::now(),
             key: None,
             disk: DiskWatch::default(),
         };
         // The workers find at once the events that a crash left unrouted.
-        self.hints.unrouted_missed.store(true, Ordering::SeqCst);
-        while !stop.is_set() {
+        self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
+        while !self.engine.stop.is_set() {
             if let Err(error) = self.tick(&mut rounds) {
                 tracing::error!(%error, "a task of the sweeper failed; it is retried");
             }
-            if self.store.is_broken() {
-                self.store.invalidate();
+            if self.engine.store.is_broken() {
+                self.engine.store.invalidate();
                 fatal(
                     "a row of the state cannot be read; the next start computes the state from \
                      the journal",
@@ -113,12 +99,12 @@ impl Sweeper {
     }
 
     fn watch_disk(&self, watch: &mut DiskWatch) -> Result<(), StateError> {
-        let space = &self.settings.space;
+        let space = &self.engine.space;
         let Some(free) = space.free() else { return Ok(()) };
-        let short = || space.is_short_for(self.store.fresh()).then_some(Shortage::Bytes);
-        self.intake.set_shortage(space.shortage().or_else(short), Some(free));
-        self.metrics.disk_free_bytes.set(gauge(free));
-        self.metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
+        let short = || space.is_short_for(self.engine.store.fresh()).then_some(Shortage::Bytes);
+        self.engine.intake.set_shortage(space.shortage().or_else(short), Some(free));
+        self.engine.metrics.disk_free_bytes.set(gauge(free));
+        self.engine.metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
         if watch.is_due(free, space.reserve_bytes()) {
             self.tell_disk_low(watch, (free, space.reserve_bytes()))?;
         }
@@ -132,8 +118,9 @@ impl Sweeper {
         watch: &mut DiskWatch,
         (free, reserve): (u64, u64),
     ) -> Result<(), StateError> {
-        let now = Timestamp(self.clock.now_ms());
+        let now = Timestamp(self.engine.clock.now_ms());
         let orgs = self
+            .engine
             .store
             .orgs_asking_for(&OperationalEventKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
         if watch.is_new() {
@@ -147,13 +134,13 @@ impl Sweeper {
             return Ok(());
         }
         let events = orgs.iter().map(|org| disk_low(*org, (free, reserve), now));
-        let Some(outcomes) = self.intake.push_for_outcomes(events) else { return Ok(()) };
+        let Some(outcomes) = self.engine.intake.push_for_outcomes(events) else { return Ok(()) };
         watch.told();
         let told = outcomes
             .iter()
             .filter(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. }))
             .count();
-        self.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
+        self.engine.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
         Ok(())
     }
 
@@ -161,14 +148,14 @@ impl Sweeper {
     /// in the next round. Under load other events always come before it, so all unrouted events are
     /// also offered at a fixed interval.
     fn offer_missed(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let first = self.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
-        let now_ms = self.clock.steady_ms();
+        let first = self.engine.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
+        let now_ms = self.engine.clock.steady_ms();
         let is_time = now_ms.saturating_sub(rounds.offered_ms) >= OFFERED_EVERY_MS;
         if first.is_some()
             && (first == rounds.stuck || is_time)
             && !failpoint::is_on(Switch::ScanOff)
         {
-            self.hints.unrouted_missed.store(true, Ordering::SeqCst);
+            self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
         }
         if is_time {
             rounds.offered_ms = now_ms;
@@ -178,46 +165,59 @@ impl Sweeper {
     }
 
     fn expire_dedup(&self) -> Result<(), StateError> {
-        let before = Timestamp(self.clock.now_ms()).minus_ms(self.settings.dedup_window_ms);
-        if self.store.has_expired_dedup(before)? {
-            self.intake.push([ExpireDedup { before }]);
+        let before = Timestamp(self.engine.clock.now_ms()).minus_ms(self.dedup_window_ms);
+        if self.engine.store.has_expired_dedup(before)? {
+            self.engine.intake.push([ExpireDedup { before }]);
         }
         Ok(())
     }
 
     /// Records expired keys, so that a key stays expired even if the clock is set back.
     fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let at = Timestamp(self.clock.now_ms());
-        let (keys, next) = self.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
+        let at = Timestamp(self.engine.clock.now_ms());
+        let (keys, next) = self.engine.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
         rounds.key = next;
         if !keys.is_empty() {
-            self.intake.push([ExpireKeys { keys, at }]);
+            self.engine.intake.push([ExpireKeys { keys, at }]);
         }
         Ok(())
     }
 
     fn note_keys_used(&self) {
-        let used = (self.settings.keys_used)();
+        let used = (self.keys_used)();
         if !used.is_empty() || failpoint::is_on(Switch::SweeperWrites) {
-            self.intake.push([NoteKeysUsed { used }]);
+            self.engine.intake.push([NoteKeysUsed { used }]);
         }
     }
 
     fn set_gauges(&self) -> Result<(), StateError> {
-        let counts = self.store.counts()?;
-        self.metrics.events_stored.set(gauge(counts.events));
-        self.metrics.inbox_open_events.set(gauge(counts.open));
-        self.metrics.queue_depth.of(Queue::Intake).set(gauge(self.intake.waiting() as u64));
-        self.metrics.queue_depth.of(Queue::Routing).set(gauge(self.hints.unrouted.len() as u64));
-        self.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
-        self.metrics.journal_damaged.set(i64::from(self.journal.is_damaged()));
-        self.metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
-        let now_ms = self.clock.steady_ms();
+        let counts = self.engine.store.counts()?;
+        self.engine.metrics.events_stored.set(gauge(counts.events));
+        self.engine.metrics.inbox_open_events.set(gauge(counts.open));
+        self.engine
+            .metrics
+            .queue_depth
+            .of(Queue::Intake)
+            .set(gauge(self.engine.intake.waiting() as u64));
+        self.engine
+            .metrics
+            .queue_depth
+            .of(Queue::Routing)
+            .set(gauge(self.engine.hints.unrouted.len() as u64));
+        self.engine.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
+        self.engine.metrics.journal_damaged.set(i64::from(self.engine.records.is_damaged()));
+        self.engine
+            .metrics
+            .journal_disk_bytes
+            .set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
+        let now_ms = self.engine.clock.steady_ms();
         let oldest = self
+            .engine
             .store
             .oldest_waiting(Timestamp(now_ms))?
             .map_or(0, |at| now_ms.saturating_sub(at.0));
-        self.metrics
+        self.engine
+            .metrics
             .oldest_undelivered_age_seconds
             .set(Duration::from_millis(oldest).as_secs_f64());
         Ok(())

@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::base::clock::Clock;
-use crate::base::threads::Stop;
 use crate::commands::{Command, NoteRouteCrash, RouteEvent};
-use crate::commit::{Hints, Intake};
+use crate::commit::Engine;
 use crate::model::id::{EventId, OrgNo};
 use crate::rules::fan_out::{self, FanOut};
-use crate::store::{StateError, Store, Unrouted};
+use crate::store::{StateError, Unrouted};
 
 /// Maximum number of events that are routed together.
 const AT_ONCE: usize = 64;
@@ -25,55 +23,40 @@ const WEIGHT_MAX: usize = 2_048;
 /// How long a worker sleeps before it checks the stop flag.
 const NAP: Duration = Duration::from_secs(1);
 
-/// The connections of a worker to the rest of the process.
-#[derive(Clone, Debug)]
-pub struct WorkerPorts {
-    /// The state, which holds unrouted events and endpoints.
-    pub store: Arc<Store>,
-    /// Where the routes go as commands.
-    pub intake: Intake,
-    /// Says if hints were missed.
-    pub hints: Arc<Hints>,
-    /// Converts a producer's `deliver_after` to steady time.
-    pub clock: Clock,
-    /// Hints: ids of events to route.
-    pub queue: Receiver<(OrgNo, EventId)>,
-}
-
 /// Finds the endpoints of an event among those of its organization.
-type Route = fn(&WorkerPorts, &Unrouted) -> Result<RouteEvent, StateError>;
+type Route = fn(&Engine, &Unrouted) -> Result<RouteEvent, StateError>;
 
 /// A worker thread and its routing function.
-#[derive(Debug)]
 pub struct Worker {
-    ports: WorkerPorts,
+    engine: Arc<Engine>,
+    /// Hints: ids of events to route.
+    queue: Receiver<(OrgNo, EventId)>,
     route: Route,
 }
 
 impl Worker {
     /// A worker that routes by the type patterns of the endpoints.
-    pub fn new(ports: WorkerPorts) -> Self {
-        Self { ports, route }
+    pub fn new(engine: Arc<Engine>, queue: Receiver<(OrgNo, EventId)>) -> Self {
+        Self { engine, queue, route }
     }
 
-    /// Works until `stop` is set. The next start finds the events that remain.
-    pub fn run(self, stop: &Stop) {
+    /// Works until the engine stops. The next start finds the events that remain.
+    pub fn run(self) {
         // The position in the pass over events with lost hints; `None` without a pass. The pass
         // takes turns with the queue, because under load the queue is never empty and the pass
         // would wait for ever.
         let mut missed: Option<(OrgNo, EventId)> = None;
-        while !stop.is_set() {
-            match self.ports.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP })
-            {
+        while !self.engine.stop.is_set() {
+            match self.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP }) {
                 Ok(first) => {
-                    let more = self.ports.queue.try_iter().take(AT_ONCE - 1);
+                    let more = self.queue.try_iter().take(AT_ONCE - 1);
                     let events: Vec<_> = std::iter::once(first).chain(more).collect();
                     self.route_all(&events);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if missed.is_none() && self.ports.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
+            if missed.is_none() && self.engine.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
                 missed = Some((OrgNo(0), EventId(0)));
             }
             missed = missed.and_then(|after| self.route_missed(after));
@@ -83,7 +66,7 @@ impl Worker {
     /// Routes the next events with lost hints in the order of the state, and waits until their
     /// routes are stored. Returns the last of these events, or `None` at the end of the pass.
     fn route_missed(&self, after: (OrgNo, EventId)) -> Option<(OrgNo, EventId)> {
-        let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
+        let missed = match self.engine.store.unrouted_after(after, AT_ONCE) {
             Ok(missed) => missed,
             Err(error) => {
                 tracing::error!(%error, "events that wait for routing cannot be listed; the \
@@ -93,7 +76,7 @@ impl Worker {
         };
         let last = *missed.last()?;
         let commands = missed.iter().filter_map(|event| self.route_one(*event));
-        self.ports.intake.push_and_wait(commands).then_some(last)
+        self.engine.intake.push_and_wait(commands).then_some(last)
     }
 
     fn route_all(&self, events: &[(OrgNo, EventId)]) {
@@ -108,24 +91,24 @@ impl Worker {
                 weight <= WEIGHT_MAX
             });
             let count = count.count().max(1);
-            if !self.ports.intake.push_and_wait(commands.drain(..count)) {
+            if !self.engine.intake.push_and_wait(commands.drain(..count)) {
                 break;
             }
         }
-        if !self.ports.intake.push(commands) {
+        if !self.engine.intake.push(commands) {
             tracing::warn!("the committer has stopped; events will be routed after a restart");
         }
     }
 
     /// The public id of an organization, for log lines.
     fn organization(&self, org: OrgNo) -> Option<String> {
-        self.ports.store.org_id(org).ok().flatten().map(|id| id.to_string())
+        self.engine.store.org_id(org).ok().flatten().map(|id| id.to_string())
     }
 
     fn route_one(&self, (org, event): (OrgNo, EventId)) -> Option<Command> {
         let routed = catch_unwind(AssertUnwindSafe(|| {
-            let unrouted = self.ports.store.unrouted(org, event)?;
-            unrouted.map(|unrouted| (self.route)(&self.ports, &unrouted)).transpose()
+            let unrouted = self.engine.store.unrouted(org, event)?;
+            unrouted.map(|unrouted| (self.route)(&self.engine, &unrouted)).transpose()
         }));
         match routed {
             Ok(Ok(command)) => command.map(Command::RouteEvent),
@@ -145,12 +128,12 @@ impl Worker {
     }
 }
 
-fn route(ports: &WorkerPorts, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
-    let endpoints = ports.store.numbered_endpoints(unrouted.org)?;
+fn route(engine: &Engine, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
+    let endpoints = engine.store.numbered_endpoints(unrouted.org)?;
     let endpoints = endpoints.iter().map(|known| (known.number, &known.endpoint));
     let FanOut { endpoints, reasons } = fan_out::judge(endpoints, &unrouted.event_type);
     // The producer gave a wall time, and due times are steady times.
     let later = unrouted.deliver_after.filter(|after| *after > unrouted.received_at);
-    let due_at = later.map_or(unrouted.received_at, |after| after.plus_ms(ports.clock.ahead_ms()));
+    let due_at = later.map_or(unrouted.received_at, |after| after.plus_ms(engine.clock.ahead_ms()));
     Ok(RouteEvent { org: unrouted.org, event: unrouted.event, endpoints, due_at, reasons })
 }

@@ -47,6 +47,7 @@ fn every_reason_of_a_routing_is_in_the_api() {
     }
 }
 
+#[test]
 fn every_metric_is_in_the_operations() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));

@@ -13,15 +13,12 @@ use std::time::{Duration, Instant};
 
 use triggerd::base::clock::Clock;
 use triggerd::base::failpoint;
-use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Stop, Thread, spawn_critical};
 use triggerd::commands::{
     AckEvent, Applied, Applying, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, Records,
     RouteEvent, SettleAttempt, SubmitOutcome,
 };
-use triggerd::commit::{
-    Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch,
-};
+use triggerd::commit::{Engine, Flusher, Progress, Space, WRITE_BACK_AFTER, recover, watch};
 use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles, ReadLog as _};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
@@ -35,7 +32,7 @@ use triggerd::store::{InboxQuery, Store};
 
 use crate::harness::{PATIENCE, command, settings};
 use crate::scenario::{Outcome, Plan};
-use crate::system::{LIMITS, create_org, ports, submit};
+use crate::system::{create_org, engine, submit};
 
 const ORG: OrgNo = OrgNo(0);
 const ENDPOINT: EndpointId = EndpointId(50);
@@ -102,7 +99,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
             }
         });
     });
-    let (seconds, metrics) = (began.elapsed().as_secs_f64(), Arc::clone(&system.metrics));
+    let (seconds, metrics) = (began.elapsed().as_secs_f64(), Arc::clone(&system.engine.metrics));
     system.stop();
     let write_backs = metrics.write_back_seconds.get_sample_count();
     let rows = metrics.write_back_rows.get();
@@ -119,11 +116,8 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
 
 /// The running parts of a server.
 struct System {
-    store: Arc<Store>,
-    intake: Intake,
-    metrics: Arc<Metrics>,
+    engine: Arc<Engine>,
     flush: triggerd::commit::Flush,
-    stop: Stop,
     threads: [Thread; 2],
     _data_dir: DataDir,
 }
@@ -135,38 +129,32 @@ impl System {
             journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
         let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end()).unwrap());
-        recover(&store, &Records::new(reader), &Space::default()).unwrap();
-        let ports = ports(&store, Clock::system());
-        let (flush, metrics, stop) = (ports.flush.clone(), Arc::clone(&ports.metrics), Stop::new());
-        let (committing, flushing) = (Arc::clone(&ports.progress), Arc::<Progress>::default());
-        let last_id = store.counts().unwrap().last_id;
-        let (committer, intake) = Committer::new(LIMITS, writer, ports, last_id);
+        recover(&store, &Records::new(reader.clone()), &Space::default()).unwrap();
+        let (engine, committer) = engine(&store, Clock::system(), (writer, Records::new(reader)));
+        let (flush, flushing) = (committer.flush(), Arc::<Progress>::default());
+        let committing = committer.progress();
         let flusher = Flusher {
-            store: Arc::clone(&store),
+            engine: Arc::clone(&engine),
             flush: flush.clone(),
             after: pause,
-            intake: intake.clone(),
-            space: Arc::default(),
-            metrics: Arc::clone(&metrics),
             progress: Arc::clone(&flushing),
         };
-        let stopped = stop.clone();
         let threads = [
             spawn_critical("committer", || committer.run()).unwrap(),
-            spawn_critical("flusher", move || flusher.run(&stopped)).unwrap(),
+            spawn_critical("flusher", || flusher.run()).unwrap(),
         ];
         let watched = [("committer", committing), ("flusher", flushing)];
         // The watchdog runs until the process ends, so that it also ends a stop that hangs.
         spawn_critical("watchdog", move || watch(&watched, &Stop::new(), || {})).unwrap();
-        let system = Self { store, intake, metrics, flush, stop, threads, _data_dir: data_dir };
-        if system.store.key(KeyId(2)).unwrap().is_none() {
+        let system = Self { engine, flush, threads, _data_dir: data_dir };
+        if system.engine.store.key(KeyId(2)).unwrap().is_none() {
             system.submit(vec![create_org()]);
         }
         system
     }
 
     fn submit(&self, commands: Vec<Command>) -> Vec<Applying> {
-        self.intake.submit_all(commands).unwrap().wait().unwrap()
+        self.engine.intake.submit_all(commands).unwrap().wait().unwrap()
     }
 
     /// Takes a few events through their whole life. Each table is changed, mostly in rows changed a
@@ -210,21 +198,21 @@ impl System {
     fn look(&self) {
         let query =
             InboxQuery { after: None, limit: 10, types: TypeFilter::default(), since: None };
-        self.store.inbox(ORG, &query).unwrap();
-        self.store.waiting_for(ENDPOINT, Timestamp(u64::MAX), 10).unwrap();
-        self.store.unrouted_after((ORG, EventId(0)), 10).unwrap();
-        self.store.counts().unwrap();
+        self.engine.store.inbox(ORG, &query).unwrap();
+        self.engine.store.waiting_for(ENDPOINT, Timestamp(u64::MAX), 10).unwrap();
+        self.engine.store.unrouted_after((ORG, EventId(0)), 10).unwrap();
+        self.engine.store.counts().unwrap();
     }
 
     fn stop(self) {
         let deadline = Instant::now() + PATIENCE;
-        self.intake.close();
-        self.stop.set();
+        self.engine.intake.close();
+        self.engine.stop.set();
         let [committer, flusher] = self.threads;
         assert!(committer.join_until(deadline), "the committer ends");
         self.flush.wake();
         assert!(flusher.join_until(deadline), "the flusher ends");
-        self.store.close().unwrap();
+        self.engine.store.close().unwrap();
     }
 }
 

@@ -12,13 +12,13 @@ use triggerd::base::clock::Clock;
 use triggerd::base::failpoint;
 use triggerd::base::threads::spawn_critical;
 use triggerd::commands::{Applied, Command, Records, SubmitOutcome};
-use triggerd::commit::{Committer, Intake, Refused, Space, recover};
+use triggerd::commit::{Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
 use triggerd::store::Store;
 
 use crate::scenario::{Outcome, Plan};
-use crate::system::{LIMITS, create_org, ports, submit};
+use crate::system::{create_org, engine, submit};
 
 /// Number of events: enough for several segments.
 const EVENTS: usize = 40;
@@ -132,11 +132,12 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
         return ExitCode::from(3);
     };
     let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, Position::MAX).unwrap());
-    recover(&store, &Records::new(reader), &Space::default()).unwrap();
-    let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
+    let records = Records::new(reader);
+    recover(&store, &records, &Space::default()).unwrap();
+    let (engine, committer) = engine(&store, Clock::system(), (writer, records));
     let thread = spawn_critical("committer", || committer.run()).unwrap();
-    submit_all(&intake, &files);
-    intake.close();
+    submit_all(&engine.intake, &files);
+    engine.intake.close();
     println!("operations {}", files.operations());
     let ended = thread.join_until(std::time::Instant::now() + crate::harness::PATIENCE);
     if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -11,16 +11,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use triggerd::base::clock::Clock;
-use triggerd::base::metrics::Metrics;
-use triggerd::base::threads::{Signal, Stop};
+use triggerd::base::threads::Signal;
 use triggerd::commands::{
     Command, CreateOrgOutcome, DeleteEndpoint, Drafted, EventDraft, Kind, OrgDraft, PutEndpoint,
-    PutEndpointOutcome, RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome,
+    PutEndpointOutcome, Records, RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome,
     SubmitOutcome,
 };
-use triggerd::commit::{Committer, Flusher, Hints, InboxNotifier, Intake, Ports};
+use triggerd::commit::{Engine, Flusher, Hints, Intake};
 use triggerd::delivery::completion::Completion;
-use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
+use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits};
 use triggerd::journal::{ReadLog as _, Reader};
 use triggerd::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
@@ -30,12 +29,12 @@ use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use triggerd::model::replay::{ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::pipeline::{Replayer, Sweeper, SweeperSettings, Worker, WorkerPorts};
+use triggerd::pipeline::{Replayer, Sweeper, Worker};
 use triggerd::rules::breaker::{Answer, BreakerPolicy};
 use triggerd::store::{DueDelivery, Store};
 
 use crate::random::Random;
-use crate::system::{LIMITS, create_org, ports};
+use crate::system::{create_org, engine_with};
 use crate::world::{make_dir, open_journal};
 
 const START_MS: u64 = 1_800_000_000_000;
@@ -158,11 +157,8 @@ fn carry<T: Copy>(from: &Receiver<T>, to: &Sender<T>, mut random: Random) {
 }
 
 struct World {
-    store: Arc<Store>,
-    intake: Intake,
-    clock: Clock,
+    engine: Arc<Engine>,
     accepted: Accepted,
-    stop: Stop,
     wakes: Vec<Signal>,
     flush: triggerd::commit::Flush,
     threads: Vec<JoinHandle<()>>,
@@ -184,133 +180,70 @@ fn bad_way<T: Copy + Send + 'static>(
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (dir, clock, stop, mut threads) =
-            (make_dir(), Clock::manual(START_MS), Stop::new(), Vec::new());
+        let (dir, clock, mut threads) = (make_dir(), Clock::manual(START_MS), Vec::new());
         let mut random = Random::new(seed);
         let (writer, journal) = open_journal(dir.path(), &Arc::default());
         let store =
             Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end()).unwrap());
         let (unrouted, to_workers) = bad_way(&mut threads, Random::new(random.next()));
         let (scheduler, to_scheduler) = bad_way(&mut threads, Random::new(random.next()));
-        let hints = Arc::new(Hints {
-            unrouted,
-            unrouted_missed: false.into(),
-            scheduler,
-            scheduler_missed: false.into(),
-            notifier: InboxNotifier::default(),
-            // Nothing listens to this signal.
-            replays: Signal::new(),
-        });
-        let ports = Ports { hints: Arc::clone(&hints), ..ports(&store, clock.clone()) };
-        let (metrics, flush, space) =
-            (Arc::clone(&ports.metrics), ports.flush.clone(), Arc::clone(&ports.space));
-        let flusher_progress = Arc::clone(&ports.progress);
-        let (committer, intake) = Committer::new(LIMITS, writer, ports, 0);
+        // Nothing listens to the signal of the replayer.
+        let hints = Hints::new(unrouted, scheduler);
+        let (engine, committer) =
+            engine_with(&store, clock, (writer, Records::new(journal.clone())), hints);
+        let (flush, flusher_progress) = (committer.flush(), committer.progress());
         let committer = std::thread::spawn(|| committer.run());
-        let accepted = Accepted::default();
         let mut world = Self {
-            accepted: Arc::clone(&accepted),
-            stop: stop.clone(),
+            engine: Arc::clone(&engine),
+            accepted: Accepted::default(),
             wakes: vec![Signal::new(), Signal::new()],
             flush: flush.clone(),
             threads,
             committer,
             org: OrgNo(0),
             expected: BTreeSet::new(),
-            store: Arc::clone(&store),
-            intake: intake.clone(),
-            clock: clock.clone(),
             _dir: dir,
         };
         for _ in 0..2 {
-            let (store, intake, hints) = (Arc::clone(&store), intake.clone(), Arc::clone(&hints));
-            let ports = WorkerPorts {
-                store,
-                intake,
-                hints,
-                clock: clock.clone(),
-                queue: to_workers.clone(),
-            };
-            let stop = stop.clone();
-            world.threads.push(std::thread::spawn(move || Worker::new(ports).run(&stop)));
+            let worker = Worker::new(Arc::clone(&engine), to_workers.clone());
+            world.threads.push(std::thread::spawn(|| worker.run()));
         }
         let after = Duration::from_millis(50);
-        let flusher = Flusher {
-            store: Arc::clone(&store),
-            flush,
-            after,
-            intake: intake.clone(),
-            space: Arc::clone(&space),
-            metrics: Arc::clone(&metrics),
-            progress: flusher_progress,
-        };
-        let stops = stop.clone();
-        world.threads.push(std::thread::spawn(move || flusher.run(&stops)));
-        world.start_looking_on(journal, &hints, &metrics, space);
-        world.start_sending(hints, to_scheduler, metrics);
+        let flusher = Flusher { engine, flush, after, progress: flusher_progress };
+        world.threads.push(std::thread::spawn(|| flusher.run()));
+        world.start_looking_on(journal);
+        world.start_sending(to_scheduler);
         world
     }
 
     /// Starts the sweeper and the replayer.
-    fn start_looking_on(
-        &mut self,
-        journal: Reader,
-        hints: &Arc<Hints>,
-        metrics: &Arc<Metrics>,
-        space: Arc<triggerd::commit::Space>,
-    ) {
+    fn start_looking_on(&mut self, journal: Reader) {
         let keys_used = Box::new(Vec::new);
-        let sweeper = Sweeper {
-            store: Arc::clone(&self.store),
-            journal,
-            intake: self.intake.clone(),
-            hints: Arc::clone(hints),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(metrics),
-            settings: SweeperSettings { dedup_window_ms: DEDUP_WINDOW_MS, space, keys_used },
-        };
-        let (stop, wake) = (self.stop.clone(), self.wakes[0].clone());
-        self.threads.push(std::thread::spawn(move || sweeper.run(&stop, &wake)));
-        let replayer = Replayer {
-            store: Arc::clone(&self.store),
-            intake: self.intake.clone(),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(metrics),
-            wake: self.wakes[1].clone(),
-        };
-        let stop = self.stop.clone();
-        self.threads.push(std::thread::spawn(move || replayer.run(&stop)));
+        let engine = Arc::clone(&self.engine);
+        let sweeper = Sweeper { engine, journal, dedup_window_ms: DEDUP_WINDOW_MS, keys_used };
+        let wake = self.wakes[0].clone();
+        self.threads.push(std::thread::spawn(move || sweeper.run(&wake)));
+        let replayer = Replayer { engine: Arc::clone(&self.engine), wake: self.wakes[1].clone() };
+        self.threads.push(std::thread::spawn(|| replayer.run()));
     }
 
     /// Starts the scheduler and the receivers.
-    fn start_sending(
-        &mut self,
-        hints: Arc<Hints>,
-        queue: Receiver<triggerd::commit::SchedulerHint>,
-        metrics: Arc<Metrics>,
-    ) {
+    fn start_sending(&mut self, queue: Receiver<triggerd::commit::SchedulerHint>) {
         let (requests, received) = bounded(1_024);
-        let ports = SchedulerPorts {
-            store: Arc::clone(&self.store),
-            intake: self.intake.clone(),
-            hints,
-            queue,
-            clock: self.clock.clone(),
-            jitter: || 0.5,
-            breakers: Arc::default(),
-            metrics,
-        };
-        let (stop, scheduler) =
-            (self.stop.clone(), Scheduler::new(ports, LIMITS_OF_SCHEDULER, Sent(requests)));
+        let engine = Arc::clone(&self.engine);
+        let (stop, scheduler) = (
+            self.engine.stop.clone(),
+            Scheduler::new(engine, queue, LIMITS_OF_SCHEDULER, Sent(requests)),
+        );
         self.threads.push(std::thread::spawn(move || scheduler.run(&stop, Duration::ZERO)));
         let (intake, clock, accepted) =
-            (self.intake.clone(), self.clock.clone(), Arc::clone(&self.accepted));
+            (self.engine.intake.clone(), self.engine.clock.clone(), Arc::clone(&self.accepted));
         self.threads
             .push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
     }
 
     fn submit<D: Drafted>(&self, draft: D) -> <D::Kind as Kind>::Outcome {
-        self.intake.submit(draft).unwrap().wait().unwrap().remove(0)
+        self.engine.intake.submit(draft).unwrap().wait().unwrap().remove(0)
     }
 
     fn event(&mut self, number: usize) {
@@ -326,7 +259,7 @@ impl World {
             // Only after the clock was set back: an earlier `deliver_after` would be a day away
             // then, rightly.
             deliver_after: (number > EVENTS / 2 && number.is_multiple_of(7))
-                .then(|| Timestamp(self.clock.now_ms() + 10_000)),
+                .then(|| Timestamp(self.engine.clock.now_ms() + 10_000)),
             payload: b"{}".as_slice().into(),
             ..event_without_anything()
         };
@@ -344,7 +277,7 @@ impl World {
     /// Lets time pass by a step.
     fn pass(&self) {
         std::thread::sleep(STEP_EVERY);
-        self.clock.advance_ms(STEP_MS);
+        self.engine.clock.advance_ms(STEP_MS);
         self.wakes[0].notify();
     }
 
@@ -363,7 +296,7 @@ impl World {
                 ordering,
                 ..EndpointSettings::default()
             };
-            let now = Timestamp(self.clock.now_ms());
+            let now = Timestamp(self.engine.clock.now_ms());
             let endpoint =
                 Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
             let put = PutEndpoint { org, endpoint, sets_enabled: true };
@@ -373,14 +306,14 @@ impl World {
             self.event(number);
             if number == EVENTS / 2 {
                 self.submit(DeleteEndpoint { org, endpoint: DELETED });
-                self.clock.set_ms(START_MS - 86_400_000);
+                self.engine.clock.set_ms(START_MS - 86_400_000);
             }
         }
     }
 
     /// Repeats dead letters, by a replay and by single retries.
     fn repeat(&self) {
-        let (org, at) = (self.org, Timestamp(self.clock.now_ms()));
+        let (org, at) = (self.org, Timestamp(self.engine.clock.now_ms()));
         let request = ReplayRequest {
             endpoint: None,
             since: None,
@@ -388,7 +321,7 @@ impl World {
             event_types: Vec::new(),
             only: ReplayOnly::Failed,
         };
-        let replay = ReplayId(u128::from(self.clock.steady_ms()) << 80);
+        let replay = ReplayId(u128::from(self.engine.clock.steady_ms()) << 80);
         assert_eq!(
             self.submit(StartReplay { org, replay, request, at }),
             StartReplayOutcome::Started
@@ -402,11 +335,13 @@ impl World {
 
     /// Returns a line for each kind of unfinished work.
     fn undone(&self) -> Vec<String> {
-        let (counts, accepted) = (self.store.counts().unwrap(), self.accepted.lock().unwrap());
+        let (counts, accepted) =
+            (self.engine.store.counts().unwrap(), self.accepted.lock().unwrap());
         let missing = self.expected.difference(&accepted).count();
-        let unrouted = self.store.unrouted_after((OrgNo(0), EventId(0)), usize::MAX).unwrap().len();
-        let replays = self.store.running_replays().len();
-        let fresh = self.store.fresh_rows();
+        let unrouted =
+            self.engine.store.unrouted_after((OrgNo(0), EventId(0)), usize::MAX).unwrap().len();
+        let replays = self.engine.store.running_replays().len();
+        let fresh = self.engine.store.fresh_rows();
         [
             ("deliveries missing", missing),
             ("deliveries waiting", usize::try_from(counts.waiting).unwrap()),
@@ -429,7 +364,7 @@ impl World {
         let mut has_repeated = false;
         loop {
             self.pass();
-            let counts = self.store.counts().unwrap();
+            let counts = self.engine.store.counts().unwrap();
             let undone = self.undone();
             if undone != before {
                 (before, since) = (undone.clone(), Instant::now());
@@ -451,12 +386,15 @@ impl World {
     }
 
     fn end(self) {
-        self.stop.set();
-        self.intake.close();
-        self.committer.join().unwrap();
-        self.wakes.iter().for_each(Signal::notify);
-        self.flush.wake();
-        for thread in self.threads {
+        let Self { engine, committer, wakes, flush, threads, .. } = self;
+        engine.stop.set();
+        engine.intake.close();
+        committer.join().unwrap();
+        wakes.iter().for_each(Signal::notify);
+        flush.wake();
+        // The carriers of hints end with the last engine.
+        drop(engine);
+        for thread in threads {
             thread.join().unwrap();
         }
     }
@@ -479,9 +417,9 @@ pub(crate) fn run(seed: u64) -> Result<Duration, Vec<String>> {
     world.play();
     let finished = world.finish(PATIENCE);
     // Expired dedup ids are forgotten without a hint.
-    world.clock.advance_ms(2 * DEDUP_WINDOW_MS);
-    let before = Timestamp(world.clock.now_ms()).minus_ms(DEDUP_WINDOW_MS);
-    while finished.is_ok() && world.store.has_expired_dedup(before).unwrap() {
+    world.engine.clock.advance_ms(2 * DEDUP_WINDOW_MS);
+    let before = Timestamp(world.engine.clock.now_ms()).minus_ms(DEDUP_WINDOW_MS);
+    while finished.is_ok() && world.engine.store.has_expired_dedup(before).unwrap() {
         assert!(began.elapsed() < PATIENCE * 4, "dedup ids are not forgotten");
         world.pass();
     }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
 use triggerd::commands::{AckOutcome, Applied, Applying, Command, Records};
-use triggerd::commit::{Committer, Intake, Space, recover};
+use triggerd::commit::{Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Log as _, Options, Reader, Writer};
 use triggerd::store::{Store, invalidate_last};
 
 use crate::random::Random;
-use crate::system::{LIMITS, ports};
+use crate::system::engine;
 
 /// Number of sequences in a directory.
 pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
@@ -85,9 +85,8 @@ impl System {
         if self.broken != Break::ForgetsToRecover {
             recover(&store, &records, &Space::default()).unwrap();
         }
-        let last_id = store.counts().unwrap().last_id;
-        let (committer, intake) =
-            Committer::new(LIMITS, writer, ports(&store, self.clock.clone()), last_id);
+        let (engine, committer) = engine(&store, self.clock.clone(), (writer, records.clone()));
+        let intake = engine.intake.clone();
         let committer = std::thread::spawn(|| committer.run());
         self.running = Some(Running { store, records, intake, committer });
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
-use triggerd::base::threads::Signal;
-use triggerd::commands::{Command, CreateOrg, SubmitEvent};
+use triggerd::base::threads::Stop;
+use triggerd::base::vault::Vault;
+use triggerd::commands::{Command, CreateOrg, Records, SubmitEvent};
 use triggerd::commit::{
-    ActivityStream, CommitterLimits, Flush, Hints, InboxNotifier, Ports, Progress,
+    ActivityStream, Breakers, Committer, Engine, GroupLimits, Hints, Intake, IntakeLimits,
 };
+use triggerd::journal::Log;
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EventId, KeyId, OrgId, OrgNo};
 use triggerd::model::key::{Key, Scopes};
@@ -18,34 +20,44 @@ use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::time::Timestamp;
 use triggerd::store::Store;
 
-pub(crate) const LIMITS: CommitterLimits = CommitterLimits {
-    queue: 1_024,
-    wait_max: Duration::from_mins(1),
-    queue_bytes: usize::MAX,
-    group_commands: 1_024,
-    group_bytes: 8 << 20,
-};
+const INTAKE_LIMITS: IntakeLimits =
+    IntakeLimits { queue: 1_024, wait_max: Duration::from_mins(1), bytes_max: usize::MAX };
+const GROUP_LIMITS: GroupLimits = GroupLimits { commands: 1_024, bytes: 8 << 20 };
 
-/// The parts that a committer needs. Nobody writes rows to sled unless a flusher gets `flush`.
-pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
-    let hints = Hints {
-        unrouted: crossbeam_channel::bounded(1).0,
-        unrouted_missed: false.into(),
-        scheduler: crossbeam_channel::bounded(1).0,
-        scheduler_missed: false.into(),
-        notifier: InboxNotifier::default(),
-        replays: Signal::new(),
-    };
-    Ports {
-        store: Arc::clone(store),
+/// An engine whose hints nobody receives, and its committer. Nobody writes rows to sled without a
+/// flusher.
+pub(crate) fn engine<L: Log>(
+    store: &Arc<Store>,
+    clock: Clock,
+    (log, records): (L, Records),
+) -> (Arc<Engine>, Committer<L>) {
+    let hints = Hints::new(crossbeam_channel::bounded(1).0, crossbeam_channel::bounded(1).0);
+    engine_with(store, clock, (log, records), hints)
+}
+
+/// The same with these hints.
+pub(crate) fn engine_with<L: Log>(
+    store: &Arc<Store>,
+    clock: Clock,
+    (log, records): (L, Records),
+    hints: Hints,
+) -> (Arc<Engine>, Committer<L>) {
+    let (intake, submissions) = Intake::new(INTAKE_LIMITS);
+    let engine = Arc::new(Engine {
         clock,
-        hints: Arc::new(hints),
         metrics: metrics(),
-        flush: Flush::default(),
-        progress: Arc::new(Progress::default()),
-        space: Arc::default(),
+        store: Arc::clone(store),
+        records,
+        intake,
+        hints: Arc::new(hints),
         activity_stream: ActivityStream::default(),
-    }
+        space: Arc::default(),
+        vault: Vault::new(&[7; 32]),
+        breakers: Breakers::default(),
+        stop: Stop::new(),
+    });
+    let committer = Committer::new(Arc::clone(&engine), submissions, log, GROUP_LIMITS);
+    (engine, committer.unwrap())
 }
 
 /// Metrics shared by the whole process: making them takes longer than a world of the model test.

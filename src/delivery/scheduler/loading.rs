@@ -25,7 +25,7 @@ impl<A: Attempts> Scheduler<A> {
     pub(super) fn catch_up(&mut self) -> Result<(), StateError> {
         let Some(mut pass) = self.catch_up.take() else { return Ok(()) };
         for _ in 0..VISITED_AT_ONCE {
-            let Some(found) = pass.next(&self.ports.store)? else { return Ok(()) };
+            let Some(found) = pass.next(&self.engine.store)? else { return Ok(()) };
             if failpoint::is_on(Switch::ScanHoards) {
                 vec![1_u8; HOARD_BYTES].leak();
             }
@@ -49,7 +49,7 @@ impl<A: Attempts> Scheduler<A> {
 
     fn look(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
-        let Some((org, target)) = self.ports.store.target(endpoint)? else {
+        let Some((org, target)) = self.engine.store.target(endpoint)? else {
             return self.cancel_all(endpoint, now);
         };
         self.queues.aim(org, target);
@@ -64,7 +64,7 @@ impl<A: Attempts> Scheduler<A> {
 
     /// Fills the queue from the state with due deliveries. Returns when to look again.
     fn load(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<Option<Look>, StateError> {
-        let (store, room) = (&self.ports.store, self.queues.room(endpoint, now));
+        let (store, room) = (&self.engine.store, self.queues.room(endpoint, now));
         let Some(queue) = self.queues.get(endpoint) else { return Ok(None) };
         if queue.is_strict() {
             let owned = (queue.org(), endpoint);
@@ -83,14 +83,14 @@ impl<A: Attempts> Scheduler<A> {
     /// Cancels the deliveries of a deleted endpoint, a bounded number at a time.
     fn cancel_all(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
         self.queues.change(endpoint, EndpointQueue::close);
-        let waiting = self.ports.store.waiting_for(endpoint, now, CANCELED_AT_ONCE)?;
+        let waiting = self.engine.store.waiting_for(endpoint, now, CANCELED_AT_ONCE)?;
         let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
         let Some(first) = events.first() else {
             self.queues.remove(endpoint);
             return Ok(());
         };
-        if let Some(org) = self.ports.store.delivery_org(endpoint, *first)? {
-            self.ports.intake.push([CancelDeliveries { org, endpoint, events }]);
+        if let Some(org) = self.engine.store.delivery_org(endpoint, *first)? {
+            self.engine.intake.push([CancelDeliveries { org, endpoint, events }]);
         }
         self.looks.set(endpoint, Look::At(now.plus_ms(CANCELED_AGAIN_MS)));
         Ok(())

@@ -22,7 +22,7 @@ impl<A: Attempts> Scheduler<A> {
             (attempt, Subject::of(&delivery)),
             ledger.clone(),
             self.reports.0.clone(),
-            self.ports.clock.clone(),
+            self.engine.clock.clone(),
         );
         self.under_way.insert(attempt.number, UnderWay { attempt, ledger, is_over: false });
         self.attempts.start(delivery, completion);
@@ -35,7 +35,7 @@ impl<A: Attempts> Scheduler<A> {
         if let Some((answer, at)) = progress.answer
             && !std::mem::replace(&mut known.is_over, true)
         {
-            let moment = Moment { now: at, jitter: (self.ports.jitter)() };
+            let moment = Moment { now: at, jitter: (self.jitter)() };
             let look = self.queues.over(attempt, answer, moment);
             self.follow_up(attempt.endpoint, look);
         }

@@ -130,7 +130,7 @@ impl<A: Attempts> Scheduler<A> {
         }
         for _ in 0..self.scan.endpoints_in_step(now) {
             let Some(pass) = &mut self.scan.endpoints else { break };
-            let Some(found) = pass.next(&self.ports.store)? else {
+            let Some(found) = pass.next(&self.engine.store)? else {
                 self.scan.endpoints = None;
                 break;
             };
@@ -158,7 +158,7 @@ impl<A: Attempts> Scheduler<A> {
         if self.scan.is_off {
             return Ok(());
         }
-        if is_due || self.ports.store.target(endpoint)?.is_none() {
+        if is_due || self.engine.store.target(endpoint)?.is_none() {
             self.looks.set(endpoint, Look::Now);
         } else if next_due.is_due(now.plus_ms(2 * PASS_MS)) {
             self.looks.set(endpoint, next_due);
@@ -174,7 +174,7 @@ impl<A: Attempts> Scheduler<A> {
         endpoint: EndpointId,
         now: Timestamp,
     ) -> Result<Option<EventId>, StateError> {
-        let store = &self.ports.store;
+        let store = &self.engine.store;
         let is_enabled = store.target(endpoint)?.is_some_and(|(_, target)| target.is_enabled());
         let is_planned = self.looks.at(endpoint).is_some_and(|look| look.is_due(now));
         if !is_enabled || is_planned || self.queues.is_held_back(endpoint, now) {
@@ -198,6 +198,6 @@ impl<A: Attempts> Scheduler<A> {
         let oldest = self.scan.stuck.values().map(|(_, since)| *since).min();
         let overdue_ms = oldest.map_or(0, |since| now.0.saturating_sub(since.0));
         let seconds = std::time::Duration::from_millis(overdue_ms).as_secs_f64();
-        self.ports.metrics.delivery_overdue_seconds.set(seconds);
+        self.engine.metrics.delivery_overdue_seconds.set(seconds);
     }
 }

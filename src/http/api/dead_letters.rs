@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::commands::{
     Drafted, DropDead, DropOutcome, Kind, RetryDelivery, RetryOutcome, Submitted,
 };
-use crate::http::Api;
 use crate::http::api::deliveries::{List, Shown};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Faults, Problem};
@@ -15,6 +14,7 @@ use crate::http::input::body::Media;
 use crate::http::input::cursor::{self, List as Lists};
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -40,8 +40,9 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let api = web::Data::clone(&call.api);
     let page = call
         .api
+        .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.store.dead_letters(org, &wanted)?))
+        .run(call.payer(), move || Ok(api.engine.store.dead_letters(org, &wanted)?))
         .await?;
     let last = page.items.last().and_then(|last| match last.situation {
         DeliverySituation::Dead(_, at) => Some((at, last.event, last.endpoint)),
@@ -52,7 +53,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     });
     let next_cursor =
         Lists::DeadLetters.cursor(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
-    let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
+    let data = page.items.iter().map(|found| Shown::of(found, &call.api.engine.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
 
@@ -114,8 +115,9 @@ struct Chosen {
 fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
     match which {
         Which::Ids(ids) => {
-            let found =
-                ids.iter().map(|id| api.store.delivery(org, id.event(), id.endpoint_number()));
+            let found = ids
+                .iter()
+                .map(|id| api.engine.store.delivery(org, id.event(), id.endpoint_number()));
             let found: Vec<_> = found.collect::<Result<_, _>>()?;
             let deliveries = found
                 .into_iter()
@@ -124,7 +126,7 @@ fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
             Ok(Chosen { deliveries: deliveries.collect(), next_since: None })
         }
         Which::Filter(query) => {
-            let page = api.store.dead_letters(org, &query)?;
+            let page = api.engine.store.dead_letters(org, &query)?;
             let deliveries = page.items.iter().map(|found| (found.endpoint, found.event)).collect();
             Ok(Chosen { deliveries, next_since: page.next.map(|(at, _, _)| at) })
         }
@@ -145,7 +147,8 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
         query.with_deleted = also_of_deleted;
     }
     let api = web::Data::clone(&call.api);
-    let chosen = call.api.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
+    let chosen =
+        call.api.bounds.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
     let commands: Vec<D> =
         chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;

@@ -9,11 +9,11 @@ use tracing::field::display;
 
 use crate::base::clock::Clock;
 use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
-use crate::http::Api;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor::{self, List as Lists};
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
 use crate::model::endpoint::DisabledReason;
@@ -81,13 +81,14 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (api, begins) = (web::Data::clone(&call.api), wanted.after);
     let page = call
         .api
+        .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?))
+        .run(call.payer(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
         .await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
     let next_cursor = Lists::Deliveries.cursor(EventId(DeliveryId::of(event, number).0));
-    let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
+    let data = page.items.iter().map(|found| Shown::of(found, &call.api.engine.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
 
@@ -111,7 +112,7 @@ pub(in crate::http) fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
     let org = call.org()?;
     let id: DeliveryId = call.path("delivery_id").parse().map_err(|_malformed| absent())?;
-    let found = call.api.store.delivery(org, id.event(), id.endpoint_number())?;
+    let found = call.api.engine.store.delivery(org, id.event(), id.endpoint_number())?;
     found.map(|found| (org, found)).ok_or_else(absent)
 }
 
@@ -191,7 +192,8 @@ fn as_object<S: Serializer>(
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+    let details =
+        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
     json(StatusCode::OK, &details)
 }
 
@@ -200,10 +202,13 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
         Some(endpoint) => (endpoint.is_enabled(), endpoint.disabled.map(DisabledReason::name)),
         None => (false, Some(DELETED)),
     };
-    let is_erased =
-        api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
+    let is_erased = api
+        .engine
+        .store
+        .event(org, found.delivery.event)?
+        .is_some_and(|event| event.erased_at.is_some());
     let attempts = attempts(api, org, &found.delivery, is_erased)?;
-    let delivery = Shown::of(&found.delivery, &api.clock);
+    let delivery = Shown::of(&found.delivery, &api.engine.clock);
     Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
@@ -220,11 +225,15 @@ fn attempts(
     while let Some(position) = next
         && attempts.len() < ATTEMPTS_MAX
     {
-        let settled = match api.records.attempt((delivery.event, delivery.endpoint), position) {
+        let settled = match api
+            .engine
+            .records
+            .attempt((delivery.event, delivery.endpoint), position)
+        {
             Ok(settled) => settled,
             Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
             Err(error) => {
-                let organization = api.store.org_id(org).ok().flatten().map(display);
+                let organization = api.engine.store.org_id(org).ok().flatten().map(display);
                 let id = DeliveryId::of(delivery.event, delivery.endpoint_number);
                 let state = delivery.situation.status().name();
                 tracing::warn!(organization, endpoint = %delivery.endpoint, event = %delivery.event,
@@ -269,9 +278,10 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     }
     let (_, found) = named(call)?;
     if !call.may(Scope::DeliveriesRead) {
-        return json(StatusCode::ACCEPTED, &Shown::of(&found.delivery, &call.api.clock));
+        return json(StatusCode::ACCEPTED, &Shown::of(&found.delivery, &call.api.engine.clock));
     }
     let api = web::Data::clone(&call.api);
-    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+    let details =
+        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
 }

@@ -156,7 +156,7 @@ fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem> {
     let org = call.org()?;
     let id: EndpointId = call.path("endpoint_id").parse().map_err(|_malformed| absent())?;
-    let (endpoint, health) = call.api.store.endpoint_of(org, id)?.ok_or_else(absent)?;
+    let (endpoint, health) = call.api.engine.store.endpoint_of(org, id)?.ok_or_else(absent)?;
     Ok((org, endpoint, health))
 }
 
@@ -186,7 +186,7 @@ pub(in crate::http) async fn put(
 /// once.
 fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Problem> {
     let secret = Secret::new(random::bytes());
-    let sealed = secrets::seal(&call.api.vault, id, &secret);
+    let sealed = secrets::seal(&call.api.engine.vault, id, &secret);
     let sealed = sealed.ok_or_else(|| Problem::internal(&"a secret could not be encrypted"))?;
     Ok((sealed, secret.reveal()))
 }
@@ -204,11 +204,11 @@ pub(in crate::http) async fn create(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, secret) = blank(call)?;
-    let egress = call.api.egress.get();
-    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    let live = call.api.settings.get();
+    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
-    reading.details(&mut endpoint, &call.api.vault);
+    reading.details(&mut endpoint, &call.api.engine.vault);
     reading.finish(&endpoint.settings)?;
     put(call, org, &endpoint, true).await?;
     audit::endpoint(call, &endpoint, "created");
@@ -223,7 +223,7 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     let after =
         query.cursor(List::Endpoints).map_or(EndpointId(0), |EventId(after)| EndpointId(after));
     query.finish()?;
-    let mut endpoints = call.api.store.endpoints_of(org)?;
+    let mut endpoints = call.api.engine.store.endpoints_of(org)?;
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
     let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
     let shown = behind.map(|endpoint| {
@@ -246,11 +246,11 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(org).await;
     let before = named(call)?.1;
     let mut endpoint = Endpoint::clone(&before);
-    let egress = call.api.egress.get();
-    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    let live = call.api.settings.get();
+    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
-    reading.details(&mut endpoint, &call.api.vault);
+    reading.details(&mut endpoint, &call.api.engine.vault);
     reading.unchanged(&Shown::of(&before, None))?;
     let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
     if endpoint != *before {
@@ -353,7 +353,7 @@ struct Tested {
 /// Nothing is stored, and a disabled endpoint is tested too.
 pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
-    let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
+    let _one_of_few = call.api.bounds.tests.take(org, 1).map_err(|exhausted| {
         let of_one =
             "too many tests of this organization's endpoints are running; wait for one to finish";
         Problem::exhausted(
@@ -376,10 +376,10 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event)
         .map_err(|error| Problem::internal(&error))?;
-    let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
+    let secrets = secrets::open(&call.api.engine.vault, &endpoint, call.now);
     let secrets =
         secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
-    let headers = secrets::open_headers(&call.api.vault, &endpoint);
+    let headers = secrets::open_headers(&call.api.engine.vault, &endpoint);
     let headers =
         headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
     let organization = call.key().ok().map(|key| key.org().id);
@@ -393,10 +393,10 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
         timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
         now: call.now,
     };
-    let sender = call.api.sender.get();
+    let live = call.api.settings.get();
     // A caller who has left frees the slot at once, though the endpoint may take minutes.
     let outcome: AttemptOutcome = tokio::select! {
-        outcome = call.while_allowed(sender.send(request)) => outcome?,
+        outcome = call.while_allowed(live.sender.send(request)) => outcome?,
         () = call.left() => {
             let detail = "the test was given up, because the caller closed its side of the \
                 connection or sent further requests before the endpoint answered; keep the \

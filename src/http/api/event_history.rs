@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::base::failpoint::{self, Switch};
 use crate::base::splice::Splice;
 use crate::commands::{EraseEvent, EraseOutcome};
-use crate::http::Api;
 use crate::http::api::deliveries::Shown;
 use crate::http::api::stored_event::{item, read_page, stored};
 use crate::http::edge::audit;
@@ -18,6 +17,7 @@ use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor::{self, List};
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
@@ -48,8 +48,8 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
-    let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
-    let page = call.api.blocking.answer(payer, read).await?;
+    let read = move || read_page(&api, payer, &api.engine.store.events(org, &wanted)?);
+    let page = call.api.bounds.blocking.answer(payer, read).await?;
     page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
 
@@ -107,7 +107,7 @@ struct Breaker {
 
 impl Breaker {
     fn of(api: &Api, endpoint: EndpointId) -> Self {
-        let (breaker, breaker_until) = match api.breakers.of(endpoint) {
+        let (breaker, breaker_until) = match api.engine.breakers.of(endpoint) {
             BreakerView::Closed => ("closed", None),
             BreakerView::Open(until) => ("open", Some(until)),
             BreakerView::HalfOpen => ("half_open", None),
@@ -128,14 +128,18 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
-    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let known = call.api.engine.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
     let may = May {
         read_endpoints: call.may(Scope::EndpointsRead),
         read_deliveries: call.may(Scope::DeliveriesRead),
     };
-    let body =
-        call.api.blocking.run(call.payer(), move || write(&api, (org, event), known, may)).await?;
+    let body = call
+        .api
+        .bounds
+        .blocking
+        .run(call.payer(), move || write(&api, (org, event), known, may))
+        .await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
 
@@ -151,12 +155,12 @@ impl Recorded {
     /// Reads the routing. Called after the deliveries are read: whoever sees a delivery sees the
     /// command that made it.
     fn read(api: &Api, org: OrgNo, event: EventId) -> Result<Self, Problem> {
-        let position = match api.store.routing(org, event)? {
+        let position = match api.engine.store.routing(org, event)? {
             Some(Routing::Waits) => return Ok(Self::Waits),
             Some(Routing::NoEndpoint) | None => return Ok(Self::NoEndpoint),
             Some(Routing::Ended(position)) => position,
         };
-        let end = api.records.routing_end(event, position);
+        let end = api.engine.records.routing_end(event, position);
         let end = end.map_err(|error| Problem::unreadable(event, &error))?;
         Ok(Self::Ended(end, position))
     }
@@ -199,12 +203,13 @@ fn write(
             matched: reason.is_match(),
             reason: reason.name(),
             breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
-            delivery: shown.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
+            delivery: shown
+                .map(|found| MatchedDelivery { delivery: Shown::of(found, &api.engine.clock) }),
         }
     };
-    let endpoints = api.store.numbered_endpoints(org)?.into_iter().map(show).collect();
+    let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries.then(|| Deliveries {
-        deliveries: deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect(),
+        deliveries: deliveries.iter().map(|found| Shown::of(found, &api.engine.clock)).collect(),
         deliveries_complete,
     });
     let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
@@ -229,7 +234,7 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
-    if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
+    if let Some(at) = call.api.engine.store.event(org, event)?.ok_or_else(absent)?.erased_at {
         return answer(at);
     }
     // An organization erases a single event at a time, because each can have a thousand deliveries
@@ -237,11 +242,15 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(org).await;
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
-        let endpoints =
-            call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
+        let endpoints = call
+            .api
+            .bounds
+            .blocking
+            .run(call.payer(), move || under_way(&api, org, event, look))
+            .await?;
         match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
             EraseOutcome::Erased { at } => {
-                call.api.metrics.events_erased.inc();
+                call.api.engine.metrics.events_erased.inc();
                 audit::event_erased(call, event);
                 return answer(at);
             }
@@ -302,7 +311,7 @@ fn each_portion(
         limit: PORTION,
     };
     for _ in 0..portions_max {
-        let page = api.store.deliveries(org, &query)?;
+        let page = api.engine.store.deliveries(org, &query)?;
         take(page.items);
         query.after = page.next;
         if query.after.is_none() {

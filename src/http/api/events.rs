@@ -66,6 +66,7 @@ pub(in crate::http) async fn post(call: &mut Call) -> Answer {
     } else {
         let headers = call.request.headers().clone();
         call.api
+            .bounds
             .blocking
             .run(call.payer(), move || read_event(&rules, form, &headers, &body))
             .await?
@@ -164,6 +165,7 @@ pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
         read_batch(&rules, form, &body, events_max)
     } else {
         call.api
+            .bounds
             .blocking
             .run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max)))
             .await?
@@ -272,7 +274,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     }
     let answer_bytes = drafts.len() * STORED_ITEM_BYTES
         + results.iter().flatten().map(Item::rejected_bytes).sum::<usize>();
-    let room = call.api.answers.reserve(call.payer(), answer_bytes)?;
+    let room = call.api.bounds.answers.reserve(call.payer(), answer_bytes)?;
     let mut outcomes = call.commit_all(drafts).await?.into_iter();
     let mut told = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
@@ -323,7 +325,7 @@ impl Item {
         if let Self::Rejected(problem) = self
             && let Some(reason) = rejection(problem.code())
         {
-            call.api.metrics.events_rejected.of(reason).inc();
+            call.api.engine.metrics.events_rejected.of(reason).inc();
         }
     }
 }

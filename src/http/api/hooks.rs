@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome, SubmitEvent};
 use crate::delivery::envelope::Body;
-use crate::http::Api;
 use crate::http::api::endpoint_settings::Reading;
 use crate::http::api::endpoints::{BODY_BYTES_MAX, blank, put};
 use crate::http::api::stored_event::stored;
@@ -18,6 +17,7 @@ use crate::http::error::Problem;
 use crate::http::input::body::Media;
 use crate::http::input::fields::text_of;
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
 use crate::model::id::{EndpointId, OrgNo};
 use crate::rules::type_filter::TypeFilter;
@@ -47,8 +47,8 @@ pub(in crate::http) async fn subscribe(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, _secret) = blank(call)?;
-    let egress = call.api.egress.get();
-    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    let live = call.api.settings.get();
+    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
     let name = URL_NAMES.into_iter().find(|name| reading.fields.has(name)).unwrap_or(URL_NAMES[0]);
     reading.url(name, true, &mut endpoint.settings);
     for other in URL_NAMES {
@@ -88,7 +88,8 @@ pub(in crate::http) async fn unsubscribe(call: &mut Call) -> Answer {
             .iter()
             .any(|(name, value)| (name.as_str(), value.as_str()) == MADE_BY)
     };
-    let found = call.api.store.endpoint_of(org, id)?.filter(|(endpoint, _)| is_hook(endpoint));
+    let found =
+        call.api.engine.store.endpoint_of(org, id)?.filter(|(endpoint, _)| is_hook(endpoint));
     found.ok_or_else(absent)?;
     match call.commit(DeleteEndpoint { org, endpoint: id }).await? {
         DeleteEndpointOutcome::Deleted => {
@@ -114,14 +115,14 @@ pub(in crate::http) async fn samples(call: &mut Call) -> Answer {
     let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
     let read = move || {
-        let part = api.answers.take(
+        let part = api.bounds.answers.take(
             payer,
             PAGE_BYTES_MAX,
             api.config.intake.event_bytes_max.min(PAGE_BYTES_MAX),
         )?;
         Ok((read_samples(&api, org, wanted.clone(), (takes_own, part.amount()))?, part))
     };
-    let (samples, mut part) = call.api.blocking.answer(payer, read).await?;
+    let (samples, mut part) = call.api.bounds.blocking.answer(payer, read).await?;
     part.shrink_to(samples.len() as u64);
     let mut response = json_bytes(StatusCode::OK, samples);
     response.extensions_mut().insert(part);
@@ -139,7 +140,7 @@ fn read_samples(
     let mut bodies = Vec::new();
     let mut bytes = 0;
     for _ in 0..SAMPLE_PAGES_MAX {
-        let page = api.store.events(org, &wanted)?;
+        let page = api.engine.store.events(org, &wanted)?;
         let kept = page.items.iter().filter(|item| item.erased_at.is_none());
         for item in kept {
             let is_too_much = bytes + u64::from(item.bytes) > bytes_max && !bodies.is_empty();

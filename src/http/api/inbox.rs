@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
-use crate::http::Api;
 use crate::http::api::stored_event::{Page, read_page};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -62,7 +62,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     call.waits();
     loop {
         let page = look(call, org, &query).await?;
-        if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
+        if page.has_items() || call.api.engine.stop.is_set() || Instant::now() >= deadline {
             return page.answer(List::Inbox, begins);
         }
         // The next look begins where this look ended.
@@ -75,7 +75,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         let waiting = async {
             tokio::select! {
                 () = listener.rung() => false,
-                () = call.api.stop.stopped() => false,
+                () = call.api.engine.stop.stopped() => false,
                 () = call.left() => true,
                 () = tokio::time::sleep_until(deadline) => false,
             }
@@ -90,17 +90,22 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
 fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, Problem> {
     let wanted = query.types.clone();
     let wants = move |event_type: &EventType| wanted.matches(event_type);
-    Ok(call.api.notifier.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
+    Ok(call.api.engine.hints.notifier.listen(
+        org,
+        call.api.engine.store.newest_event(org)?,
+        Box::new(wants),
+    ))
 }
 
 /// Reads one page of the inbox. The state knows without a search that an inbox is empty; otherwise
 /// the page is read on the blocking pool.
 async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
-    if call.api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
+    if call.api.engine.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
     call.api
+        .bounds
         .blocking
         .answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?))
         .await
@@ -112,13 +117,13 @@ fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Pro
     let is_remembered =
         query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
     if !is_remembered || failpoint::is_on(Switch::WaitersWokenByAll) {
-        return Ok(api.store.inbox(org, &query)?);
+        return Ok(api.engine.store.inbox(org, &query)?);
     }
     let key = (org, query.types.clone());
     let barren = api.barren.get(&key).unwrap_or_default();
     let begins = query.after.unwrap_or_default();
     query.after = Some(begins.max(barren));
-    let page = api.store.inbox(org, &query)?;
+    let page = api.engine.store.inbox(org, &query)?;
     if begins <= barren {
         let nothing_before =
             page.items.first().map_or(page.seen, |first| EventId(first.id.0.saturating_sub(1)));
@@ -139,7 +144,7 @@ pub(in crate::http) async fn acknowledge(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
-    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let known = call.api.engine.store.event(org, event)?.ok_or_else(absent)?;
     let at = match known.acknowledged_at {
         Some(at) => at,
         None => match call.commit(AckEvent { org, event, at: call.now }).await? {

@@ -128,7 +128,8 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     }
     faults.into_result()?;
     if let Some(text) = existing {
-        let found = text.parse().ok().map(|id| call.api.store.org_by_id(id)).transpose()?.flatten();
+        let found =
+            text.parse().ok().map(|id| call.api.engine.store.org_by_id(id)).transpose()?.flatten();
         let (number, org) = found.ok_or_else(|| {
             Problem::not_found(
                 "there is no organization with this id; a name cannot begin with org_",
@@ -137,7 +138,8 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
         return add(call, number, org.id, wish).await;
     }
     // The name is checked again when the command is applied; this check saves the hashing of a key.
-    if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name))
+    if let Some(existing) =
+        organization.as_deref().and_then(|name| call.api.engine.store.org_named(name))
     {
         return Err(Problem::organization_exists(existing));
     }
@@ -227,7 +229,7 @@ async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
 /// stored key.
 fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Answer {
     call.api.auth.remember(text);
-    let stored = call.api.store.key(made.id)?;
+    let stored = call.api.engine.store.key(made.id)?;
     let key = stored.map_or(made, |stored| stored.key().clone());
     json(
         StatusCode::CREATED,
@@ -302,7 +304,7 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     let mut query = Query::read(call.request.query_string());
     let (limit, after) = (query.limit(), query.cursor::<EventId>(Lists::Keys).unwrap_or_default());
     query.finish()?;
-    let mut keys = call.api.store.keys_of(caller.org_no())?;
+    let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
     keys.sort_unstable_by_key(|found| found.key().id);
     let is_behind = |id: KeyId| id.0 > after.0;
     let mut behind =
@@ -353,6 +355,7 @@ pub(in crate::http) async fn end(call: &mut Call) -> Answer {
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
     let found = call
         .api
+        .engine
         .store
         .key(key)?
         .filter(|found| found.key().is_valid(call.now))

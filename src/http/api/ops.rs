@@ -43,10 +43,10 @@ impl Checks {
         Self {
             server: ok_or(phase == Phase::Ready, phase.name()),
             data_dir: ok_or(!api.health.is_data_lost(), "lost"),
-            disk: api.intake.shortage().map_or("ok", Shortage::word),
-            state: ok_or(api.store.counts().is_ok(), "unreadable"),
-            journal: ok_or(!api.records.is_damaged(), "damaged"),
-            intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
+            disk: api.engine.intake.shortage().map_or("ok", Shortage::word),
+            state: ok_or(api.engine.store.counts().is_ok(), "unreadable"),
+            journal: ok_or(!api.engine.records.is_damaged(), "damaged"),
+            intake: ok_or(api.engine.intake.waiting() < api.config.intake.queue, "full"),
         }
     }
 
@@ -96,6 +96,6 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
 
 /// `GET /metrics`: returns Prometheus text, version 0.0.4.
 pub(in crate::http) fn metrics(call: &Call) -> Answer {
-    let text = call.api.metrics.render().map_err(|error| Problem::internal(&error))?;
+    let text = call.api.engine.metrics.render().map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

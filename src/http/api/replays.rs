@@ -7,7 +7,6 @@ use actix_web::web;
 use serde::Serialize;
 
 use crate::commands::{EndReplay, EndReplayOutcome, StartReplay, StartReplayOutcome};
-use crate::http::Api;
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::error::{Code, Faults, Problem};
@@ -15,6 +14,7 @@ use crate::http::input::body::Media;
 use crate::http::input::cursor::{self, List};
 use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::key::Scope;
@@ -52,7 +52,7 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn of(replay: &'a Replay, api: &Api) -> Self {
         let Replay { request, ended, .. } = replay;
-        let is_held = ended.is_none() && api.intake.is_disk_low();
+        let is_held = ended.is_none() && api.engine.intake.is_disk_low();
         let waits_for = if is_held { Some(ReplayWait::DiskFull) } else { replay.waits_for };
         let reason = ended.and_then(|(end, _)| end.cancel_reason());
         let state = match (ended, reason) {
@@ -88,7 +88,7 @@ fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
     let org = call.org()?;
     let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
-    Ok((org, call.api.store.replay(org, id, call.api.steady())?.ok_or_else(absent)?))
+    Ok((org, call.api.engine.store.replay(org, id, call.api.steady())?.ok_or_else(absent)?))
 }
 
 /// `GET /{id}`: shows a replay.
@@ -104,8 +104,12 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (limit, before) = (query.limit(), query.cursor(List::Replays).unwrap_or(cursor::NEWEST));
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.api.steady());
-    let replays =
-        call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
+    let replays = call
+        .api
+        .bounds
+        .blocking
+        .run(call.payer(), move || Ok(api.engine.store.replays(org, now)?))
+        .await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(
         (limit, List::Replays.cursor(before)),
@@ -149,7 +153,7 @@ pub(in crate::http) async fn start(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let request = read(&body, &call.api.store, org, call.now)?;
+    let request = read(&body, &call.api.engine.store, org, call.now)?;
     let replay = ReplayId(call.api.new_id());
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(start).await? {
@@ -169,7 +173,8 @@ pub(in crate::http) async fn start(call: &mut Call) -> Answer {
             return Err(Problem::new(Code::LimitReached, detail));
         }
     }
-    let started = call.api.store.replay(org, replay, call.api.steady())?.ok_or_else(absent)?;
+    let started =
+        call.api.engine.store.replay(org, replay, call.api.steady())?.ok_or_else(absent)?;
     json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
 }
 

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::base::splice::Splice;
 use crate::commands::SubmitEvent;
-use crate::http::Api;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
 use crate::http::edge::limit::Payer;
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
+use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
 use crate::model::event::EventStatus;
@@ -68,7 +68,7 @@ pub(in crate::http) fn read_page(
     let Some(first) = found.items.first() else { return Ok(page) };
     let wanted =
         found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
-    let part = api.answers.take(payer, wanted, bytes_of(first))?;
+    let part = api.bounds.answers.take(payer, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
     let mut last: Option<EventId> = None;
@@ -107,7 +107,7 @@ pub(in crate::http) fn stored(
     api: &Api,
     (id, position): (EventId, Position),
 ) -> Result<SubmitEvent, Problem> {
-    api.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
+    api.engine.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
 }
 
 /// The members before the payload, which is written byte for byte.

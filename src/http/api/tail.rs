@@ -18,11 +18,11 @@ use tokio::time::Instant;
 
 use crate::base::shares::Exhausted;
 use crate::commit::{ActivityListener, Heard};
-use crate::http::Api;
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::connection::Handle;
 use crate::http::error::{Code, Problem};
 use crate::http::input::query::Query;
+use crate::http::shared::Api;
 use crate::model::activity::{Activity, Attempted};
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
@@ -88,6 +88,7 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
             ));
         }
         call.api
+            .engine
             .store
             .endpoint_of(org, endpoint)?
             .ok_or_else(|| Problem::not_found("this organization has no endpoint with this id"))?;
@@ -97,7 +98,7 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
     if call.request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let listener = call.api.activity_stream.listen(org).map_err(too_many)?;
+    let listener = call.api.engine.activity_stream.listen(org).map_err(too_many)?;
     let tail = Tail::new(call, listener, (org, id), wanted);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
@@ -180,7 +181,7 @@ impl Tail {
                     }
                 }
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
-                () = self.api.stop.stopped() => {}
+                () = self.api.engine.stop.stopped() => {}
                 // A client that has finished sending does not watch any more.
                 () = self.connection.left() => return None,
                 () = tokio::time::sleep_until(self.look_at) => {
@@ -196,11 +197,15 @@ impl Tail {
 
     /// Returns the reason for the end of the stream, or `None` if the stream goes on.
     fn end(&self) -> Option<&'static str> {
-        if self.api.stop.is_set() {
+        if self.api.engine.stop.is_set() {
             return Some("shutting_down");
         }
-        let judged =
-            self.api.auth.judge(self.key, self.wanted.needs(), &self.api.store, self.api.now());
+        let judged = self.api.auth.judge(
+            self.key,
+            self.wanted.needs(),
+            &self.api.engine.store,
+            self.api.now(),
+        );
         match judged.map_err(|problem| problem.code()) {
             Ok(()) => None,
             Err(Code::Unauthorized | Code::Forbidden) => Some("key_ended"),
@@ -239,15 +244,19 @@ impl Tail {
                 if !is_shown {
                     return None;
                 }
-                let found =
-                    self.api.store.attempt_target(self.org, attempted.endpoint, attempted.event);
+                let found = self.api.engine.store.attempt_target(
+                    self.org,
+                    attempted.endpoint,
+                    attempted.event,
+                );
                 let target = found.ok().flatten().filter(|target| is_wanted(&target.event_type))?;
                 let delivery = DeliveryId::of(attempted.event, target.endpoint_number);
                 let mut shown =
                     Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives);
                 // The due time is a steady time, and is shown as a wall-clock time.
-                shown.next_attempt_at =
-                    shown.next_attempt_at.map(|at| Timestamp(self.api.clock.wall_ms_of(at.0)));
+                shown.next_attempt_at = shown
+                    .next_attempt_at
+                    .map(|at| Timestamp(self.api.engine.clock.wall_ms_of(at.0)));
                 Some(Item::Attempt(shown))
             }
         }

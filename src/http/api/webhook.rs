@@ -19,7 +19,7 @@ fn absent() -> Problem {
 
 /// `GET`: shows the default endpoint.
 pub(in crate::http) fn show(call: &Call) -> Answer {
-    let endpoint = call.api.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
+    let endpoint = call.api.engine.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
@@ -31,15 +31,15 @@ pub(in crate::http) async fn set(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let _apart = call.api.settings_lock(org).await;
-    let before = call.api.store.default_endpoint(org)?;
+    let before = call.api.engine.store.default_endpoint(org)?;
     let (mut endpoint, secret) = match &before {
         Some(before) => (Endpoint::clone(before), None),
         None => blank(call).map(|(endpoint, secret)| (endpoint, Some(secret)))?,
     };
     (endpoint.is_default, endpoint.disabled) = (true, None);
     endpoint.settings.event_types.clear();
-    let egress = call.api.egress.get();
-    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    let live = call.api.settings.get();
+    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     if let Some(before) = &before {
@@ -60,7 +60,7 @@ pub(in crate::http) async fn set(call: &mut Call) -> Answer {
 pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
     let org = call.org()?;
     let _apart = call.api.settings_lock(org).await;
-    let endpoint = call.api.store.default_endpoint(org)?.ok_or_else(absent)?.id;
+    let endpoint = call.api.engine.store.default_endpoint(org)?.ok_or_else(absent)?.id;
     match call.commit(DeleteEndpoint { org, endpoint }).await? {
         DeleteEndpointOutcome::Deleted => {
             audit::endpoint_deleted(call, endpoint);

@@ -24,7 +24,7 @@ use crate::config::Keys;
 use crate::http::edge::verify::{Hashed, NotJudged, Tag, Verifier, check_value};
 use crate::http::error::{Code, Problem};
 use crate::model::id::{KeyId, OrgNo};
-use crate::model::key::{Key, KeyText, Scopes};
+use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::time::Timestamp;
 use crate::store::{Authenticated, Store};
 
@@ -42,6 +42,29 @@ pub(in crate::http) enum Caller {
     Admin,
     /// An organization, by a key of its own.
     Key(Authenticated),
+}
+
+/// The callers with access to a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Anyone; the server reads no key.
+    Public,
+    /// Every key of an organization.
+    AnyKey,
+    /// A key with this scope.
+    Scope(Scope),
+    /// The operator, or a key with this scope.
+    AdminOr(Scope),
+}
+
+impl Who {
+    /// Returns the scopes that the caller's key needs.
+    pub(in crate::http) fn needs(self) -> Scopes {
+        match self {
+            Self::Scope(scope) | Self::AdminOr(scope) => scope.into(),
+            Self::AnyKey | Self::Public => Scopes::none(),
+        }
+    }
 }
 
 /// Finds the callers of requests, and judges their keys.
@@ -81,6 +104,33 @@ fn unauthorized() -> Problem {
     let detail = "the request has no valid API key; send one in the header X-API-Key, or as \
         Authorization: Bearer";
     Problem::new(Code::Unauthorized, detail)
+}
+
+/// Checks the caller's permission to use a route.
+pub(in crate::http) fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
+    let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
+    match (who, caller) {
+        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => {
+            Ok(())
+        }
+        (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
+            if key.key().scopes.allows(scope) {
+                return Ok(());
+            }
+            forbidden(format!(
+                "the key lacks the scope {}, which this route needs; use a key with this scope",
+                scope.name()
+            ))
+        }
+        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => forbidden(
+            "this route needs the API key of an organization, not the admin token; \
+                 POST /api/keys/generate makes one"
+                .to_owned(),
+        ),
+        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
+            forbidden("this route needs an API key".to_owned())
+        }
+    }
 }
 
 impl Authenticator {

@@ -11,9 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::keyed::Keyed;
 use crate::http::edge::limit::Payer;
-use crate::http::edge::server::BLOCKING_THREADS_PER_WORKER;
 use crate::http::error::{Code, Problem};
 
+/// Blocking threads of each worker, for reading the journal and large bodies.
+pub(in crate::http) const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// Maximum number of a worker's threads that a payer can use at a time: a quarter.
 const EACH: usize = BLOCKING_THREADS_PER_WORKER / 4;
 /// Maximum number of tries for an answer without room.

@@ -13,15 +13,14 @@ use crate::base::shares::Exhausted;
 use crate::base::splice::Splice;
 use crate::commands::{Asker, Drafted, Kind};
 use crate::commit::{CommitError, Pending};
-use crate::http::Api;
-use crate::http::edge::auth::{Caller, forbidden};
+use crate::http::edge::auth::{Caller, Who, forbidden};
 use crate::http::edge::client_address::client_address;
 use crate::http::edge::connection::Handle;
 use crate::http::edge::limit::{Budget, Payer};
 use crate::http::error::{Code, Problem};
 use crate::http::input::body::{self, BodyLimit};
 use crate::http::input::rooms::Room;
-use crate::http::routes::Who;
+use crate::http::shared::Api;
 use crate::model::id::OrgNo;
 use crate::model::key::Scope;
 use crate::model::org::Tier;
@@ -107,7 +106,8 @@ impl Call {
 
     /// Charges the rest of a cost that was not known at admission.
     pub(in crate::http) fn charge_rest(&mut self, cost: u64) {
-        let limits = self.api.limits.get();
+        let settings = self.api.settings.get();
+        let limits = &settings.limits;
         self.admission = Some(limits.owe(
             (self.payer(), self.budget),
             limits.plan(self.tier(), self.budget),
@@ -121,7 +121,8 @@ impl Call {
         if payer == Payer::Anyone {
             return Ok(());
         }
-        let limits = self.api.limits.get();
+        let settings = self.api.settings.get();
+        let limits = &settings.limits;
         let admission =
             limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
         self.admission = Some(admission);
@@ -146,7 +147,7 @@ impl Call {
     /// Reads the whole body, of at most `bytes_max` decoded bytes.
     pub(in crate::http) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
-        let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
+        let room = self.room.insert(Room::of(&self.api.bounds.bodies, self.payer()));
         let is_malformed = || self.connection.is_malformed();
         let read = tokio::select! {
             biased;
@@ -185,7 +186,7 @@ impl Call {
     /// Returns the client's address, also from behind a trusted proxy.
     pub(in crate::http) fn client_address(&self) -> Option<IpAddr> {
         let peer = self.request.peer_addr()?.ip();
-        Some(client_address(peer, self.request.headers(), &self.api.trusted_proxies.get()))
+        Some(client_address(peer, self.request.headers(), &self.api.settings.get().trusted_proxies))
     }
 
     /// Returns a path parameter, or an empty text if the route has no such parameter.
@@ -200,9 +201,12 @@ impl Call {
     /// Fails when the key has ended or lost the scope meanwhile.
     pub(in crate::http) fn judge_again(&self) -> Result<(), Problem> {
         match &self.caller {
-            Caller::Key(key) => {
-                self.api.auth.judge(key.key().id, self.who.needs(), &self.api.store, self.api.now())
-            }
+            Caller::Key(key) => self.api.auth.judge(
+                key.key().id,
+                self.who.needs(),
+                &self.api.engine.store,
+                self.api.now(),
+            ),
             Caller::Admin | Caller::Anyone => Ok(()),
         }
     }
@@ -261,7 +265,7 @@ impl Call {
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
         let asker = Asker { key, needs: self.who.needs() };
-        let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
+        let _place = self.api.bounds.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
                     "too many changes of this organization wait to be stored; this change was not \
@@ -278,7 +282,7 @@ impl Call {
             CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
             CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
         };
-        let pending = self.api.intake.submit_requested(drafts, asker).map_err(problem)?;
+        let pending = self.api.engine.intake.submit_requested(drafts, asker).map_err(problem)?;
         let outcomes = wait(pending).await.map_err(problem)?;
         self.has_committed.set(true);
         Ok(outcomes)

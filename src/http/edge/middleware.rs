@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
@@ -14,22 +13,19 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use crate::base::metrics::Rejection;
-use crate::base::random;
-use crate::http::Api;
 use crate::http::edge::answers::sent_in_pieces;
 use crate::http::edge::audit::{self, RefusedRequest};
-use crate::http::edge::auth::Caller;
+use crate::http::edge::auth::{Caller, Who, permit};
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::connection::Handle;
 use crate::http::edge::limit::Budget;
+use crate::http::edge::request_id::{REQUEST_ID, sane};
+use crate::http::edge::route::{Cost, Route};
 use crate::http::error::{Code, Problem};
 use crate::http::input::body;
 use crate::http::input::query::Query;
-use crate::http::routes::{Cost, Route, Who};
+use crate::http::shared::Api;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Maximum length of a caller's request id, in bytes.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Maximum length of a `traceparent` in the log, in bytes. W3C Trace Context, version 00, has 55
 /// characters; later versions may be longer.
 const TRACEPARENT_BYTES_MAX: usize = 128;
@@ -48,39 +44,6 @@ pub(in crate::http) enum Target {
     WrongMethod(Arc<str>),
     /// A path that is not in the table.
     Unknown,
-}
-
-/// Makes ids for requests without an id: unique in this process, and most likely beyond.
-#[derive(Debug)]
-pub(in crate::http) struct RequestIds {
-    process: u64,
-    next: AtomicU64,
-}
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        Self { process: u64::from_be_bytes(random::bytes()), next: AtomicU64::new(1) }
-    }
-}
-
-impl RequestIds {
-    /// Returns the caller's id if well-formed, otherwise a new id.
-    fn of(&self, headers: &HeaderMap) -> String {
-        match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
-            Some(given) => given.to_owned(),
-            None => {
-                format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
-            }
-        }
-    }
-}
-
-/// Returns the text of a header if safe to show again: short, and without special characters.
-fn sane(value: &HeaderValue, bytes_max: usize) -> Option<&str> {
-    let sane = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    let bytes = value.as_bytes();
-    let is_sane = (1..=bytes_max).contains(&bytes.len()) && bytes.iter().all(|c| sane(*c));
-    value.to_str().ok().filter(|_| is_sane)
 }
 
 /// Handles a request and returns the complete answer.
@@ -141,8 +104,8 @@ pub(in crate::http) async fn serve(
         call.connection.is_last();
     }
     let has_committed = call.has_committed.get();
-    let answer =
-        answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
+    let answer = answer
+        .and_then(|response| call.api.bounds.answers.admit(call.payer(), response, has_committed));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
@@ -184,13 +147,13 @@ fn wrong_method(call: &Call, allow: &str) -> Answer {
 async fn handle(route: &Route, call: &mut Call) -> Answer {
     if route.takes_events() {
         // This check comes first: a refusal must cost little, or nothing is left for the others.
-        call.api.intake.welcomes_events()?;
+        call.api.engine.intake.welcomes_events()?;
     }
     if route.who != Who::Public {
         call.caller = call
             .api
             .auth
-            .caller(call.request.headers(), &call.api.store, || call.api.now())
+            .caller(call.request.headers(), &call.api.engine.store, || call.api.now())
             .await?;
         call.charge(match route.cost {
             Cost::One => 1,
@@ -210,33 +173,6 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
     Ok(answer)
 }
 
-/// Checks the caller's permission to use a route.
-fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
-    let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
-    match (who, caller) {
-        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => {
-            Ok(())
-        }
-        (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
-            if key.key().scopes.allows(scope) {
-                return Ok(());
-            }
-            forbidden(format!(
-                "the key lacks the scope {}, which this route needs; use a key with this scope",
-                scope.name()
-            ))
-        }
-        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => forbidden(
-            "this route needs the API key of an organization, not the admin token; \
-                 POST /api/keys/generate makes one"
-                .to_owned(),
-        ),
-        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
-            forbidden("this route needs an API key".to_owned())
-        }
-    }
-}
-
 /// Adds the headers common to all answers.
 fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
@@ -252,8 +188,10 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
         Caller::Admin => None,
         Caller::Key(key) => Some(key.org().tier),
     };
-    let limits = call.api.limits.get();
-    let (Some(admission), plan) = (&call.admission, limits.plan(tier, call.budget)) else { return };
+    let settings = call.api.settings.get();
+    let (Some(admission), plan) = (&call.admission, settings.limits.plan(tier, call.budget)) else {
+        return;
+    };
     headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
     if let Some(situation) = plan.situation(admission) {
         headers.insert(RATE_LIMIT, situation);
@@ -269,7 +207,7 @@ fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
         && route.takes_events()
         && let Some(reason) = rejection(problem.code())
     {
-        call.api.metrics.events_rejected.of(reason).inc();
+        call.api.engine.metrics.events_rejected.of(reason).inc();
     }
 }
 
@@ -310,10 +248,10 @@ fn log(
     problem: Option<&Problem>,
 ) {
     let (series, route) = match target {
-        Target::Route(number, route) => (call.api.metered.get(*number), route.path),
+        Target::Route(number, route) => (call.api.series.matched.get(*number), route.path),
         Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
     };
-    series.unwrap_or(&call.api.unmatched).answered(status, took);
+    series.unwrap_or(&call.api.series.unmatched).answered(status, took);
     let traceparent = || {
         let header = call.request.headers().get("traceparent");
         header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
@@ -333,28 +271,4 @@ fn log(
         took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "request"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sane_request_id_is_kept_and_another_one_is_replaced() {
-        let ids = RequestIds::default();
-        let of = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_bytes(text.as_bytes()).unwrap());
-            ids.of(&headers)
-        };
-        let long = "x".repeat(128);
-        for sane in ["a", "0190-ab.c_D", &long] {
-            assert_eq!(of(sane), sane);
-        }
-        let too_long = "x".repeat(129);
-        for odd in ["", "a b", "a\"b", "a/b", "ä", &too_long] {
-            assert_ne!(of(odd), odd);
-        }
-        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
-    }
 }

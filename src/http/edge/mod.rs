@@ -17,5 +17,7 @@ pub(super) mod health;
 pub(super) mod limit;
 pub(super) mod middleware;
 pub(super) mod own_answers;
+pub(super) mod request_id;
+pub(super) mod route;
 pub(super) mod server;
 pub(super) mod verify;

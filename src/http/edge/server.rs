@@ -12,13 +12,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
 
 use crate::config::Server as Settings;
+use crate::http::edge::blocking::BLOCKING_THREADS_PER_WORKER;
 use crate::http::edge::connection::Connection;
 use crate::http::edge::connections::{Connections, Patience};
 use crate::http::edge::eviction::holder_of;
-use crate::http::{Api, configure};
+use crate::http::routes;
+use crate::http::shared::Api;
 
-/// Blocking threads of each worker, for reading the journal and large bodies.
-pub(in crate::http) const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// Maximum time for closing a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of a worker's connections that are spare, at most an eighth of all. A newcomer is
@@ -64,9 +64,9 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
         .shutdown_timeout(settings.shutdown.as_secs())
         .listen("api", listener, move || {
             // This runs once for each worker, on the worker's thread.
-            let connections = Connections::new(patience, Arc::clone(&api.answers));
+            let connections = Connections::new(patience, Arc::clone(&api.bounds.answers));
             let (api, known) = (web::Data::clone(&api), web::Data::clone(&api));
-            let app = App::new().configure(move |services| configure(services, &api));
+            let app = App::new().configure(move |services| routes::register(services, &api));
             let app = map_config(app.into_factory(), move |()| AppConfig::default());
             let stopping = stopping.clone();
             let http = HttpService::build()
@@ -103,7 +103,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
 /// Returns the holder of a connection, or `None` if the peer is a trusted proxy or is gone.
 fn holder(stream: &TcpStream, api: &Api) -> Option<IpAddr> {
     let peer = stream.peer_addr().ok()?.ip().to_canonical();
-    let is_proxy = api.trusted_proxies.get().iter().any(|network| network.contains(&peer));
+    let is_proxy = api.settings.get().trusted_proxies.iter().any(|network| network.contains(&peer));
     (!is_proxy).then(|| holder_of(peer))
 }
 

@@ -1,0 +1,76 @@
+//! The threads that work on their own while the server runs: the workers, the notifier, the
+//! sweeper, the replayer and the look-out.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::web::Data;
+use crossbeam_channel::Receiver;
+
+use super::dir_watch::DirWatch;
+use crate::base::threads::{Signal, Thread, spawn_critical};
+use crate::commit::Engine;
+use crate::config::Config;
+use crate::http::Api;
+use crate::journal::Reader;
+use crate::model::id::{EventId, OrgNo};
+use crate::pipeline::{Replayer, Sweeper, Worker};
+
+/// The running threads.
+pub(super) struct Workers {
+    /// In the order in which they are awaited.
+    threads: Vec<Thread>,
+    /// Wakes the sweeper.
+    sweep: Signal,
+}
+
+impl Workers {
+    /// Starts the threads.
+    pub(super) fn start(
+        engine: &Arc<Engine>,
+        (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
+        (config, api): (&Config, &Data<Api>),
+        dir_watch: DirWatch,
+    ) -> io::Result<Self> {
+        let mut threads = Vec::new();
+        for number in 1..=config.workers.threads {
+            let worker = Worker::new(Arc::clone(engine), unrouted.clone());
+            threads.push(spawn_critical(&format!("worker-{number}"), || worker.run())?);
+        }
+        let notified = Arc::clone(engine);
+        threads.push(spawn_critical("notifier", move || {
+            notified.hints.notifier.run(&notified.store, &notified.stop);
+        })?);
+        let replayer = Replayer { engine: Arc::clone(engine), wake: engine.hints.replays.clone() };
+        threads.push(spawn_critical("replayer", || replayer.run())?);
+        let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
+        let sweeper = Sweeper {
+            engine: Arc::clone(engine),
+            journal,
+            dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            keys_used: Box::new(move || api.take_keys_used()),
+        };
+        let wake = sweep.clone();
+        threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
+        let stop = engine.stop.clone();
+        threads.push(spawn_critical("look-out", move || dir_watch.run(&stop))?);
+        Ok(Self { threads, sweep })
+    }
+
+    /// Wakes the threads that sleep, so that they see the stop.
+    pub(super) fn wake(&self, engine: &Engine) {
+        engine.hints.notifier.stop();
+        self.sweep.notify();
+        engine.hints.replays.notify();
+    }
+
+    /// Waits for the threads. Returns true if all ended in time.
+    pub(super) fn join(self, deadline: Instant) -> bool {
+        let mut in_order = true;
+        for thread in self.threads {
+            in_order &= thread.join_until(deadline);
+        }
+        in_order
+    }
+}

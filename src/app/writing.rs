@@ -1,0 +1,117 @@
+//! The threads that make changes durable: the committer, the maker of segments and the flusher, and
+//! the watchdog over them. They start first and stop last.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{StartError, systemd};
+use crate::base::threads::{Stop, Thread, spawn_critical};
+use crate::commit::{
+    Committer, Engine, Flush, Flusher, GroupLimits, Progress, Submissions, WRITE_BACK_AFTER, watch,
+};
+use crate::config::Config;
+use crate::journal::Writer;
+
+/// Time that these threads have beyond the deadline of the other threads.
+const EXTRA: Duration = Duration::from_millis(500);
+
+/// The running threads.
+pub(super) struct Writing {
+    committer: Thread,
+    segments: Thread,
+    flush: Flush,
+    flusher: Thread,
+    /// Shows the watchdog the closing of the state.
+    closing: Arc<Progress>,
+    /// Stops the watchdog.
+    unwatched: Stop,
+}
+
+impl Writing {
+    /// Starts the threads.
+    pub(super) fn start(
+        engine: &Arc<Engine>,
+        (submissions, mut writer): (Submissions, Writer),
+        config: &Config,
+    ) -> Result<Self, StartError> {
+        let spares = writer.spares();
+        let group = GroupLimits {
+            commands: config.intake.group_commands,
+            bytes: config.intake.group_bytes,
+        };
+        let committer = Committer::new(Arc::clone(engine), submissions, writer, group)
+            .map_err(StartError::State)?;
+        engine.intake.set_shortage(engine.space.shortage(), engine.space.free());
+        let (flush, committing) = (committer.flush(), committer.progress());
+        let flusher = Flusher {
+            engine: Arc::clone(engine),
+            flush: flush.clone(),
+            after: WRITE_BACK_AFTER,
+            progress: Arc::default(),
+        };
+        let closing = Arc::clone(&flusher.progress);
+        // A start on a full disk left rows in memory, so the flusher begins at once.
+        flush.wake();
+        Self::spawn(spares, committer, flusher, (flush, committing, closing))
+            .map_err(StartError::Threads)
+    }
+
+    fn spawn(
+        spares: crate::journal::SpareMaker,
+        committer: Committer<Writer>,
+        flusher: Flusher,
+        (flush, committing, closing): (Flush, Arc<Progress>, Arc<Progress>),
+    ) -> std::io::Result<Self> {
+        // This thread ends when the committer, which owns the writer, ends.
+        let segments = spawn_critical("segments", move || spares.run())?;
+        let committer = spawn_critical("committer", || committer.run())?;
+        let flusher = spawn_critical("flusher", || flusher.run())?;
+        let unwatched = Stop::new();
+        let watched = [("committer", committing), ("flusher", Arc::clone(&closing))];
+        let stop = unwatched.clone();
+        // A thread of its own, which no hanging disk can stop.
+        spawn_critical("watchdog", move || watch(&watched, &stop, systemd::alive))?;
+        Ok(Self { committer, segments, flush, flusher, closing, unwatched })
+    }
+
+    /// Waits until everything submitted is stored, then closes the state. The intake must be closed
+    /// and the engine stopped. Returns true if the threads ended in order, or `None` if the state
+    /// cannot be closed because a thread still writes.
+    pub(super) fn stop(self, engine: &Engine, deadline: Instant) -> Option<bool> {
+        let deadline = deadline + EXTRA;
+        let committed = self.committer.join_until(deadline);
+        let in_order = self.segments.join_until(deadline);
+        self.flush.wake();
+        let written_back = self.flusher.join_until(deadline);
+        if !committed || !written_back {
+            tracing::error!(
+                "the writer threads did not stop in time; the next start recovers from the journal"
+            );
+            return None;
+        }
+        self.closing.busy();
+        close_state(engine);
+        self.closing.idle();
+        self.unwatched.set();
+        Some(in_order)
+    }
+}
+
+fn close_state(Engine { store, space, .. }: &Engine) {
+    if store.is_broken() {
+        store.invalidate();
+        tracing::error!(
+            "a row of the state could not be read; the next start computes the state from the \
+             journal"
+        );
+    } else if space.is_short_for(store.fresh()) {
+        tracing::warn!(
+            "the disk is full: the state is left as after a crash; the next start applies the rest \
+             of the journal"
+        );
+    } else if let Err(error) = store.close() {
+        store.invalidate();
+        tracing::error!(%error, "the state could not be closed; the next start computes it from \
+            the journal");
+    }
+}

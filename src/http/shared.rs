@@ -1,0 +1,196 @@
+//! The API's own state, shared by all workers. The engine holds what the API shares with the rest
+//! of the server.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::edge::answers::Answers;
+use super::edge::auth::Authenticator;
+use super::edge::blocking::Blocking;
+use super::edge::cors::Cors;
+use super::edge::health::Health;
+use super::edge::limit::{Payer, RateLimits};
+use super::edge::request_id::RequestIds;
+use super::input::rooms::Rooms;
+use crate::base::keyed::Keyed;
+use crate::base::live::Live;
+use crate::base::metrics::HttpRoute;
+use crate::base::random;
+use crate::base::shares::Shares;
+use crate::commit::Engine;
+use crate::config::Config;
+use crate::delivery::sender::Sender;
+use crate::model::id::{EventId, IdSource, KeyId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::rules::egress::EgressRules;
+use crate::rules::type_filter::TypeFilter;
+
+/// Maximum number of endpoint tests at a time, for all organizations: each test holds a request and
+/// a connection.
+const TESTS_MAX: u64 = 128;
+/// Maximum number of endpoint tests at a time for each organization.
+const TESTS_PER_ORG_MAX: u64 = 4;
+/// Maximum number of inbox filters in the `barren` cache.
+const BARREN_ENTRIES_MAX: u64 = 4_096;
+
+/// The API, shared by all workers.
+pub struct Api {
+    pub(super) engine: Arc<Engine>,
+    /// The configuration that the server started with.
+    pub(super) config: Arc<Config>,
+    /// The phase of the server, set by the code that starts and stops the server.
+    pub(super) health: Arc<Health>,
+    pub(super) auth: Authenticator,
+    pub(super) settings: Live<Settings>,
+    pub(super) bounds: Bounds,
+    /// The event up to which an inbox has no event for a filter. New events enter an inbox only
+    /// behind this event, so the entry stays true.
+    pub(super) barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
+    pub(super) cors: Option<Cors>,
+    pub(super) request_ids: RequestIds,
+    pub(super) series: RouteSeries,
+    /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
+    ids: Mutex<IdSource>,
+    /// Locks that keep changes of one organization's settings apart.
+    settings_locks: Keyed<OrgNo, tokio::sync::Mutex<()>>,
+    pub(super) began: Instant,
+}
+
+/// The settings that a reload replaces.
+pub(super) struct Settings {
+    pub(super) limits: RateLimits,
+    pub(super) egress: EgressRules,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    /// The sender of webhooks, for tests of endpoints.
+    pub(super) sender: Sender,
+}
+
+/// Shares of the server for each organization.
+pub(super) struct Bounds {
+    /// Memory for answers that their readers have not taken yet.
+    pub(super) answers: Arc<Answers>,
+    pub(super) blocking: Blocking,
+    /// Bytes of request bodies that are being read or wait to be stored.
+    pub(super) bodies: Arc<Rooms>,
+    /// Requests whose changes wait to be stored or are being stored.
+    pub(super) submissions: Arc<Shares<Payer>>,
+    /// Endpoint tests under way, by organization.
+    pub(super) tests: Arc<Shares<OrgNo>>,
+}
+
+/// The metrics of the routes.
+pub(super) struct RouteSeries {
+    /// In the order of the table of routes.
+    pub(super) matched: Vec<HttpRoute>,
+    pub(super) unmatched: HttpRoute,
+}
+
+impl Api {
+    /// Assembles the API and starts the threads that check keys.
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        config: Arc<Config>,
+        health: Arc<Health>,
+        (admin_token, sender): (&str, Sender),
+        series: RouteSeries,
+    ) -> io::Result<Self> {
+        let (intake, metrics) = (engine.intake.clone(), Arc::clone(&engine.metrics));
+        Ok(Self {
+            auth: Authenticator::new(&config.keys, admin_token, intake, metrics)?,
+            settings: Live::new(Settings::new(&config, RateLimits::new(&config.tiers), sender)),
+            bounds: Bounds::new(&config),
+            barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
+            cors: Cors::new(&config.server.cors_origins),
+            request_ids: RequestIds::default(),
+            series,
+            ids: Mutex::new(IdSource::after(0)),
+            settings_locks: Keyed::default(),
+            began: Instant::now(),
+            engine,
+            config,
+            health,
+        })
+    }
+
+    /// Applies a new configuration. Used tokens of a rate limit stay used.
+    pub fn reload(&self, config: &Config, sender: Sender) {
+        let limits = self.settings.get().limits.with(&config.tiers);
+        self.settings.set(Settings::new(config, limits, sender));
+    }
+
+    /// Returns the keys used since the last call, each with the time of its last use. The caller
+    /// stores these times.
+    pub fn take_keys_used(&self) -> Vec<(KeyId, Timestamp)> {
+        self.auth.take_used()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.engine.clock.now_ms())
+    }
+
+    /// Returns the time that due times are compared with. This time never goes back, also when the
+    /// wall clock is set back.
+    pub(super) fn steady(&self) -> Timestamp {
+        Timestamp(self.engine.clock.steady_ms())
+    }
+
+    /// Returns the number of a new organization, key or endpoint.
+    pub(super) fn new_id(&self) -> u128 {
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(self.engine.clock.now_ms(), random::bytes())
+    }
+
+    /// Locks the organization's settings, so that no other request changes them between a check and
+    /// the change. Other organizations do not wait.
+    pub(super) async fn settings_lock(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
+        self.settings_locks.of(org, tokio::sync::Mutex::default).lock_owned().await
+    }
+}
+
+impl Settings {
+    fn new(config: &Config, limits: RateLimits, sender: Sender) -> Self {
+        let egress = EgressRules { allow: config.egress.allow_networks.clone() };
+        Self { limits, egress, trusted_proxies: config.server.trusted_proxies.clone(), sender }
+    }
+}
+
+impl Bounds {
+    fn new(config: &Config) -> Self {
+        Self {
+            answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
+            blocking: Blocking::default(),
+            bodies: Rooms::new(config.intake.queue_bytes),
+            submissions: submissions(config),
+            tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
+        }
+    }
+}
+
+/// Returns shares for as many changes as fit into the queue and into the commit group that is being
+/// stored.
+fn submissions(config: &Config) -> Arc<Shares<Payer>> {
+    let places = config.intake.queue.saturating_add(config.intake.group_commands) as u64;
+    Shares::new(places, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_organization_takes_all_places_among_what_waits_to_be_stored() {
+        let places = submissions(&Config::from_toml("").unwrap());
+        let all_of = |org| {
+            std::iter::from_fn(|| places.take(Payer::Org(OrgNo(org)), 1).ok()).collect::<Vec<_>>()
+        };
+        let first = all_of(1);
+        assert!(first.len() > 1_000);
+        let second = all_of(2);
+        assert!(!second.is_empty() && !all_of(3).is_empty(), "there is something left for others");
+    }
+}
