@@ -151,7 +151,7 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
     );
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
     assert_eq!(got.verify(&key, triggerd::base::clock::Clock::system().now_ms() / 1_000), Ok(()));
-    receiver.answer_next([500, 410]);
+    receiver.answer_next([500]);
     let failed = org.post(&format!("{path}/test"), &json!({})).json;
     assert_eq!(failed["error"]["code"], "http_status", "{failed}");
     for told in [&tested.json, &failed] {
@@ -162,7 +162,16 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
             "{told}"
         );
     }
+    // The command line says the same, and its exit code too.
+    let id = path.rsplit('/').next().unwrap();
+    let words = ["endpoint", "test", id, "--key", &org.key, "--url", &server.url];
+    let (code, said) = command(&dir.path().join("data"), &words);
+    assert!(code == Some(0) && said.contains("was accepted"), "{said}");
+    receiver.answer_next([500]);
+    let (code, said) = command(&dir.path().join("data"), &words);
+    assert!(code == Some(1) && said.contains("(http_status)"), "{said}");
     assert_eq!(org.inbox().len(), 0, "nothing is stored of a test");
+    receiver.answer_next([410]);
     assert_eq!(got.header("webhook-id"), tested.json["event_id"].as_str());
 
     org.send("a.b", &json!(1));

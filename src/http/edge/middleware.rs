@@ -57,8 +57,8 @@ pub(in crate::http) async fn serve(
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
     let Some(connection) = request.conn_data::<Handle>().cloned() else {
-        return Problem::internal(&"the request arrived on an unknown connection")
-            .render(&request_id);
+        tracing::error!(request_id, "the request arrived on an unknown connection");
+        return Problem::internal(&"an unknown connection").render(&request_id);
     };
     let in_hand = connection.begin(&request);
     let budget = match &target {

@@ -53,12 +53,33 @@ pub(in crate::http) fn refusal(code: Code, peer: Option<SocketAddr>) -> Vec<u8> 
     let reason = actix_web::http::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason());
+    // A refusal that depends on the load says when to come again, as such answers of a route do.
+    let retry_after = if code == Code::Overloaded { "retry-after: 1\r\n" } else { "" };
     let head = format!(
         "HTTP/1.1 {status} {}\r\ncontent-type: {}\r\ncontent-length: \
-         {length}\r\n{REQUEST_ID}{request_id}\r\n\
+         {length}\r\n{REQUEST_ID}{request_id}\r\n{retry_after}\
          x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
         reason.unwrap_or_default(),
         crate::http::error::PROBLEM_JSON,
     );
     [head.into_bytes(), body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_head_says_when_to_come_again_only_if_the_load_is_the_reason() {
+        for (code, is_of_load) in [
+            (Code::Overloaded, true),
+            (Code::HeadTooLarge, false),
+            (Code::RequestTimeout, false),
+            (Code::InvalidRequest, false),
+        ] {
+            let answer = String::from_utf8(refusal(code, None)).unwrap();
+            assert_eq!(answer.contains("\r\nretry-after: 1\r\n"), is_of_load, "{answer}");
+            assert_eq!(instead_of(answer.as_bytes(), None), None, "it is ours: {answer}");
+        }
+    }
 }
