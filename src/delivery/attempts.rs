@@ -180,12 +180,12 @@ impl Attempter {
             Verdict::RetryAt(at) => {
                 let next_attempt = display(Timestamp(self.engine.clock.wall_ms_of(at.0)));
                 let message = "the attempt failed; the delivery is retried";
-                log_about!(info, subject, next_attempt, detail, message);
+                log_about!(info, subject, next_attempt, detail, "{message}");
             }
             Verdict::Dead(reason) => {
                 let message = "the attempt failed; the delivery is a dead letter";
                 let reason = reason.name();
-                log_about!(warn, subject, reason, detail, message);
+                log_about!(warn, subject, reason, detail, "{message}");
             }
         }
     }
@@ -196,7 +196,7 @@ impl Attempter {
             self.engine.metrics.operational_events.of(series_of(told.kind)).inc();
             let (id, event_type) = (display(told.id), display(told.kind.event_type()));
             let message = "an operational event was stored";
-            log_about!(info, subject, operational_event = id, event_type, message);
+            log_about!(info, subject, operational_event = id, event_type, "{message}");
         }
     }
 

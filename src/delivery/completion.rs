@@ -125,7 +125,7 @@ impl Completion {
         // it full.
         if self.reports.try_send(self.attempt.number).is_err() {
             let message = "the queue of reports is full; the scheduler's scan finds the outcome";
-            log_about!(debug, self.subject, message);
+            log_about!(debug, self.subject, "{message}");
         }
     }
 }

@@ -262,13 +262,13 @@ impl Sender {
                 Ok(head) if ends_idleness(&head) => {
                     let message = "an idle connection had ended with a 408; the request is sent \
                         again";
-                    log_about!(debug, subject, %target, message);
+                    log_about!(debug, subject, %target, "{message}");
                 }
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
                     let message = "an idle connection had been closed; the request is sent again";
-                    log_about!(debug, subject, %target, %broken, message);
+                    log_about!(debug, subject, %target, %broken, "{message}");
                 }
             }
             *trace = ConnectionTrace::default();
