@@ -5,6 +5,7 @@
 
 mod assembly;
 mod dir_watch;
+mod kept_file;
 mod limits;
 mod listening;
 mod loss;
@@ -170,7 +171,14 @@ impl App {
         self.sending.runtime.shutdown_background();
         let Some(written) = written else { return ExitCode::Fatal };
         in_order &= written;
-        tracing::info!(in_order, "stopped");
+        if in_order {
+            tracing::info!("stopped; everything under way was finished");
+        } else {
+            tracing::warn!(
+                "stopped; some requests or attempts did not finish in time, and the next start \
+                 makes the attempts again"
+            );
+        }
         ExitCode::Clean
     }
 }

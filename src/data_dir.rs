@@ -23,9 +23,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
 use crate::base::{ownership, random};
 use crate::model::time::Timestamp;
 
+pub use contents::lost_journal;
 use format::{FORMAT_VERSION, Format};
 use locks::Locks;
 
@@ -182,7 +184,8 @@ impl fmt::Display for DataDirError {
             }
             Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
             Self::Io { path, cause } => {
-                write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))
+                let (shown, words) = (path.display(), io_words(cause));
+                write!(f, "{shown}: {words}{}", ownership::denied(path, cause))
             }
         }
     }
@@ -283,6 +286,17 @@ impl DataDir {
     /// locked.
     pub fn lock_file(&self) -> Option<PathBuf> {
         Some(self.path.join(LOCK_FILE)).filter(|_| !self.locks.holds_directory())
+    }
+
+    /// The file with the format, which the next start reads.
+    pub fn format_file(&self) -> PathBuf {
+        self.path.join(FORMAT_FILE)
+    }
+
+    /// The file with the key that seals endpoints' secrets, if the key comes from this file.
+    pub fn secrets_key_file(&self, credentials: Option<&Path>) -> Option<PathBuf> {
+        let is_elsewhere = credentials.is_some_and(|dir| dir.join(SECRETS_KEY_FILE).exists());
+        Some(self.path.join(SECRETS_KEY_FILE)).filter(|path| !is_elsewhere && path.exists())
     }
 
     /// Gives files created by root to the owner of the directory, so that a service of this user

@@ -261,6 +261,7 @@
 //! - `http/api/webhook.rs`: `/api/webhook/config`
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/assembly.rs`: assembles the engine
+//! - `app/kept_file.rs`: a file that only a start reads, compared with its former content
 //! - `app/limits.rs`: fits the number of connections to the limit of open files
 //! - `app/listening.rs`: listens on the address, and waits while another process uses it
 //! - `app/dir_watch.rs`: checks that the data directory and the journal are still in place

@@ -24,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 use crate::config::{Log, LogFormat, is_level, journal_stream};
 
@@ -47,7 +48,7 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The log directory cannot be created or written.
-    #[error("log directory {path}: {cause}{}", ownership::denied(path, cause))]
+    #[error("log directory {path}: {}{}", io_words(cause), ownership::denied(path, cause))]
     Directory {
         /// The directory or a file in the directory.
         path: PathBuf,

@@ -3,6 +3,10 @@
 //! from then on is lost with them. So on a loss the look-out closes the intake, logs the loss, and
 //! ends the process.
 //!
+//! The files `FORMAT` and `secrets.key` are only read at a start. Nothing that the running server
+//! does needs them, and its memory may hold the last copy of the key. So their loss is logged and
+//! shown by `/health`, and the server goes on.
+//!
 //! The look-out has a thread of its own, so a hanging disk delays no other check. Once a second,
 //! the thread also logs how many lines the log left out.
 
@@ -13,10 +17,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::kept_file::KeptFile;
 use super::loss::{Loss, What};
 use crate::base::exit_code::fatal_loss;
 use crate::base::threads::{Signal, Stop};
 use crate::commit::Engine;
+use crate::config::credentials_directory;
 use crate::data_dir::DataDir;
 use crate::http::Health;
 use crate::journal::{Reader, Watch};
@@ -32,6 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The files to check, and the parts that hear of a loss.
 pub(super) struct DirWatch {
     places: Vec<Place>,
+    kept_files: Vec<KeptFile>,
     journal: Watch,
     engine: Arc<Engine>,
     health: Arc<Health>,
@@ -89,8 +96,12 @@ impl DirWatch {
         ];
         let places = places.into_iter().chain([(What::Lock, data_dir.lock_file())]);
         let places = places.filter_map(|(what, path)| Some(Place::of((what, path?))));
+        let key = data_dir.secrets_key_file(credentials_directory().as_deref());
+        let kept = key.map(|path| (What::SecretsKey, path)).into_iter();
+        let kept = kept.chain([(What::Format, data_dir.format_file())]);
         Ok(Self {
             places: places.collect::<io::Result<_>>()?,
+            kept_files: kept.map(KeptFile::of).collect::<io::Result<_>>()?,
             journal: Watch::new(journal),
             engine: Arc::clone(engine),
             health: Arc::clone(health),
@@ -109,6 +120,7 @@ impl DirWatch {
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
                 self.tell_left_out();
+                self.look_at_kept_files();
             }
             pause.wait(LOOK_EVERY);
         }
@@ -124,6 +136,11 @@ impl DirWatch {
             // check before: name the directory then.
             Some(self.places.iter().find_map(Place::loss).unwrap_or(segment))
         })
+    }
+
+    fn look_at_kept_files(&mut self) {
+        self.kept_files.iter_mut().for_each(KeptFile::look);
+        self.health.set_incomplete(self.kept_files.iter().any(KeptFile::is_lost));
     }
 
     fn end(&self, loss: &Loss) -> ! {

@@ -4,8 +4,11 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use crate::base::library_errors::io_words;
 use crate::base::{ownership, present_name};
 use crate::journal::{Change, Strayed};
 
@@ -15,6 +18,8 @@ pub(super) struct Loss {
     path: PathBuf,
     what: What,
     cause: Cause,
+    /// The path at which this process has the file open.
+    open_at: Option<String>,
 }
 
 /// The part of the data directory that is lost.
@@ -28,6 +33,10 @@ pub(super) enum What {
     Segment,
     /// The lock file, which holds no data and keeps a second server out.
     Lock,
+    /// The file `FORMAT`, which only a start reads.
+    Format,
+    /// The file with the key that seals endpoints' secrets, which only a start reads.
+    SecretsKey,
 }
 
 /// How the file was lost.
@@ -39,6 +48,10 @@ enum Cause {
     Removed,
     /// The content differs from the bytes that were written; the text says how.
     Changed(String),
+    /// Another file has the path.
+    Replaced,
+    /// The content of the same file is another one.
+    Overwritten,
     /// The file may no longer be opened.
     Denied(io::Error),
 }
@@ -47,12 +60,22 @@ impl Loss {
     /// The loss of a file or directory held open, so its new name can be found.
     pub(super) fn of(what: What, path: PathBuf, held: &File) -> Self {
         let cause = present_name::name_now(held).map_or(Cause::Removed, Cause::Renamed);
-        Self { path, what, cause }
+        Self { path, what, cause, open_at: Some(open_at(held)) }
+    }
+
+    /// The loss of the content of a file held open.
+    pub(super) fn content(what: What, path: PathBuf, held: &File) -> Self {
+        let is_same = match (std::fs::metadata(&path), held.metadata()) {
+            (Ok(named), Ok(held)) => (named.dev(), named.ino()) == (held.dev(), held.ino()),
+            _ => false,
+        };
+        let cause = if is_same { Cause::Overwritten } else { Cause::Replaced };
+        Self { path, what, cause, open_at: Some(open_at(held)) }
     }
 
     /// The loss of access to a file or directory.
     pub(super) fn denied(what: What, path: PathBuf, error: io::Error) -> Self {
-        Self { path, what, cause: Cause::Denied(error) }
+        Self { path, what, cause: Cause::Denied(error), open_at: None }
     }
 
     /// The loss of a segment, as the journal's watch found it.
@@ -68,7 +91,7 @@ impl Loss {
             }
             Change::Denied(error) => Cause::Denied(error),
         };
-        Self { path, what: What::Segment, cause }
+        Self { path, what: What::Segment, cause, open_at: None }
     }
 
     /// The path at which the file was, for the log.
@@ -83,6 +106,7 @@ impl Loss {
             (What::Segment, _) => {
                 "a part of the journal was removed, renamed or changed while the server runs"
             }
+            (What::Format | What::SecretsKey, _) => "a file that the next start needs is lost",
             (What::DataDir | What::Journal | What::Lock, _) => {
                 "the data directory was removed, renamed or replaced while the server runs"
             }
@@ -92,8 +116,11 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, what, cause } = self;
+        let Self { path, what, cause, .. } = self;
         let shown = path.display();
+        if let What::Format | What::SecretsKey = what {
+            return self.of_kept_file(f);
+        }
         match cause {
             Cause::Renamed(now) => {
                 write!(
@@ -111,10 +138,10 @@ impl fmt::Display for Loss {
                         "Nothing is lost: rename it back \
                         before the next start",
                     ),
-                    What::Lock => f.write_str("Nothing is lost"),
+                    What::Lock | What::Format | What::SecretsKey => f.write_str("Nothing is lost"),
                 }
             }
-            Cause::Removed => {
+            Cause::Removed | Cause::Replaced | Cause::Overwritten => {
                 write!(f, "{shown} was removed under the running server, or replaced. ")?;
                 match what {
                     What::DataDir => f.write_str(
@@ -128,7 +155,7 @@ impl fmt::Display for Loss {
                          journal",
                     ),
                     What::Segment => f.write_str(ADVICE),
-                    What::Lock => f.write_str("Nothing is lost"),
+                    What::Lock | What::Format | What::SecretsKey => f.write_str("Nothing is lost"),
                 }
             }
             Cause::Changed(how) => {
@@ -136,13 +163,72 @@ impl fmt::Display for Loss {
             }
             Cause::Denied(error) => write!(
                 f,
-                "{shown}: {error}{}. The mode or the owner was changed under the running server. \
+                "{shown}: {}{}. The mode or the owner was changed under the running server. \
                  Nothing \
                  is lost: restore the mode and the owner",
+                io_words(error),
                 ownership::denied(path, error)
             ),
         }
     }
+}
+
+impl Loss {
+    /// Describes the loss of a file that only a start reads. The server goes on.
+    fn of_kept_file(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, what, cause, open_at } = self;
+        let shown = path.display();
+        let next_start = match what {
+            What::SecretsKey => {
+                "This server goes on with the key in its memory, but without the file the next \
+                 start is refused, because no endpoint's secret can be decrypted"
+            }
+            _ => {
+                "This server goes on and no event is lost, but the next start cannot tell the \
+                 format of the data directory, or refuses it"
+            }
+        };
+        let back = match cause {
+            Cause::Renamed(now) => {
+                let now = now.display();
+                return write!(
+                    f,
+                    "{shown} was renamed under the running server and is {now} now. {next_start}: \
+                     rename it back before the server stops"
+                );
+            }
+            Cause::Denied(error) => {
+                let error = io_words(error) + &ownership::denied(path, error);
+                return write!(f, "{shown}: {error}. {next_start}");
+            }
+            Cause::Removed => {
+                write!(f, "{shown} was removed under the running server. ")?;
+                true
+            }
+            Cause::Replaced => {
+                write!(f, "{shown} was replaced by another file under the running server. ")?;
+                true
+            }
+            Cause::Overwritten | Cause::Changed(_) => {
+                write!(f, "{shown} was overwritten under the running server. ")?;
+                false
+            }
+        };
+        write!(f, "{next_start}: put the file back from a backup before the server stops")?;
+        match open_at.as_ref().filter(|_| back) {
+            Some(open) => write!(
+                f,
+                ". Until then this process still has the file open: `cp -p {open} {shown}` as its \
+                 user or as root puts it back"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The path at which other processes can read a file that this process has open.
+fn open_at(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
 /// The advice after the loss of a part of the journal.

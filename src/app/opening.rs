@@ -18,9 +18,9 @@ use crate::commit::{RecoveryError, Space, recover_telling};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, free_bytes, free_files,
-    read_secrets_key,
+    lost_journal, read_secrets_key,
 };
-use crate::journal::{self, OsFiles, Position, ReadLog as _, Reader};
+use crate::journal::{self, CutTail, OsFiles, Position, ReadLog as _, Reader};
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
@@ -65,6 +65,10 @@ fn open_all(
     let beside: Vec<_> = config.log.directory.iter().cloned().collect();
     let mut data_dir =
         DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
+    // This check comes before everything that creates a file.
+    if let Some(lost) = lost_journal(data_dir.path()) {
+        return Err(StartError::NoJournal(lost));
+    }
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
@@ -95,6 +99,12 @@ fn disk_space(config: &Config) -> Space {
 /// is doubled, and neither server can notice.
 pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     if !data_dir.is_copy() {
+        if !delivers {
+            tracing::warn!(
+                "this server delivers nothing, because it was started with --no-deliver; \
+                 deliveries wait"
+            );
+        }
         return;
     }
     let waiting = store.counts().map_or(0, |counts| counts.waiting);
@@ -108,11 +118,10 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
              --no-deliver"
         );
     } else {
-        tracing::info!(
+        tracing::warn!(
             waiting,
-            "the data directory is a copy; this server delivers nothing. A start without \
-             --no-deliver \
-             delivers"
+            "the data directory is a copy; this server delivers nothing, because it was started \
+             with --no-deliver. A start without --no-deliver delivers"
         );
     }
 }
@@ -177,13 +186,6 @@ fn open_journal(
     data_dir: &DataDir,
 ) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
-    let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
-    if !data_dir.is_new() && !has_segments() {
-        return Err(StartError::Missing(format!(
-            "{} has no segments, but events were stored here",
-            dir.display()
-        )));
-    }
     let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
     let options = journal::Options { segment_bytes, scan_from: None };
@@ -197,21 +199,46 @@ fn open_journal(
     }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
     if report.is_copy {
-        tracing::info!(
-            "the data directory is a copy; everything acknowledged before the copy began is in it"
-        );
+        tell_end(report.end, data_dir.is_new());
     }
-    if let Some(cut) = report.cut {
-        let (file, cause) = (cut.file.display().to_string(), cut.cause.name());
+    if let Some(cut) = &report.cut {
+        tell_cut(cut, report.is_copy);
+    }
+    Ok((writer, reader, report.is_copy))
+}
+
+/// Logs where a copy ends, because its files cannot tell how far the original went on.
+fn tell_end(end: Position, lacks_format: bool) {
+    if lacks_format {
+        tracing::warn!("the copy has no file FORMAT, so it is not complete");
+    }
+    tracing::info!(
+        end = end.0,
+        "the data directory is a copy; the copy ends at this position of the journal, and events \
+         acknowledged after the copy began may not be in it"
+    );
+}
+
+fn tell_cut(cut: &CutTail, is_copy: bool) {
+    let (file, cause) = (cut.file.display().to_string(), cut.cause.name());
+    let (offset, bytes) = (cut.offset, cut.bytes);
+    if is_copy {
         tracing::warn!(
             file,
-            offset = cut.offset,
-            bytes = cut.bytes,
+            offset,
+            bytes,
+            cause,
+            "bytes that the copy holds only in part were cut from its end"
+        );
+    } else {
+        tracing::warn!(
+            file,
+            offset,
+            bytes,
             cause,
             "bytes that were never acknowledged were cut from the end of the journal"
         );
     }
-    Ok((writer, reader, report.is_copy))
 }
 
 /// Opens the state and brings it up to the journal. If the disk has no room for the state, computes

@@ -108,10 +108,6 @@ impl Sending {
             in_flight_max: limits.in_flight.saturating_mul(RAISED_TIMES),
         };
         if !delivers {
-            tracing::warn!(
-                "nothing is delivered, because the server was started with --no-deliver; \
-                 deliveries wait"
-            );
             return Ok(sending);
         }
         let attempts = Attempter {

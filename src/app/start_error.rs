@@ -23,6 +23,8 @@ pub enum StartError {
     Journal(JournalError),
     /// A part of the journal is missing; the text says which part.
     Missing(String),
+    /// The data directory has no journal, although events were stored in it; the text says why.
+    NoJournal(String),
     /// The state cannot be opened, or not even computed again.
     State(StateError),
     /// The journal cannot be applied to the state.
@@ -94,6 +96,7 @@ impl StartError {
             Self::DataDir(error) => error.exit_code(ExitCode::Fatal),
             Self::Journal(JournalError::Damage(_))
             | Self::Missing(_)
+            | Self::NoJournal(_)
             | Self::SecretsKey { .. }
             | Self::SecretsKeyLost { .. }
             | Self::Recovery(RecoveryError::Records(
@@ -128,6 +131,7 @@ impl fmt::Display for StartError {
             // The messages of these errors have their own advice, and the journal may be undamaged.
             (
                 Self::DataDir(_)
+                | Self::NoJournal(_)
                 | Self::SecretsKey { .. }
                 | Self::SecretsKeyLost { .. }
                 | Self::Recovery(RecoveryError::Records(RecordError::Unknown { .. })),
@@ -150,11 +154,11 @@ impl StartError {
             Self::DataDir(error) => error.fmt(f),
             Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
             Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
+            Self::NoJournal(what) => write!(f, "the journal is lost: {what}"),
             Self::SecretsKey { endpoint, of } => write!(
                 f,
-                "the secret of {endpoint} (there are {of} endpoints) was encrypted with another \
-                 key: secrets.key in the data \
-                 directory, or systemd's credential of that name, is not the key that encrypted \
+                "the secret of {endpoint} (number of endpoints: {of}) was encrypted with another \
+                 key: secrets.key in the data directory, or systemd's credential of that name, is not the key that encrypted \
                  it; take the right key from \
                  a backup. Without a backup, `triggerd serve --forget-secrets` starts without the \
                  secrets that cannot be \
@@ -163,8 +167,8 @@ impl StartError {
             Self::SecretsKeyLost { of } => write!(
                 f,
                 "secrets.key is not in the data directory, and there is no systemd credential of \
-                 that name, but the secrets of {of} \
-                 endpoints are encrypted with it; no new key was created. Take secrets.key from a \
+                 that name, but the secrets of all endpoints (their number: {of}) are encrypted with \
+                 it; no new key was created. Take secrets.key from a \
                  backup. Without a backup, `triggerd \
                  serve --forget-secrets` starts without those secrets, and logs each of them"
             ),

@@ -105,6 +105,17 @@ pub fn tls_fault(message: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns the reason why a file cannot be read or written, without the number of the system's
+/// error.
+pub fn io_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::InvalidData => "it is not UTF-8 text; save it as UTF-8".to_owned(),
+        ErrorKind::NotFound => "it does not exist".to_owned(),
+        ErrorKind::IsADirectory => "it is a directory, but a file is needed".to_owned(),
+        _ => system_words(&error.to_string()).to_owned(),
+    }
+}
+
 /// Returns the system's error text, without the error number and without the standard library's
 /// prefix.
 pub fn system_words(message: &str) -> &str {

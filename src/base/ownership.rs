@@ -137,13 +137,17 @@ pub fn denied(path: &Path, cause: &io::Error) -> String {
     }
     // If the path is absent or below a closed directory, the nearest visible parent is named.
     let found = path.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));
-    let us = format!("this process runs as {}", user(getuid().as_raw()));
+    let us = user(getuid().as_raw());
     match found {
         Some((found, facts)) => {
             let (owner, mode) = (user(facts.uid()), facts.mode() & 0o7777);
-            format!("; {} belongs to {owner} (mode {mode:04o}), and {us}", found.display())
+            let found = found.display();
+            format!(
+                "; {found} belongs to {owner} (mode {mode:04o}), but this process runs as {us}: run \
+                 it as the owner or as root, or change the owner or the mode"
+            )
         }
-        None => format!("; {us}"),
+        None => format!("; this process runs as {us}"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::Failure;
 use super::client::Client;
 use super::reach::{Credential, Server, Settings, variable};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 use crate::config::{ClientVariable, Config, Source, credentials_directory};
 use crate::data_dir::ADMIN_TOKEN_FILE;
@@ -82,10 +83,10 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
         }
         Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(refused(
-            &format_args!("{error}{}", ownership::denied(file, &error)),
+            &format_args!("{}{}", io_words(&error), ownership::denied(file, &error)),
             ExitCode::NotPermitted,
         )),
-        Err(error) => Err(refused(&error, ExitCode::Usage)),
+        Err(error) => Err(refused(&io_words(&error), ExitCode::Usage)),
     }
 }
 
@@ -109,11 +110,10 @@ impl Search {
             Ok(Some(text)) => {
                 return Some(Credential { text, origin: format!("the file {}", file.display()) });
             }
-            Ok(None) => "empty".to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+            Ok(None) => "it is empty".to_owned(),
             Err(error) => {
                 self.is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
-                format!("{error}{}", ownership::denied(file, &error))
+                format!("{}{}", io_words(&error), ownership::denied(file, &error))
             }
         };
         self.looked.push(format!("{}: {what}", file.display()));

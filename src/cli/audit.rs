@@ -11,11 +11,13 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::output::counted;
 use crate::base::exit_code::ExitCode;
-use crate::base::random;
+use crate::base::library_errors::io_words;
+use crate::base::{ownership, random};
 use crate::commands::{Command, Records, UnknownRecord};
 use crate::commit::{Space, recover};
-use crate::data_dir::{DataDirError, free_bytes};
+use crate::data_dir::{DataDirError, free_bytes, lost_journal};
 use crate::journal::{JournalError, JournalScan, Lost, Position, RawRecord, SegmentFound};
 use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
@@ -149,37 +151,41 @@ pub(super) fn journal_failure(error: &JournalError) -> Failure {
     Failure::new(code, error)
 }
 
+/// Refuses a data directory that has lost its journal.
+pub(super) fn require_journal(data_dir: &Path) -> Result<(), Failure> {
+    let refused = |lost| Failure::new(ExitCode::Damaged, format!("the journal is lost: {lost}"));
+    lost_journal(data_dir).map_or(Ok(()), |lost| Err(refused(lost)))
+}
+
 pub(super) fn dir_failure(error: &DataDirError) -> Failure {
     Failure::new(error.exit_code(ExitCode::Failed), error)
 }
 
 /// Describes a damage in words.
 pub(super) fn told(lost: &Lost) -> String {
-    let Lost { damage, bytes, from, to } = lost;
-    let what = if to > from {
+    let Lost { damage, bytes, from, to, is_open } = lost;
+    let what = if *is_open {
         format!(
-            "positions {from} to {} are lost, {} records at most",
-            to.0.saturating_sub(1),
-            lost.records_max()
+            "every record from position {from} on is lost, and nobody knows how many there were"
         )
+    } else if to > from {
+        let (to, at_most) = (to.0.saturating_sub(1), counted(lost.records_max(), "record"));
+        format!("positions {from} to {to} are lost, {at_most} at most")
     } else {
         "no record is lost".to_owned()
     };
-    format!(
-        "{} offset {}, {bytes} bytes: {}; {what}",
-        damage.file.display(),
-        damage.offset,
-        damage.reason
-    )
+    let (file, bytes) = (damage.file.display(), counted(*bytes, "byte"));
+    format!("{file} offset {}, {bytes}: {}; {what}", damage.offset, damage.reason)
 }
 
 /// Describes a damage as JSON, for programs.
 pub(super) fn as_json(lost: &Lost) -> Value {
-    let Lost { damage, bytes, from, to } = lost;
+    let Lost { damage, bytes, from, to, is_open } = lost;
     json!({
         "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes,
         "reason": damage.reason,
         "from_position": from, "to_position": to, "records_max": lost.records_max(),
+        "to_end": is_open,
     })
 }
 
@@ -199,14 +205,24 @@ impl Scratch {
             None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
         };
         let mut refused = String::from("there is no directory for the temporary state");
+        let mut code = ExitCode::Failed;
         for place in places {
             let dir = place.join(&name);
             match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
                 Ok(()) => return Ok(Self(dir)),
-                Err(error) => refused = format!("{}: {error}", dir.display()),
+                Err(error) => {
+                    let (place, words) = (place.display(), io_words(&error));
+                    let owner = ownership::denied(&dir, &error);
+                    code = ExitCode::of_io(&error, ExitCode::Failed);
+                    refused =
+                        format!("no temporary directory can be made in {place}: {words}{owner}");
+                }
             }
         }
-        Err(Failure::new(ExitCode::Failed, refused))
+        Err(Failure::new(
+            code,
+            format!("{refused}. Name another directory with `verify --scratch`"),
+        ))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

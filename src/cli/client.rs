@@ -401,8 +401,11 @@ impl Client {
                 "the server does not speak HTTP at this address".to_owned(),
                 Some("If it speaks TLS, try https://."),
             )
-        } else if has("message completed") || has("unexpected end") {
-            ("the connection was closed before the answer was complete".to_owned(), None)
+        } else if ["message completed", "unexpected end", "end of file", "onnection reset"]
+            .iter()
+            .any(|word| has(word))
+        {
+            ("the server, or a proxy before it, closed the connection before the whole answer came".to_owned(), None)
         } else {
             (format!("the connection was lost ({said})"), None)
         }
@@ -431,7 +434,8 @@ impl Client {
         let Self { shown, key_origin, url_origin, .. } = self;
         if head.status == 401 {
             message = format!(
-                "{shown} ({url_origin}) does not accept the key from {key_origin}: {message}"
+                "{shown} ({url_origin}) does not accept the key from {key_origin}: it is not a key \
+                 of this server, or it has expired or was revoked. Check the key and the URL"
             );
         }
         let request = member("request_id").unwrap_or("unknown".into());

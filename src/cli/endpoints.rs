@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use super::answer::Answer;
 use super::client::{Client, Method};
-use super::events::{checked_id, items, text};
+use super::events::{checked_id, items, text, whole_number};
 use super::output::{one_line, print, print_done, print_json, print_secret, require_a_reader};
 use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
@@ -72,7 +72,7 @@ pub(super) struct Rotate {
     #[command(flatten)]
     one: One,
     /// Seconds that the old secret keeps signing (0 to 604800)
-    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = whole_number)]
     overlap: u32,
 }
 

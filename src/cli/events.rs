@@ -11,7 +11,7 @@ use super::client::Method;
 use super::output::{one_line, print, print_done, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::base::library_errors::json_fault;
+use crate::base::library_errors::{io_words, json_fault};
 
 /// Posts an event.
 #[derive(Args)]
@@ -32,11 +32,11 @@ pub(super) struct Send {
 #[derive(Args)]
 pub(super) struct Inbox {
     /// Maximum number of events (1 to 500)
-    #[arg(long, default_value_t = 50)]
-    limit: u16,
+    #[arg(long, default_value_t = 50, value_parser = whole_number)]
+    limit: u32,
     /// Maximum seconds to wait for an event while the inbox is empty (0 to 30)
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-    wait: u16,
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = whole_number)]
+    wait: u32,
     /// Only events of these types, separated by commas: order.created, order.*, *.created, or
     /// !order.test for every type but order.test
     #[arg(long = "type", value_name = "TYPES")]
@@ -95,6 +95,18 @@ pub(super) fn checked_id<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure
     Err(Failure::new(ExitCode::Usage, format!("{id:?} is not {what}")))
 }
 
+/// Parses the number of an option. The standard library's error is for programmers.
+pub(super) fn whole_number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_no_number| "a whole number is needed")
+}
+
+fn of_input(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => "a payload is JSON, and JSON is UTF-8 text".to_owned(),
+        _ => io_words(error),
+    }
+}
+
 impl Send {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut payload = self.payload;
@@ -102,7 +114,10 @@ impl Send {
             payload.clear();
             let read = std::io::stdin().lock().read_to_string(&mut payload);
             read.map_err(|error| {
-                Failure::new(ExitCode::Failed, format!("standard input cannot be read: {error}"))
+                Failure::new(
+                    ExitCode::Usage,
+                    format!("standard input cannot be read: {}", of_input(&error)),
+                )
             })?;
         }
         let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {

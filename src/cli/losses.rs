@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::output::visible;
+use super::output::{counted, visible};
 use crate::base::ownership;
 use crate::store::{Named, StateError, Store};
 
@@ -80,7 +80,7 @@ impl Losses {
             lines.push(format!("          and {more} more"));
         }
         let counts: Vec<_> =
-            self.counts.iter().map(|(kind, count)| format!("{count} {kind}(s)")).collect();
+            self.counts.iter().map(|(kind, count)| counted(*count, kind)).collect();
         let (counts, path) = (counts.join(", "), self.path.display());
         lines.push(match file {
             Ok(_) => format!("list      {counts}; the complete list is in {path}"),

@@ -79,7 +79,11 @@ enum Command {
     /// Rebuild the state of a stopped server from its journal
     Rebuild(rebuild::Rebuild),
     /// Print the version
-    Version,
+    Version {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands that talk to a server.
@@ -158,8 +162,14 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     // Servers and commands on a data directory need the configuration; commands that talk to a
     // server may do without.
     match cli.command {
-        Command::Version => {
-            print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean)
+        Command::Version { json } => {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = if json {
+                serde_json::json!({ "version": version }).to_string()
+            } else {
+                format!("triggerd {version}")
+            };
+            print(&text).map(|()| ExitCode::Clean)
         }
         Command::Demo => demo::run(),
         Command::Serve(command) => command.run(file, load(file)?),

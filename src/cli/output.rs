@@ -88,6 +88,16 @@ fn unwritten(error: &std::io::Error) -> String {
     format!("standard output cannot be written: {error}")
 }
 
+/// Returns a number with its noun, such as "1 event" and "2 events".
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Returns a duration such as "0.012 s".
+pub(super) fn seconds(took_ms: u128) -> String {
+    format!("{}.{:03} s", took_ms / 1_000, took_ms % 1_000)
+}
+
 /// Returns a JSON text without line breaks. Raw line breaks can only be between tokens.
 pub(super) fn one_line(json: &str) -> String {
     json.trim().replace(['\n', '\r', '\t'], " ")

@@ -14,9 +14,11 @@ use serde_json::json;
 
 use self::notes::notes;
 use super::Failure;
-use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
+use super::audit::{
+    JournalAudit, Scratch, as_json, bring_up, dir_failure, journal_failure, require_journal, told,
+};
 use super::losses::Losses;
-use super::output::print;
+use super::output::{counted, print, seconds};
 use crate::base::exit_code::ExitCode;
 use crate::commands::{Record, Records};
 use crate::config::Config;
@@ -25,7 +27,7 @@ use crate::journal::{Lost, OsFiles, Position, Salvage};
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
-use crate::store::{Differences, Named, StateError, StateValidity, Store, invalidate_last};
+use crate::store::{Counts, Differences, Named, StateError, StateValidity, Store, invalidate_last};
 
 /// The file with all losses, beside the damaged files.
 const LIST: &str = "lost.txt";
@@ -79,6 +81,7 @@ impl Rebuild {
         let path = &config.storage.data_dir;
         DataDir::look(path).map_err(|error| dir_failure(&error))?;
         let dir = DataDir::open(path).map_err(|error| dir_failure(&error))?;
+        require_journal(path)?;
         let mut audit = JournalAudit::read(&dir.journal())?;
         if let Some(newer) = &audit.newer {
             return Err(Failure::new(ExitCode::Damaged, newer));
@@ -125,10 +128,22 @@ impl Rebuild {
         })?;
         let took_ms = began.elapsed().as_millis();
         let found = salvaged.as_ref().zip(consequences.as_ref());
+        self.print(&audit, &counts, found, took_ms)?;
+        Ok(ExitCode::Clean)
+    }
+
+    fn print(
+        &self,
+        audit: &JournalAudit,
+        counts: &Counts,
+        found: Option<(&Salvaged, &Consequences)>,
+        took_ms: u128,
+    ) -> Result<(), Failure> {
         if self.json {
             print(
                 &json!({
-                    "records": audit.records(), "events": counts.events, "open": counts.open,
+                    "records": audit.records(), "end": audit.end(), "events": counts.events,
+                    "open": counts.open,
                     "took_ms": took_ms,
                     "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences,
                     self.verbose)),
@@ -139,12 +154,16 @@ impl Rebuild {
             let lines =
                 found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
             lines.iter().flatten().try_for_each(|line| print(line))?;
-            let (records, events) = (audit.records(), counts.events);
             print(&format!(
-                "the state is rebuilt: {records} records applied, {events} events ({took_ms} ms)"
+                "the state is rebuilt from {}, up to position {}: {}, {} in inboxes ({})",
+                counted(audit.records(), "record"),
+                audit.end(),
+                counted(counts.events, "event"),
+                counts.open,
+                seconds(took_ms)
             ))?;
         }
-        Ok(ExitCode::Clean)
+        Ok(())
     }
 
     fn salvage(
@@ -387,8 +406,8 @@ impl Salvaged {
             lines.push(format!("REPLAY    {replay} runs again: cancel it if it should not"));
         }
         lines.push(format!(
-            "aside     {} files were kept as they were in {}",
-            self.files.len(),
+            "aside     as they were, in {1}: {0}",
+            counted(self.files.len() as u64, "file"),
             self.aside.display()
         ));
         lines

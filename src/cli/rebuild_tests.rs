@@ -7,7 +7,7 @@ use crate::journal::Damage;
 
 fn lost(from: u64, to: u64) -> Lost {
     let damage = Damage { file: "x.seg".into(), offset: 0, reason: "rotten".into() };
-    Lost { damage, bytes: to - from, from: Position(from), to: Position(to) }
+    Lost { damage, bytes: to - from, from: Position(from), to: Position(to), is_open: false }
 }
 
 #[test]

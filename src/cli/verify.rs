@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, told};
+use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, require_journal, told};
 use super::losses::Losses;
-use super::output::{print, print_text};
+use super::output::{counted, print, print_text, seconds};
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::config::Config;
@@ -28,8 +28,9 @@ pub(super) struct Verify {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Directory for the temporary state that is computed from the journal [default: beside the
-    /// data directory]
+    /// Existing directory with space for a temporary copy of the state, which is removed at the end
+    /// [default: the directory that holds the data directory, else the system's directory for
+    /// temporary files]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     /// File for the list of differences [default: a new file in the directory for temporary files]
@@ -61,6 +62,8 @@ enum Judgement {
 struct Report {
     list: PathBuf,
     verbose: bool,
+    /// Set if the file `FORMAT` is missing.
+    lacks_format: bool,
     audit: JournalAudit,
     state: Judgement,
     contradictions: Vec<String>,
@@ -74,20 +77,14 @@ impl Verify {
         let began = Instant::now();
         let dir = &config.storage.data_dir;
         let looked_at = DataDir::look(dir).map_err(|error| dir_failure(&error))?;
+        require_journal(dir)?;
         let audit = JournalAudit::read(&dir.join("journal"))?;
         if let Some(newer) = &audit.newer {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
         if audit.scan.is_empty() {
-            let but = if looked_at.is_new() {
-                "the directory holds no data of triggerd"
-            } else {
-                "the journal is lost, because events were stored here"
-            };
-            return Err(Failure::new(
-                ExitCode::Damaged,
-                format!("{} has no journal: {but}", dir.display()),
-            ));
+            let what = format!("{} has no journal: no event was ever stored here", dir.display());
+            return Err(Failure::new(ExitCode::Damaged, what));
         }
         let new_list = || {
             std::env::temp_dir()
@@ -96,6 +93,7 @@ impl Verify {
         let mut report = Report {
             list: self.list.clone().unwrap_or_else(new_list),
             verbose: self.verbose,
+            lacks_format: looked_at.is_new(),
             audit,
             state: Judgement::NotCompared("the journal is damaged".into()),
             contradictions: Vec::new(),
@@ -198,10 +196,10 @@ impl Report {
         };
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = vec![format!(
-            "journal   {} segments, {} bytes, {} records, to position {}",
-            audit.scan.len(),
-            audit.scan.bytes(),
-            audit.records(),
+            "journal   {}, {}, {}, up to position {}",
+            counted(audit.scan.len() as u64, "segment"),
+            counted(audit.scan.bytes(), "byte"),
+            counted(audit.records(), "record"),
             audit.end()
         )];
         lines.extend(
@@ -215,12 +213,17 @@ impl Report {
         }
         for tail in audit.segments.iter().filter_map(|found| found.tail.as_ref()) {
             let (file, offset, bytes) = (tail.file.display(), tail.offset, tail.bytes);
+            let bytes = counted(bytes, "byte");
+            let what = if audit.scan.is_copy() {
+                "belong to records that the copy holds only in part"
+            } else {
+                "were never acknowledged"
+            };
             lines.push(format!(
-                "tail      {file} offset {offset}: {bytes} bytes were never acknowledged; the \
-                 next start \
-                 removes them"
+                "tail      {file} offset {offset}: {bytes} {what}; the next start removes them"
             ));
         }
+        lines.extend(self.copy_text());
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
         lines.push(self.state_text());
         lines.extend(differing);
@@ -231,11 +234,13 @@ impl Report {
         );
         if !audit.is_damaged() {
             lines.push(format!(
-                "holds     {} events, {} in inboxes, of {orgs} organizations",
-                counts.events, counts.open
+                "holds     {}, {} in inboxes, of {}",
+                counted(counts.events, "event"),
+                counts.open,
+                counted(*orgs as u64, "organization")
             ));
         }
-        let seconds = format!("{}.{:03} s", took_ms / 1_000, took_ms % 1_000);
+        let seconds = seconds(*took_ms);
         lines.push(if self.is_well() {
             format!("no damage was found ({seconds})")
         } else {
@@ -244,14 +249,31 @@ impl Report {
         lines.join("\n")
     }
 
+    /// Says what a copy can and cannot prove: its files show that none of them was cut off, but not
+    /// how far the original went on.
+    fn copy_text(&self) -> Option<String> {
+        let missing = if self.lacks_format {
+            "; the file FORMAT is missing, so the copy is not complete"
+        } else {
+            ""
+        };
+        let end = self.audit.end();
+        let text = format!(
+            "copy      this is a copy, which ends at position {end}. An event that was acknowledged \
+             after the copy began may not be in it. A copy cannot show if its last files are \
+             missing: compare the position with the original's, or the number of events{missing}"
+        );
+        Some(text).filter(|_| self.audit.scan.is_copy())
+    }
+
     fn state_text(&self) -> String {
         match &self.state {
             Judgement::NotCompared(why) => format!("state     not compared: {why}"),
             Judgement::Equal { behind: 0 } => "state     matches the journal, row by row".into(),
             Judgement::Equal { behind } => format!(
-                "state     is {behind} bytes behind the journal, as after a crash; brought up to \
-                 its \
-                 end, it matches the journal"
+                "state     is {} behind the journal, as after a crash; brought up to its end, it \
+                 matches the journal",
+                counted(*behind, "byte")
             ),
             Judgement::Ahead { applied } => {
                 format!(
@@ -264,7 +286,7 @@ impl Report {
             Judgement::Unreadable(why) => format!("DAMAGED   the state cannot be read: {why}"),
             Judgement::Different(found, _) => {
                 let rows: u64 = found.rows.values().sum();
-                format!("DAMAGED   the state differs from the journal in {rows} rows")
+                format!("DAMAGED   the state differs from the journal in {}", counted(rows, "row"))
             }
         }
     }
@@ -308,10 +330,10 @@ impl Report {
             "well": self.is_well(),
             "journal": {
                 "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "records": audit.records(),
-                "end": audit.end(), "commands": audit.commands,
+                "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
-                "given_up_before": holes.map(|(from, to)| json!([from,
-                to])).collect::<Vec<_>>(),
+                "given_up_before": holes.map(|(from, to)| json!({"from_position": from,
+                "to_position": to})).collect::<Vec<_>>(),
                 "tail": tails.map(|tail| json!({"offset": tail.offset,
                 "bytes": tail.bytes})).next(),
             },

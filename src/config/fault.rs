@@ -4,19 +4,20 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 
 /// The reason why a configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file named on the command line does not exist.
-    #[error("configuration file {path} does not exist")]
+    #[error("configuration file {path} does not exist; check the path after --config")]
     Missing {
         /// The path of this file.
         path: PathBuf,
     },
     /// The file exists but cannot be read.
-    #[error("configuration file {path}: {cause}{}", ownership::denied(path, cause))]
+    #[error("configuration file {path}: {}{}", io_words(cause), ownership::denied(path, cause))]
     Unreadable {
         /// The path of this file.
         path: PathBuf,

@@ -192,16 +192,17 @@ impl Layers {
             || suggest::nearest(&wanted, self.known.keys().map(String::as_str)).map(variable_of);
         let detail = match of_keys.map(variable_of).or_else(near).or_else(of_commands) {
             Some(meant) => {
-                format!("the environment variable {name} is unknown; did you mean {meant}?")
+                format!("this environment variable is unknown; did you mean {meant}?")
             }
             None => {
                 format!(
-                    "the environment variable {name} is unknown; keys are \
+                    "this environment variable is unknown; keys are \
                      {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY"
                 )
             }
         };
-        self.fault(name, name, detail);
+        // The key is the name of the variable, so the origin would repeat it.
+        self.faults.push(Fault { key: name.to_owned(), origin: String::new(), detail });
     }
 
     fn fault(&mut self, key: &str, origin: &str, detail: String) {

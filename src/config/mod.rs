@@ -31,6 +31,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 
 pub use changes::Change;
@@ -186,8 +187,9 @@ fn find(
             Err(ConfigError::Missing { .. }) => {}
             Err(ConfigError::Unreadable { path, cause }) if unreadable == Unreadable::Skipped => {
                 skipped.push(format!(
-                    "{} ({cause}{})",
+                    "{} ({}{})",
                     path.display(),
+                    io_words(&cause),
                     ownership::denied(&path, &cause)
                 ));
             }

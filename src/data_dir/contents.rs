@@ -1,12 +1,14 @@
-//! Decides if a directory without the file `FORMAT` may become a data directory. A directory with
-//! foreign files was named by mistake, and triggerd's files in the middle of `/etc` or of a home
-//! directory help nobody.
+//! Decides if a directory without the file `FORMAT` may become a data directory, and if a data
+//! directory has lost its journal. A directory with foreign files was named by mistake, and
+//! triggerd's files in the middle of `/etc` or of a home directory help nobody.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES};
+use super::{
+    DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES, SECRETS_KEY_FILE, STATE_DIR,
+};
 
 /// Maximum number of foreign names in the error.
 const NAMED_MAX: usize = 5;
@@ -37,6 +39,32 @@ pub(super) fn foreign(dir: &Path, beside: &[PathBuf]) -> Option<(Vec<String>, us
     let more = names.len().saturating_sub(NAMED_MAX);
     names.truncate(NAMED_MAX);
     Some((names, more)).filter(|(names, _)| !names.is_empty())
+}
+
+/// Describes the loss of the journal of `dir`: there are no segments, but a file or directory that
+/// triggerd creates only beside a journal. None if there are segments, or nothing was ever stored
+/// here. The admin token proves nothing, because the first start creates it before the journal.
+pub fn lost_journal(dir: &Path) -> Option<String> {
+    let journal = dir.join(JOURNAL_DIR);
+    if has_segments(&journal) {
+        return None;
+    }
+    let proves = |name: &String| match name.as_str() {
+        FORMAT_FILE | SECRETS_KEY_FILE => true,
+        STATE_DIR => {
+            fs::read_dir(dir.join(STATE_DIR)).is_ok_and(|mut names| names.next().is_some())
+        }
+        _ => name.starts_with(DAMAGED_PREFIX),
+    };
+    let names =
+        fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let witness = names.filter(proves).min()?;
+    Some(format!(
+        "{} has no segments, but events were stored here, because {witness} is in {}; if this is a \
+         copy, it lacks the events: copy the whole directory again",
+        journal.display(),
+        dir.display()
+    ))
 }
 
 /// True if triggerd or nobody uses a file of this name.

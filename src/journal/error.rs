@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::is_unreadable;
 use super::position::Position;
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 
 /// Damaged bytes, which differ from the written and synced bytes.
@@ -34,7 +35,7 @@ pub enum JournalError {
     #[error(transparent)]
     Damage(Damage),
     /// The operating system refused an operation.
-    #[error("{path}: {source}{}", ownership::denied(path, source))]
+    #[error("{path}: {}{}", io_words(source), ownership::denied(path, source))]
     Io {
         /// The file or directory of the operation.
         path: PathBuf,

@@ -281,10 +281,10 @@ impl Files for FaultyFiles {
         self.sync(file)
     }
 
-    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+    fn erase(&self, file: &File, from: u64, to: u64) -> io::Result<()> {
         self.check()?;
         self.before_change(file)?;
-        OsFiles.set_len(file, len)
+        OsFiles.erase(file, from, to)
     }
 
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {

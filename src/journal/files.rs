@@ -47,8 +47,9 @@ pub trait Files: Send + Sync {
     fn sync_data(&self, file: &File) -> io::Result<()>;
     /// `fsync`: syncs the content and the metadata.
     fn sync_all(&self, file: &File) -> io::Result<()>;
-    /// `ftruncate`: cuts the file at `len` bytes, or extends the file with zeros.
-    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Overwrites the bytes from `from` to `to` with zeros, and gives their disk space back if the
+    /// filesystem can. The length of the file stays.
+    fn erase(&self, file: &File, from: u64, to: u64) -> io::Result<()>;
     /// Reserves disk space for the first `len` bytes. New bytes are zeros.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
     /// Gives this name to a file without a name. No file may have the name already.
@@ -136,8 +137,16 @@ impl Files for OsFiles {
         file.sync_all()
     }
 
-    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
-        file.set_len(len)
+    fn erase(&self, file: &File, from: u64, to: u64) -> io::Result<()> {
+        let Some(len) = to.checked_sub(from).filter(|len| *len > 0) else { return Ok(()) };
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match rustix::fs::fallocate(file, flags, from, len) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, from, to),
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
@@ -190,10 +199,14 @@ fn parent_of(path: &Path) -> &Path {
 
 /// Writes zeros from the file's end to `len`, for filesystems without `fallocate`.
 fn fill_with_zeros(file: &File, len: u64) -> io::Result<()> {
+    write_zeros(file, file.metadata()?.len(), len)
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
-    let mut at = file.metadata()?.len();
-    while at < len {
-        let n = usize::try_from(len - at).map_or(zeros.len(), |left| left.min(zeros.len()));
+    let mut at = from;
+    while at < to {
+        let n = usize::try_from(to - at).map_or(zeros.len(), |left| left.min(zeros.len()));
         file.write_all_at(zeros.get(..n).unwrap_or_default(), at)?;
         at += n as u64;
     }

@@ -14,7 +14,8 @@
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
-//! header   "TRGJ" │ format u32 │ first u64 │ device u64 │ inode u64 │ zeros 28 │ crc32c u32
+//! header   "TRGJ" │ format u32 │ first u64 │ device u64 │ inode u64 │ length u64
+//!          │ zeros 20 │ crc32c u32
 //! frame    len u32 │ crc32c u32 │ position u64 │ kind u8 │ version u8 │ body (len bytes)
 //! ```
 //!
@@ -31,6 +32,10 @@
 //!   acknowledged: it is cut.
 //! * The unwritten rest of a segment is zeros, also after a cut. So leftovers of a crash never look
 //!   like a frame of a later group.
+//! * A file gets a segment's name when it has its header and its whole length, and never becomes
+//!   shorter: sealing gives the unused space back as a hole. The header holds this length. So a
+//!   shorter file was cut, or is a copy that broke off, and is refused: the lost bytes may have held
+//!   acknowledged frames. This holds in whatever order a copy of a live journal reads the files.
 //! * A header holds the device and inode of its own file. If they differ, the file is a copy. In a
 //!   copy, a page may be older than the page behind it, because frames were appended during the
 //!   copying. Such a hole is cut as well.

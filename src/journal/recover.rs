@@ -177,19 +177,24 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
         let (header, len) = read_header(files.as_ref(), segment)?;
         is_copy = match header {
-            Header::Whole { copy } => copy,
+            Header::Whole { copy, length } => {
+                check_length(segment, len, length)?;
+                copy
+            }
+            Header::Absent => return Err(damage(segment, 0, segment::NO_HEADER)),
             Header::Unreadable => {
                 return Err(damage(segment, 0, "the segment's header is incomplete"));
             }
             Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
         };
         let end = segment.offset_of(next.first);
-        if len < end {
-            let (from, to) = (segment.position_at(len), next.first.0 - 1);
-            return Err(damage(segment, len, format!("the positions {from} to {to} are missing")));
-        }
-        // A crash can come between the last group and the cut of the unused space.
         let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
+        if len < end {
+            let (offset, _) = walk(&mut window).map_err(JournalError::reading(&segment.path))?;
+            let (from, to) = (segment.position_at(offset), next.first.0 - 1);
+            let reason = format!("the positions {from} to {to} are missing");
+            return Err(damage(segment, offset, reason));
+        }
         if window.end_of_content(end).map_err(JournalError::reading(&segment.path))?.is_some() {
             let reason = format!(
                 "the segment goes on after the first position of the next segment, {}",
@@ -199,6 +204,11 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         }
     }
     Ok(is_copy)
+}
+
+/// Checks that a file of `is` bytes is not shorter than `was` bytes.
+fn check_length(segment: &Segment, is: u64, was: u64) -> Result<(), JournalError> {
+    if is < was { Err(damage(segment, is, segment::cut_off(is, was))) } else { Ok(()) }
 }
 
 /// Checks all frames of the sealed segments that reach beyond `from`.
@@ -245,11 +255,15 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
     let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
     let in_file = || JournalError::io(&segment.path);
     let copy = match header {
-        Header::Whole { copy } => copy,
+        Header::Whole { copy, length } => {
+            check_length(segment, len, length)?;
+            copy
+        }
         Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
+        Header::Absent => return Err(damage(segment, 0, segment::NO_HEADER)),
         Header::Unreadable => {
             // Nothing is appended before the header is synced. Without frames, the crash came
-            // before this sync, and the segment is created again.
+            // before this sync, and the header is written again.
             return match window
                 .end_of_content(SEGMENT_HEADER_BYTES)
                 .map_err(JournalError::reading(&segment.path))?
@@ -266,33 +280,28 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
     let (offset, cut) = find_end(&mut window, copy)?;
     let end = segment.position_at(offset);
     let mut last = Last { end, room_end: None, cut, is_copy: Some(copy) };
-    if copy {
-        // The next segment is an original again. A segment without frames is created again.
-        cut_at(files.as_ref(), segment, offset, offset).map_err(in_file())?;
-    } else if last.cut.is_none() {
-        last.room_end = Some(segment.position_at(len)).filter(|&room_end| room_end > end);
-    } else if cut_at(files.as_ref(), segment, offset, len).map_err(in_file())? {
+    let is_cut = last.cut.is_some() && !failpoint::is_on(Switch::TailRepairOff);
+    if copy || is_cut {
+        // No stale frame may follow a new frame.
+        files.erase(&segment.file, offset, len).map_err(in_file())?;
+    }
+    // After a copy, the next segment is an original again. A segment without frames gets a header.
+    if !copy && offset < len && has_space(files.as_ref(), segment, len).map_err(in_file())? {
         last.room_end = Some(segment.position_at(len));
+    }
+    if copy || is_cut {
+        files.sync_all(&segment.file).map_err(in_file())?;
     }
     Ok(last)
 }
 
-/// Overwrites the bytes from `offset` to `len` with zeros, so that no stale frame can follow a new
-/// frame. Returns true if there was space for the zeros.
-fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Result<bool> {
-    if failpoint::is_on(Switch::TailRepairOff) {
-        return Ok(true);
+/// Reserves the disk space of a segment, because a part may have been given back. Returns true if
+/// there was space.
+fn has_space(files: &dyn Files, segment: &Segment, len: u64) -> io::Result<bool> {
+    match files.allocate(&segment.file, len) {
+        Err(error) if is_no_space(&error) => Ok(false),
+        other => other.map(|()| true),
     }
-    files.set_len(&segment.file, offset)?;
-    let has_space = match files.allocate(&segment.file, len) {
-        Err(e) if is_no_space(&e) => {
-            files.set_len(&segment.file, offset)?;
-            false
-        }
-        other => other.map(|()| true)?,
-    };
-    files.sync_all(&segment.file)?;
-    Ok(has_space)
 }
 
 /// Returns the offset after the last kept frame, and the cut to make there.

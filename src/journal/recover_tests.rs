@@ -109,43 +109,54 @@ fn torn_tail_is_cut_at_every_length() {
     let kept = groups[..2].concat();
     let start = usize::try_from(offset_in_first_segment(&groups[2][0])).unwrap();
     let end = start + 3 * 88;
-    for zeros_behind in [true, false] {
-        for cut in start..end {
-            let mut bytes = whole[..cut].to_vec();
-            if zeros_behind {
-                bytes.resize(whole.len(), 0);
-            }
-            overwrite(file, &bytes);
-            let (_, reader, report) = open_quick(dir.path()).unwrap();
-            let whole_frames = (cut - start) / 88;
-            let expected = [kept.clone(), groups[2][..whole_frames].to_vec()].concat();
-            assert_eq!(all(&reader).unwrap(), expected);
-            let is_torn = bytes[start + whole_frames * 88..].iter().any(|&b| b != 0);
-            let cause = report.cut.as_ref().map(|cut| cut.cause);
-            assert_eq!(cause, is_torn.then_some(CutCause::TornGroup), "{cut}");
-            if let Some(cut) = report.cut {
-                assert_eq!(
-                    (cut.file.as_path(), cut.offset),
-                    (file.as_path(), (start + whole_frames * 88) as u64)
-                );
-                // The bytes after the cut are zeros again, up to the full length.
-                let now = fs::read(file).unwrap();
-                assert_eq!(now.len(), bytes.len());
-                assert!(now[start + whole_frames * 88..].iter().all(|&b| b == 0));
-            }
-            remove_but_first(dir.path());
+    for cut in start..end {
+        let mut bytes = whole[..cut].to_vec();
+        bytes.resize(whole.len(), 0);
+        overwrite(file, &bytes);
+        let (_, reader, report) = open_quick(dir.path()).unwrap();
+        let whole_frames = (cut - start) / 88;
+        let expected = [kept.clone(), groups[2][..whole_frames].to_vec()].concat();
+        assert_eq!(all(&reader).unwrap(), expected);
+        let is_torn = bytes[start + whole_frames * 88..].iter().any(|&b| b != 0);
+        let cause = report.cut.as_ref().map(|cut| cut.cause);
+        assert_eq!(cause, is_torn.then_some(CutCause::TornGroup), "{cut}");
+        if let Some(cut) = report.cut {
+            assert_eq!(
+                (cut.file.as_path(), cut.offset),
+                (file.as_path(), (start + whole_frames * 88) as u64)
+            );
+            // The bytes after the cut are zeros again, up to the full length.
+            let now = fs::read(file).unwrap();
+            assert_eq!(now.len(), bytes.len());
+            assert!(now[start + whole_frames * 88..].iter().all(|&b| b == 0));
         }
-        // The last round left two whole frames of the group.
-        assert_goes_on(dir.path(), &[kept.clone(), groups[2][..2].to_vec()].concat());
-        remove_but_first(dir.path());
     }
+    // The last round left two whole frames of the group.
+    assert_goes_on(dir.path(), &[kept.clone(), groups[2][..2].to_vec()].concat());
 }
 
-/// A segment that ended exactly at its file's end was followed by a new segment.
-fn remove_but_first(dir: &Path) {
-    for file in &segment_files(dir)[1..] {
-        fs::remove_file(file).unwrap();
+#[test]
+fn a_segment_that_is_cut_at_any_length_is_damage() {
+    let origin = tempfile::tempdir().unwrap();
+    journal_of(origin.path(), &[1; 20], 300);
+    let files = segment_files(origin.path());
+    assert_eq!(files.len(), 2);
+    for file in &files {
+        let whole = fs::read(file).unwrap();
+        for len in 0..whole.len() {
+            // Both the original and a copy.
+            if len % 2 == 0 {
+                overwrite(file, &whole[..len]);
+            } else {
+                replace_by_copy(file, &whole[..len]);
+            }
+            let damage = damage_of(open_quick(origin.path()));
+            assert_eq!(&damage.file, file, "{len}");
+            assert_eq!(fs::metadata(file).unwrap().len(), len as u64, "nothing is changed");
+        }
+        overwrite(file, &whole);
     }
+    assert!(open_quick(origin.path()).is_ok());
 }
 
 #[test]
@@ -228,15 +239,19 @@ fn a_missing_segment_is_damage_that_names_the_positions() {
 fn a_sealed_segment_may_have_zeros_behind_it_but_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let written = journal_of(dir.path(), &[1; 20], 300).concat();
-    let file = &segment_files(dir.path())[0];
-    let sealed = fs::read(file).unwrap();
+    let [file, next] = segment_files(dir.path()).try_into().unwrap();
+    let (file, next) = (&file, segment::first_from_path(&next).unwrap());
+    let (sealed, end) = (fs::read(file).unwrap(), SEGMENT_HEADER_BYTES + next.0 - 1);
     let mut bytes = sealed.clone();
     bytes.resize(sealed.len() + 500, 0);
     overwrite(file, &bytes);
     assert_eq!(all(&open_small(dir.path()).unwrap().1).unwrap(), written);
-    bytes[sealed.len() + 400] = 1;
-    overwrite(file, &bytes);
-    assert_eq!(damage_of(open_small(dir.path())).offset, sealed.len() as u64);
+    for offset in [usize::try_from(end).unwrap(), sealed.len() + 400] {
+        bytes[offset] = 1;
+        overwrite(file, &bytes);
+        assert_eq!(damage_of(open_small(dir.path())).offset, end);
+        bytes[offset] = 0;
+    }
     overwrite(file, &sealed[..sealed.len() - 1]);
     assert_eq!(damage_of(open_small(dir.path())).offset, sealed.len() as u64 - 1);
     overwrite(file, &[]);
@@ -264,24 +279,39 @@ fn sealed_frames_are_checked_from_the_position_asked_for() {
 }
 
 #[test]
-fn a_segment_caught_while_it_was_made_is_made_anew() {
+fn a_torn_header_without_frames_behind_it_is_written_again() {
+    let mut bytes = b"TRGJ\0\0\0\x01torn".to_vec();
+    bytes.resize(64 + 4096, 0);
+    // As the only segment, also of a log that begins later, and as the next segment.
+    let dir = tempfile::tempdir().unwrap();
+    let alone = segment::path_of(dir.path(), Position(5000));
+    fs::write(&alone, &bytes).unwrap();
+    let (_, reader, report) = open_small(dir.path()).unwrap();
+    assert_eq!((report.end, report.remade), (Position(5000), Some(alone.clone())));
+    assert_eq!(fs::metadata(&alone).unwrap().len(), 64 + 4096);
+    drop(reader);
+    assert_eq!(open_small(dir.path()).unwrap().2.remade, None);
+
+    let dir = tempfile::tempdir().unwrap();
+    let written = journal_of(dir.path(), &[1; 5], 300).concat();
+    let next = segment::path_of(dir.path(), Position(1 + 5 * 318));
+    fs::write(&next, &bytes).unwrap();
+    assert_eq!(open_small(dir.path()).unwrap().2.remade, Some(next));
+    assert_goes_on(dir.path(), &written);
+}
+
+#[test]
+fn a_segment_without_a_header_is_damage() {
     let headers: [&[u8]; 4] = [&[], &[0; 40], &[0; 64 + 4096], b"TRGJ\0\0\0\x01torn"];
     for bytes in headers {
-        // As the only segment, also of a log that begins later, and as the next segment.
-        let dir = tempfile::tempdir().unwrap();
-        let alone = segment::path_of(dir.path(), Position(5000));
-        fs::write(&alone, bytes).unwrap();
-        let (_, reader, report) = open_small(dir.path()).unwrap();
-        assert_eq!((report.end, report.remade), (Position(5000), Some(alone.clone())));
-        assert_eq!(fs::metadata(&alone).unwrap().len(), 64 + 4096);
-        drop(reader);
-        assert_eq!(open_small(dir.path()).unwrap().2.remade, None);
-
         let dir = tempfile::tempdir().unwrap();
         let written = journal_of(dir.path(), &[1; 5], 300).concat();
         let next = segment::path_of(dir.path(), Position(1 + 5 * 318));
         fs::write(&next, bytes).unwrap();
-        assert_eq!(open_small(dir.path()).unwrap().2.remade, Some(next));
+        let damage = damage_of(open_small(dir.path()));
+        assert_eq!((&damage.file, damage.offset), (&next, 0));
+        assert_eq!(fs::read(&next).unwrap(), bytes, "nothing is changed");
+        fs::remove_file(&next).unwrap();
         assert_goes_on(dir.path(), &written);
     }
 }
@@ -372,6 +402,10 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
             written.push([written.last().unwrap().clone(), new].concat());
             states.push(fs::read(&file).unwrap());
         }
+        // The segment is sealed while the copy is made, and the copy lacks the next segment.
+        append(&mut writer, &[body(0, usize::try_from(options.segment_bytes).unwrap())]).unwrap();
+        written.push(written.last().unwrap().clone());
+        states.push(fs::read(&file).unwrap());
         drop(writer);
         let last = states.len() - 1;
         for begin in (0..=last).step_by(last / 12 + 1) {

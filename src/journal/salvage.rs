@@ -8,11 +8,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
-use super::files::Files;
+use super::files::{FileFacts, Files};
 use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group};
 use super::log::RawRecord;
 use super::position::Position;
@@ -62,17 +63,17 @@ impl Salvage<'_> {
 
     fn write_beginning(&self, lost: &Lost) -> Result<(), JournalError> {
         let path = segment::path_of(self.dir, lost.from);
-        let draft = draft_of(&path);
-        let file = self.begin(&draft, lost.from)?;
+        let draft = segment::draft_of(&path);
+        let file = self.begin(&draft, lost.from..lost.to)?;
         self.write_hole(&file, &draft, lost, lost.from)?;
         self.put_in_place(&file, &draft, &path)
     }
 
     fn rewrite(&self, found: &SegmentFound) -> Result<PathBuf, JournalError> {
-        let draft = draft_of(&found.path);
+        let draft = segment::draft_of(&found.path);
         let damaged =
             self.files.open_to_read(&found.path).map_err(JournalError::io(&found.path))?;
-        let file = self.begin(&draft, found.first)?;
+        let file = self.begin(&draft, found.first..found.end)?;
         let mut kept_from = found.first;
         for lost in &found.damages {
             self.copy((&damaged, &found.path), (&file, &draft), found.first, kept_from..lost.from)?;
@@ -156,14 +157,17 @@ impl Salvage<'_> {
         Ok(())
     }
 
-    /// Creates a file with a segment's header. A leftover of an earlier salvage is replaced.
-    fn begin(&self, draft: &Path, first: Position) -> Result<File, JournalError> {
+    /// Creates a file with the header of a segment that will hold these positions. A leftover of an
+    /// earlier salvage is replaced.
+    fn begin(&self, draft: &Path, positions: Range<Position>) -> Result<File, JournalError> {
         let made = match self.files.remove(draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.files.create_new(draft),
         };
         let made = made.and_then(|file| {
-            let header = segment::encode_header(first, self.files.metadata(&file)?);
+            let len = SEGMENT_HEADER_BYTES + positions.end.since(positions.start);
+            let facts = FileFacts { len, ..self.files.metadata(&file)? };
+            let header = segment::encode_header(positions.start, facts);
             self.files.write_all_at(&file, &header, 0)?;
             Ok(file)
         });
@@ -177,7 +181,7 @@ impl Salvage<'_> {
         (from, from_path): (&File, &Path),
         (to, to_path): (&File, &Path),
         first: Position,
-        positions: std::ops::Range<Position>,
+        positions: Range<Position>,
     ) -> Result<(), JournalError> {
         let mut portion = vec![0; PORTION_BYTES];
         let mut at = positions.start;
@@ -212,11 +216,6 @@ impl Salvage<'_> {
         }
         self.files.sync_all(&copy)
     }
-}
-
-/// Returns the name under which a segment is rewritten. It is not the name of a segment.
-fn draft_of(path: &Path) -> PathBuf {
-    path.with_extension("seg.new")
 }
 
 #[cfg(test)]

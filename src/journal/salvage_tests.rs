@@ -96,7 +96,7 @@ fn damage_across_frames_costs_those_it_touches_and_the_old_file_is_kept() {
     bytes[500..1_500].fill(0xa5);
     fs::write(&file, &bytes).unwrap();
     // The leftover of a killed salvage does no harm.
-    fs::write(draft_of(&file), b"half").unwrap();
+    fs::write(segment::draft_of(&file), b"half").unwrap();
     let lost = losses(dir.path());
     assert_eq!(lost.len(), 1);
     assert!(lost[0].damage.offset <= 500 && lost[0].records_max() > 0);
@@ -164,6 +164,34 @@ fn the_last_segment_is_judged_as_at_a_start() {
     let more = append(&mut writer, &[body(7, 70)]).unwrap();
     assert_eq!(all(&reader).unwrap(), [kept, more].concat());
     assert!(matches!(reader.read(lost[0].from), Err(crate::journal::ReadError::Removed(_))));
+}
+
+#[test]
+fn a_last_segment_that_is_cut_off_keeps_its_whole_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = written(dir.path(), 13);
+    let file = segment_files(dir.path()).pop().unwrap();
+    let first = segment::first_from_path(&file).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let lengths = [0, 63].into_iter().chain((64..whole.len()).step_by(37)).chain([whole.len() - 1]);
+    for len in lengths {
+        let copy = copy_of(dir.path());
+        let short = copy.path().join(file.file_name().unwrap());
+        fs::write(&short, &whole[..len]).unwrap();
+        let lost = losses(copy.path());
+        let Lost { damage, from, to, is_open, .. } = &lost[0];
+        assert_eq!((lost.len(), &damage.file, *is_open), (1, &short, len < 64), "{len}: {lost:?}");
+        // The lost range reaches to the end of the original file, or is unknown.
+        let end = first.plus(whole.len() as u64 - 64);
+        assert!(*is_open || *to == end || to == from && end.since(*to) < 18, "{len}: {lost:?}");
+        let kept = salvage(copy.path(), &[]);
+        let has_all = |frame: &Written| {
+            let end = frame.0.since(first) + (64 + 18 + frame.1.len()) as u64;
+            frame.0 < first || end <= len as u64
+        };
+        let expected: Vec<_> = written.iter().filter(|frame| has_all(frame)).cloned().collect();
+        assert_eq!(kept, expected, "{len}");
+    }
 }
 
 #[test]

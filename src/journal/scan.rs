@@ -3,6 +3,7 @@
 //! server runs. Opens files for reading only.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub struct Lost {
     pub from: Position,
     /// The first position after the lost range. Equal to `from` if no record is lost.
     pub to: Position,
+    /// Set if all records from `from` on are lost, and nobody knows how many there were.
+    pub is_open: bool,
 }
 
 impl Lost {
@@ -128,8 +131,7 @@ impl JournalScan {
             first.0.saturating_sub(1)
         );
         let damage = Damage::new(&segment::path_of(&self.dir, Position::FIRST), 0, reason);
-        let lost =
-            Lost { damage, bytes: first.since(Position::FIRST), from: Position::FIRST, to: first };
+        let lost = lost_range(damage, first.since(Position::FIRST), Position::FIRST..first);
         (first > Position::FIRST).then_some(lost)
     }
 
@@ -142,9 +144,14 @@ impl JournalScan {
     ) -> Result<SegmentFound, JournalError> {
         let part = self.parts.get(number).ok_or_else(|| no_such_segment(&self.dir))?;
         let segment = &part.segment;
-        let limit = part.next.map_or(part.len, |next| segment.offset_of(next));
+        let length = match part.header {
+            Header::Whole { length, .. } => length,
+            Header::Absent | Header::Unreadable | Header::Foreign(_) => 0,
+        };
+        let limit = part.next.map_or(part.len.max(length), |next| segment.offset_of(next));
         let mut walk = Walk {
             part,
+            cut_off: (part.len < length).then(|| segment::cut_off(part.len, length)),
             window: Window::patient(Arc::clone(&self.files), Arc::clone(segment), limit),
             limit,
             found: SegmentFound {
@@ -161,8 +168,18 @@ impl JournalScan {
         };
         let walked =
             walk.header().and_then(|()| walk.frames(judge)).and_then(|()| walk.behind(&self.files));
+        walk.length();
         walked.map_err(JournalError::io(&segment.path))?;
         Ok(walk.found)
+    }
+
+    /// Returns true if the journal is a copy that no server has continued yet.
+    pub fn is_copy(&self) -> bool {
+        let mut copies = self.parts.iter().rev().filter_map(|part| match part.header {
+            Header::Whole { copy, .. } => Some(copy),
+            Header::Absent | Header::Unreadable | Header::Foreign(_) => None,
+        });
+        copies.next().unwrap_or(false)
     }
 
     /// Returns a reader of the records up to `end`, for a journal without damage.
@@ -184,9 +201,19 @@ fn no_such_segment(dir: &Path) -> JournalError {
     JournalError::Io { path: dir.to_path_buf(), source: io::ErrorKind::NotFound.into() }
 }
 
+fn unreadable(page: u64) -> String {
+    format!("the disk cannot read the file at offset {page}")
+}
+
+fn lost_range(damage: Damage, bytes: u64, positions: Range<Position>) -> Lost {
+    Lost { damage, bytes, from: positions.start, to: positions.end, is_open: false }
+}
+
 /// The state of reading one segment.
 struct Walk<'a> {
     part: &'a Part,
+    /// The reason for a file that is too short, until it is reported.
+    cut_off: Option<String>,
     window: Window,
     /// The offset at which the frames of this segment end.
     limit: u64,
@@ -195,27 +222,35 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn header(&mut self) -> io::Result<()> {
+        let is_empty =
+            self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none();
         let reason = match self.part.header {
             Header::Whole { .. } => return Ok(()),
             Header::Foreign(reason) => reason,
-            // A crash came while the last segment was created. The next start creates it again.
-            Header::Unreadable
-                if self.is_last()
-                    && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() =>
-            {
-                return Ok(());
-            }
+            Header::Absent => segment::NO_HEADER,
+            // A crash came while the header was replaced. The next start writes the header again.
+            Header::Unreadable if is_empty => return Ok(()),
             Header::Unreadable => "the segment's header is incomplete, or cannot be read",
         };
         let first = self.found.first;
         let damage = Damage::new(&self.found.path, 0, reason);
-        self.found.damages.push(Lost {
-            damage,
-            bytes: SEGMENT_HEADER_BYTES,
-            from: first,
-            to: first,
-        });
+        let is_open = is_empty && self.part.header == Header::Absent;
+        let lost = lost_range(damage, SEGMENT_HEADER_BYTES, first..first);
+        self.found.damages.push(Lost { is_open, ..lost });
         Ok(())
+    }
+
+    /// Reports a file that is too short, if the report of a lost range has not said so.
+    fn length(&mut self) {
+        let Some(reason) = self.cut_off.take() else { return };
+        let (path, end) = (self.found.path.clone(), self.found.end);
+        let damage = Damage::new(&path, self.part.len, reason);
+        self.found.damages.push(lost_range(damage, 0, end..end));
+    }
+
+    /// Returns true if unwritten space may follow the last frame.
+    fn is_open_ended(&self) -> bool {
+        self.is_last() && self.part.len >= self.limit
     }
 
     fn is_last(&self) -> bool {
@@ -240,11 +275,16 @@ impl Walk<'_> {
                     (offset + to.since(from), judged.and_then(Result::err))
                 }
                 Err(reason) => {
-                    if self.is_last() && self.ends_at(offset)? {
+                    if self.is_open_ended() && self.ends_at(offset)? {
+                        break;
+                    }
+                    // Too few bytes for a frame are cut off.
+                    let is_cut_off = self.is_last() && !self.is_open_ended();
+                    if is_cut_off && self.limit - offset < FRAME_HEADER_BYTES as u64 {
                         break;
                     }
                     let behind = self.next_whole(offset)?;
-                    (behind, Some(self.reason(offset, behind, reason)))
+                    (behind, Some(self.reason(offset, behind, reason)?))
                 }
             };
             if let Some(reason) = bad {
@@ -260,7 +300,7 @@ impl Walk<'_> {
 
     /// Returns true if the log ends at the bad frame at `offset`.
     fn ends_at(&mut self, offset: u64) -> io::Result<bool> {
-        let copy = self.part.header == Header::Whole { copy: true };
+        let copy = matches!(self.part.header, Header::Whole { copy: true, .. });
         Ok(match judge_end(&mut self.window, offset, copy)? {
             BadEnd::Unwritten => true,
             BadEnd::Damage(_) => false,
@@ -295,34 +335,40 @@ impl Walk<'_> {
         if let Some(behind) = self.window.find_frame(offset + 1, true)? {
             return Ok(behind);
         }
-        if !self.is_last() {
+        if !self.is_open_ended() {
             return Ok(self.limit);
         }
         let content_end = self.window.end_of_content(offset)?.unwrap_or(self.limit);
         Ok(content_end.max(offset + FRAME_HEADER_BYTES as u64).min(self.limit))
     }
 
-    fn reason(&self, offset: u64, behind: u64, reason: &str) -> String {
+    fn reason(&mut self, offset: u64, behind: u64, reason: &str) -> io::Result<String> {
         if let Some(page) = self.window.unreadable_in(offset..behind) {
-            return format!("the disk cannot read the file at offset {page}");
+            return Ok(unreadable(page));
         }
-        if offset < self.part.len {
-            return reason.to_owned();
+        if behind > self.part.len
+            && let Some(reason) = self.cut_off.take()
+        {
+            return Ok(reason);
+        }
+        // Unwritten space may lie before the missing positions.
+        let is_missing = behind > self.part.len && self.window.end_of_content(offset)?.is_none();
+        if !is_missing {
+            return Ok(reason.to_owned());
         }
         let position = |offset| self.part.segment.position_at(offset).0;
-        format!(
+        Ok(format!(
             "the positions {} to {} are missing",
             position(offset),
             position(self.limit).saturating_sub(1)
-        )
+        ))
     }
 
     fn lose(&mut self, offset: u64, behind: u64, reason: String) {
         let position = |offset| self.part.segment.position_at(offset);
         let damage = Damage::new(&self.found.path, offset, reason);
-        let lost =
-            Lost { damage, bytes: behind - offset, from: position(offset), to: position(behind) };
-        self.found.damages.push(lost);
+        let positions = position(offset)..position(behind);
+        self.found.damages.push(lost_range(damage, behind - offset, positions));
     }
 
     /// Reports bytes after the next segment's first position, where nothing should be.
@@ -331,17 +377,14 @@ impl Walk<'_> {
         let mut rest =
             Window::patient(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
         if let Some(content_end) = rest.end_of_content(self.limit)? {
-            let damage = Damage::new(
-                &self.found.path,
-                self.limit,
-                format!("the segment goes on after the first position of the next segment, {next}"),
-            );
-            self.found.damages.push(Lost {
-                damage,
-                bytes: content_end - self.limit,
-                from: next,
-                to: next,
-            });
+            let reason = match rest.unreadable_in(self.limit..content_end) {
+                Some(page) => unreadable(page),
+                None => format!(
+                    "the segment goes on after the first position of the next segment, {next}"
+                ),
+            };
+            let damage = Damage::new(&self.found.path, self.limit, reason);
+            self.found.damages.push(lost_range(damage, content_end - self.limit, next..next));
         }
         Ok(())
     }

@@ -92,6 +92,11 @@ pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
     dir.join(format!("{first:020}{SUFFIX}", first = first.0))
 }
 
+/// Returns the name under which a segment is written. It is not the name of a segment.
+pub(super) fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension("seg.new")
+}
+
 /// Returns the first position from a file's name. `None` if the name is not a segment's name.
 pub(super) fn first_from_path(path: &Path) -> Option<Position> {
     let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
@@ -101,7 +106,8 @@ pub(super) fn first_from_path(path: &Path) -> Option<Position> {
     digits.parse().ok().filter(|&first| first > 0).map(Position)
 }
 
-/// Returns the header of a segment whose file has these facts.
+/// Returns the header of a segment whose file has these facts. The file never becomes shorter than
+/// their length.
 pub(super) fn encode_header(first: Position, facts: FileFacts) -> [u8; SEGMENT_HEADER_LEN] {
     let mut header = [0; SEGMENT_HEADER_LEN];
     header[..4].copy_from_slice(&MAGIC);
@@ -109,6 +115,7 @@ pub(super) fn encode_header(first: Position, facts: FileFacts) -> [u8; SEGMENT_H
     header[8..16].copy_from_slice(&first.0.to_be_bytes());
     header[16..24].copy_from_slice(&facts.device.to_be_bytes());
     header[24..32].copy_from_slice(&facts.inode.to_be_bytes());
+    header[32..40].copy_from_slice(&facts.len.to_be_bytes());
     let crc = crc32c::crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc.to_be_bytes());
     header
@@ -121,8 +128,13 @@ pub(super) enum Header {
     Whole {
         /// Set if the device or the inode differs from the file's own.
         copy: bool,
+        /// The minimum length of the file, in bytes.
+        length: u64,
     },
-    /// Too short, zeros or torn: no header was ever synced here, or the header rotted.
+    /// Cut off, or zeros. A file has its header before it has a segment's name, so this file was
+    /// cut, or copied only in part.
+    Absent,
+    /// The header is torn, because a crash came while it was replaced, or it rotted.
     Unreadable,
     /// A whole header, but of another segment or another format.
     Foreign(&'static str),
@@ -131,8 +143,11 @@ pub(super) enum Header {
 /// Reads the header of the segment that begins at `first` from the start of its file.
 pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> Header {
     let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else {
-        return Header::Unreadable;
+        return Header::Absent;
     };
+    if header.iter().all(|&byte| byte == 0) {
+        return Header::Absent;
+    }
     let stored = u32::from_be_bytes([header[60], header[61], header[62], header[63]]);
     if stored != crc32c::crc32c(&header[..60]) || header[..4] != MAGIC {
         return Header::Unreadable;
@@ -145,8 +160,21 @@ pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> 
     }
     let original =
         header[16..24] == facts.device.to_be_bytes() && header[24..32] == facts.inode.to_be_bytes();
-    Header::Whole { copy: !original }
+    let length = header[32..40].iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
+    Header::Whole { copy: !original, length }
 }
+
+/// The reason for refusing a file of `is` bytes that had `was` bytes.
+pub(super) fn cut_off(is: u64, was: u64) -> String {
+    format!(
+        "the file is {is} bytes long, but was made {was} bytes long: it was cut, or copied only in \
+         part"
+    )
+}
+
+/// The reason for refusing a segment without a header.
+pub(super) const NO_HEADER: &str =
+    "the file has no segment header: it was cut, or copied only in part";
 
 /// Reads a segment file in large pieces, from anywhere.
 pub(super) struct Window {

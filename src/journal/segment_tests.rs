@@ -12,19 +12,22 @@ fn header_bytes_are_the_format() {
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 1, 2]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 3, 4]);
-    expected.extend_from_slice(&[0; 28]);
-    expected.extend_from_slice(&[0xbb, 0xd2, 0xe0, 0x6a]);
+    expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0x10, 0]);
+    expected.extend_from_slice(&[0; 20]);
+    expected.extend_from_slice(&[0x68, 0xd1, 0xa6, 0x1f]);
     assert_eq!(header.to_vec(), expected, "{header:02x?}");
 }
 
 #[test]
 fn a_header_tells_an_original_from_a_copy() {
     let header = encode_header(Position(7), FACTS);
+    let copied = Header::Whole { copy: true, length: 4096 };
     let read = |facts| decode_header(&header, Position(7), facts);
-    assert_eq!(read(FACTS), Header::Whole { copy: false });
-    assert_eq!(read(FileFacts { len: 9, ..FACTS }), Header::Whole { copy: false });
-    assert_eq!(read(FileFacts { device: 1, ..FACTS }), Header::Whole { copy: true });
-    assert_eq!(read(FileFacts { inode: 1, ..FACTS }), Header::Whole { copy: true });
+    assert_eq!(read(FACTS), Header::Whole { copy: false, length: 4096 });
+    let short = FileFacts { len: 9, ..FACTS };
+    assert_eq!(read(short), Header::Whole { copy: false, length: 4096 });
+    assert_eq!(read(FileFacts { device: 1, ..FACTS }), copied);
+    assert_eq!(read(FileFacts { inode: 1, ..FACTS }), copied);
 }
 
 #[test]

@@ -98,17 +98,22 @@ impl SpareMaker {
             fill(self.files.as_ref(), &file, len)?;
             Ok(file)
         });
-        let made = made.inspect_err(|error| match error.kind() {
-            // The error of open(2) for O_TMPFILE on filesystems without support. It will come every
-            // time.
-            io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => {
+        let made = made.inspect_err(|error| {
+            if is_unsupported(error) {
                 tracing::debug!(%error, "this filesystem cannot prepare a spare segment");
+            } else {
+                tracing::warn!(%error, "the spare segment could not be created");
             }
-            _ => tracing::warn!(%error, "the spare segment could not be created"),
         });
         // There is room for the answer to the only open request, unless the writer is gone.
         drop(self.ready.try_send((len, made.ok())));
     }
+}
+
+/// Returns true for the errors of open(2) for O_TMPFILE on filesystems without support. They come
+/// every time.
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory)
 }
 
 /// Reserves the file's first `len` bytes, overwrites them with zeros and syncs.

@@ -134,10 +134,10 @@ fn segments_follow_each_other_without_a_gap() {
     assert!(segments.len() > 4);
     for pair in segments.windows(2) {
         assert_eq!(pair[0].end, pair[1].first);
-        assert_eq!(
-            fs::metadata(&pair[0].path).unwrap().len(),
-            64 + pair[0].end.0 - pair[0].first.0
-        );
+        let bytes = fs::read(&pair[0].path).unwrap();
+        assert_eq!(bytes.len(), 64 + 4096, "a sealed segment keeps its length");
+        let used = usize::try_from(64 + pair[0].end.0 - pair[0].first.0).unwrap();
+        assert!(bytes[used..].iter().all(|&byte| byte == 0));
     }
     let last = segments.last().unwrap();
     assert_eq!(fs::metadata(&last.path).unwrap().len(), 64 + 4096);
@@ -254,15 +254,44 @@ fn no_space_for_a_segment_is_survived() {
     }
     // A start without space can read, and appends when there is space.
     drop(writer);
-    let (_, _, report) = {
-        files.fail_at(10, Fault::NoSpace);
-        open_faulty(dir.path(), &files).unwrap()
-    };
-    assert!(report.no_space && !files.is_armed(), "{report:?}");
-    let (mut writer, reader, report) = open_faulty(dir.path(), &files).unwrap();
+    written.extend(append(&mut open_small(dir.path()).unwrap().0, &[body(3, 1060)]).unwrap());
+    let mut refused = 0;
+    for n in 1.. {
+        files.fail_at(n, Fault::NoSpace);
+        let opened = open_faulty(dir.path(), &files);
+        if files.is_armed() {
+            break;
+        }
+        refused += usize::from(opened.is_ok_and(|(_, _, report)| report.no_space));
+    }
+    // The start needs a segment, because the last one is full: create, allocate and header.
+    assert_eq!(refused, 3);
+    let (mut writer, reader, report) = open_small(dir.path()).unwrap();
     assert!(!report.no_space);
     written.extend(append(&mut writer, &[body(2, 3000)]).unwrap());
     assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn a_start_without_space_for_the_rest_of_a_segment_takes_another_segment() {
+    let mut segments = Vec::new();
+    for n in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Arc::new(FaultyFiles::new());
+        let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+        let mut written = append(&mut writer, &[body(1, 3000)]).unwrap();
+        drop(writer);
+        files.fail_at(n, Fault::NoSpace);
+        let opened = open_faulty(dir.path(), &files);
+        if files.is_armed() {
+            break;
+        }
+        let Ok((mut writer, reader, _)) = opened else { continue };
+        written.extend(append(&mut writer, &[body(2, 1)]).unwrap());
+        segments.push(segment_files(dir.path()).len());
+        assert_eq!(all(&reader).unwrap(), written);
+    }
+    assert_eq!(segments, [2], "one operation was the reservation");
 }
 
 #[test]

@@ -93,19 +93,19 @@ impl Writer {
         self.make_active(bytes)
     }
 
-    /// Gives back the unused space of the active segment and syncs the segment. A segment without
-    /// frames is left as it is, because it will be created again.
+    /// Gives back the unused space of the active segment and syncs the segment. The file keeps its
+    /// length, so that a copy made meanwhile is not taken for a copy that broke off. A segment
+    /// without frames is left as it is, because it will be made larger.
     fn seal_active(&mut self) -> Result<(), AppendError> {
         let Some(Active { segment, .. }) = self.active.take() else { return Ok(()) };
         if segment.first == self.end {
             return Ok(());
         }
         self.or_fail(whole(&segment))?;
-        segment.length_changes();
-        let (files, len) = (&self.shared.files, segment.offset_of(self.end));
-        let sealed = files.set_len(&segment.file, len).and_then(|()| files.sync_all(&segment.file));
-        self.or_fail(sealed)?;
-        segment.length_is(len);
+        let (files, from) = (&self.shared.files, segment.offset_of(self.end));
+        let to = segment.length().unwrap_or(from);
+        let sealed = files.erase(&segment.file, from, to);
+        self.or_fail(sealed.and_then(|()| files.sync_all(&segment.file)))?;
         self.drop_cache_behind();
         tracing::debug!(segment = %segment.path.display(), end = %self.end, "the segment is \
             complete");
@@ -131,15 +131,16 @@ impl Writer {
     pub(super) fn make_active(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
         let last = self.shared.segments().last().cloned();
         let room = self.segment_bytes.max(bytes);
-        let segment = match last.filter(|last| last.first == self.end) {
+        let (segment, len) = match last.filter(|last| last.first == self.end) {
             Some(empty) => {
-                self.remake(&empty, room)?;
-                empty
+                let len = self.remake(&empty, room)?;
+                (empty, len)
             }
-            None => self.make_next(room)?,
+            None => (self.make_next(room)?, SEGMENT_HEADER_BYTES + room),
         };
-        segment.length_is(SEGMENT_HEADER_BYTES + room);
-        let active = Active { segment: Arc::clone(&segment), room_end: self.end.plus(room) };
+        segment.length_is(len);
+        let room_end = segment.position_at(len);
+        let active = Active { segment: Arc::clone(&segment), room_end };
         self.active = Some(active);
         self.groups = (0, 0);
         Ok(segment)
@@ -163,51 +164,83 @@ impl Writer {
     }
 
     /// Turns a file of zeros into a segment. The name comes last, so that every file with a
-    /// segment's name has a header. The file is opened again, because /proc shows a file without a
-    /// name as deleted forever. `None` if the file cannot be named: the directory is full, or /proc
-    /// is missing.
+    /// segment's name has a header and its whole length. The file is opened again, because /proc
+    /// shows a file without a name as deleted forever. `None` if the file cannot be named, because
+    /// /proc is missing.
     fn name_spare(&mut self, spare: &File, path: &Path) -> Result<Option<File>, AppendError> {
         self.write_header(spare)?;
         let files = Arc::clone(&self.shared.files);
-        if let Err(error) = files.name(spare, path) {
-            tracing::warn!(%error, "the spare segment cannot be renamed");
-            return Ok(None);
+        match files.name(spare, path) {
+            Err(error) if is_nameless(&error) => {
+                tracing::debug!(%error, "the new segment cannot get its name from /proc");
+                Ok(None)
+            }
+            named => {
+                self.or_no_space(named)?;
+                self.open_named(path).map(Some)
+            }
         }
-        self.or_fail(files.sync_dir(&self.shared.dir))?;
-        self.or_fail(files.open(path)).map(Some)
     }
 
-    fn make_file(&mut self, path: &Path, room: u64) -> Result<File, AppendError> {
-        let created = self.shared.files.create_new(path);
-        let file = self.or_no_space(created)?;
-        match self.prepare(&file, room) {
-            Err(AppendError::NoSpace(kind)) => self.unmake(path, kind)?,
-            other => other?,
-        }
+    /// Opens a segment that just got its name, and brings the name to stable storage. The file is
+    /// synced again, because btrfs does not log a file without a name.
+    fn open_named(&mut self, path: &Path) -> Result<File, AppendError> {
+        let files = Arc::clone(&self.shared.files);
+        let file = self.or_fail(files.open(path))?;
+        self.or_fail(files.sync_all(&file))?;
+        self.or_fail(files.sync_dir(&self.shared.dir))?;
         Ok(file)
     }
 
-    /// Removes a file for which there was no space.
-    fn unmake(&mut self, path: &Path, kind: io::ErrorKind) -> Result<(), AppendError> {
-        let gone = self.shared.files.remove(path);
-        let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
-        self.or_fail(gone)?;
-        Err(AppendError::NoSpace(kind))
+    /// Makes a segment without a spare. Without support for files without a name, the file has
+    /// another name until it is complete.
+    fn make_file(&mut self, path: &Path, room: u64) -> Result<File, AppendError> {
+        let files = Arc::clone(&self.shared.files);
+        let unnamed = match files.create_unnamed(&self.shared.dir) {
+            Err(error) if spare::is_unsupported(&error) => None,
+            other => Some(self.or_no_space(other)?),
+        };
+        if let Some(file) = unnamed {
+            self.prepare(&file, room)?;
+            if let Some(named) = self.name_spare(&file, path)? {
+                return Ok(named);
+            }
+        }
+        let draft = segment::draft_of(path);
+        // A crash may have left the draft behind.
+        match files.remove(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.or_fail(Err(error))?,
+            _ => {}
+        }
+        let file = self.or_no_space(files.create_new(&draft))?;
+        let prepared = self.prepare(&file, room).and_then(|()| self.write_header(&file));
+        if let Err(AppendError::NoSpace(kind)) = prepared {
+            self.or_fail(files.remove(&draft))?;
+            return Err(AppendError::NoSpace(kind));
+        }
+        prepared?;
+        self.or_fail(files.rename(&draft, path))?;
+        self.open_named(path)
     }
 
-    /// Creates a segment without frames again in the same file. Its name, which may be the only
-    /// record of the log's end, exists at all times.
-    fn remake(&mut self, empty: &Segment, room: u64) -> Result<(), AppendError> {
+    /// Makes a segment without frames large enough, and writes its header for this file. Name and
+    /// header exist at all times, and the file never becomes shorter. Returns its length in bytes.
+    fn remake(&mut self, empty: &Segment, room: u64) -> Result<u64, AppendError> {
+        let files = Arc::clone(&self.shared.files);
+        let facts = self.or_fail(files.metadata(&empty.file))?;
+        let len = facts.len.max(SEGMENT_HEADER_BYTES + room);
         empty.length_changes();
-        let emptied = self.shared.files.set_len(&empty.file, 0);
-        self.or_fail(emptied)?;
-        self.prepare(&empty.file, room)
+        self.or_no_space(files.allocate(&empty.file, len))?;
+        // A copy of this moment may have the new header and the former length.
+        let header = segment::encode_header(self.end, facts);
+        self.or_no_space(files.write_all_at(&empty.file, &header, 0))?;
+        self.or_fail(files.sync_all(&empty.file))?;
+        Ok(len)
     }
 
-    /// Brings an empty file and its name to stable storage as a segment full of zeros, so that the
-    /// sync of a group never has to write a length. The first segment of a log is filled, which
-    /// takes a moment at the first start. Later segments come here only if no spare is ready, and
-    /// then a caller waits.
+    /// Makes an empty file a file full of zeros, so that the sync of a group never has to write a
+    /// length. The first segment of a log is filled, which takes a moment at the first start. Later
+    /// segments come here only if no spare is ready, and then a caller waits.
     fn prepare(&mut self, file: &File, room: u64) -> Result<(), AppendError> {
         let files = Arc::clone(&self.shared.files);
         let len = SEGMENT_HEADER_BYTES + room;
@@ -217,9 +250,7 @@ impl Writer {
         } else {
             files.allocate(file, len)
         };
-        self.or_no_space(made)?;
-        self.write_header(file)?;
-        self.or_fail(files.sync_dir(&self.shared.dir))
+        self.or_no_space(made)
     }
 
     /// Writes the header of the segment that begins at the end of the log.
@@ -316,6 +347,12 @@ fn whole(segment: &Segment) -> io::Result<()> {
             "{path} is {is} bytes long, but was made {was} bytes long"
         ))),
     }
+}
+
+/// Returns true for the errors of a system without /proc, or where /proc is closed.
+fn is_nameless(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
+    matches!(error.kind(), NotFound | PermissionDenied | Unsupported)
 }
 
 pub(super) fn is_no_space(error: &io::Error) -> bool {

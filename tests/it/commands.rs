@@ -152,7 +152,7 @@ fn a_client_command_needs_no_configuration() {
     let ran = run(&dir, &["inbox", "--key", key]);
     assert!(
         ran.code != Some(2)
-            && ran.err.contains("Is a directory")
+            && ran.err.contains("it is a directory")
             && ran.err.contains("127.0.0.1:8080"),
         "{ran:?}"
     );
@@ -301,6 +301,7 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
         &["inbox", "--url", &world.server.url],
     );
     let told = ["does not accept the key from TRIGGERD_API_KEY", "unauthorized", &world.server.url];
+    assert!(wrong.err.contains("Check the key") && !wrong.err.contains("X-API-Key"), "{wrong:?}");
     assert!(wrong.code == Some(1) && told.iter().all(|part| wrong.err.contains(part)), "{wrong:?}");
 }
 
@@ -339,7 +340,7 @@ fn key_create_says_where_it_looked_for_the_token() {
     let expected = dir.canonicalize().unwrap().join("data/admin.token");
     let told = [
         "built-in defaults",
-        &format!("{}: does not exist", expected.display()),
+        &format!("{}: it does not exist", expected.display()),
         "--admin-token-file",
         "--config",
     ];
@@ -426,7 +427,7 @@ fn another_user_can_use_the_commands_and_is_told_what_it_may_not() {
     // The user may read the configuration, but not the data directory.
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
     let ran = as_nobody(&create);
-    let token = format!("{}: Permission denied (os error 13); ", world.token_file());
+    let token = format!("{}: Permission denied; ", world.token_file());
     assert!(
         ran.code == Some(5) && ran.err.contains(&token) && !ran.err.contains("first time"),
         "{ran:?}"

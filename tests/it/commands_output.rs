@@ -192,3 +192,33 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         "{ran:?}"
     );
 }
+
+#[test]
+fn the_version_is_also_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(dir.path(), &["version"]).out, format!("triggerd {version}\n"));
+    let ran = run(dir.path(), &["version", "--json"]);
+    assert_eq!((ran.code, ran.json()), (Some(0), json!({ "version": version })), "{ran:?}");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bytes");
+    std::fs::write(&file, b"\xff\xfe").unwrap();
+    let file = file.to_str().unwrap();
+    for words in [
+        &["check-config", "--config", file][..],
+        &["key", "create", "--org", "A", "--url", "127.0.0.1:1", "--admin-token-file", file],
+    ] {
+        let ran = run(dir.path(), words);
+        let said = [file, "it is not UTF-8 text; save it as UTF-8"];
+        assert!(ran.code == Some(2) && said.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+    }
+    let ran = run(dir.path(), &["check-config", "--config", dir.path().to_str().unwrap()]);
+    assert!(ran.code == Some(2) && ran.err.contains("it is a directory"), "{ran:?}");
+    assert!(!ran.err.contains("os error"), "{ran:?}");
+    let ran = run(dir.path(), &["inbox", "--limit", "many"]);
+    assert!(ran.code == Some(2) && ran.err.contains("a whole number is needed"), "{ran:?}");
+}

@@ -372,7 +372,7 @@ fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_l
             "LOST      key key_",
             "(Pulls) refer to something that was lost",
             "and ",
-            "event(s)",
+            " events, ",
         ];
         let told = ["LOST      event evt_"].iter().chain(named.iter().filter(|_| has_state));
         assert_eq!(told.into_iter().find(|part| !text.contains(**part)), None, "{text}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -137,6 +138,46 @@ fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
             "{name}: {reason}"
         );
     }
+}
+
+#[test]
+fn a_file_that_only_a_start_needs_is_missed_in_a_second_and_the_server_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let health = || {
+        let answer = org.get("/health");
+        (answer.status, answer.json["checks"]["data_dir"].as_str().unwrap().to_owned())
+    };
+    let (good, bad) = ((200, "ok".to_owned()), (503, "incomplete".to_owned()));
+    for name in ["secrets.key", "FORMAT"] {
+        let (path, aside) = (data.join(name), dir.path().join(name));
+        let content = fs::read_to_string(&path).unwrap();
+        let harms: [(&str, &dyn Fn()); 3] = [
+            ("elsewhere now", &|| fs::rename(&path, &aside).unwrap()),
+            ("was removed", &|| fs::remove_file(&path).unwrap()),
+            ("was overwritten", &|| fs::write(&path, "other").unwrap()),
+        ];
+        for (says, harm) in harms {
+            let says = says.replace("elsewhere", aside.to_str().unwrap());
+            until(|| (health() == good).then_some(()));
+            harm();
+            until(|| (health() == bad).then_some(()));
+            let told = until(|| server.lines(&says).pop());
+            let text = told["message"].as_str().unwrap();
+            assert!(told["level"] == "ERROR" && text.contains(path.to_str().unwrap()), "{told}");
+            assert!(text.contains("the next start"), "{told}");
+            assert_eq!(org.send("a.b", &json!(1)).status, 202, "the server goes on");
+            assert_eq!(org.get("/health/ready").status, 200);
+            fs::write(&path, &content).unwrap();
+        }
+        until(|| (health() == good).then_some(()));
+    }
+    assert_eq!(server.lines("is as it was again").len(), 6);
+    fs::set_permissions(data.join("secrets.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(server.stop().0, Some(0));
+    assert_eq!(Start::on(&data).ready().stop().0, Some(0));
 }
 
 /// Starts a server that logs this text and ends; returns its exit code and its log.

@@ -17,6 +17,7 @@ mod authority;
 mod cloudevents;
 mod commands;
 mod contract;
+mod copies;
 mod crash;
 mod crowds;
 mod cursors;

@@ -444,7 +444,7 @@ fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_withou
     fs::rename(&key, &kept).unwrap();
     let (code, text) = Start::on(&data).ended();
     assert!(
-        code == Some(3) && text.contains("--forget-secrets") && text.contains("1 endpoints"),
+        code == Some(3) && text.contains("--forget-secrets") && text.contains("their number: 1"),
         "{text}"
     );
     assert!(!key.exists(), "nothing was made in its place");

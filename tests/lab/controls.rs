@@ -61,7 +61,8 @@ const CONTROLS: &[Control] = &[
         scenario: "kill",
         rounds: 20,
         catch: Certain,
-        // A held group may be the last group of a segment that is sealed meanwhile.
+        // The eight groups that are held are a large part of a segment, so a segment is often
+        // sealed among them. It then lacks groups, which is the same loss, noticed earlier.
         reasons: &[
             "is lost",
             "but the stored state goes to",
@@ -81,7 +82,8 @@ const CONTROLS: &[Control] = &[
         scenario: "copies",
         rounds: 1,
         catch: Certain,
-        // A held group may be the last group of a segment that is sealed meanwhile.
+        // The eight groups that are held are a large part of a segment, so a segment is often
+        // sealed among them. It then lacks groups, which is the same loss, noticed earlier.
         reasons: &["is lost", "there is no frame of this position"],
     },
     Control {

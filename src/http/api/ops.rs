@@ -23,7 +23,8 @@ struct Healthy {
 struct Checks {
     /// The phase of the server, if the server is not ready.
     server: &'static str,
-    /// `lost` if the data directory is no longer in its place.
+    /// `lost` if the data directory is no longer in its place, `incomplete` if a file is lost that
+    /// the next start needs.
     data_dir: &'static str,
     /// The kind of shortage, if there is no room for events.
     disk: &'static str,
@@ -42,7 +43,7 @@ impl Checks {
         let phase = api.health.phase();
         Self {
             server: ok_or(phase == Phase::Ready, phase.name()),
-            data_dir: ok_or(!api.health.is_data_lost(), "lost"),
+            data_dir: api.health.data_dir(),
             disk: api.engine.intake.shortage().map_or("ok", Shortage::word),
             state: ok_or(api.engine.store.counts().is_ok(), "unreadable"),
             journal: ok_or(!api.engine.records.is_damaged(), "damaged"),

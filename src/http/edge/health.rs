@@ -11,6 +11,7 @@ const STOPPING: u8 = 2;
 pub struct Health {
     phase: AtomicU8,
     data_lost: AtomicBool,
+    incomplete: AtomicBool,
 }
 
 /// A phase of the server. Phases only move forward.
@@ -51,7 +52,21 @@ impl Health {
         self.set_stopping();
     }
 
-    pub(in crate::http) fn is_data_lost(&self) -> bool {
+    /// Records if a file is lost that only the next start needs.
+    pub fn set_incomplete(&self, is_incomplete: bool) {
+        self.incomplete.store(is_incomplete, Ordering::SeqCst);
+    }
+
+    /// A word about the data directory; `ok` means that all of it is there.
+    pub(in crate::http) fn data_dir(&self) -> &'static str {
+        match (self.is_data_lost(), self.incomplete.load(Ordering::SeqCst)) {
+            (true, _) => "lost",
+            (false, true) => "incomplete",
+            (false, false) => "ok",
+        }
+    }
+
+    fn is_data_lost(&self) -> bool {
         self.data_lost.load(Ordering::SeqCst)
     }
 
