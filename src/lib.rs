@@ -75,16 +75,18 @@
 //! Settings, logs and the directory:
 //!
 //! - `config/mod.rs`: defaults, file and environment to one checked `Config`
-//! - `config/changes.rs`: differences between two configurations, and those that a reload applies
-//! - `config/check.rs`: the range of each value, and the rules between values
+//! - `config/changes.rs`: differences between two configurations
+//! - `config/declare.rs`: how keys are declared
 //! - `config/environment.rs`: the only reader of the environment
 //! - `config/fault.rs`: faults of a configuration, in words
+//! - `config/keys.rs`: every key, declared once
+//! - `config/kinds.rs`: the kinds of keys: types, ranges and checks
 //! - `config/layers.rs`: the given keys, their shapes and their sources
-//! - `config/parts.rs`: one small struct for each section
-//! - `config/raw.rs`: the shape of the TOML
+//! - `config/reference.rs`: the commented file, and the page of the documentation
 //! - `config/shape.rs`: the shape of a value, and its correct spelling
 //! - `config/suggest.rs`: the known name nearest to an unknown name
 //! - `config/texts.rs`: checks of paths, networks and log levels
+//! - `config/values.rs`: types of values that only the configuration has
 //! - `logging.rs`: JSON or text lines, on standard output and in files
 //! - `logging/damping.rs`: repeated lines, summarized once a second
 //! - `logging/files.rs`: log files, bounded in size and number
@@ -283,6 +285,7 @@
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/config_file.rs`: `config`: the commented file, and the reference of all keys
 //! - `cli/demo/mod.rs`: `demo`
 //! - `cli/demo/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `cli/endpoints.rs`: `endpoint`

@@ -8,6 +8,7 @@ mod audit;
 mod bench;
 mod check_config;
 mod client;
+mod config_file;
 pub mod demo;
 mod endpoints;
 mod events;
@@ -67,6 +68,9 @@ enum Command {
     Demo,
     /// Check the configuration and print the values in effect
     CheckConfig(check_config::CheckConfig),
+    /// Show every configuration key, with its meaning and its default
+    #[command(subcommand)]
+    Config(config_file::ConfigCommand),
     #[command(flatten)]
     OfClient(ClientCommand),
     /// Verify the data directory of a stopped server: the whole journal, and that the state matches
@@ -160,6 +164,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo => demo::run(),
         Command::Serve(command) => command.run(file, load(file)?),
         Command::CheckConfig(command) => command.run(&load(file)?),
+        Command::Config(command) => command.run(),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
         Command::OfClient(command) => command.run(&Settings::new(cli.config)),

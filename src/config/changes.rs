@@ -1,5 +1,4 @@
-//! The differences between two configurations, key by key, and which of them a running server can
-//! apply.
+//! The differences between two configurations, key by key.
 
 use std::collections::BTreeMap;
 
@@ -26,19 +25,6 @@ impl std::fmt::Display for Change {
 }
 
 impl Config {
-    /// Returns this configuration with all values of `new` that a running server applies; the
-    /// others need a restart.
-    #[must_use]
-    pub fn reloaded(&self, new: &Self) -> Self {
-        let mut config = self.clone();
-        config.tiers = new.tiers.clone();
-        config.delivery = new.delivery.clone();
-        config.egress = new.egress.clone();
-        config.server.trusted_proxies.clone_from(&new.server.trusted_proxies);
-        config.log.level.clone_from(&new.log.level);
-        config
-    }
-
     /// Returns the keys with another value in `new`, sorted; the admin token comes last.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let (before, now) = (self.flat(), new.flat());

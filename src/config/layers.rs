@@ -1,49 +1,35 @@
-//! Lays the file and the environment over the defaults. The defaults name every key and show its
-//! shape; given values are checked against them here, before serde sees them, so that all faults
-//! are found and not only the first.
+//! Lays the file and the environment over the defaults. The declared keys name every key and its
+//! shape; unknown keys and values of another shape are found here, so that all faults are found and
+//! not only the first.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source as _, Value, ValueKind};
 
+use super::declare::{Group, Values, join};
 use super::environment::{ClientVariable, Environment, PREFIX, SEPARATOR};
 use super::fault::{ConfigError, Fault};
-use super::raw::Raw;
-use super::{DEFAULTS, check, shape, suggest};
+use super::shape::{self, Shape};
+use super::suggest;
 
 /// All layers, merged into one.
-pub(super) struct Given {
-    /// The merged values, not yet checked.
-    pub(super) raw: Raw,
+pub(super) struct Merged {
+    /// The merged values, and the faults so far. A key with a fault has its default.
+    pub(super) values: Values,
     /// The source of each key that the defaults do not set.
     pub(super) origins: BTreeMap<String, String>,
-    /// The faults so far. Their keys count as not given.
-    pub(super) faults: Vec<Fault>,
-    variables: Vec<String>,
-}
-
-impl Given {
     /// Names of the environment variables that set a key.
-    pub(super) fn variables(&self) -> Vec<String> {
-        self.variables.clone()
-    }
+    pub(super) variables: Vec<String>,
 }
 
-/// Lays the file (with its text) and the environment over the defaults.
-pub(super) fn collect(
+/// Lays the file (with its text) and the environment over the defaults of the declared keys.
+pub(super) fn merged(
+    groups: Vec<Group>,
     file: Option<(&Path, &str)>,
     environment: &Environment,
-) -> Result<Given, ConfigError> {
-    let defaults = parse(Path::new("(defaults)"), DEFAULTS)?;
-    let mut layers = Layers {
-        known: BTreeMap::new(),
-        values: BTreeMap::new(),
-        origins: BTreeMap::new(),
-        lines: BTreeMap::new(),
-        faults: vec![],
-    };
-    flatten("", &defaults, &mut layers.known);
+) -> Result<Merged, ConfigError> {
+    let mut layers = Layers::of_defaults(groups);
     if let Some((path, text)) = file {
         let table = parse(path, text)?;
         layers.lines = lines(text);
@@ -51,27 +37,42 @@ pub(super) fn collect(
         layers.lines.clear();
     }
     let variables = layers.add_environment(environment);
-    let raw = layers.merged().map_err(|error| {
-        // Shapes were checked key by key, so `Raw` and the defaults disagree about a key.
-        ConfigError::Faults(vec![Fault {
-            key: String::new(),
-            origin: String::new(),
-            detail: error.to_string(),
-        }])
-    })?;
-    Ok(Given { raw, origins: layers.origins, faults: layers.faults, variables })
+    let Layers { values, origins, faults, .. } = layers;
+    Ok(Merged { values: Values { values, faults }, origins, variables })
 }
 
 struct Layers {
-    known: BTreeMap<String, Value>,
-    values: BTreeMap<String, Value>,
+    known: BTreeMap<String, Known>,
+    values: BTreeMap<String, toml::Value>,
     origins: BTreeMap<String, String>,
     /// The line of each key and section in the file that is read.
     lines: BTreeMap<String, usize>,
     faults: Vec<Fault>,
 }
 
+/// A declared key.
+#[derive(Clone, Copy)]
+struct Known {
+    shape: Shape,
+    is_secret: bool,
+}
+
 impl Layers {
+    fn of_defaults(groups: Vec<Group>) -> Self {
+        let (mut known, mut values) = (BTreeMap::new(), BTreeMap::new());
+        for Group { sections, keys, .. } in groups {
+            for key in keys {
+                for (section, default) in sections.iter().zip(key.defaults) {
+                    let name = join(section, key.name);
+                    known
+                        .insert(name.clone(), Known { shape: key.shape, is_secret: key.is_secret });
+                    values.insert(name, default);
+                }
+            }
+        }
+        Self { known, values, origins: BTreeMap::new(), lines: BTreeMap::new(), faults: vec![] }
+    }
+
     fn add_table(&mut self, section: &str, table: Map<String, Value>, origin: &str) {
         // Sorted, so that faults come in the same order every time.
         for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
@@ -87,7 +88,11 @@ impl Layers {
                 _ if self.is_section(&key) && is_name => {
                     self.fault(&key, origin, "must be a section with keys, not a value".into());
                 }
-                kind if self.known.contains_key(&key) && is_name => self.set(key, kind, origin),
+                kind if let Some(known) = self.known(&key)
+                    && is_name =>
+                {
+                    self.set(key, known, &kind, origin);
+                }
                 _ if !is_name => {
                     let detail = "unknown key; in quotes, the dot is a part of the name; write \
                         the key without quotes";
@@ -120,9 +125,12 @@ impl Layers {
         let mut used = Vec::new();
         for (key, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
             let origin = names.get(&key).cloned().unwrap_or_else(|| key.clone());
-            if self.known.contains_key(&key) {
-                let kind = self.shaped(&key, value.kind);
-                self.set(key, kind, &origin);
+            if let Some(known) = self.known(&key) {
+                let kind = match value.kind {
+                    ValueKind::String(text) => known.shape.of_variable(&text),
+                    other => other,
+                };
+                self.set(key, known, &kind, &origin);
                 used.push(origin);
             } else if self.is_section(&key) {
                 self.fault(&key, &origin, "is a section; name a key of the section".into());
@@ -134,43 +142,24 @@ impl Layers {
         used
     }
 
-    /// Converts a variable's text to the shape of the key's default; returns the text unchanged if
-    /// it does not fit.
-    fn shaped(&self, key: &str, kind: ValueKind) -> ValueKind {
-        let ValueKind::String(text) = &kind else { return kind };
-        let text = text.trim();
-        match self.known.get(key).map(|known| &known.kind) {
-            Some(ValueKind::Array(items)) => {
-                let numbers =
-                    matches!(items.first().map(|item| &item.kind), Some(ValueKind::I64(_)));
-                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-                let value = |part: &str| match part.parse::<i64>() {
-                    Ok(number) if numbers => Value::from(number),
-                    _ => Value::from(part),
-                };
-                ValueKind::Array(parts.map(value).collect())
-            }
-            Some(ValueKind::I64(_)) => text.parse().map_or_else(|_| kind.clone(), ValueKind::I64),
-            Some(ValueKind::Float(_)) => {
-                text.parse().map_or_else(|_| kind.clone(), ValueKind::Float)
-            }
-            _ => kind,
-        }
+    fn known(&self, key: &str) -> Option<Known> {
+        self.known.get(key).copied()
     }
 
-    fn set(&mut self, key: String, kind: ValueKind, origin: &str) {
-        let Some(known) = self.known.get(&key) else { return };
-        let Some(shape) = shape::misfit(&known.kind, &kind) else {
+    fn set(&mut self, key: String, known: Known, given: &ValueKind, origin: &str) {
+        if let Some(value) = known.shape.fitting(given) {
             self.origins.insert(key.clone(), self.with_line(&key, origin));
-            self.values.insert(key, Value::from(kind));
+            self.values.insert(key, value);
             return;
-        };
-        let detail = if check::is_secret(&key) {
+        }
+        let shape = known.shape.name();
+        let detail = if known.is_secret {
             format!("must be {shape}, not a value that is not shown")
         } else {
-            let write =
-                shape::respelled(&key, &known.kind, &kind).map(|right| format!("; write {right}"));
-            format!("must be {shape}, not {}{}", shape::shown(&kind), write.unwrap_or_default())
+            let write = shape::respelled(&key, known.shape, given)
+                .map(|right| format!("; write {right}"))
+                .unwrap_or_default();
+            format!("must be {shape}, not {}{write}", shape::shown(given))
         };
         self.fault(&key, origin, detail);
     }
@@ -233,15 +222,6 @@ impl Layers {
                 .keys()
                 .any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
-
-    fn merged(&self) -> Result<Raw, config::ConfigError> {
-        let mut builder = config::Config::builder()
-            .add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
-        for (key, value) in &self.values {
-            builder = builder.set_override(key, value.clone())?;
-        }
-        builder.build()?.try_deserialize()
-    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
@@ -284,20 +264,6 @@ fn lines(text: &str) -> BTreeMap<String, usize> {
         walk("", table.get_ref(), &line, &mut found);
     }
     found
-}
-
-fn flatten(section: &str, table: &Map<String, Value>, into: &mut BTreeMap<String, Value>) {
-    for (name, value) in table {
-        let key = join(section, name);
-        match &value.kind {
-            ValueKind::Table(table) => flatten(&key, table, into),
-            _ => _ = into.insert(key, value.clone()),
-        }
-    }
-}
-
-fn join(section: &str, name: &str) -> String {
-    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// The variable of a key: `server.listen` → `TRIGGERD__SERVER__LISTEN`.

@@ -35,7 +35,7 @@ fn a_misspelled_section_gets_the_nearest_or_none() {
         ("[tiers.entreprise]\nburst = 1", "tiers.entreprise", "did you mean [tiers.enterprise]?"),
         ("[tier.free]\nburst = 1", "tier", "did you mean [tiers]?"),
         ("[server.tls]\ncert = 1", "server.tls", "[server] has keys and no sections"),
-        ("[database]\nurl = \"x\"", "database", "config/triggerd.toml lists all"),
+        ("[database]\nurl = \"x\"", "database", "`triggerd config init` lists all"),
         ("[listen]\nport = 1", "listen", "listen is a key: `server.listen`"),
         ("[[server]]\nworkers = 1", "server", "must be a section, [server], not a list"),
     ]);

@@ -1,23 +1,26 @@
 //! The configuration: reads defaults, file and environment, and returns one validated [`Config`] or
 //! every fault at once.
 //!
-//! `config/triggerd.toml` holds the defaults. `app` calls this module once, and so do the commands
-//! that need the data directory. No other module reads the environment. This module does not know
-//! how the values are used.
+//! `app` calls this module once, and so do the commands that need the data directory. No other
+//! module reads the environment. This module does not know how the values are used.
 //!
-//! The path of a value: `layers` (keys, shapes and sources) → `raw` (the shape of the TOML) →
-//! `check` (the ranges) → `parts` (the types for the modules).
+//! `keys` declares every key once, with the help of `declare` (the macro) and `kinds` (types,
+//! ranges and checks). The path of a value: `layers` (keys, shapes and sources) → `kinds` (the
+//! checks) → the structs in `keys` (the types for the modules). `reference` makes the commented file
+//! and the page of the documentation.
 
 mod changes;
-mod check;
+mod declare;
 mod environment;
 mod fault;
+mod keys;
+mod kinds;
 mod layers;
-mod parts;
-mod raw;
+mod reference;
 mod shape;
 mod suggest;
 mod texts;
+mod values;
 
 #[cfg(test)]
 mod misspelled_tests;
@@ -28,55 +31,24 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::base::ownership;
 
 pub use changes::Change;
-pub use check::{INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX};
 pub use environment::{
     ClientVariable, Environment, client_variable, credentials_directory,
     failpoints_from_environment, journal_stream,
 };
 pub use fault::{ConfigError, Fault};
-pub use parts::{
-    AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage,
-    TierLimit, Tiers, Workers,
+pub use keys::{
+    Config, Dedup, Delivery, Egress, INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX, Inbox, Intake,
+    Keys, Log, Server, Storage, TierLimit, Tiers, Workers,
 };
+pub use reference::{commented_file, reference_page};
 pub use texts::is_level;
-
-/// The commented file with the defaults.
-pub const DEFAULTS: &str = include_str!("../../config/triggerd.toml");
+pub use values::{AdminToken, LogFormat};
 
 /// The default places of a configuration file; the first existing file counts.
 const SEARCH: [&str; 2] = ["./config/triggerd.toml", "/etc/triggerd/triggerd.toml"];
-
-/// A checked configuration: every value is in its range, and no value contradicts another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Config {
-    /// Settings of the HTTP server.
-    pub server: Server,
-    /// Settings of the data directory.
-    pub storage: Storage,
-    /// Settings of the intake of events.
-    pub intake: Intake,
-    /// Settings of the deduplication of events.
-    pub dedup: Dedup,
-    /// Settings of the inbox.
-    pub inbox: Inbox,
-    /// Settings of API keys and the admin token.
-    pub keys: Keys,
-    /// Rate limits of each tier.
-    pub tiers: Tiers,
-    /// Settings of the workers that route events to endpoints.
-    pub workers: Workers,
-    /// Settings of attempts, retries and circuit breakers.
-    pub delivery: Delivery,
-    /// Settings of the networks that webhooks may reach.
-    pub egress: Egress,
-    /// Settings of the logs.
-    pub log: Log,
-}
 
 /// The sources of a configuration, for logs and errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,13 +117,11 @@ impl Config {
             Some(path) => Some((path.to_owned(), read(path)?)),
             None => find(search, unreadable, &mut skipped)?,
         };
-        let given = layers::collect(
-            found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())),
-            environment,
-        )?;
-        let variables = given.variables();
+        let text = found.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+        let mut merged = layers::merged(Self::groups(), text, environment)?;
+        let variables = std::mem::take(&mut merged.variables);
         let file = found.map(|(path, _)| path);
-        Ok((check::validated(given)?, Source { file, variables, skipped }))
+        Ok((checked(merged)?, Source { file, variables, skipped }))
     }
 
     /// Loads the defaults with `text` (TOML) over them and no environment, for tests and tools.
@@ -159,10 +129,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        check::validated(layers::collect(
-            Some((Path::new("(text)"), text)),
-            &Environment::default(),
-        )?)
+        let text = (Path::new("(text)"), text);
+        checked(layers::merged(Self::groups(), Some(text), &Environment::default())?)
     }
 
     /// The values in effect, as TOML with every key; the admin token is masked.
@@ -185,6 +153,24 @@ impl fmt::Display for Source {
             write!(f, ", without {}", self.skipped.join(", "))?;
         }
         Ok(())
+    }
+}
+
+/// Checks all values and all rules between them.
+fn checked(merged: layers::Merged) -> Result<Config, ConfigError> {
+    let layers::Merged { mut values, origins, .. } = merged;
+    let config = Config::read(&mut values);
+    let mut faults = values.faults;
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => {
+            for fault in &mut faults {
+                if let (true, Some(origin)) = (fault.origin.is_empty(), origins.get(&fault.key)) {
+                    fault.origin.clone_from(origin);
+                }
+            }
+            Err(ConfigError::Faults(faults))
+        }
     }
 }
 

@@ -29,7 +29,7 @@ const UNITS: [&str; 20] = [
     "size",
 ];
 /// The end of an error that has no proposal.
-const ALL_KEYS: &str = "config/triggerd.toml lists all of them";
+const ALL_KEYS: &str = "`triggerd config init` lists all of them";
 
 /// Returns the nearest name within the allowed number of edits, or a name that differs only in a
 /// missing or added ending.

@@ -18,7 +18,7 @@ const ENDPOINTS: u32 = 10_000;
 /// Enough endpoints to show the broken thing.
 const ENDPOINTS_OF_A_CONTROL: u32 = 500;
 const SEED: u64 = 20_260_131;
-/// The documented waits of the retry schedule.
+/// The waits of the retry schedule.
 const WAITS: [u64; 9] = [
     5 * SECOND,
     5 * MINUTE,
@@ -38,7 +38,7 @@ fn plan(endpoints: u32) -> Plan {
     Plan {
         endpoints,
         seed: SEED,
-        policy: RetryPolicy::default(),
+        policy: RetryPolicy { schedule_ms: WAITS.into(), jitter_share: 0.2 },
         limits: SchedulerLimits {
             in_flight: 1_024,
             in_flight_per_org: 64,

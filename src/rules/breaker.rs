@@ -39,19 +39,6 @@ pub struct BreakerPolicy {
     pub pause_ms_max: u64,
 }
 
-impl Default for BreakerPolicy {
-    /// Five failures in a row, or half of the last forty; pauses of 5 s to 5 minutes.
-    fn default() -> Self {
-        Self {
-            failures_in_a_row: 5,
-            window: 40,
-            failure_share: 0.5,
-            pause_ms: 5_000,
-            pause_ms_max: 300_000,
-        }
-    }
-}
-
 /// The policy and the limit of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {

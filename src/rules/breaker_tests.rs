@@ -4,6 +4,14 @@ use super::*;
 use crate::model::delivery::{AttemptError, ErrorCode};
 
 const MOST: usize = 16;
+/// Five failures in a row, or half of the last forty; pauses of 5 s to 5 minutes.
+const POLICY: BreakerPolicy = BreakerPolicy {
+    failures_in_a_row: 5,
+    window: 40,
+    failure_share: 0.5,
+    pause_ms: 5_000,
+    pause_ms_max: 300_000,
+};
 /// The jitter that leaves a pause unchanged.
 const MIDDLE: f64 = 0.5;
 
@@ -12,17 +20,12 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn terms() -> Terms {
-    Terms { policy: BreakerPolicy::default(), in_flight_max: MOST }
+    Terms { policy: POLICY, in_flight_max: MOST }
 }
 
 /// Terms by which only the failure rate opens the breaker.
 fn by_share(window: u32, failure_share: f64) -> Terms {
-    let policy = BreakerPolicy {
-        failures_in_a_row: u32::MAX,
-        window,
-        failure_share,
-        ..BreakerPolicy::default()
-    };
+    let policy = BreakerPolicy { failures_in_a_row: u32::MAX, window, failure_share, ..POLICY };
     Terms { policy, in_flight_max: MOST }
 }
 
@@ -191,8 +194,7 @@ fn one_that_fails_every_second_time_is_left_alone_when_the_window_is_full() {
     let mut breaker = Breaker::default();
     assert_eq!(answers_until_open(&mut breaker, terms(), every_second()), Some(40));
     assert_eq!(breaker.view(), BreakerView::Open(at(5_000)));
-    let in_a_row_only =
-        Terms { policy: BreakerPolicy { window: 0, ..BreakerPolicy::default() }, ..terms() };
+    let in_a_row_only = Terms { policy: BreakerPolicy { window: 0, ..POLICY }, ..terms() };
     assert_eq!(
         answers_until_open(&mut Breaker::default(), in_a_row_only, every_second()),
         None,
@@ -246,8 +248,8 @@ proptest! {
         failure_share in 0.01_f64..=1.0,
         accepts in prop::collection::vec(prop::bool::weighted(0.6), 0..300),
     ) {
-        let policy = BreakerPolicy { failures_in_a_row: in_a_row, window, failure_share,
-        ..BreakerPolicy::default() };
+        let policy =
+            BreakerPolicy { failures_in_a_row: in_a_row, window, failure_share, ..POLICY };
         let terms = Terms { policy, in_flight_max: MOST };
         let [window, in_a_row] = [window, in_a_row].map(|number| usize::try_from(number).unwrap());
         let naive = (1..=accepts.len()).find(|heard| {

@@ -31,26 +31,6 @@ pub struct RetryPolicy {
     pub jitter_share: f64,
 }
 
-impl Default for RetryPolicy {
-    /// At once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h, each ±20 %.
-    fn default() -> Self {
-        Self {
-            schedule_ms: vec![
-                5_000,
-                5 * MINUTE_MS,
-                30 * MINUTE_MS,
-                2 * HOUR_MS,
-                5 * HOUR_MS,
-                10 * HOUR_MS,
-                14 * HOUR_MS,
-                20 * HOUR_MS,
-                24 * HOUR_MS,
-            ],
-            jitter_share: 0.2,
-        }
-    }
-}
-
 impl RetryPolicy {
     /// Maximum number of attempts, the first included.
     pub fn attempts(&self) -> usize {

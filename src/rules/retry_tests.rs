@@ -22,37 +22,22 @@ fn wait_ms(verdict: Verdict) -> u64 {
     }
 }
 
+fn policy() -> RetryPolicy {
+    RetryPolicy { schedule_ms: vec![5_000, 300_000, 1_800_000], jitter_share: 0.2 }
+}
+
 #[test]
-fn the_default_schedule_is_the_one_of_the_contract() {
-    let policy = RetryPolicy::default();
-    let waits: Vec<u64> =
-        (1..=9).map(|n| wait_ms(verdict(&policy, n, &failed(None, None), NOW, 0.5))).collect();
-    let (minute, hour) = (60_000, 3_600_000);
-    assert_eq!(
-        waits,
-        [
-            5_000,
-            5 * minute,
-            30 * minute,
-            2 * hour,
-            5 * hour,
-            10 * hour,
-            14 * hour,
-            20 * hour,
-            24 * hour
-        ]
-    );
-    assert_eq!(policy.attempts(), 10);
-    assert_eq!(
-        verdict(&policy, 10, &failed(None, None), NOW, 0.5),
-        Verdict::Dead(DeadReason::AttemptsExhausted),
-        "the tenth attempt is the last"
-    );
+fn each_failure_waits_by_the_schedule_and_the_attempt_after_the_last_wait_is_the_last() {
+    let policy = policy();
+    let after = |attempt| verdict(&policy, attempt, &failed(None, None), NOW, 0.5);
+    assert_eq!([1, 2, 3].map(|attempt| wait_ms(after(attempt))), [5_000, 300_000, 1_800_000]);
+    assert_eq!(policy.attempts(), 4);
+    assert_eq!(after(4), Verdict::Dead(DeadReason::AttemptsExhausted));
 }
 
 #[test]
 fn jitter_reaches_from_twenty_percent_less_to_twenty_percent_more() {
-    let policy = RetryPolicy::default();
+    let policy = policy();
     let first = |jitter| wait_ms(verdict(&policy, 1, &failed(Some(500), None), NOW, jitter));
     assert_eq!((first(0.0), first(0.25), first(0.5), first(1.0)), (4_000, 4_500, 5_000, 6_000));
     assert_eq!(
@@ -65,18 +50,15 @@ fn jitter_reaches_from_twenty_percent_less_to_twenty_percent_more() {
 #[test]
 fn accepted_is_delivered_and_410_is_given_up_at_once() {
     let accepted = AttemptOutcome { error: None, ..failed(Some(204), None) };
-    assert_eq!(verdict(&RetryPolicy::default(), 1, &accepted, NOW, 0.5), Verdict::Delivered);
-    assert_eq!(verdict(&RetryPolicy::default(), 99, &accepted, NOW, 0.5), Verdict::Delivered);
+    assert_eq!(verdict(&policy(), 1, &accepted, NOW, 0.5), Verdict::Delivered);
+    assert_eq!(verdict(&policy(), 99, &accepted, NOW, 0.5), Verdict::Delivered);
     let gone = failed(Some(410), Some(5_000));
-    assert_eq!(
-        verdict(&RetryPolicy::default(), 1, &gone, NOW, 0.5),
-        Verdict::Dead(DeadReason::Gone)
-    );
+    assert_eq!(verdict(&policy(), 1, &gone, NOW, 0.5), Verdict::Dead(DeadReason::Gone));
 }
 
 #[test]
 fn retry_after_lengthens_the_wait_for_429_and_503_up_to_a_day() {
-    let policy = RetryPolicy::default();
+    let policy = policy();
     let wait =
         |status, asked| wait_ms(verdict(&policy, 1, &failed(Some(status), Some(asked)), NOW, 0.5));
     for status in [429, 503] {

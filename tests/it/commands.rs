@@ -167,6 +167,34 @@ fn a_client_command_needs_no_configuration() {
 }
 
 #[test]
+fn config_init_prints_every_key_or_writes_a_file_that_was_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = run(dir.path(), &["config", "init"]);
+    assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
+    assert_eq!(printed.out, include_str!("../../config/triggerd.toml"));
+    let file = dir.path().join("mine.toml");
+    let words = ["config", "init", file.to_str().unwrap()];
+    assert_eq!(run(dir.path(), &words).code, Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), printed.out);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "others cannot read the admin token that it may come to hold");
+    let checked = run(dir.path(), &["check-config", "--config", file.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    // A file that is there stays as it is.
+    std::fs::write(&file, "# mine\n").unwrap();
+    let refused = run(dir.path(), &words);
+    assert!(refused.code == Some(2) && refused.err.contains("exists already"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "# mine\n");
+    let nowhere = dir.path().join("nowhere/mine.toml");
+    let failed = run(dir.path(), &["config", "init", nowhere.to_str().unwrap()]);
+    assert!(failed.code == Some(1) && failed.err.contains("cannot be written"), "{failed:?}");
+    // A wrong configuration in a default place does not matter.
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    std::fs::write(dir.path().join("config/triggerd.toml"), "foo = 1").unwrap();
+    assert_eq!(run(dir.path(), &["config", "reference"]).code, Some(0));
+}
+
+#[test]
 fn a_prefix_is_kept_and_a_bad_address_is_refused_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (url, asked) =

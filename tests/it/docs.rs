@@ -1,5 +1,6 @@
-//! The documentation matches the program: every code, route, configuration key and metric is
-//! documented, every link has a target, and the README stays short.
+//! The documentation matches the program: every code, route and metric is documented, every link
+//! has a target, and the README stays short. The page about the configuration is made by the
+//! program, which a test in `src/config/reference.rs` checks.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,9 +11,6 @@ use crate::harness::Process;
 
 /// Longer texts belong in `docs/`.
 const README_LINES_MAX: usize = 130;
-
-/// A section of the configuration, a key, and the default as TOML.
-type Setting<'a> = (&'a str, &'a str, &'a str);
 
 #[test]
 fn every_code_has_a_row_and_a_section_in_the_problems() {
@@ -46,38 +44,6 @@ fn every_reason_of_a_routing_is_in_the_api() {
         let row =
             format!("| `{}` | {} | ", reason.name(), if reason.is_match() { "yes" } else { "no" });
         assert!(api.contains(&row), "docs/api.md lacks {row}");
-    }
-}
-
-#[test]
-fn every_configuration_key_has_its_default_and_its_meaning() {
-    let (config, text) = (read("config/triggerd.toml"), read("docs/configuration.md"));
-    let (tiers, others): (Vec<Setting>, Vec<Setting>) =
-        defaults(&config).into_iter().partition(|(section, _, _)| section.starts_with("tiers."));
-    assert!(others.len() > 40, "the keys were not found");
-    for (section, key, value) in others {
-        let start = text
-            .find(&format!("\n## [{section}]\n"))
-            .unwrap_or_else(|| panic!("[{section}] has no section"));
-        let of_section = text[start + 1..].split("\n## ").next().unwrap();
-        let heading = format!("\n### {key}\n\n");
-        let at =
-            of_section.find(&heading).unwrap_or_else(|| panic!("[{section}] {key} has no heading"));
-        let shown =
-            if value.starts_with(['"', '[']) { format!("`{value}`") } else { value.to_owned() };
-        let wanted = format!("Default {shown}");
-        assert!(
-            of_section[at + heading.len()..].starts_with(&wanted),
-            "[{section}] {key}: {wanted}"
-        );
-    }
-    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (_, key, value) in tiers {
-        rows.entry(key).or_default().push(value);
-    }
-    for (key, values) in rows {
-        let wanted = format!("| `{key}` | {} |", values.join(" | "));
-        assert!(text.contains(&wanted), "docs/configuration.md lacks {wanted}");
     }
 }
 
@@ -203,19 +169,4 @@ fn anchors(text: &str) -> Vec<String> {
             title.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-")
         })
         .collect()
-}
-
-/// Every key of the commented defaults.
-fn defaults(config: &str) -> Vec<Setting<'_>> {
-    let mut section = "";
-    let mut found = Vec::new();
-    for line in config.lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']');
-        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
-        {
-            found.push((section, key, value));
-        }
-    }
-    found
 }

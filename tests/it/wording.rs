@@ -84,7 +84,7 @@ fn a_configuration_that_is_wrong_names_file_line_key_and_what_is_right_and_makes
         let (code, said) = command(&data, words);
         assert_eq!(code, Some(2), "{said}");
         for (line, key, right) in [
-            (3, "server.foo", "config/triggerd.toml lists all of them"),
+            (3, "server.foo", "`triggerd config init` lists all of them"),
             (5, "storage.data_dir", "~ is not expanded"),
             (7, "log.directory", "$HOME is not expanded"),
             (9, "egress.allow_networks", "write 10.0.0.0/8"),

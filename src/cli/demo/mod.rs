@@ -49,8 +49,8 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
          and its key\n",
     )?;
     print_text(
-        "To run a service: the unit is systemd/triggerd.service, the configuration is \
-         config/triggerd.toml, and docs/operations.md explains both.",
+        "To run a service: the unit is systemd/triggerd.service, `triggerd config init` prints the \
+         configuration, and docs/operations.md explains both.",
     )?;
     Ok(ExitCode::Clean)
 }
