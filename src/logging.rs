@@ -44,33 +44,20 @@ const OWN_TARGETS: &str = "triggerd";
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// The reason why logging cannot start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The log directory cannot be created or written.
+    #[error("log directory {path}: {cause}{}", ownership::denied(path, cause))]
     Directory {
         /// The directory or a file in the directory.
         path: PathBuf,
         /// The error of the operating system.
+        #[source]
         cause: io::Error,
     },
     /// Logging was started before in this process.
+    #[error("logging was already started")]
     AlreadyStarted,
-}
-
-impl std::fmt::Display for LoggingError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Directory { path, cause } => {
-                write!(
-                    f,
-                    "log directory {}: {cause}{}",
-                    path.display(),
-                    ownership::denied(path, cause)
-                )
-            }
-            Self::AlreadyStarted => f.write_str("logging was already started"),
-        }
-    }
 }
 
 impl LoggingError {
@@ -79,15 +66,6 @@ impl LoggingError {
         match self {
             Self::Directory { cause, .. } => ExitCode::of_io(cause, ExitCode::Usage),
             Self::AlreadyStarted => ExitCode::Usage,
-        }
-    }
-}
-
-impl std::error::Error for LoggingError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Directory { cause, .. } => Some(cause),
-            Self::AlreadyStarted => None,
         }
     }
 }

@@ -17,7 +17,8 @@ const CONFIG: bincode::config::Configuration<
 > = bincode::config::legacy().with_limit::<RECORD_BYTES_MAX>();
 
 /// The error for bytes that are not a valid record.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("not a valid record: {0}")]
 pub struct CodecError(String);
 
 impl CodecError {
@@ -26,14 +27,6 @@ impl CodecError {
         Self(rule.to_owned())
     }
 }
-
-impl std::fmt::Display for CodecError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "not a valid record: {}", self.0)
-    }
-}
-
-impl std::error::Error for CodecError {}
 
 /// Appends the record to `out`.
 ///

@@ -6,8 +6,6 @@
 //! and nothing can be armed. `serve` and the lab arm failpoints from the environment; the code asks
 //! in one line where it would otherwise keep the promise.
 
-use std::fmt;
-
 /// A failpoint, named by the broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -109,16 +107,9 @@ impl Switch {
 }
 
 /// The error for a name without a failpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no failpoint")]
 pub struct UnknownSwitch(pub String);
-
-impl fmt::Display for UnknownSwitch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no failpoint", self.0)
-    }
-}
-
-impl std::error::Error for UnknownSwitch {}
 
 pub use imp::{arm, is_on, overlay, sync, write};
 

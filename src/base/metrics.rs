@@ -180,22 +180,9 @@ impl<L: Label, M> PerLabel<L, M> {
 }
 
 /// The error when metrics cannot be created or rendered.
-#[derive(Debug)]
-pub struct MetricsError(prometheus::Error);
-
-impl std::fmt::Display for MetricsError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "metrics: {}", self.0)
-    }
-}
-
-impl std::error::Error for MetricsError {}
-
-impl From<prometheus::Error> for MetricsError {
-    fn from(error: prometheus::Error) -> Self {
-        Self(error)
-    }
-}
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
 
 /// All metrics of the server.
 #[derive(Debug)]

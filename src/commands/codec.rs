@@ -8,9 +8,10 @@ use super::Kind;
 use crate::base::codec::CodecError;
 
 /// A record without a command that this version knows.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum UnknownRecord {
     /// The kind or version belongs to a newer triggerd.
+    #[error("a record of kind {kind} version {version}, written by a newer version of triggerd")]
     Newer {
         /// The kind number of the record.
         kind: u8,
@@ -18,30 +19,8 @@ pub enum UnknownRecord {
         version: u8,
     },
     /// The kind is known, but the bytes are malformed.
-    Malformed(CodecError),
-}
-
-impl std::fmt::Display for UnknownRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Newer { kind, version } => {
-                write!(
-                    f,
-                    "a record of kind {kind} version {version}, written by a newer version of \
-                     triggerd"
-                )
-            }
-            Self::Malformed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for UnknownRecord {}
-
-impl From<CodecError> for UnknownRecord {
-    fn from(error: CodecError) -> Self {
-        Self::Malformed(error)
-    }
+    #[error(transparent)]
+    Malformed(#[from] CodecError),
 }
 
 /// Reads a record as a command of the kind `K`.

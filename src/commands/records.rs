@@ -1,7 +1,6 @@
 //! The records of the log as commands. Only this file turns one into the other; every module that
 //! reads the log reads it here.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -22,11 +21,13 @@ pub struct Record {
 }
 
 /// The reason why a record cannot be read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The log cannot be read.
-    Log(ReadError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
     /// The log holds a record that this version does not know.
+    #[error("position {position} holds {unknown}")]
     Unknown {
         /// The position of the record.
         position: Position,
@@ -34,6 +35,7 @@ pub enum RecordError {
         unknown: UnknownRecord,
     },
     /// The log holds another command than the state says.
+    #[error("position {position} holds a {found} command instead of {expected}")]
     Other {
         /// The position of the command.
         position: Position,
@@ -44,56 +46,15 @@ pub enum RecordError {
     },
 }
 
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Log(error) => error.fmt(f),
-            Self::Unknown { position, unknown } => write!(f, "position {position} holds {unknown}"),
-            Self::Other { position, found, expected } => {
-                write!(f, "position {position} holds a {found} command instead of {expected}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
-
-impl From<ReadError> for RecordError {
-    fn from(error: ReadError) -> Self {
-        Self::Log(error)
-    }
-}
-
 /// The reason why a command cannot become a record.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unwritable {
     /// The command cannot be encoded.
-    Codec(CodecError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// The record does not fit into a group.
-    Refused(RecordRefused),
-}
-
-impl fmt::Display for Unwritable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Codec(error) => error.fmt(f),
-            Self::Refused(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Unwritable {}
-
-impl From<CodecError> for Unwritable {
-    fn from(error: CodecError) -> Self {
-        Self::Codec(error)
-    }
-}
-
-impl From<RecordRefused> for Unwritable {
-    fn from(error: RecordRefused) -> Self {
-        Self::Refused(error)
-    }
+    #[error(transparent)]
+    Refused(#[from] RecordRefused),
 }
 
 impl Command {

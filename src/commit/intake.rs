@@ -15,7 +15,6 @@
 //! peak rate; at 250 ms its only effect was that refusals came after 0.3 s. Without such a limit
 //! each connection waits its turn, and the number of connections bounds the wait.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,27 +33,18 @@ const COMMAND_BYTES: usize = 256;
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The reason why commands were refused. None of the commands is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The queue is full, or its oldest submission has waited too long.
+    #[error("too many changes wait to be stored")]
     Overloaded,
     /// The disk is short of this resource.
+    #[error("{}", .0.explanation())]
     DiskFull(Shortage),
     /// The server is stopping.
+    #[error("the server is stopping")]
     ShuttingDown,
 }
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Overloaded => "too many changes wait to be stored",
-            Self::DiskFull(shortage) => shortage.explanation(),
-            Self::ShuttingDown => "the server is stopping",
-        })
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]

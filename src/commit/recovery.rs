@@ -1,7 +1,6 @@
 //! Recovery brings the state up to date with the journal: about a second of commands after a crash,
 //! all commands when the state is computed anew.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::portions::portions;
@@ -26,38 +25,17 @@ pub struct Recovered {
 }
 
 /// The reason why the state cannot be brought up to date.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The journal cannot be read, or holds a record unknown to this version.
-    Records(RecordError),
+    #[error(transparent)]
+    Records(#[from] RecordError),
     /// The state cannot be read or written.
-    State(StateError),
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The threads for decoding records cannot be started.
+    #[error(transparent)]
     Threads(rayon::ThreadPoolBuildError),
-}
-
-impl fmt::Display for RecoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Records(error) => error.fmt(f),
-            Self::State(error) => error.fmt(f),
-            Self::Threads(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RecoveryError {}
-
-impl From<RecordError> for RecoveryError {
-    fn from(error: RecordError) -> Self {
-        Self::Records(error)
-    }
-}
-
-impl From<StateError> for RecoveryError {
-    fn from(error: StateError) -> Self {
-        Self::State(error)
-    }
 }
 
 /// Applies the part of the journal behind the state's position and writes the rows to sled. Rows

@@ -1,7 +1,6 @@
 //! The answer to submitted commands: an outcome of its own type for each command, or the reason why
 //! there is none.
 
-use std::fmt;
 use std::marker::PhantomData;
 
 use tokio::sync::oneshot;
@@ -12,33 +11,21 @@ use crate::commands::{Applying, Submitted};
 use crate::store::{Refusal, StateError};
 
 /// The reason why a submission has no outcome. The submission has no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// The submission was not stored.
-    Refused(Refused),
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The key behind the request may not ask for the command.
+    #[error("{}", why_not_allowed(*.0))]
     NotAllowed(Refusal),
 }
 
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refused) => refused.fmt(f),
-            Self::NotAllowed(Refusal::NotAuthorized) => {
-                f.write_str("the key that asks for it has ended")
-            }
-            Self::NotAllowed(Refusal::Forbidden) => {
-                f.write_str("the key that asks for it may not do this")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CommitError {}
-
-impl From<Refused> for CommitError {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
+/// The reason why the key may not ask for the command, in a clause.
+fn why_not_allowed(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotAuthorized => "the key that asks for it has ended",
+        Refusal::Forbidden => "the key that asks for it may not do this",
     }
 }
 

@@ -7,21 +7,25 @@ use crate::base::exit_code::ExitCode;
 use crate::base::ownership;
 
 /// The reason why a configuration cannot be loaded.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file named on the command line does not exist.
+    #[error("configuration file {path} does not exist")]
     Missing {
         /// The path of this file.
         path: PathBuf,
     },
     /// The file exists but cannot be read.
+    #[error("configuration file {path}: {cause}{}", ownership::denied(path, cause))]
     Unreadable {
         /// The path of this file.
         path: PathBuf,
         /// The error of the operating system.
+        #[source]
         cause: std::io::Error,
     },
     /// The file is not TOML.
+    #[error("configuration file {path} is not TOML: {}", detail.trim_end())]
     Syntax {
         /// The path of this file.
         path: PathBuf,
@@ -29,6 +33,7 @@ pub enum ConfigError {
         detail: String,
     },
     /// All unknown keys and wrong values.
+    #[error("the configuration has {}", listed(.0))]
     Faults(Vec<Fault>),
 }
 
@@ -60,46 +65,9 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { path } => {
-                write!(f, "configuration file {} does not exist", path.display())
-            }
-            Self::Unreadable { path, cause } => {
-                write!(
-                    f,
-                    "configuration file {}: {cause}{}",
-                    path.display(),
-                    ownership::denied(path, cause)
-                )
-            }
-            Self::Syntax { path, detail } => {
-                write!(
-                    f,
-                    "configuration file {} is not TOML: {}",
-                    path.display(),
-                    detail.trim_end()
-                )
-            }
-            Self::Faults(faults) => {
-                write!(
-                    f,
-                    "the configuration has {} fault{}:",
-                    faults.len(),
-                    if faults.len() == 1 { "" } else { "s" }
-                )?;
-                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { cause, .. } => Some(cause),
-            Self::Missing { .. } | Self::Syntax { .. } | Self::Faults(_) => None,
-        }
-    }
+/// The number of the faults, and each on a line of its own.
+fn listed(faults: &[Fault]) -> String {
+    let ending = if faults.len() == 1 { "" } else { "s" };
+    let lines: Vec<_> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+    format!("{} fault{ending}:{}", faults.len(), lines.concat())
 }

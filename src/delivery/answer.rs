@@ -8,8 +8,6 @@
 //! colon, or if there is a zero byte. The framing of the body does not matter for the verdict: the
 //! receiver has answered with its head.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 
 use crate::model::delivery::KEPT_HEADERS_MAX;
@@ -52,39 +50,23 @@ const TRANSFER_ENCODING: &str = "transfer-encoding";
 const BEGINNING: &[u8] = b"HTTP/";
 
 /// Why an established connection gave no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     /// Writing or reading failed.
-    Io(io::Error),
+    #[error("the connection was lost")]
+    Io(#[source] io::Error),
     /// The connection was closed before an answer.
+    #[error("the connection was closed before an answer came")]
     Closed,
     /// The first line did not end within the limit.
+    #[error("the first line of the answer is too long")]
     TooLong,
     /// Only interim heads (1xx) arrived within the limit.
+    #[error("the receiver sent only interim answers (1xx)")]
     OnlyInterim,
     /// The answer is not HTTP; holds the reason.
+    #[error("{0}")]
     Malformed(&'static str),
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Io(_) => "the connection was lost",
-            Self::Closed => "the connection was closed before an answer came",
-            Self::TooLong => "the first line of the answer is too long",
-            Self::OnlyInterim => "the receiver sent only interim answers (1xx)",
-            Self::Malformed(why) => why,
-        })
-    }
-}
-
-impl Error for Broken {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Closed | Self::TooLong | Self::OnlyInterim | Self::Malformed(_) => None,
-        }
-    }
 }
 
 /// The head of an answer, parsed.

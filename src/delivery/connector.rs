@@ -3,7 +3,6 @@
 //! connection is made. Knows nothing of requests.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -65,28 +64,14 @@ pub(super) struct Connector {
 }
 
 /// The error for a connection that took too long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no connection in time")]
 pub(super) struct TooLate;
 
-impl fmt::Display for TooLate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no connection in time")
-    }
-}
-
-impl Error for TooLate {}
-
 /// The error for a TLS flight above the limit; holds the limit in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("more than {} KiB", .0 >> 10)]
 pub(super) struct TooLong(pub(super) usize);
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {} KiB", self.0 >> 10)
-    }
-}
-
-impl Error for TooLong {}
 
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 

@@ -1,16 +1,16 @@
 //! Resolves names and judges every address. Called by the connector for each connection, so that
 //! only judged addresses are connected to. Knows nothing of HTTP.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::base::library_errors::system_words;
 use crate::rules::egress::{Blocked, EgressRules, is_local_name};
 
 /// Why a name cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The system's resolver found no address.
+    #[error("{name} has no address: {reason}")]
     NoAddress {
         /// The name of the host.
         name: String,
@@ -18,6 +18,7 @@ pub enum ResolveError {
         reason: String,
     },
     /// An address of the name is forbidden. The other addresses of the name do not matter.
+    #[error("{name} has a forbidden address: {blocked}")]
     Blocked {
         /// The name of the host.
         name: String,
@@ -25,19 +26,6 @@ pub enum ResolveError {
         blocked: Blocked,
     },
 }
-
-impl fmt::Display for ResolveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddress { name, reason } => write!(f, "{name} has no address: {reason}"),
-            Self::Blocked { name, blocked } => {
-                write!(f, "{name} has a forbidden address: {blocked}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ResolveError {}
 
 /// Returns all addresses of a name, or the literal address in its place, with this port. Names are
 /// resolved by the system (`getaddrinfo`, on a blocking thread). A name of this machine gets its

@@ -18,7 +18,6 @@
 //! followed, no proxy is used) and cannot hold it (one deadline covers everything, and at most 16
 //! KiB of the head and of the body are read from the socket).
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -87,16 +86,9 @@ impl SenderConfig {
 }
 
 /// Why the sender cannot start: no CA certificates on this machine, or an invalid `User-Agent`.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("webhooks cannot be sent: {0}")]
 pub struct SenderError(String);
-
-impl std::fmt::Display for SenderError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "webhooks cannot be sent: {}", self.0)
-    }
-}
-
-impl StdError for SenderError {}
 
 /// Chooses the TLS provider of the process; later calls do nothing.
 pub fn install_crypto() {

@@ -1,8 +1,6 @@
 //! The errors of the journal. Each error names the file, so that an operator can inspect it. The
 //! server decides elsewhere how to respond.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +9,8 @@ use super::position::Position;
 use crate::base::ownership;
 
 /// Damaged bytes, which differ from the written and synced bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file} is damaged at offset {offset}: {reason}")]
 pub struct Damage {
     /// The path of the segment file.
     pub file: PathBuf,
@@ -28,21 +27,14 @@ impl Damage {
     }
 }
 
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, offset, reason } = self;
-        write!(f, "{} is damaged at offset {offset}: {reason}", file.display())
-    }
-}
-
-impl Error for Damage {}
-
 /// The reason why a journal could not be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The journal is damaged: neither a crash nor a copy explains its content.
+    #[error(transparent)]
     Damage(Damage),
     /// The operating system refused an operation.
+    #[error("{path}: {source}{}", ownership::denied(path, source))]
     Io {
         /// The file or directory of the operation.
         path: PathBuf,
@@ -71,51 +63,33 @@ impl JournalError {
     }
 }
 
-impl fmt::Display for JournalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damage(damage) => damage.fmt(f),
-            Self::Io { path, source } => {
-                write!(f, "{}: {source}{}", path.display(), ownership::denied(path, source))
-            }
-        }
-    }
-}
-
-impl Error for JournalError {}
-
 /// The reason why a group was not appended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// There is no space for the next segment: the disk is full, or the user's quota is used up.
     /// Nothing was written, and the same group can be appended when there is space.
+    #[error("no space for the next journal segment ({0})")]
     NoSpace(io::ErrorKind),
     /// A write or a sync failed, so the content of the disk is unknown. The writer refuses all
     /// further groups; the process should end and open the journal again.
+    #[error("the journal cannot be written: {0}")]
     Fatal(io::Error),
 }
 
-impl fmt::Display for AppendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSpace(kind) => write!(f, "no space for the next journal segment ({kind})"),
-            Self::Fatal(source) => write!(f, "the journal cannot be written: {source}"),
-        }
-    }
-}
-
-impl Error for AppendError {}
-
 /// The reason why a frame could not be read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The position is at or after the end of the synced frames.
+    #[error("position {0} is not written yet")]
     NotWritten(Position),
     /// The position lies before the oldest segment, or in a damaged part that was salvaged around.
+    #[error("position {0} was removed")]
     Removed(Position),
     /// There is no whole frame at the position.
+    #[error(transparent)]
     Damage(Damage),
     /// The operating system refused the read.
+    #[error("{path}: {source}")]
     Io {
         /// The path of the segment file.
         path: PathBuf,
@@ -130,16 +104,3 @@ impl ReadError {
         move |source| Self::Io { path: path.to_path_buf(), source }
     }
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotWritten(position) => write!(f, "position {position} is not written yet"),
-            Self::Removed(position) => write!(f, "position {position} was removed"),
-            Self::Damage(damage) => damage.fmt(f),
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
-        }
-    }
-}
-
-impl Error for ReadError {}

@@ -2,8 +2,6 @@
 //! and recovery. Knows no files.
 
 use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
 
 use super::log::RawRecord;
 use super::position::Position;
@@ -55,27 +53,18 @@ impl<'a> From<Frame<'a>> for RawRecord<'a> {
 }
 
 /// The reason why a record cannot be added to a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordRefused {
     /// The kind is 0 or above 127.
+    #[error("a record's kind must be between 1 and 127")]
     Kind,
     /// The body is longer than [`MAX_BODY_BYTES`].
+    #[error("a record's body must not be longer than 16 MiB")]
     TooLong,
     /// The body's writer removed bytes of the group. The group is empty now.
+    #[error("a record's body must only be appended")]
     Shrunk,
 }
-
-impl fmt::Display for RecordRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kind => "a record's kind must be between 1 and 127",
-            Self::TooLong => "a record's body must not be longer than 16 MiB",
-            Self::Shrunk => "a record's body must only be appended",
-        })
-    }
-}
-
-impl Error for RecordRefused {}
 
 /// Records to append together, as frames in a buffer that is reused.
 #[derive(Debug, Default)]

@@ -23,18 +23,11 @@ pub const ENDPOINT_NUMBER_MAX: u32 = (1 << NUMBER_BITS) - 1;
 const NUMBER_MASK: u128 = ENDPOINT_NUMBER_MAX as u128;
 
 /// The error for a text that is not an id of the expected kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be `{prefix}_` and 26 lower-case base32 characters")]
 pub struct BadId {
     prefix: &'static str,
 }
-
-impl fmt::Display for BadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "must be `{}_` and 26 lower-case base32 characters", self.prefix)
-    }
-}
-
-impl std::error::Error for BadId {}
 
 /// The value of each byte of the alphabet. `None` for all other bytes.
 const VALUES: [Option<u8>; 256] = {

@@ -1,6 +1,5 @@
 //! A point in time in a filter: an absolute time, or a duration before now.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::time::{BadTimestamp, Timestamp};
@@ -29,22 +28,12 @@ impl Moment {
 }
 
 /// The error for a text that is neither a time nor a duration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0}; or a duration back from now in whole weeks, days, hours, minutes and seconds, such as \
+     2w, 1d12h, 90m or 30s"
+)]
 pub struct BadMoment(BadTimestamp);
-
-impl fmt::Display for BadMoment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}; or a duration back from now in whole weeks, days, hours, minutes and seconds, \
-             such as \
-             2w, 1d12h, 90m or 30s",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for BadMoment {}
 
 impl FromStr for Moment {
     type Err = BadMoment;

@@ -77,31 +77,18 @@ impl fmt::Display for Timestamp {
 }
 
 /// The reason why a text is not a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTimestamp {
     /// The text is not a date-time of RFC 3339, section 5.6.
+    #[error(
+        "must be an RFC 3339 time with seconds and an offset, such as 2026-01-31T10:00:00Z or \
+         2026-01-31T11:00:00.5+01:00 (in a URL, `+` is written %2B)"
+    )]
     NotRfc3339,
     /// The time is before 1970, or after 9999 in UTC.
+    #[error("must be a time from 1970-01-01T00:00:00Z to 9999-12-31T23:59:59.999Z")]
     OutOfRange,
 }
-
-impl fmt::Display for BadTimestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotRfc3339 => {
-                "must be an RFC 3339 time with seconds and an offset, such as \
-                 2026-01-31T10:00:00Z or \
-                 2026-01-31T11:00:00.5+01:00 (in a URL, `+` is written %2B)"
-            }
-            Self::OutOfRange => {
-                "must be a time from 1970-01-01T00:00:00Z to \
-                9999-12-31T23:59:59.999Z"
-            }
-        })
-    }
-}
-
-impl std::error::Error for BadTimestamp {}
 
 impl FromStr for Timestamp {
     type Err = BadTimestamp;

@@ -92,7 +92,13 @@ pub struct EgressRules {
 }
 
 /// A forbidden address, and the rule that forbids it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{address} is {}in {} ({}); allow it with [egress] allow_networks",
+    self.other_spelling(),
+    rule.network,
+    rule.name
+)]
 pub struct Blocked {
     /// The address as given.
     pub address: IpAddr,
@@ -100,6 +106,16 @@ pub struct Blocked {
     pub judged: IpAddr,
     /// The block that contains the judged address.
     pub rule: Rule,
+}
+
+impl Blocked {
+    /// Names the judged address if it was written in another way.
+    fn other_spelling(&self) -> String {
+        if self.judged == self.address {
+            return String::new();
+        }
+        format!("another way to write {}, which is ", self.judged)
+    }
 }
 
 /// A refused block of addresses.
@@ -110,22 +126,6 @@ pub struct Rule {
     /// The purpose of the block, as shown to operators.
     pub name: &'static str,
 }
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is ", self.address)?;
-        if self.judged != self.address {
-            write!(f, "another way to write {}, which is ", self.judged)?;
-        }
-        write!(
-            f,
-            "in {} ({}); allow it with [egress] allow_networks",
-            self.rule.network, self.rule.name
-        )
-    }
-}
-
-impl std::error::Error for Blocked {}
 
 /// Host and port of a URL, before the name is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,58 +148,36 @@ impl fmt::Display for Target {
 }
 
 /// Why a URL is forbidden as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EgressError {
     /// The text is not a URL; holds the parser's reason.
+    #[error("must be a URL such as https://example.com/hook: {}", library_errors::url_fault(*.0))]
     NotAUrl(url::ParseError),
     /// The scheme is neither http nor https; holds the scheme.
+    #[error("the scheme is {0}; only http and https are allowed")]
     Scheme(String),
     /// A user name or password before the host.
+    #[error("the URL must not contain a user name or password")]
     UserInfo,
     /// The URL has no host.
+    #[error("the URL has no host")]
     NoHost,
     /// An IPv4 address with a leading zero in a number; holds the address as parsed.
+    #[error(
+        "the numbers of the host's address begin with zeros, which some programs read as octal; \
+         write {0} if this address is meant"
+    )]
     LeadingZeros(String),
     /// Port 0, on which no server can listen.
+    #[error("port 0 cannot be reached")]
     PortZero,
     /// A name that always means this machine (RFC 6761, 6.3); holds the name and the blocked
     /// loopback address.
+    #[error("{0} names this machine: {1}")]
     LocalName(String, Blocked),
     /// A literal address that must not be reached.
-    Blocked(Blocked),
-}
-
-impl fmt::Display for EgressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAUrl(reason) => {
-                let reason = library_errors::url_fault(*reason);
-                write!(f, "must be a URL such as https://example.com/hook: {reason}")
-            }
-            Self::Scheme(scheme) => {
-                write!(f, "the scheme is {scheme}; only http and https are allowed")
-            }
-            Self::UserInfo => f.write_str("the URL must not contain a user name or password"),
-            Self::NoHost => f.write_str("the URL has no host"),
-            Self::LeadingZeros(host) => write!(
-                f,
-                "the numbers of the host's address begin with zeros, which some programs read as \
-                 octal; \
-                 write {host} if this address is meant"
-            ),
-            Self::PortZero => f.write_str("port 0 cannot be reached"),
-            Self::LocalName(name, blocked) => write!(f, "{name} names this machine: {blocked}"),
-            Self::Blocked(blocked) => blocked.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for EgressError {}
-
-impl From<Blocked> for EgressError {
-    fn from(blocked: Blocked) -> Self {
-        Self::Blocked(blocked)
-    }
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
 }
 
 impl EgressRules {

@@ -39,30 +39,21 @@ pub struct Signed<'a> {
 }
 
 /// Why a request is not authentic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     /// The timestamp is not a number of seconds.
+    #[error("webhook-timestamp is not a number of seconds")]
     BadTimestamp,
     /// The timestamp is too old; the request may be a recorded copy.
+    #[error("webhook-timestamp is too old")]
     TooOld,
     /// The timestamp is too far in the future.
+    #[error("webhook-timestamp is in the future")]
     TooNew,
     /// No signature of the request belongs to this key.
+    #[error("no signature in webhook-signature matches")]
     NoMatch,
 }
-
-impl std::fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::BadTimestamp => "webhook-timestamp is not a number of seconds",
-            Self::TooOld => "webhook-timestamp is too old",
-            Self::TooNew => "webhook-timestamp is in the future",
-            Self::NoMatch => "no signature in webhook-signature matches",
-        })
-    }
-}
-
-impl std::error::Error for Untrusted {}
 
 /// Accepts a request if one of its `v1` signatures belongs to this key and its timestamp is at most
 /// `tolerance_s` away from `now_s`. The comparison takes the same time for all signatures of a

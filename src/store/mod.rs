@@ -13,7 +13,6 @@ mod lifecycle;
 mod queries;
 pub(crate) mod rows;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -53,25 +52,16 @@ pub struct Store {
 
 /// The state cannot be read, written or changed. The journal is unharmed: a restart rebuilds the
 /// state from it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Rows cannot be read or written.
+    #[error("the state is broken: {0}")]
     Rows(String),
     /// An assumption of the code does not hold. This bug must not become a wrong answer or a wrong
     /// row.
+    #[error("a mistake in triggerd, please report it: {0}")]
     Invariant(&'static str),
 }
-
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rows(reason) => write!(f, "the state is broken: {reason}"),
-            Self::Invariant(rule) => write!(f, "a mistake in triggerd, please report it: {rule}"),
-        }
-    }
-}
-
-impl std::error::Error for StateError {}
 
 impl From<sled::Error> for StateError {
     fn from(error: sled::Error) -> Self {
