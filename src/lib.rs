@@ -32,6 +32,7 @@
 //! - `base/library_errors.rs`: errors of libraries in triggerd's words
 //! - `base/live.rs`: a value that can be replaced while in use
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
+//! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system

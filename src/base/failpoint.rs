@@ -7,8 +7,11 @@
 //! in one line where it would otherwise keep the promise.
 
 /// A failpoint, named by the broken promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[repr(u8)]
+#[strum(serialize_all = "snake_case")]
 pub enum Switch {
     /// A group is acknowledged without a sync.
     SkipSync,
@@ -69,41 +72,6 @@ pub enum Switch {
     ScanOff,
     /// The permission of a caller is judged only when a request begins.
     JudgedOnce,
-}
-
-impl Switch {
-    /// Every failpoint with its name for arming.
-    pub const ALL: [(Self, &'static str); 29] = [
-        (Self::SkipSync, "skip_sync"),
-        (Self::SkipDirSync, "skip_dir_sync"),
-        (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
-        (Self::AcknowledgeBeforeWrite, "acknowledge_before_write"),
-        (Self::IgnoreFailedSync, "ignore_failed_sync"),
-        (Self::TailRepairOff, "tail_repair_off"),
-        (Self::ChecksumOff, "checksum_off"),
-        (Self::DedupOff, "dedup_off"),
-        (Self::RebuildOff, "rebuild_off"),
-        (Self::ReserveOff, "reserve_off"),
-        (Self::HoldOff, "hold_off"),
-        (Self::RoomMisjudged, "room_misjudged"),
-        (Self::RotIgnored, "rot_ignored"),
-        (Self::WatchdogByTime, "watchdog_by_time"),
-        (Self::ForgetFreshRows, "forget_fresh_rows"),
-        (Self::WriteBackHangs, "write_back_hangs"),
-        (Self::SweeperHurries, "sweeper_hurries"),
-        (Self::SweeperWrites, "sweeper_writes"),
-        (Self::HeadUnbounded, "head_unbounded"),
-        (Self::ReplaySkips, "replay_skips"),
-        (Self::ShareOff, "share_off"),
-        (Self::ScanHoards, "survey_hoards"),
-        (Self::SharesOff, "shares_off"),
-        (Self::ConnectionsUnwatched, "connections_unwatched"),
-        (Self::WaitersWokenByAll, "waiters_woken_by_all"),
-        (Self::SyncsSlowly, "syncs_slowly"),
-        (Self::EraseLooksTooEarly, "erase_looks_too_early"),
-        (Self::ScanOff, "scan_off"),
-        (Self::JudgedOnce, "judged_once"),
-    ];
 }
 
 /// The error for a name without a failpoint.
@@ -171,8 +139,7 @@ mod imp {
     /// A name is unknown.
     pub fn arm(names: &str) -> Result<(), UnknownSwitch> {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let found = Switch::ALL.into_iter().find(|(_, known)| *known == name);
-            let (switch, _) = found.ok_or_else(|| UnknownSwitch(name.to_owned()))?;
+            let switch: Switch = name.parse().map_err(|_unknown| UnknownSwitch(name.to_owned()))?;
             ARMED.fetch_or(1 << switch as u8, Ordering::Relaxed);
             tracing::error!(
                 failpoint = name,
@@ -279,14 +246,17 @@ mod imp {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
     fn every_switch_has_a_bit_and_a_name_of_its_own_and_is_off() {
-        for (number, (switch, name)) in Switch::ALL.into_iter().enumerate() {
-            assert_eq!(switch as usize, number);
-            assert!(Switch::ALL.iter().filter(|(_, other)| *other == name).count() == 1, "{name}");
-            assert!(!is_on(switch), "{name}");
+        for (number, switch) in Switch::VARIANTS.iter().enumerate() {
+            let name = <&str>::from(switch);
+            assert_eq!(*switch as usize, number, "{name}");
+            assert_eq!(name.parse(), Ok(*switch));
+            assert!(!is_on(*switch), "{name}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod keyed;
 pub mod library_errors;
 pub mod live;
 pub mod metrics;
+pub mod names;
 pub mod ownership;
 pub mod peer;
 pub mod present_name;

@@ -10,7 +10,8 @@ pub(super) fn with_operational_events(
 ) -> Command {
     let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
     settle.operational_events = OperationalEventKind::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .zip(first_id..)
         .map(|(kind, id)| OperationalEvent {
             kind,

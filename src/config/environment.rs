@@ -126,27 +126,26 @@ pub fn failpoints_from_environment() -> Option<String> {
 }
 
 /// Variables for the commands of a client, which are no part of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 pub enum ClientVariable {
     /// The URL of the server.
+    #[strum(serialize = "TRIGGERD_URL")]
     Url,
     /// The caller's API key, kept out of the process list in this way.
+    #[strum(serialize = "TRIGGERD_API_KEY")]
     ApiKey,
     /// Path of the file with the admin token.
+    #[strum(serialize = "TRIGGERD_ADMIN_TOKEN_FILE")]
     AdminTokenFile,
 }
 
 impl ClientVariable {
     /// All variables of this kind.
-    pub const ALL: [Self; 3] = [Self::Url, Self::ApiKey, Self::AdminTokenFile];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the variable.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Url => "TRIGGERD_URL",
-            Self::ApiKey => "TRIGGERD_API_KEY",
-            Self::AdminTokenFile => "TRIGGERD_ADMIN_TOKEN_FILE",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn any_json_value_can_be_the_payload() {
         for payload in ["null", "[]", "\"text\"", "-0.0", "true", " {} "] {
-            for form in BodyForm::ALL {
+            for form in BodyForm::ALL.iter().copied() {
                 let body = Body::of(form, ID, AT, event(payload.as_bytes(), &[])).unwrap();
                 assert!(serde_json::from_slice::<Value>(&body.bytes).is_ok(), "{payload} {form:?}");
             }

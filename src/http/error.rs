@@ -31,7 +31,7 @@ const SHOWN_BYTES_MAX: usize = 512;
 const BODY: &str = "the body ";
 
 /// The reasons for refusing a request. The word of each is part of the API's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 #[expect(missing_docs, reason = "the table in `row` says what each is")]
 pub enum Code {
     MalformedJson,
@@ -60,30 +60,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, ordered by the class of their status.
-    pub const ALL: [Self; 22] = [
-        Self::MalformedJson,
-        Self::ConflictingDedupId,
-        Self::InvalidRequest,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::EventErased,
-        Self::OrganizationExists,
-        Self::PayloadTooLarge,
-        Self::UnsupportedMediaType,
-        Self::ValidationFailed,
-        Self::DedupMismatch,
-        Self::EgressBlocked,
-        Self::LimitReached,
-        Self::RateLimited,
-        Self::HeadTooLarge,
-        Self::Internal,
-        Self::Overloaded,
-        Self::ShuttingDown,
-        Self::DiskFull,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The table of codes: word, status, title.
     #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]

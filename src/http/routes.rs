@@ -15,8 +15,9 @@ use crate::http::edge::middleware::{Target, serve};
 use crate::model::key::{Scope, Scopes};
 
 /// A method of HTTP. `GET` answers `HEAD` too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[expect(missing_docs, reason = "each is the method of the same name")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Verb {
     Get,
     Post,
@@ -27,12 +28,7 @@ pub enum Verb {
 impl Verb {
     /// Returns the method's name in HTTP.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
+        self.into()
     }
 
     fn allows(self) -> &'static str {

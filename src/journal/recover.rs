@@ -67,7 +67,8 @@ pub struct CutTail {
 }
 
 /// The reason why the last segment had a bad end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum CutCause {
     /// A crash came before the last group was synced. The group was never acknowledged.
     TornGroup,
@@ -79,10 +80,7 @@ pub enum CutCause {
 impl CutCause {
     /// The name of the cause in the log.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::TornGroup => "torn_group",
-            Self::CopyHole => "copy_hole",
-        }
+        self.into()
     }
 }
 

@@ -56,7 +56,8 @@ impl AttributeValue {
 }
 
 /// The kind of a CloudEvent's data. The API uses its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DataKind {
     /// A JSON value, which is the payload. Text becomes a JSON string.
     Json,
@@ -69,11 +70,7 @@ pub enum DataKind {
 impl DataKind {
     /// The name of the kind in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Base64 => "base64",
-            Self::None => "none",
-        }
+        self.into()
     }
 }
 

@@ -1,11 +1,11 @@
 //! A delivery: an event on its way to an endpoint, attempt by attempt.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 /// Maximum number of bytes that are kept of a receiver's answer.
 pub const KEPT_BODY_BYTES_MAX: usize = 4 << 10;
@@ -15,8 +15,20 @@ pub const KEPT_HEADERS_MAX: usize = 16;
 pub const KEPT_HEADER_CHARS_MAX: usize = 256;
 
 /// The kind of an attempt's failure. The API shows its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ErrorCode {
     /// No complete answer came in time.
     Timeout,
@@ -40,31 +52,11 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the enum.
-    pub const ALL: [Self; 9] = [
-        Self::Timeout,
-        Self::Connect,
-        Self::Tls,
-        Self::Dns,
-        Self::EgressBlocked,
-        Self::HttpStatus,
-        Self::Redirect,
-        Self::Protocol,
-        Self::Canceled,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the code in the API, in metrics and in logs.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Dns => "dns",
-            Self::EgressBlocked => "egress_blocked",
-            Self::HttpStatus => "http_status",
-            Self::Redirect => "redirect",
-            Self::Protocol => "protocol",
-            Self::Canceled => "canceled",
-        }
+        self.into()
     }
 }
 
@@ -162,7 +154,8 @@ pub struct Timing {
 }
 
 /// The cause of an attempt. The API shows its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Trigger {
     /// The attempt was due: by the retry schedule, or because the event came.
     Schedule,
@@ -177,18 +170,14 @@ pub enum Trigger {
 impl Trigger {
     /// The name of the trigger in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Schedule => "schedule",
-            Self::Retry => "retry",
-            Self::Replay => "replay",
-            Self::Test => "test",
-        }
+        self.into()
     }
 }
 
 /// The reason why a delivery became a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum DeadReason {
     /// The schedule has no attempt left.
     AttemptsExhausted,
@@ -199,15 +188,27 @@ pub enum DeadReason {
 impl DeadReason {
     /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::AttemptsExhausted => "attempts_exhausted",
-            Self::Gone => "gone",
-        }
+        self.into()
     }
 }
 
 /// The status of a delivery. The API shows its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<DeliveryStatus>
+)]
 pub enum DeliveryStatus {
     /// No attempt has ended yet.
     Pending,
@@ -223,27 +224,11 @@ pub enum DeliveryStatus {
 
 impl DeliveryStatus {
     /// Every status, in the order of the enum.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Retrying, Self::Delivered, Self::Dead, Self::Canceled];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the status in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Retrying => "retrying",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Canceled => "canceled",
-        }
-    }
-}
-
-impl FromStr for DeliveryStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|status| status.name() == text);
-        known.ok_or("must be `pending`, `retrying`, `delivered`, `dead` or `canceled`")
+        self.into()
     }
 }
 

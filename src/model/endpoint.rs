@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 use super::event::{OF_PATTERNS, SEPARATORS, TYPE_CHARS_MAX, is_visible};
 use super::id::EndpointId;
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 /// Maximum length of a URL, in bytes.
 pub const URL_BYTES_MAX: usize = 2_048;
@@ -132,7 +133,24 @@ impl Drop for Secret {
 }
 
 /// The form of the body of an endpoint's requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "lowercase",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<BodyForm>
+)]
 pub enum BodyForm {
     /// An object: `{"id", "type", "timestamp", "data"}`.
     #[default]
@@ -145,29 +163,33 @@ pub enum BodyForm {
 
 impl BodyForm {
     /// Every form, in the order of the enum.
-    pub const ALL: [Self; 3] = [Self::Envelope, Self::Payload, Self::CloudEvents];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the form in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Envelope => "envelope",
-            Self::Payload => "payload",
-            Self::CloudEvents => "cloudevents",
-        }
-    }
-}
-
-impl FromStr for BodyForm {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|form| form.name() == text);
-        known.ok_or("must be `envelope`, `payload` or `cloudevents`")
+        self.into()
     }
 }
 
 /// The order in which an endpoint gets its events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<Ordering>
+)]
 pub enum Ordering {
     /// Events are sent as they are due. A failed delivery holds back no other.
     #[default]
@@ -179,27 +201,17 @@ pub enum Ordering {
 
 impl Ordering {
     /// Every order, in the order of the enum.
-    pub const ALL: [Self; 2] = [Self::None, Self::Strict];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the order in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Strict => "strict",
-        }
-    }
-}
-
-impl FromStr for Ordering {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|order| order.name() == text).ok_or("must be `none` or `strict`")
+        self.into()
     }
 }
 
 /// The reason why an endpoint is disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DisabledReason {
     /// The organization disabled the endpoint.
     ByOwner,
@@ -214,12 +226,7 @@ pub enum DisabledReason {
 impl DisabledReason {
     /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::ByOwner => "by_owner",
-            Self::Gone => "gone",
-            Self::Failing => "failing",
-            Self::SecretLost => "secret_lost",
-        }
+        self.into()
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cloudevent::{CloudEvent, DataKind};
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 /// Maximum length of an event type, in characters.
 pub const TYPE_CHARS_MAX: usize = 255;
@@ -173,8 +174,24 @@ impl NewEvent {
 }
 
 /// The status of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<EventStatus>
+)]
 pub enum EventStatus {
     /// The event is stored and waits in the inbox, or a delivery is on its way.
     Accepted,
@@ -189,25 +206,11 @@ pub enum EventStatus {
 
 impl EventStatus {
     /// Every status, in the order of the enum.
-    pub const ALL: [Self; 4] = [Self::Accepted, Self::Delivered, Self::Acknowledged, Self::Dead];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the status in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Delivered => "delivered",
-            Self::Acknowledged => "acknowledged",
-            Self::Dead => "dead",
-        }
-    }
-}
-
-impl FromStr for EventStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|status| status.name() == text);
-        known.ok_or("must be `accepted`, `delivered`, `acknowledged` or `dead`")
+        self.into()
     }
 }
 

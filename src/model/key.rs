@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::id::{KeyId, SUFFIX_LEN, decode_base32, encode_base32};
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Number of base62 characters of the secret: 43 hold 256 bits.
@@ -22,71 +23,59 @@ const MODE_LIVE: &str = "trg_live_";
 const MODE_TEST: &str = "trg_test_";
 
 /// A scope of a key: the permission for one kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[repr(u16)]
+#[strum(parse_err_ty = UnknownName, parse_err_fn = UnknownName::of::<Scope>)]
 pub enum Scope {
     /// The key may post events.
+    #[strum(serialize = "events:write")]
     EventsWrite = 1,
     /// The key may read the inbox.
+    #[strum(serialize = "inbox:read")]
     InboxRead = 2,
     /// The key may acknowledge events.
+    #[strum(serialize = "inbox:write")]
     InboxWrite = 4,
     /// The key may read endpoints.
+    #[strum(serialize = "endpoints:read")]
     EndpointsRead = 8,
     /// The key may create, change and delete endpoints.
+    #[strum(serialize = "endpoints:write")]
     EndpointsWrite = 16,
     /// The key may read the organization's keys.
+    #[strum(serialize = "keys:read")]
     KeysRead = 32,
     /// The key may create, rotate and revoke keys.
+    #[strum(serialize = "keys:write")]
     KeysWrite = 64,
     /// The key may read events, acknowledged or not.
+    #[strum(serialize = "events:read")]
     EventsRead = 128,
     /// The key may read deliveries and dead letters.
+    #[strum(serialize = "deliveries:read")]
     DeliveriesRead = 256,
     /// The key may retry and replay deliveries, and drop dead letters.
+    #[strum(serialize = "deliveries:write")]
     DeliveriesWrite = 512,
 }
 
 impl Scope {
     /// Every scope, in the order of the bits.
-    pub const ALL: [Self; 10] = [
-        Self::EventsWrite,
-        Self::InboxRead,
-        Self::InboxWrite,
-        Self::EndpointsRead,
-        Self::EndpointsWrite,
-        Self::KeysRead,
-        Self::KeysWrite,
-        Self::EventsRead,
-        Self::DeliveriesRead,
-        Self::DeliveriesWrite,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the scope in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::EventsWrite => "events:write",
-            Self::InboxRead => "inbox:read",
-            Self::InboxWrite => "inbox:write",
-            Self::EndpointsRead => "endpoints:read",
-            Self::EndpointsWrite => "endpoints:write",
-            Self::KeysRead => "keys:read",
-            Self::KeysWrite => "keys:write",
-            Self::EventsRead => "events:read",
-            Self::DeliveriesRead => "deliveries:read",
-            Self::DeliveriesWrite => "deliveries:write",
-        }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|scope| scope.name()).collect();
-            format!("must be one of {}", known.join(", "))
-        })
+        self.into()
     }
 }
 
@@ -102,7 +91,7 @@ impl Scopes {
 
     /// Returns the set of all scopes.
     pub fn all() -> Self {
-        Scope::ALL.into_iter().collect()
+        Scope::ALL.iter().copied().collect()
     }
 
     /// Returns true if the set contains the scope.
@@ -117,7 +106,7 @@ impl Scopes {
 
     /// Returns the names of the scopes, in a fixed order.
     pub fn names(self) -> Vec<&'static str> {
-        Scope::ALL.into_iter().filter(|scope| self.allows(*scope)).map(Scope::name).collect()
+        Scope::ALL.iter().filter(|scope| self.allows(**scope)).map(|scope| scope.name()).collect()
     }
 }
 

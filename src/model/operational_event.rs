@@ -8,7 +8,7 @@ use super::id::EventId;
 use super::time::Timestamp;
 
 /// The kind of an operational event. Each kind has a type in the API, which never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::VariantArray)]
 pub enum OperationalEventKind {
     /// Every attempt to an endpoint has failed for a while.
     EndpointFailing,
@@ -24,13 +24,7 @@ pub enum OperationalEventKind {
 
 impl OperationalEventKind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 5] = [
-        Self::EndpointFailing,
-        Self::EndpointDisabled,
-        Self::EndpointRecovered,
-        Self::DeliveryDead,
-        Self::DiskLow,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the event type of this kind.
     pub fn event_type(self) -> EventType {

@@ -1,12 +1,10 @@
 //! An organization, which is a tenant.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::id::OrgId;
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 /// Maximum length of an organization's or a key's name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
@@ -18,8 +16,26 @@ pub fn looks_like_id(text: &str) -> bool {
 }
 
 /// The tier of an organization. The configuration has the limits of each tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<Tier>
+)]
 pub enum Tier {
     /// The tier for trying the server out.
     Free,
@@ -31,38 +47,18 @@ pub enum Tier {
 
 impl Tier {
     /// Every tier, the smallest first.
-    pub const ALL: [Self; 3] = [Self::Free, Self::Pro, Self::Enterprise];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the tier in the API and in the configuration.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Pro => "pro",
-            Self::Enterprise => "enterprise",
-        }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Tier {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|tier| tier.name() == text)
-            .ok_or("must be free, pro or enterprise")
+        self.into()
     }
 }
 
 /// The rule by which an event leaves the inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum InboxMode {
     /// An event leaves at its acknowledgement, or when every matching endpoint (at least one) has
     /// accepted the event.
@@ -74,10 +70,7 @@ pub enum InboxMode {
 impl InboxMode {
     /// The name of the mode in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::AckOnly => "ack_only",
-        }
+        self.into()
     }
 }
 

@@ -1,12 +1,11 @@
 //! A replay: past events delivered to endpoints again, as a job in the background.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::TypePattern;
 use super::id::{EndpointId, EventId};
 use super::time::Timestamp;
+use crate::base::names::UnknownName;
 
 /// Maximum number of replays of an organization that run at the same time.
 pub const REPLAYS_RUNNING_MAX: usize = 10;
@@ -14,7 +13,23 @@ pub const REPLAYS_RUNNING_MAX: usize = 10;
 pub const REPLAYS_REMEMBERED: usize = 100;
 
 /// The deliveries that a replay repeats. The API uses the name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<ReplayOnly>
+)]
 pub enum ReplayOnly {
     /// Deliveries that are dead letters.
     Failed,
@@ -27,24 +42,11 @@ pub enum ReplayOnly {
 
 impl ReplayOnly {
     /// Every choice, in the order of the enum.
-    pub const ALL: [Self; 3] = [Self::Failed, Self::Missing, Self::All];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name of the choice in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Missing => "missing",
-            Self::All => "all",
-        }
-    }
-}
-
-impl FromStr for ReplayOnly {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|only| only.name() == text);
-        known.ok_or("must be `failed`, `missing` or `all`")
+        self.into()
     }
 }
 
@@ -102,7 +104,8 @@ impl ReplayEnd {
 
 /// The reason why a replay makes no progress at the moment. The API shows its name, so the name
 /// never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReplayWait {
     /// The endpoint is disabled.
     EndpointDisabled,
@@ -117,11 +120,6 @@ pub enum ReplayWait {
 impl ReplayWait {
     /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::EndpointDisabled => "endpoint_disabled",
-            Self::EndpointBusy => "endpoint_busy",
-            Self::Routing => "routing",
-            Self::DiskFull => "disk_full",
-        }
+        self.into()
     }
 }

@@ -191,7 +191,7 @@ const CONTROLS: &[Control] = &[
         reasons: &["requests at once to endpoints that hang"],
     },
     Control {
-        switch: "survey_hoards",
+        switch: "scan_hoards",
         scenario: "neighbours",
         rounds: 1_000,
         catch: Certain,

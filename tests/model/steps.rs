@@ -403,7 +403,7 @@ impl World {
         let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
         let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
         let mut operational_events = Vec::new();
-        for kind in OperationalEventKind::ALL {
+        for kind in OperationalEventKind::ALL.iter().copied() {
             if self.random.one_in(4) {
                 let payload = b"{\"told\":1}".as_slice().into();
                 operational_events.push(OperationalEvent {
@@ -472,7 +472,7 @@ impl World {
     }
 
     fn start_replay(&mut self, org: OrgNo) -> Option<StartReplay> {
-        let only = self.random.pick(&ReplayOnly::ALL)?;
+        let only = self.random.pick(ReplayOnly::ALL)?;
         let endpoint =
             if self.random.one_in(3) { self.some_endpoint(org).map(|it| it.id) } else { None };
         let endpoint = if self.random.one_in(20) { Some(EndpointId(5)) } else { endpoint };

@@ -14,7 +14,8 @@ pub struct Health {
 }
 
 /// A phase of the server. Phases only move forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(in crate::http) enum Phase {
     Starting,
     Ready,
@@ -23,11 +24,7 @@ pub(in crate::http) enum Phase {
 
 impl Phase {
     pub(in crate::http) fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Stopping => "stopping",
-        }
+        self.into()
     }
 }
 

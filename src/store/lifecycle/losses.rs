@@ -33,7 +33,8 @@ pub struct Named {
 }
 
 /// The kinds of objects with a public id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum NamedKind {
     /// An organization, which is a tenant.
     Organization,
@@ -50,13 +51,7 @@ pub enum NamedKind {
 impl NamedKind {
     /// The name of the kind in reports.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Organization => "organization",
-            Self::Key => "key",
-            Self::Endpoint => "endpoint",
-            Self::Event => "event",
-            Self::Replay => "replay",
-        }
+        self.into()
     }
 }
 

@@ -84,14 +84,14 @@ fn a_list_is_what_asking_for_each_delivery_gives_newest_first_in_each_endpoint()
     };
     let expected: Vec<Delivery> = each.filter_map(one).collect();
     assert_eq!(expected.len(), 3 * 320);
-    for status in DeliveryStatus::ALL {
+    for status in DeliveryStatus::ALL.iter().copied() {
         assert!(
             expected.iter().any(|delivery| delivery.situation.status() == status),
             "{status:?} is among them"
         );
     }
     for limit in [1, 7, 64, 500] {
-        for status in DeliveryStatus::ALL.map(Some).into_iter().chain([None]) {
+        for status in DeliveryStatus::ALL.iter().copied().map(Some).chain([None]) {
             for endpoint in [None, Some(EndpointId(51)), Some(EndpointId(52)), Some(EndpointId(99))]
             {
                 let wanted = |delivery: &&Delivery| {
@@ -405,7 +405,7 @@ proptest! {
         }
         let events = || (1..=plain.events).map(Some).chain([None]);
         for event in events() {
-            for status in DeliveryStatus::ALL.map(Some).into_iter().chain([None]) {
+            for status in DeliveryStatus::ALL.iter().copied().map(Some).chain([None]) {
                 let event_id = event.map(|event| EventId(event as u128));
                 let (found, _) = all(&state.store, DeliveryQuery { status, event: event_id,
                 ..query(2) });
