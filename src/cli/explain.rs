@@ -9,7 +9,7 @@ use super::events::{EVENT_ID, checked_id, items, text};
 use super::output::{print, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::model::routing::{RouteReason, UnknownReason};
+use crate::model::routing::RouteReason;
 
 /// Says what became of an event.
 #[derive(Args)]
@@ -213,7 +213,7 @@ fn why_not(reason: &str) -> String {
         Ok(RouteReason::Erased) => {
             "did not get the event, because the payload was erased before the event was routed."
         }
-        Err(UnknownReason) => return format!("did not get the event: {reason}."),
+        Err(_unknown) => return format!("did not get the event: {reason}."),
     };
     sentence.to_owned()
 }

@@ -26,6 +26,7 @@ mod tests {
     use super::key::Scope;
     use super::org::{InboxMode, Tier};
     use super::replay::{ReplayOnly, ReplayWait};
+    use super::routing::RouteReason;
 
     /// The names follow from the variants, so a renamed variant would change the API.
     #[test]
@@ -86,6 +87,11 @@ mod tests {
             (
                 names(&[DataKind::Json, DataKind::Base64, DataKind::None], DataKind::name),
                 "json base64 none",
+            ),
+            (
+                names(RouteReason::ALL, RouteReason::name),
+                "type_wanted type_not_wanted disabled made_later not_routed_yet routing_failed \
+                 erased replayed",
             ),
             (
                 names(Scope::ALL, Scope::name),

@@ -2,14 +2,21 @@
 //! Routing judges an event once and records the reasons in its command
 //! ([`RouteEvent`](crate::commands::RouteEvent)); everyone else reads them there.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+
+use crate::base::names::UnknownName;
 
 /// The reason why an endpoint receives an event, or does not. The value is the code in the journal,
 /// below 16. A new reason gets the next code, and [`RouteEvent`](crate::commands::RouteEvent) a new
 /// version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<RouteReason>
+)]
 pub enum RouteReason {
     /// The endpoint was enabled and wanted the type of the event.
     TypeWanted = 0,
@@ -31,29 +38,11 @@ pub enum RouteReason {
 
 impl RouteReason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [Self; 8] = [
-        Self::TypeWanted,
-        Self::TypeNotWanted,
-        Self::Disabled,
-        Self::MadeLater,
-        Self::NotRoutedYet,
-        Self::RoutingFailed,
-        Self::Erased,
-        Self::Replayed,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name in the API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::TypeWanted => "type_wanted",
-            Self::TypeNotWanted => "type_not_wanted",
-            Self::Disabled => "disabled",
-            Self::MadeLater => "made_later",
-            Self::NotRoutedYet => "not_routed_yet",
-            Self::RoutingFailed => "routing_failed",
-            Self::Erased => "erased",
-            Self::Replayed => "replayed",
-        }
+        self.into()
     }
 
     /// Returns true if the endpoint receives the event.
@@ -70,19 +59,7 @@ impl RouteReason {
     }
 
     fn of_code(code: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u64 == code)
-    }
-}
-
-/// The error for a text that is the name of no reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownReason;
-
-impl FromStr for RouteReason {
-    type Err = UnknownReason;
-
-    fn from_str(text: &str) -> Result<Self, UnknownReason> {
-        Self::ALL.into_iter().find(|reason| reason.name() == text).ok_or(UnknownReason)
+        Self::ALL.iter().copied().find(|reason| *reason as u64 == code)
     }
 }
 
@@ -232,12 +209,12 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_code_and_its_name_and_other_bytes_are_refused() {
-        for (code, reason) in (0..).zip(RouteReason::ALL) {
+        for (code, reason) in (0..).zip(RouteReason::ALL.iter().copied()) {
             assert_eq!((reason as u64, RouteReason::of_code(code)), (code, Some(reason)));
             assert_eq!(reason.name().parse(), Ok(reason));
         }
         assert!(RouteReason::ALL.len() <= 1 << CODE_BITS);
-        assert_eq!("changed_since".parse::<RouteReason>(), Err(UnknownReason));
+        "changed_since".parse::<RouteReason>().unwrap_err();
         // An unknown code, a run without an end, and a distance of more than 32 bits.
         for bytes in [&[0x18][..], &[0x80], &[0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
             assert!(RouteReasons::try_from(bytes.to_vec()).is_err(), "{bytes:?}");

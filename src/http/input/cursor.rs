@@ -5,8 +5,6 @@
 //! The place is one in the order of the whole list, so a caller can change filters from page to
 //! page. Another list has another order, so it refuses the cursor.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -24,7 +22,7 @@ pub(in crate::http) const NEWEST_DEAD: DeadPlace =
     (Timestamp(u64::MAX), NEWEST, EndpointId(u128::MAX));
 
 /// A list with pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub(in crate::http) enum List {
     Inbox,
     Events,
@@ -36,15 +34,7 @@ pub(in crate::http) enum List {
 }
 
 impl List {
-    const ALL: [Self; 7] = [
-        Self::Inbox,
-        Self::Events,
-        Self::Endpoints,
-        Self::Deliveries,
-        Self::DeadLetters,
-        Self::Replays,
-        Self::Keys,
-    ];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the number of the list in cursors, and its route.
     fn row(self) -> (u8, &'static str) {
@@ -75,7 +65,7 @@ impl List {
         let [VERSION, number, place @ ..] = bytes.as_slice() else {
             return Err(WrongCursor::Malformed);
         };
-        let list = Self::ALL.into_iter().find(|list| list.row().0 == *number);
+        let list = Self::ALL.iter().copied().find(|list| list.row().0 == *number);
         match list.ok_or(WrongCursor::Malformed)? {
             list if list == self => P::read(place).ok_or(WrongCursor::Malformed),
             other => Err(WrongCursor::OfAnother { is_of: other, wanted: self }),
@@ -84,28 +74,18 @@ impl List {
 }
 
 /// The reason why a list cannot begin at a cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::http) enum WrongCursor {
+    #[error(
+        "is not a cursor; send the next_cursor of the page before, or no cursor for the first page"
+    )]
     Malformed,
+    #[error(
+        "is a cursor of {}; send the next_cursor of a page of {}, or no cursor for the first page",
+        is_of.row().1,
+        wanted.row().1
+    )]
     OfAnother { is_of: List, wanted: List },
-}
-
-impl fmt::Display for WrongCursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed => f.write_str(
-                "is not a cursor; send the next_cursor of the page before, or no cursor for the \
-                 first page",
-            ),
-            Self::OfAnother { is_of, wanted } => write!(
-                f,
-                "is a cursor of {}; send the next_cursor of a page of {}, or no cursor for the \
-                 first page",
-                is_of.row().1,
-                wanted.row().1
-            ),
-        }
-    }
 }
 
 /// A place in the order of a list, as bytes in its cursor.
@@ -169,8 +149,8 @@ mod tests {
 
     #[test]
     fn every_list_refuses_the_cursors_of_every_other_list_by_name() {
-        for list in List::ALL {
-            for other in List::ALL {
+        for list in List::ALL.iter().copied() {
+            for other in List::ALL.iter().copied() {
                 let cursor = match other {
                     List::DeadLetters => other.cursor(NEWEST_DEAD),
                     _ => other.cursor(NEWEST),
