@@ -118,19 +118,22 @@
 //! The state computed from the journal; the only importer of sled:
 //!
 //! - `store/mod.rs`: the state and its operations
+//! - `store/error.rs`: the reason why the state cannot be used
 //! - `store/change/mod.rs`: a change: the rows, and operations that several commands share
 //! - `store/change/again.rs`: deliveries that are made again
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
 //! - `store/rows/mod.rs`: the rows and their tables
-//! - `store/rows/dedup.rs`: the known dedup ids
+//! - `store/rows/dedup.rs`: the index of the known dedup ids
 //! - `store/rows/schema.rs`: rows and their keys, drawn
+//! - `store/rows/state.rs`: all tables, and the indexes in memory
 //! - `store/rows/table.rs`: a table with a layer of fresh rows above it
 //! - `store/queries/mod.rs`: questions to the state
 //! - `store/queries/dead_letters.rs`: deliveries that were given up
 //! - `store/queries/deliveries.rs`: deliveries that are due
 //! - `store/queries/delivery_list.rs`: deliveries as their owner sees them
+//! - `store/queries/duplicates.rs`: events with a known dedup id
 //! - `store/queries/event_list.rs`: all events, newest first
 //! - `store/queries/event_page.rs`: a page of events, for every list of events
 //! - `store/queries/inbox.rs`: events that nobody acknowledged yet
@@ -139,8 +142,9 @@
 //! - `store/queries/replays.rs`: replays, and the next step of each
 //! - `store/lifecycle/mod.rs`: the state as a whole
 //! - `store/lifecycle/dump.rs`: every row as text, to compare states
-//! - `store/lifecycle/generation.rs`: the generations of the state, and the valid one
+//! - `store/lifecycle/generation.rs`: the directories of the state, and the valid one
 //! - `store/lifecycle/losses.rs`: the differences between two states, in users' words
+//! - `store/lifecycle/opening.rs`: opens and closes the state
 //! - `store/lifecycle/verify.rs`: checks the consistency of a state
 //! - `store/lifecycle/write_back.rs`: writes fresh rows to sled, with their journal position
 //!
@@ -195,6 +199,7 @@
 //! - `delivery/resolver.rs`: resolves names to addresses, and checks each
 //! - `delivery/scheduler.rs`: decides what is sent when
 //! - `delivery/scheduler/loading.rs`: loads deliveries into the endpoint queues
+//! - `delivery/scheduler/passes.rs`: passes over endpoints, and the progress of the scan
 //! - `delivery/scheduler/reports.rs`: begins attempts, and takes in their outcomes
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
@@ -222,6 +227,7 @@
 //! - `http/edge/cors.rs`: the web pages that may call
 //! - `http/edge/eviction.rs`: the order in which connections make room for new ones
 //! - `http/edge/framing.rs`: finds the end of each request in the bytes of a connection
+//! - `http/edge/handle.rs`: the handle by which a request uses its connection
 //! - `http/edge/health.rs`: the health of the server
 //! - `http/edge/limit.rs`: the rate limit of each organization
 //! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
@@ -303,14 +309,16 @@
 //! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`
+//! - `cli/failure.rs`: the reason why a command failed
 //! - `cli/losses.rs`: losses and differences, as a list
 //! - `cli/output.rs`: prints visible text, and reports failed writes
-//! - `cli/reach.rs`: the server and the key of a command
+//! - `cli/reach.rs`: finds the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/rebuild/notes.rs`: records in the place of lost records
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/tail.rs`: `tail`
+//! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 

@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::Failure;
 use super::client::Client;
-use super::reach::{Credential, Server, Settings, variable};
+use super::reach::{Server, Settings, variable};
+use super::target::Credential;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
 use crate::base::ownership;

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Failure;
 use super::answer::{Answer, lenient_text};
 use super::output::visible;
-use super::reach::{Credential, Target};
+use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::{system_words, tls_fault};
 use crate::model::endpoint::TIMEOUT_MS_MAX;

@@ -13,6 +13,7 @@ pub mod demo;
 mod endpoints;
 mod events;
 mod explain;
+mod failure;
 mod losses;
 mod output;
 mod reach;
@@ -20,12 +21,14 @@ mod rebuild;
 mod replays;
 mod serve;
 mod tail;
+mod target;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use self::failure::Failure;
 use self::output::{eprint, print};
 use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
@@ -110,20 +113,6 @@ enum ClientCommand {
     Replay(replays::ReplayCommand),
     /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),
-}
-
-/// The reason why a command failed, with its exit code. If the message is empty, nothing is
-/// printed.
-#[derive(Debug)]
-struct Failure {
-    code: ExitCode,
-    message: String,
-}
-
-impl Failure {
-    fn new(code: ExitCode, message: impl std::fmt::Display) -> Self {
-        Self { code, message: message.to_string() }
-    }
 }
 
 /// Runs the command that this process's arguments name.

@@ -104,7 +104,12 @@ fn cloud_event(
 ) -> Result<Body, serde_json::Error> {
     let (json, event_type) = ("application/cloudevents+json", &event.event_type);
     if let Some(own) = &event.cloudevent {
-        return Body::spliced(json, &Context { event_type, event: own }, own.data, &event.payload);
+        return Body::spliced(
+            json,
+            &Context { event_type: event_type.as_str(), event: own },
+            own.data,
+            &event.payload,
+        );
     }
     let context = OwnContext {
         specversion: SPECVERSION,

@@ -13,6 +13,7 @@
 //! reports say when they are settled.
 
 mod loading;
+mod passes;
 mod reports;
 mod scan;
 
@@ -37,7 +38,7 @@ use crate::store::{DueDelivery, StateError};
 
 pub use super::limits::{RAISED_TIMES, SchedulerLimits};
 
-use scan::{Pass, Scan};
+use passes::{Pass, Scan};
 
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]

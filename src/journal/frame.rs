@@ -1,9 +1,6 @@
 //! The bytes of one frame, and the building of a group of frames. Used by the writer, the reader
 //! and recovery. Knows no files.
 
-use std::borrow::Cow;
-
-use super::log::RawRecord;
 use super::position::Position;
 use crate::base::failpoint::{self, Switch};
 
@@ -42,13 +39,6 @@ impl Frame<'_> {
 
     pub(super) fn total_bytes(&self) -> u64 {
         (FRAME_HEADER_BYTES + self.body.len()) as u64
-    }
-}
-
-impl<'a> From<Frame<'a>> for RawRecord<'a> {
-    fn from(frame: Frame<'a>) -> Self {
-        let Frame { position, kind, version, body, .. } = frame;
-        Self { position, kind, version, body: Cow::Borrowed(body) }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::error::{AppendError, ReadError};
-use super::frame::Group;
+use super::frame::{Frame, Group};
 use super::position::Position;
 
 /// A record as it is stored.
@@ -29,6 +29,13 @@ impl RawRecord<'_> {
     pub fn into_owned(self) -> RawRecord<'static> {
         let Self { position, kind, version, body } = self;
         RawRecord { position, kind, version, body: Cow::Owned(body.into_owned()) }
+    }
+}
+
+impl<'a> From<Frame<'a>> for RawRecord<'a> {
+    fn from(frame: Frame<'a>) -> Self {
+        let Frame { position, kind, version, body, .. } = frame;
+        Self { position, kind, version, body: Cow::Borrowed(body) }
     }
 }
 

@@ -4,8 +4,6 @@
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::event::EventType;
-
 /// Maximum number of attributes of an event beside `specversion` and `type`.
 pub const ATTRIBUTES_MAX: usize = 64;
 /// Maximum length of an attribute's value, in bytes.
@@ -93,7 +91,7 @@ impl CloudEvent {
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The type of the event.
-    pub event_type: &'a EventType,
+    pub event_type: &'a str,
     /// The other attributes of the event.
     pub event: &'a CloudEvent,
 }
@@ -102,7 +100,7 @@ impl Serialize for Context<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("specversion", SPECVERSION)?;
-        map.serialize_entry("type", self.event_type.as_str())?;
+        map.serialize_entry("type", self.event_type)?;
         for (name, value) in &self.event.attributes {
             match value {
                 AttributeValue::Text(text) => map.serialize_entry(name, text)?,

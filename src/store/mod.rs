@@ -9,6 +9,7 @@
 //! The state does not know the origin of commands, the current time, or the files of the journal.
 
 pub(crate) mod change;
+mod error;
 mod lifecycle;
 mod queries;
 pub(crate) mod rows;
@@ -20,6 +21,7 @@ pub use change::{
     Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
     Unapplied,
 };
+pub use error::StateError;
 pub use lifecycle::generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
 pub use lifecycle::losses::{Named, NamedKind};
 pub use lifecycle::verify::{Difference, Differences, StateValidity};
@@ -30,6 +32,7 @@ pub use queries::delivery_list::{
     AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery,
     DeliverySituation,
 };
+pub use queries::duplicates::Earlier;
 pub use queries::event_list::EventQuery;
 pub use queries::event_page::{EventItem, EventPage};
 pub use queries::inbox::{InboxNews, InboxQuery};
@@ -38,41 +41,15 @@ pub use queries::lookups::{
     Counts, EndpointHealth, EventSummary, NumberedEndpoint, OrgSummary, Routing, Unrouted,
 };
 pub use queries::replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
-pub use rows::dedup::Earlier;
 
 /// The state of one data directory.
 #[derive(Debug)]
 pub struct Store {
     generation: Generation,
     broken: Arc<AtomicBool>,
-    state: RwLock<rows::table::State>,
+    state: RwLock<rows::state::State>,
     /// Locked during a write-back of rows to sled.
     writing: Mutex<()>,
-}
-
-/// The state cannot be read, written or changed. The journal is unharmed: a restart rebuilds the
-/// state from it.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Rows cannot be read or written.
-    #[error("the state is broken: {0}")]
-    Rows(String),
-    /// An assumption of the code does not hold. This bug must not become a wrong answer or a wrong
-    /// row.
-    #[error("a mistake in triggerd, please report it: {0}")]
-    Invariant(&'static str),
-}
-
-impl From<sled::Error> for StateError {
-    fn from(error: sled::Error) -> Self {
-        Self::Rows(error.to_string())
-    }
-}
-
-impl From<crate::base::codec::CodecError> for StateError {
-    fn from(error: crate::base::codec::CodecError) -> Self {
-        Self::Rows(error.to_string())
-    }
 }
 
 impl Store {
@@ -82,11 +59,11 @@ impl Store {
         self.broken.load(Ordering::SeqCst)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, rows::table::State> {
+    fn read(&self) -> RwLockReadGuard<'_, rows::state::State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, rows::table::State> {
+    fn write(&self) -> RwLockWriteGuard<'_, rows::state::State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

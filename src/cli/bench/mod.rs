@@ -35,8 +35,9 @@ use overload::{MULTIPLES, Peak, Verdict};
 use report::{Report, Settings};
 use run::{Disk, Run};
 use server::Server;
-use stage::Stage;
+use stage::{Stage, failed};
 use subject::{Running, Subject};
+use tally::whole;
 
 /// Default numbers of connections of the closed loops.
 const CONNECTIONS: [usize; 3] = [20, 64, 256];
@@ -48,8 +49,6 @@ const OPEN_PERCENT: [u64; 2] = [50, 80];
 /// Duration of the load before the first run, in which caches, pools and the processor's clock
 /// settle.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Time without a delivery after which deliveries count as finished.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Options of the benchmark.
 #[derive(Args)]
@@ -263,10 +262,6 @@ fn best(runs: &[Run]) -> f64 {
     runs.iter().map(|run| run.requests_per_second).fold(0.0, f64::max)
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure::new(ExitCode::Failed, error)
-}
-
 /// The parent of the data directory, which is on the disk that the server will use.
 fn beside(data_dir: &Path) -> PathBuf {
     let parent = data_dir.parent().filter(|parent| parent.is_dir());
@@ -280,17 +275,6 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::debug!(%error, "the limit of open files could not be raised");
     }
-}
-
-/// The whole part of a rate.
-fn whole(rate: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rate is small and not negative"
-    )]
-    let whole = rate as u64;
-    whole
 }
 
 /// Stops the server and measures its data on disk; none if the server ran already.

@@ -13,8 +13,7 @@
 use serde::Serialize;
 
 use super::subject::Moment;
-use super::tally::{self, Tally, float, max_ms, quantile_ms};
-use super::whole;
+use super::tally::{self, Tally, float, max_ms, quantile_ms, whole};
 
 /// Loads, as multiples of the peak.
 pub(super) const MULTIPLES: [u32; 3] = [1, 3, 10];

@@ -14,13 +14,14 @@ use super::overload::{Peak, Seen};
 use super::run::{Delivered, Given, Kind, Run};
 use super::sink::Sink;
 use super::subject::Subject;
-use super::tally::{Tally, float};
-use super::{DELIVERED_WITHIN, failed, whole};
+use super::tally::{Tally, float, whole};
 use crate::base::exit_code::ExitCode;
 use crate::cli::Failure;
 
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Time without a delivery after which deliveries count as finished.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The measured server and the means to put load on it.
 pub(super) struct Stage {
@@ -177,4 +178,8 @@ impl Stage {
         });
         self.runtime.block_on(driven)
     }
+}
+
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::Failed, error)
 }

@@ -16,7 +16,7 @@ use crate::base::library_errors::system_words;
 use crate::base::random;
 use crate::cli::Failure;
 use crate::cli::client::{Client, Method};
-use crate::cli::reach::Target;
+use crate::cli::target::Target;
 use crate::config::Config;
 
 /// URL and key of a server that runs already.

@@ -131,6 +131,17 @@ pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// The whole part of a rate.
+pub(super) fn whole(rate: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is small and not negative"
+    )]
+    let whole = rate as u64;
+    whole
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -76,7 +76,7 @@ fn page(name: &str) -> Answer {
 fn document(name: &str, body: &str) -> String {
     let link = |(other, text): &Page| {
         let here = if *other == name { " aria-current=\"page\"" } else { "" };
-        format!("<li><a href=\"{}\"{here}>{}</a></li>\n", address(other), title(text))
+        format!("<li><a href=\"{}\"{here}>{}</a></li>\n", markdown::address(other), title(text))
     };
     let links: String = PAGES.iter().map(link).collect();
     let own_title =
@@ -90,11 +90,6 @@ fn document(name: &str, body: &str) -> String {
          <main>\n{body}</main>\n</body>\n</html>\n",
         version = env!("CARGO_PKG_VERSION"),
     )
-}
-
-/// Returns the path of a page.
-fn address(name: &str) -> String {
-    if name == "index" { "/docs".to_owned() } else { format!("/docs/{name}") }
 }
 
 /// Returns the heading of a page, which is its first line.

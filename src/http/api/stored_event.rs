@@ -162,7 +162,7 @@ pub(in crate::http) fn item<'a>(
         cloudevent: event
             .cloudevent
             .as_deref()
-            .map(|cloud| Context { event_type: &event.event_type, event: cloud }),
+            .map(|cloud| Context { event_type: event.event_type.as_str(), event: cloud }),
     };
     let head = Head { id: *id, r#type: event.event_type.as_str() };
     let payload = if erased_at.is_some() { b"null" } else { &*event.payload };

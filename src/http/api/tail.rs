@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::base::shares::Exhausted;
 use crate::commit::{ActivityListener, Heard};
 use crate::http::edge::call::{Answer, Call};
-use crate::http::edge::connection::Handle;
+use crate::http::edge::handle::Handle;
 use crate::http::error::{Code, Problem};
 use crate::http::input::query::Query;
 use crate::http::shared::Api;

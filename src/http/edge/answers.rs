@@ -14,7 +14,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
 
 use crate::base::shares::{Exhausted, Share, Shares};
-use crate::http::edge::connection::InHand;
+use crate::http::edge::handle::InHand;
 use crate::http::edge::limit::Payer;
 use crate::http::error::{Code, Problem};
 

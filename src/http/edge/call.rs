@@ -15,7 +15,7 @@ use crate::commands::{Asker, Drafted, Kind};
 use crate::commit::{CommitError, Pending};
 use crate::http::edge::auth::{Caller, Who, forbidden};
 use crate::http::edge::client_address::client_address;
-use crate::http::edge::connection::Handle;
+use crate::http::edge::handle::Handle;
 use crate::http::edge::limit::{Budget, Payer};
 use crate::http::error::{Code, Problem};
 use crate::http::input::body::{self, BodyLimit};

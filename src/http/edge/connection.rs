@@ -15,26 +15,22 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actix_web::HttpRequest;
-use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::failpoint::{self, Switch};
 use crate::base::peer;
-use crate::http::edge::connection_state::{Outlook, Phase, Shared, Stall};
-use crate::http::edge::connections::Connections;
+use crate::http::edge::connection_state::{HELD_BYTES_MAX, Outlook, Phase, Shared, Stall};
+use crate::http::edge::connections::Place;
 use crate::http::edge::framing::NO_BODY;
+use crate::http::edge::handle::Handle;
 use crate::http::edge::own_answers;
 
-/// Maximum number of early bytes held back.
-const HELD_BYTES_MAX: usize = 4 << 10;
 /// A stall that begins within this time after the previous stall ended counts as the same stall, in
 /// milliseconds.
 const SAME_STALL_MS: u128 = 1_000;
@@ -50,30 +46,15 @@ pub(in crate::http) struct Connection {
     /// The end of an amended head, passed on without further inspection.
     amended: BytesMut,
     shared: Rc<Shared>,
-    number: u64,
-    connections: Weak<Connections>,
+    /// Gives the place among the worker's connections back.
+    _place: Place,
 }
 
 impl Connection {
-    pub(in crate::http) fn new(
-        stream: TcpStream,
-        shared: Shared,
-        (number, connections): (u64, Weak<Connections>),
-    ) -> Self {
+    pub(in crate::http) fn new(stream: TcpStream, place: Place) -> Self {
         let peer = stream.peer_addr().ok();
-        Self {
-            stream,
-            peer,
-            instead: None,
-            amended: BytesMut::new(),
-            shared: Rc::new(shared),
-            number,
-            connections,
-        }
-    }
-
-    pub(in crate::http) fn shared(&self) -> &Rc<Shared> {
-        &self.shared
+        let shared = Rc::clone(place.shared());
+        Self { stream, peer, instead: None, amended: BytesMut::new(), shared, _place: place }
     }
 
     /// Returns the peer's address, or `None` if unknown.
@@ -83,7 +64,7 @@ impl Connection {
 
     /// Returns the handle by which requests use this connection.
     pub(in crate::http) fn handle(&self) -> Handle {
-        Handle(Rc::clone(&self.shared))
+        Handle::of(&self.shared)
     }
 
     /// Carries out the connection's fate. Returns the result for the reader, or `None` while the
@@ -349,95 +330,5 @@ impl AsyncWrite for Connection {
             drop(ready!(this.read_away(cx)));
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(connections) = self.connections.upgrade() {
-            connections.gone(self.number);
-        }
-    }
-}
-
-/// The handle by which a request uses its connection.
-#[derive(Clone, Debug)]
-pub(in crate::http) struct Handle(Rc<Shared>);
-
-impl Handle {
-    /// Begins a request, which stays in hand until the guard is dropped.
-    pub(in crate::http) fn begin(&self, request: &HttpRequest) -> InHand {
-        let headers = request.headers();
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let body = match length {
-            _ if headers.contains_key(TRANSFER_ENCODING) => Phase::Chunked,
-            Some(length) => Phase::Body(length),
-            None => Phase::Answer,
-        };
-        // After such a request, actix does not read HTTP any more.
-        let is_tunnel = request.method() == Method::CONNECT
-            || (body != Phase::Chunked
-                && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
-        self.0.is_last.set(is_tunnel);
-        self.0.begin(body);
-        InHand(Rc::clone(&self.0))
-    }
-
-    /// Records the end of a chunked body.
-    pub(in crate::http) fn body_is_read(&self) {
-        if self.0.phase.get() == Phase::Chunked {
-            self.0.has_arrived();
-        }
-    }
-
-    /// True if the connection closes after this answer.
-    pub(in crate::http) fn is_leaving(&self) -> bool {
-        self.0.leaving.get() || self.0.is_cut_short()
-    }
-
-    /// Declares the request in hand to be the last of its connection.
-    pub(in crate::http) fn is_last(&self) {
-        self.0.is_last.set(true);
-    }
-
-    /// True if the chunked body is malformed.
-    pub(in crate::http) fn is_malformed(&self) -> bool {
-        self.0.is_malformed.get()
-    }
-
-    /// Declares that the request only waits from now on, so an early answer can make room for
-    /// others.
-    pub(in crate::http) fn waits(&self) {
-        self.0.waits.set(true);
-    }
-
-    /// Completes when the request in hand should end early, because its connection must make room.
-    pub(in crate::http) async fn must_make_room(&self) {
-        while !(self.0.leaving.get() || self.0.outlook.get() != Outlook::Open) {
-            self.0.left.notified().await;
-        }
-    }
-
-    /// Completes when no request should wait for this peer any more.
-    pub(in crate::http) async fn left(&self) {
-        let is_far_ahead = || self.0.held.borrow().len() >= HELD_BYTES_MAX;
-        while !(self.0.eof.get()
-            || is_far_ahead()
-            || self.0.leaving.get()
-            || self.0.outlook.get() != Outlook::Open)
-        {
-            self.0.left.notified().await;
-        }
-    }
-}
-
-/// The guard of a request in hand: dropping the guard ends the request.
-#[derive(Debug)]
-pub(in crate::http) struct InHand(Rc<Shared>);
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }

@@ -14,6 +14,8 @@ use crate::base::failpoint::{self, Switch};
 use crate::http::edge::framing::{Chunks, Head, Malformed};
 use crate::http::error::Code;
 
+/// Maximum number of early bytes held back.
+pub(in crate::http) const HELD_BYTES_MAX: usize = 4 << 10;
 /// Maximum size of a head in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Heads up to this size are not counted: the connection's buffer is as large.

@@ -11,13 +11,11 @@ use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use actix_web::rt::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::base::failpoint::{self, Switch};
 use crate::http::edge::answers::Answers;
-use crate::http::edge::connection::Connection;
 use crate::http::edge::connection_state::{Outlook, Phase, Shared};
 use crate::http::edge::eviction::{Holders, Rank};
 use crate::http::error::Code;
@@ -79,6 +77,28 @@ pub(in crate::http) struct Connections {
     heads: Rc<Cell<usize>>,
 }
 
+/// The place of a connection among the others of its worker. Dropping the place gives it back.
+#[derive(Debug)]
+pub(in crate::http) struct Place {
+    shared: Rc<Shared>,
+    number: u64,
+    connections: Weak<Connections>,
+}
+
+impl Place {
+    pub(in crate::http) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(connections) = self.connections.upgrade() {
+            connections.gone(self.number);
+        }
+    }
+}
+
 impl Connections {
     pub(in crate::http) fn new(patience: Patience, answers: std::sync::Arc<Answers>) -> Rc<Self> {
         Rc::new(Self {
@@ -95,30 +115,23 @@ impl Connections {
         })
     }
 
-    /// Adds a new connection of this holder. If there are too many, another connection goes.
-    pub(in crate::http) fn accept(
-        self: &Rc<Self>,
-        stream: TcpStream,
-        holder: Option<IpAddr>,
-    ) -> Connection {
+    /// Takes a place for a new connection of this holder. If there are too many connections,
+    /// another one goes.
+    pub(in crate::http) fn accept(self: &Rc<Self>, holder: Option<IpAddr>) -> Place {
         if !self.is_watched.replace(true) {
             actix_web::rt::spawn(watch(Rc::downgrade(self), Rc::clone(&self.no_room)));
         }
         let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
-        let connection = Connection::new(
-            stream,
-            Shared::new(now, Rc::clone(&self.heads), holder),
-            (number, Rc::downgrade(self)),
-        );
+        let shared = Rc::new(Shared::new(now, Rc::clone(&self.heads), holder));
         self.holders.borrow_mut().came(holder);
-        self.open.borrow_mut().insert(number, Rc::clone(connection.shared()));
+        self.open.borrow_mut().insert(number, Rc::clone(&shared));
         if self.is_crowded() && !self.make_room(now) {
             self.no_room.notify_one();
         }
-        connection
+        Place { shared, number, connections: Rc::downgrade(self) }
     }
 
-    pub(in crate::http) fn gone(&self, number: u64) {
+    fn gone(&self, number: u64) {
         if let Some(shared) = self.open.borrow_mut().remove(&number) {
             self.holders.borrow_mut().gone(shared.holder);
         }

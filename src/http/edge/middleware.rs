@@ -17,7 +17,7 @@ use crate::http::edge::answers::sent_in_pieces;
 use crate::http::edge::audit::{self, RefusedRequest};
 use crate::http::edge::auth::{Caller, Who, permit};
 use crate::http::edge::call::{Answer, Call};
-use crate::http::edge::connection::Handle;
+use crate::http::edge::handle::Handle;
 use crate::http::edge::limit::Budget;
 use crate::http::edge::request_id::{REQUEST_ID, sane};
 use crate::http::edge::route::{Cost, Route};

@@ -13,6 +13,7 @@ pub(super) mod connections;
 pub(super) mod cors;
 pub(super) mod eviction;
 pub(super) mod framing;
+pub(super) mod handle;
 pub(super) mod health;
 pub(super) mod limit;
 pub(super) mod middleware;

@@ -89,7 +89,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
             let accept = move |stream: TcpStream| {
                 prepare(&stream);
                 let holder = holder(&stream, &known);
-                let connection = connections.accept(stream, holder);
+                let connection = Connection::new(stream, connections.accept(holder));
                 async move {
                     let peer = connection.peer();
                     Ok((connection, Protocol::Http1, peer))

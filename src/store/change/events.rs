@@ -6,8 +6,8 @@ use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
+use crate::store::queries::duplicates::{self, Earlier};
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
-use crate::store::rows::dedup::{self, Earlier};
 use crate::store::rows::schema::{
     BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
@@ -103,7 +103,7 @@ impl Change<'_> {
 
     /// Returns the earlier event with the same dedup id, if the window has one.
     pub(crate) fn earlier(&self, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
-        dedup::earlier(self.state, dedup)
+        duplicates::earlier(self.state, dedup)
     }
 
     /// Returns the range of ids for events received from `since` on and before `until`. The second

@@ -25,7 +25,7 @@ use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
 use crate::model::time::{Look, Timestamp};
 use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
 

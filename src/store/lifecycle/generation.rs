@@ -1,4 +1,4 @@
-//! The sled directory of the state, and the check of its validity.
+//! The sled directory of the state, and the check of its validity. Knows no rows.
 //!
 //! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has the directory
 //! open, `CLEAN` after a stop in good order. Both marks name the boot, and the device and inode of
@@ -13,21 +13,16 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::base::ownership;
-use crate::base::threads::Signal;
 use crate::journal::Position;
+use crate::store::error::StateError;
 use crate::store::rows::schema::FORMAT;
-use crate::store::rows::table::State;
-use crate::store::{Effects, StateError, Store};
 
-const RUNNING: &str = "RUNNING";
-const CLEAN: &str = "CLEAN";
-const DATABASE: &str = "db";
+pub(super) const RUNNING: &str = "RUNNING";
+pub(super) const CLEAN: &str = "CLEAN";
+pub(super) const DATABASE: &str = "db";
 /// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at
 /// full speed). They are not larger because sled holds three segments in memory while it writes.
 pub const SEGMENT_BYTES: usize = 8 << 20;
@@ -35,9 +30,9 @@ pub const SEGMENT_BYTES: usize = 8 << 20;
 /// An opened sled directory.
 #[derive(Debug)]
 pub struct Generation {
-    db: sled::Db,
-    dir: PathBuf,
-    reason: Option<Reason>,
+    pub(super) db: sled::Db,
+    pub(super) dir: PathBuf,
+    pub(super) reason: Option<Reason>,
 }
 
 /// The reason why the state is computed anew.
@@ -71,138 +66,6 @@ impl fmt::Display for Reason {
             Self::AheadOfJournal { applied } => {
                 write!(f, "the state is ahead of the journal, at {applied}")
             }
-        }
-    }
-}
-
-impl Store {
-    /// Opens the state under `dir`: the last generation if it is valid, otherwise an empty next
-    /// generation (then [`Store::rebuild_reason`] has the reason). `cache_bytes` bounds sled's page
-    /// cache.
-    ///
-    /// # Errors
-    /// A directory cannot be created, or a fresh generation cannot be opened.
-    pub fn open(dir: &Path, cache_bytes: u64, journal_end: Position) -> Result<Self, StateError> {
-        make_dir(dir)?;
-        let last = generations(dir)?.into_iter().max();
-        let number = last.unwrap_or(0);
-        let reason = match last {
-            None => Reason::Missing,
-            Some(last) => match Self::open_valid(&dir.join(last.to_string()), cache_bytes) {
-                Ok(store) if store.applied() <= journal_end => {
-                    remove_generations_before(dir, number)?;
-                    return Ok(store);
-                }
-                Ok(mut store) => {
-                    store.generation.reason =
-                        Some(Reason::AheadOfJournal { applied: store.applied() });
-                    return Ok(store);
-                }
-                Err(reason) => reason,
-            },
-        };
-        // Before the next generation is created, because the disk may not have room for both.
-        remove_generations_before(dir, number + 1)?;
-        let fresh = dir.join((number + 1).to_string());
-        make_dir(&fresh)?;
-        let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
-        store.begin(&mut Effects::default()).finish(Position::FIRST)?;
-        Ok(store)
-    }
-
-    fn open_valid(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
-        judge_mark(dir)?;
-        let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
-        // sled 0.34.7 panics on some kinds of damage.
-        let opened = catch_unwind(|| Self::open_generation(dir, cache_bytes, None));
-        opened.map_err(|_panic| unusable(&"opening it panicked"))?.map_err(|error| unusable(&error))
-    }
-
-    pub(in crate::store) fn open_generation(
-        dir: &Path,
-        cache_bytes: u64,
-        reason: Option<Reason>,
-    ) -> Result<Self, StateError> {
-        let settings = sled::Config::new()
-            .path(dir)
-            .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
-        let db = open_unlocked(&settings)?;
-        // From here on a crash of the process leaves RUNNING. While the mark is exchanged, a crash
-        // may leave both, which reads as RUNNING, or none, which reads as unusable.
-        write_mark(dir, RUNNING)?;
-        remove_mark(dir, CLEAN)?;
-        let broken = Arc::default();
-        let state = State::open(&db, &broken)?;
-        Ok(Self {
-            broken,
-            state: std::sync::RwLock::new(state),
-            writing: std::sync::Mutex::default(),
-            generation: Generation { db, dir: dir.to_owned(), reason },
-        })
-    }
-
-    /// Returns the reason why the state began empty. `None` if a valid state was there.
-    pub fn rebuild_reason(&self) -> Option<&Reason> {
-        self.generation.reason.as_ref()
-    }
-
-    /// Invalidates this directory: the next start computes the state from the journal.
-    pub fn invalidate(&self) {
-        if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
-            tracing::warn!(%error, "the broken state could not be marked as broken");
-        }
-    }
-
-    /// Returns a guard for a thread that uses the state. If the thread panics, the directory is
-    /// invalidated, because the cause might make the next start panic too.
-    pub fn invalidate_on_panic(self: &Arc<Self>) -> InvalidateOnPanic {
-        InvalidateOnPanic(Arc::clone(self))
-    }
-
-    /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
-    ///
-    /// # Errors
-    /// A file cannot be written. Then the next start computes the state from the journal.
-    pub fn close(&self) -> Result<(), StateError> {
-        if self.is_broken() {
-            return Err(StateError::Rows("a row of the state could not be read".to_owned()));
-        }
-        self.write_back()?;
-        let Generation { db, dir, .. } = &self.generation;
-        db.flush()?;
-        for file in fs::read_dir(dir).map_err(io_error)? {
-            let path = file.map_err(io_error)?.path();
-            if path.is_file() {
-                File::open(&path).and_then(|file| file.sync_all()).map_err(io_error)?;
-            }
-        }
-        write_mark(dir, CLEAN)?;
-        remove_mark(dir, RUNNING)
-    }
-
-    pub(in crate::store) fn db(&self) -> &sled::Db {
-        &self.generation.db
-    }
-}
-
-/// Opens sled, and waits while its file lock is still held: sled 0.34.7 releases the lock a moment
-/// after it was dropped. No other process has it, because the data directory has a lock of its own.
-fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
-    const AT_MOST: Duration = Duration::from_secs(2);
-    const LOOK_EVERY: Duration = Duration::from_millis(5);
-    let began = Instant::now();
-    loop {
-        match settings.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock")
-                    && began.elapsed() < AT_MOST =>
-            {
-                Signal::new().wait(LOOK_EVERY);
-            }
-            other => return other,
         }
     }
 }
@@ -257,18 +120,6 @@ pub(in crate::store) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, S
     Ok(last.map(|number| dir.join(number.to_string())))
 }
 
-/// The guard of [`Store::invalidate_on_panic`].
-#[derive(Debug)]
-pub struct InvalidateOnPanic(Arc<Store>);
-
-impl Drop for InvalidateOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.invalidate();
-        }
-    }
-}
-
 /// The content of a mark.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
@@ -302,7 +153,7 @@ impl Mark {
     }
 }
 
-fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+pub(super) fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     let Mark { format, boot, device, inode } = Mark::of(dir)?;
     let write = |path: &Path| {
         let mut options = OpenOptions::new();
@@ -315,7 +166,7 @@ fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     write(&dir.join(name)).map_err(io_error)
 }
 
-fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+pub(super) fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     match fs::remove_file(dir.join(name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
         Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error),
@@ -327,13 +178,13 @@ pub(in crate::store) fn make_dir(dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
 }
 
-fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
+pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
     let entries = fs::read_dir(dir).map_err(io_error)?;
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
 }
 
 /// Removes the generations before this number, which are never valid again.
-fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
+pub(super) fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
     for older in generations(dir)?.into_iter().filter(|older| *older < number) {
         fs::remove_dir_all(dir.join(older.to_string())).map_err(io_error)?;
     }
@@ -349,7 +200,3 @@ fn number_of(path: &Path) -> Option<u64> {
 pub(in crate::store) fn io_error(error: io::Error) -> StateError {
     StateError::Rows(error.to_string())
 }
-
-#[cfg(test)]
-#[path = "generation_tests.rs"]
-mod tests;

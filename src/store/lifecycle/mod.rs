@@ -3,5 +3,6 @@
 pub(super) mod dump;
 pub(super) mod generation;
 pub(super) mod losses;
+pub(super) mod opening;
 pub(super) mod verify;
 pub(super) mod write_back;

@@ -20,7 +20,7 @@ use crate::store::queries::replays::LANES_MAX;
 use crate::store::rows::schema::{
     BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow, TombstoneRow,
 };
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
 /// The use that a start would make of the state's directory.

@@ -10,7 +10,7 @@ use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::store::change::block_of;
 use crate::store::rows::schema::DeliveryState;
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
 /// Number of rows of pending events that are read at once.

@@ -12,7 +12,7 @@ use crate::model::time::Timestamp;
 use crate::store::change::block_of;
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
 use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
 /// Number of delivery rows that are read at once.

@@ -7,7 +7,7 @@ use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 use crate::store::StateError;
 use crate::store::rows::schema::{EventBlock, EventEntry};
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 
 /// The last time that an id can hold: 48 bits of milliseconds.
 const LAST_OF_IDS: Timestamp = Timestamp((1 << 48) - 1);

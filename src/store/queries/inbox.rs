@@ -7,7 +7,7 @@ use crate::rules::type_filter::TypeFilter;
 use crate::store::queries::event_page::{
     BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing,
 };
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
 /// The filters and the bounds of a page.

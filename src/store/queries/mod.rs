@@ -3,6 +3,7 @@
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
 pub(super) mod delivery_list;
+pub(super) mod duplicates;
 pub(super) mod event_list;
 pub(super) mod event_page;
 pub(super) mod inbox;

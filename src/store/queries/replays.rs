@@ -16,7 +16,7 @@ use crate::rules::filter;
 use crate::store::change::block_of;
 use crate::store::queries::event_page::Received;
 use crate::store::rows::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow};
-use crate::store::rows::table::State;
+use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
 /// A replay adds deliveries for an endpoint only while fewer than this number are due. Retries at a

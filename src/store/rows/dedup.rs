@@ -5,13 +5,9 @@
 //! entry. It takes eight bytes for each entry and is computed from the blocks at the start, so a
 //! new id is known to be new without reading sled.
 
-use crate::base::failpoint::{self, Switch};
-use crate::model::event::Dedup;
-use crate::model::id::{EventId, KeyId};
-use crate::model::time::Timestamp;
-use crate::store::rows::schema::{DedupBlock, DedupEntry, Meta};
-use crate::store::rows::table::{State, Table};
-use crate::store::{StateError, Store};
+use crate::store::error::StateError;
+use crate::store::rows::schema::{DedupBlock, Meta};
+use crate::store::rows::table::Table;
 
 /// Number of buckets of the index. The first two bytes of a digest choose the bucket.
 const BUCKETS: usize = 1 << 16;
@@ -78,7 +74,11 @@ impl DedupIndex {
     }
 
     /// Returns the blocks that may hold the digest, as numbers from `first` on.
-    fn candidates(&self, digest: [u8; 14], first: u32) -> impl Iterator<Item = u32> + '_ {
+    pub(in crate::store) fn candidates(
+        &self,
+        digest: [u8; 14],
+        first: u32,
+    ) -> impl Iterator<Item = u32> + '_ {
         let (bucket, wanted) = place(digest, 0);
         let words = self.buckets.get(bucket).map_or(&[][..], Vec::as_slice);
         words.iter().filter(move |word| **word & !BLOCK_MASK == wanted).map(move |word| {
@@ -94,82 +94,6 @@ fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
     let [b0, b1, t0, t1, t2, t3, t4, ..] = digest;
     let tag = u64::from_be_bytes([0, 0, 0, t0, t1, t2, t3, t4]);
     (usize::from(u16::from_be_bytes([b0, b1])), tag << BLOCK_BITS | u64::from(block) & BLOCK_MASK)
-}
-
-/// The earlier event that makes an event with the same dedup id a duplicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Earlier {
-    /// The id of the earlier event.
-    pub id: EventId,
-    /// The time at which the earlier event was accepted.
-    pub received_at: Timestamp,
-    /// Set if both events have the same type and payload.
-    pub is_same: bool,
-}
-
-/// Returns the earlier event with this dedup id. After the clock was set back there can be two such
-/// events; the later event is returned.
-pub(in crate::store) fn earlier(
-    state: &State,
-    dedup: &Dedup,
-) -> Result<Option<Earlier>, StateError> {
-    if failpoint::is_on(Switch::DedupOff) {
-        return Ok(None);
-    }
-    let first = state.meta.get(())?.map_or(0, |meta| meta.dedup_first);
-    let mut latest: Option<DedupEntry> = None;
-    for number in state.dedup_index.candidates(dedup.digest, first) {
-        let block = state.dedup.promised(number)?;
-        let counts = |entry: &&DedupEntry| {
-            entry.digest == dedup.digest && entry.received_at >= dedup.window_start
-        };
-        let found = block.entries.iter().rfind(counts);
-        if found.is_some_and(|found| latest.as_ref().is_none_or(|known| known.event < found.event))
-        {
-            latest = found.cloned();
-        }
-    }
-    Ok(latest.map(|entry| Earlier {
-        id: entry.event,
-        received_at: entry.received_at,
-        is_same: entry.fingerprint == dedup.fingerprint,
-    }))
-}
-
-impl Store {
-    /// Returns the earlier events that make events with these dedup ids duplicates, as far as the
-    /// state knows. Each dedup id comes with the key that posts the event, if there is a key.
-    ///
-    /// # Errors
-    /// Rows cannot be read.
-    pub fn known_duplicates<'a>(
-        &self,
-        events: impl Iterator<Item = Option<(Option<KeyId>, &'a Dedup)>>,
-        now: Timestamp,
-    ) -> Result<Vec<Option<Earlier>>, StateError> {
-        let state = self.read();
-        let known = events.map(|event| {
-            let Some((by, dedup)) = event else { return Ok(None) };
-            // An ended key learns nothing: its command is refused when it is applied.
-            if let Some(by) = by
-                && !state.keys.get(by)?.is_some_and(|row| row.key.is_valid(now))
-            {
-                return Ok(None);
-            }
-            earlier(&state, dedup)
-        });
-        known.collect()
-    }
-
-    /// Returns true if every id in the oldest block was received before this time.
-    ///
-    /// # Errors
-    /// Rows cannot be read.
-    pub fn has_expired_dedup(&self, before: Timestamp) -> Result<bool, StateError> {
-        let state = self.read();
-        let Some(meta) = state.meta.get(())? else { return Ok(false) };
-        Ok(state.dedup.get(meta.dedup_first)?.is_some_and(|block| block.is_older_than(before)))
-    }
 }
 
 #[cfg(test)]

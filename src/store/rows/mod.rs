@@ -2,4 +2,5 @@
 
 pub(super) mod dedup;
 pub(crate) mod schema;
+pub(crate) mod state;
 pub(crate) mod table;

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
-use super::address;
-
 /// Returns the page as HTML. Raw HTML in the page is shown as text.
 pub(super) fn render(text: &str) -> String {
     let mut events: Vec<Event> =
@@ -17,6 +15,11 @@ pub(super) fn render(text: &str) -> String {
     html::push_html(&mut page, events.into_iter());
     // A wide table scrolls by itself; the page does not.
     page.replace("<table>", "<div class=\"wide\"><table>").replace("</table>", "</table></div>")
+}
+
+/// Returns the path of a page.
+pub(super) fn address(name: &str) -> String {
+    if name == "index" { "/docs".to_owned() } else { format!("/docs/{name}") }
 }
 
 fn as_text(event: Event) -> Event {

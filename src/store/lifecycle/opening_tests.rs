@@ -1,7 +1,10 @@
 //! Tests of valid and invalid directories.
 
+use std::path::PathBuf;
+
 use super::*;
-use crate::store::StateError;
+use crate::store::lifecycle::generation::DATABASE;
+use crate::store::rows::schema::FORMAT;
 
 const CACHE: u64 = 8 << 20;
 

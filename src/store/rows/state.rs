@@ -1,0 +1,129 @@
+//! All tables of the state, and the indexes in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::model::id::OrgId;
+use crate::store::error::StateError;
+use crate::store::rows::dedup::DedupIndex;
+use crate::store::rows::schema::{
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock,
+    HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow,
+    RunningRow, TombstoneRow, UnroutedRow,
+};
+use crate::store::rows::table::{AnyTable, Table};
+
+/// All tables, and the indexes in memory.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) meta: Table<Meta>,
+    pub(crate) orgs: Table<OrgRow>,
+    pub(crate) inboxes: Table<InboxRow>,
+    pub(crate) keys: Table<KeyRow>,
+    pub(crate) endpoints: Table<EndpointRow>,
+    pub(crate) numbers: Table<NumberRow>,
+    pub(crate) tombstones: Table<TombstoneRow>,
+    pub(crate) ended: Table<EndedRow>,
+    pub(crate) health: Table<HealthRow>,
+    pub(crate) events: Table<EventBlock>,
+    pub(crate) open: Table<OpenBits>,
+    pub(crate) dedup: Table<DedupBlock>,
+    pub(crate) unrouted: Table<UnroutedRow>,
+    pub(crate) delivered: Table<DeliveredBlock>,
+    pub(crate) pending: Table<PendingBits>,
+    pub(crate) deliveries: Table<DeliveryRow>,
+    pub(crate) due: Table<DueRow>,
+    pub(crate) dead: Table<DeadRow>,
+    pub(crate) replays: Table<ReplayRow>,
+    pub(crate) running: Table<RunningRow>,
+    pub(crate) dedup_index: DedupIndex,
+    /// The organization with each name, computed from the rows.
+    pub(crate) org_names: BTreeMap<String, OrgId>,
+}
+
+impl State {
+    pub(crate) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+        let dedup = Table::open(db, broken)?;
+        let meta: Table<Meta> = Table::open(db, broken)?;
+        let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
+        let orgs: Table<OrgRow> = Table::open(db, broken)?;
+        let org_names =
+            orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
+        Ok(Self {
+            meta,
+            orgs,
+            org_names,
+            inboxes: Table::open(db, broken)?,
+            keys: Table::open(db, broken)?,
+            endpoints: Table::open(db, broken)?,
+            numbers: Table::open(db, broken)?,
+            tombstones: Table::open(db, broken)?,
+            ended: Table::open(db, broken)?,
+            health: Table::open(db, broken)?,
+            events: Table::open(db, broken)?,
+            open: Table::open(db, broken)?,
+            dedup,
+            dedup_index,
+            unrouted: Table::open(db, broken)?,
+            delivered: Table::open(db, broken)?,
+            pending: Table::open(db, broken)?,
+            deliveries: Table::open(db, broken)?,
+            due: Table::open(db, broken)?,
+            dead: Table::open(db, broken)?,
+            replays: Table::open(db, broken)?,
+            running: Table::open(db, broken)?,
+        })
+    }
+
+    /// Returns the tables without their row types, for the write-back.
+    pub(crate) fn tables(&self) -> [&dyn AnyTable; 20] {
+        [
+            &self.meta,
+            &self.orgs,
+            &self.inboxes,
+            &self.keys,
+            &self.endpoints,
+            &self.numbers,
+            &self.tombstones,
+            &self.ended,
+            &self.health,
+            &self.events,
+            &self.open,
+            &self.dedup,
+            &self.unrouted,
+            &self.delivered,
+            &self.pending,
+            &self.deliveries,
+            &self.due,
+            &self.dead,
+            &self.replays,
+            &self.running,
+        ]
+    }
+
+    pub(crate) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
+        [
+            &mut self.meta,
+            &mut self.orgs,
+            &mut self.inboxes,
+            &mut self.keys,
+            &mut self.endpoints,
+            &mut self.numbers,
+            &mut self.tombstones,
+            &mut self.ended,
+            &mut self.health,
+            &mut self.events,
+            &mut self.open,
+            &mut self.dedup,
+            &mut self.unrouted,
+            &mut self.delivered,
+            &mut self.pending,
+            &mut self.deliveries,
+            &mut self.due,
+            &mut self.dead,
+            &mut self.replays,
+            &mut self.running,
+        ]
+    }
+}
