@@ -328,7 +328,7 @@ fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on()
     let refused = until(|| Some(org.send("a.b", &json!(1))).filter(|answer| answer.status == 507));
     assert!(refused.text.contains("inodes") && refused.code() == "disk_full", "{refused:?}");
     assert_eq!(org.get("/health").json["checks"]["disk"], "too_few_files");
-    let said = server.lines("new events are refused").pop().unwrap();
+    let said = until(|| server.lines("new events are refused").pop());
     assert!(said["cause"].as_str().unwrap().contains("inodes"), "{said}");
     // Requests that free space still work.
     for id in &ids {
