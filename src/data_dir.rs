@@ -14,7 +14,6 @@ mod contents;
 mod format;
 mod locks;
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
@@ -76,11 +75,19 @@ impl LookedAt {
 }
 
 /// The reason why a data directory cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses this directory.
+    #[error("the data directory {0} is in use by another triggerd; stop that process first")]
     InUse(PathBuf),
     /// Another version wrote the directory, or it is not a data directory.
+    #[error(
+        "the data directory was written by {writer}, in format {format}; this version reads format \
+         {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
+         data_dir ({file} says {found:?})",
+        writer = format::writer_of(found),
+        format = format::version_of(found)
+    )]
     Format {
         /// The path of the `FORMAT` file.
         file: PathBuf,
@@ -88,6 +95,7 @@ pub enum DataDirError {
         found: String,
     },
     /// Other users can read a secret, or the file does not hold a valid secret.
+    #[error("{path}: {what}")]
     Secret {
         /// The file with the secret.
         path: PathBuf,
@@ -97,10 +105,21 @@ pub enum DataDirError {
         code: ExitCode,
     },
     /// The directory does not exist, and the command creates none.
+    #[error(
+        "there is no data directory {0}; check [storage] data_dir, or name another configuration \
+         with --config"
+    )]
     Missing(PathBuf),
     /// The path exists but is not a directory.
+    #[error("{0} is not a directory; [storage] data_dir must name a directory")]
     NoDirectory(PathBuf),
     /// The directory is not empty, and its files are not triggerd's.
+    #[error(
+        "{path} is not a data directory of triggerd, and it is not empty: it holds {}. Nothing was \
+         changed in it; [storage] data_dir must name a directory that is empty, or that does not \
+         exist yet",
+        contents::listed(found, *more)
+    )]
     Foreign {
         /// The directory with the foreign files.
         path: PathBuf,
@@ -110,6 +129,7 @@ pub enum DataDirError {
         more: usize,
     },
     /// The operating system returned an error.
+    #[error("{path}: {}{}", io_words(cause), ownership::denied(path, cause))]
     Io {
         /// The file or directory with the error.
         path: PathBuf,
@@ -130,68 +150,6 @@ impl DataDirError {
         }
     }
 }
-
-impl fmt::Display for DataDirError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse(path) => {
-                write!(
-                    f,
-                    "the data directory {} is in use by another triggerd; stop that process first",
-                    path.display()
-                )
-            }
-            Self::Missing(path) => write!(
-                f,
-                "there is no data directory {}; check [storage] data_dir, or name another \
-                 configuration \
-                 with --config",
-                path.display()
-            ),
-            Self::NoDirectory(path) => {
-                write!(
-                    f,
-                    "{} is not a directory; [storage] data_dir must name a directory",
-                    path.display()
-                )
-            }
-            Self::Foreign { path, found, more } => {
-                let (path, found) = (path.display(), found.join(", "));
-                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
-                write!(
-                    f,
-                    "{path} is not a data directory of triggerd, and it is not empty: it holds \
-                     {found}{more}. Nothing was changed in \
-                     it; [storage] data_dir must name a directory that is empty, or that does not \
-                     exist yet"
-                )
-            }
-            Self::Format { file, found } => {
-                let format = found.split_whitespace().next().unwrap_or_default();
-                let writer = match format.parse::<u32>() {
-                    Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
-                    Ok(_) => "a newer triggerd",
-                    Err(_) => "something else",
-                };
-                write!(
-                    f,
-                    "the data directory was written by {writer}, in format {format}; this version \
-                     reads format \
-                     {FORMAT_VERSION} only, so run the version that wrote it, or name another \
-                     [storage] data_dir ({} says {found:?})",
-                    file.display()
-                )
-            }
-            Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
-            Self::Io { path, cause } => {
-                let (shown, words) = (path.display(), io_words(cause));
-                write!(f, "{shown}: {words}{}", ownership::denied(path, cause))
-            }
-        }
-    }
-}
-
-impl std::error::Error for DataDirError {}
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| DataDirError::Io { path: path.to_owned(), cause }
