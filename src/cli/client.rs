@@ -37,9 +37,9 @@ const EXCERPT_CHARS: usize = 200;
 const NO_CONTENT: u16 = 204;
 /// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
-/// Advice for an answer of another program.
 /// The beginning of the detail of a server that does not know the route.
 const NO_ROUTE: &str = "there is no route";
+/// Advice for an answer of another program.
 const IS_IT_OURS: &str =
     "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
 /// The header that carries the key.

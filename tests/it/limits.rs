@@ -562,8 +562,7 @@ fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
     let mut stream = TcpStream::connect(address(&server)).unwrap();
     stream.write_all(unfinished.as_bytes()).unwrap();
     let payload = json!("x".repeat(10_000));
-    let refused =
-        until(|| Some(org.send("a.b", &payload)).filter(|answer| answer.status != 202));
+    let refused = until(|| Some(org.send("a.b", &payload)).filter(|answer| answer.status != 202));
     assert_eq!((refused.status, refused.code()), (429, "rate_limited"), "{refused:?}");
     let line = until(|| server.lines("request refused").pop());
     assert!(line["code"] == "rate_limited" && line["address"] == "127.0.0.1", "{line}");
