@@ -1,5 +1,7 @@
 //! Output of the commands: secrets that nobody saw, failed writes, and foreign text.
 
+use std::fs::File;
+
 use super::*;
 
 /// Standard outputs on which every write fails.

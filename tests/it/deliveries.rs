@@ -281,7 +281,14 @@ fn dead_letters_are_listed_replayed_and_dropped() {
     }
     let stats = org.get(&format!("/api/endpoints/{to}/stats")).json;
     assert_eq!((&stats["dead_letters"], &stats["waiting"]), (&json!(0), &json!(0)), "{stats}");
+    receiver.stop();
+}
 
+#[test]
+fn every_fault_of_a_choice_of_dead_letters_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
     for (body, faults) in [
         (json!({"ids": ["dlv_x", 7], "since": "yesterday", "colour": "red"}), 5),
         (json!({}), 1),
@@ -294,7 +301,6 @@ fn dead_letters_are_listed_replayed_and_dropped() {
             "{wrong:?}"
         );
     }
-    receiver.stop();
 }
 
 #[test]

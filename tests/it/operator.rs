@@ -2,9 +2,8 @@
 //! files of another user, systemd. The real binary logs to a file, as a service logs to systemd's
 //! journal.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::os::unix::net::UnixDatagram;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,6 +18,10 @@ use crate::harness::{Client, PATIENCE, settings, until};
 mod log_lines;
 #[path = "operator_refusals.rs"]
 mod refusals;
+#[path = "operator_reload.rs"]
+mod reload;
+#[path = "operator_systemd.rs"]
+mod systemd;
 
 /// A user other than root.
 const NOBODY: u32 = 65_534;
@@ -208,186 +211,6 @@ fn owners(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
             owners(&path, found);
         }
     }
-}
-
-#[test]
-fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let mut server = Start::on(&data).ready();
-    let org = server.admin().new_org("Acme");
-    let endpoint = json!({"url": "http://10.1.2.3/hook"});
-    assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked");
-    let wider =
-        settings(&data, "[workers]\nthreads = 3\n[delivery]\nretry_schedule_seconds = [1]\n")
-            .replace("127.0.0.0/8", "127.0.0.0/8\", \"10.0.0.0/8")
-            .replace("burst = 1000000", "burst = 7");
-    let text = server.reload(&wider, "these changes need a restart");
-    let changed = server.lines("the configuration has changed").pop().unwrap();
-    for key in [
-        "egress.allow_networks",
-        "tiers.free.burst (1000000 → 7)",
-        "delivery.retry_schedule_seconds",
-    ] {
-        assert!(changed["changed"].as_str().unwrap().contains(key), "{key}: {changed}");
-    }
-    let rest = server.lines("these changes need a restart").pop().unwrap();
-    assert_eq!(rest["changed"], "workers.threads (2 → 3)", "{text}");
-    assert_eq!(org.post("/api/endpoints", &endpoint).status, 201, "the network is allowed now");
-    let limit = |org: &Client| org.get("/api/endpoints").header("x-ratelimit-limit").to_owned();
-    assert_eq!(limit(&org), "70", "ten times as many requests as events");
-    let broken = wider.replace("burst = 7", "burst = 0");
-    let text = server.reload(&broken, "reload refused");
-    assert!(text.contains("tiers.free.burst"), "{text}");
-    assert_eq!(limit(&org), "70", "as it was");
-    server.reload("no = toml = at all", "reload refused");
-    // A new log level takes effect at once.
-    let narrow = format!("{wider}[log]\nlevel = \"debug\"\n");
-    server.reload(&narrow, "log.level");
-    org.get("/api/endpoints");
-    server.wait_for("\"level\":\"DEBUG\"");
-    let narrower = wider.replace(", \\\"10.0.0.0/8\\\"", "").replace(", \"10.0.0.0/8\"", "");
-    server.reload(&narrower, "egress.allow_networks");
-    assert_eq!(
-        org.post("/api/endpoints", &endpoint).code(),
-        "egress_blocked",
-        "and is forbidden again"
-    );
-    assert_eq!(server.stop().0, Some(0));
-}
-
-#[test]
-fn a_reload_gives_nobody_back_what_they_have_used_of_their_rate() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let config = settings(&data, "").replace("= 1000000\nburst = 1000000", "= 1\nburst = 10000");
-    let mut server = Start { config: config.clone(), ..Start::on(&data) }.ready();
-    let org = server.admin().new_org("Acme");
-    let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
-    assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
-    server.reload(&format!("{config}[tiers.pro]\nburst = 9\n"), "the configuration has changed");
-    let left: u64 = org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse().unwrap();
-    assert!(
-        (8_999..9_500).contains(&left),
-        "{left} of 10,000 are left after 1,001, one comes back each second"
-    );
-}
-
-#[test]
-fn attempts_that_begin_after_a_reload_keep_to_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let mut server =
-        Start::on(&data).config("[delivery]\nretry_schedule_seconds = [3600]\n").ready();
-    let org = server.admin().new_org("Acme");
-    let receiver = Receiver::start().unwrap();
-    receiver.answer_next([500, 500, 200]);
-    org.push_to(&receiver.url());
-    org.send("a.b", &json!(1));
-    receiver.wait_for(1, PATIENCE);
-    let quick = settings(&data, "[delivery]\nretry_schedule_seconds = [1]\njitter_share = 0\n");
-    server.reload(&quick, "the configuration has changed");
-    org.send("a.b", &json!(2));
-    receiver.wait_for(3, PATIENCE);
-    // Networks that are no longer allowed are not reached by existing endpoints either.
-    server.reload(&quick.replace("127.0.0.0/8", "192.168.0.0/16"), "the configuration has changed");
-    org.send("a.b", &json!(3));
-    until(|| {
-        let list = org.get("/api/deliveries?state=dead").json["data"].as_array().unwrap().len();
-        let retrying = org.get("/api/deliveries?state=retrying").json["data"].to_string();
-        (list > 0 || retrying.contains("allow_networks") || retrying.contains("egress"))
-            .then_some(())
-    });
-    receiver.stop();
-}
-
-/// Opens the socket for messages to systemd.
-fn notify_socket(dir: &Path) -> (UnixDatagram, String) {
-    let path = dir.join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    (socket, path.display().to_string())
-}
-
-fn told(socket: &UnixDatagram, part: &str) -> String {
-    let mut buffer = [0; 4_096];
-    loop {
-        let bytes = socket
-            .recv(&mut buffer)
-            .unwrap_or_else(|error| panic!("systemd was never told {part}: {error}"));
-        let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
-        if text.contains(part) {
-            return text;
-        }
-    }
-}
-
-#[test]
-fn systemd_hears_of_a_reload_of_one_that_is_refused_and_of_a_start_that_takes_long() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let (socket, path) = notify_socket(dir.path());
-    let mut server = Start::on(&data).variable("NOTIFY_SOCKET", &path).ready();
-    told(&socket, "READY=1");
-    let config = settings(&data, "[tiers.pro]\nburst = 9\n");
-    server.reload(&config, "the configuration has changed");
-    let reloading = told(&socket, "RELOADING=1");
-    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    told(&socket, "READY=1");
-    server.reload("[tiers]\nwrong = 1", "reload refused");
-    told(&socket, "RELOADING=1");
-    assert!(told(&socket, "READY=1").contains("refused"), "the status says so");
-    server.admin().new_org("Acme").send("a.b", &json!("x"));
-    assert_eq!(server.stop().0, Some(0));
-    told(&socket, "STOPPING=1");
-    fs::remove_dir_all(data.join("sled")).unwrap();
-    let server = Start::on(&data).variable("NOTIFY_SOCKET", &path).ready();
-    let extended = told(&socket, "EXTEND_TIMEOUT_USEC=");
-    assert!(
-        extended.contains("STATUS=applying the journal to the state: ") && extended.contains('%'),
-        "{extended}"
-    );
-    told(&socket, "READY=1");
-    server.stop();
-}
-
-#[test]
-fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_among_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let log = data.with_extension("log");
-    let facts = File::create(&log).unwrap().metadata().unwrap();
-    let stream = format!("{}:{}", facts.dev(), facts.ino());
-    let mut server = Start::on(&data).variable("JOURNAL_STREAM", &stream).spawn();
-    let text = server.wait_for("triggerd is ready");
-    assert!(text.lines().all(|line| line.starts_with("<6>{")), "{text}");
-    assert!(!text.contains("actix"), "{text}");
-    drop(server);
-    let broken =
-        Start::on(&data).config("[log]\nlevel = \"inof\"\n").variable("JOURNAL_STREAM", &stream);
-    let (code, text) = broken.ended();
-    assert_eq!(code, Some(2));
-    let last = text.lines().last().unwrap();
-    assert!(last.starts_with("<3>") && last.contains("did you mean info?"), "{last}");
-    // On a terminal the log is text. The address is in use, so the server ends.
-    let (terminal, config) = (dir.path().join("terminal"), data.with_extension("toml"));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = format!("{}\"\nbind_seconds = 0", taken.local_addr().unwrap());
-    fs::write(&config, settings(&data, "").replace("127.0.0.1:0\"", &listen)).unwrap();
-    let line = format!("{} serve --config {}", env!("CARGO_BIN_EXE_triggerd"), config.display());
-    let script = Command::new("script")
-        .args(["-qec", &line])
-        .arg(&terminal)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    if script.is_ok() {
-        let text = fs::read_to_string(&terminal).unwrap();
-        assert!(text.contains("INFO triggerd::") && !text.contains("{\"timestamp\""), "{text}");
-    }
-    // Another file is not systemd's journal.
-    let server = Start::on(&data).variable("JOURNAL_STREAM", "1:1").ready();
-    assert!(server.text().lines().last().unwrap().starts_with('{'));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Refusals of a start or of a command, and their messages.
 
+use std::os::unix::fs::symlink;
+
 use super::*;
 
 #[test]

@@ -1,6 +1,7 @@
 //! Limits of requests: a value at the limit is accepted, a value above it is refused.
 
 use super::*;
+use crate::harness::until;
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]

@@ -157,8 +157,7 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() {
+fn a_replay_is_its_organizations_alone() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, other) = (server.org("Acme"), server.org("Other"));
@@ -198,7 +197,16 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     assert_eq!(reader.get("/api/replays").json["data"][0]["id"], json!(replay));
     assert_eq!(reader.post("/api/replays", &json!({"only": "all"})).status, 403);
     assert_eq!(reader.delete(&format!("/api/replays/{replay}")).status, 403);
+}
 
+#[test]
+fn everything_wrong_with_a_replay_is_named_and_replays_are_listed_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let to = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    send(&org, &["a"]);
+    let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
     for (body, pointers) in [
         (
             json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y",
