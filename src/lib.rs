@@ -32,6 +32,7 @@
 //! - `base/library_errors.rs`: errors of libraries in triggerd's words
 //! - `base/live.rs`: a value that can be replaced while in use
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
+//! - `base/metrics/labels.rs`: the labels of metrics
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/peer.rs`: the client address of the connection that a thread works on
@@ -94,6 +95,7 @@
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
 //! - `data_dir.rs`: the data directory and its secrets
 //! - `data_dir/contents.rs`: refuses a directory that holds foreign files
+//! - `data_dir/error.rs`: the reasons why a data directory cannot be used
 //! - `data_dir/format.rs`: the format file, which tells a copy from an original
 //! - `data_dir/locks.rs`: one process at a time
 //!
@@ -309,6 +311,7 @@
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/client/failures.rs`: failures of requests without a valid answer
 //! - `cli/config_file.rs`: `config`: the commented file, and the reference of all keys
 //! - `cli/demo/mod.rs`: `demo`
 //! - `cli/demo/receiver.rs`: a consumer's receiver, for the demo and the tests
