@@ -23,6 +23,7 @@ mod system;
 use system::{create_org, engine, submit};
 
 const GROUP: usize = 64;
+const OPTIONS: Options = Options { segment_bytes: 32 << 20, scan_from: None };
 
 /// Makes events of 1 KiB with well-spread dedup ids.
 fn events(from: u128) -> Vec<Command> {
@@ -77,7 +78,7 @@ fn apply(c: &mut Criterion) {
 /// Starts the committer on its own thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
     let (writer, reader, _report) =
-        open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
+        open(&dir.join("journal"), Arc::new(OsFiles), &OPTIONS).unwrap();
     let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, Position::MAX).unwrap());
     let (engine, committer) = engine(&store, Clock::system(), (writer, Records::new(reader)));
     let intake = engine.intake.clone();

@@ -41,12 +41,8 @@ pub(super) fn tester(config: &Config) -> Result<Sender, SenderError> {
 fn sender(config: &Config, idle_connections_per_host: usize) -> Result<Sender, SenderError> {
     let settings = &config.delivery;
     let egress = Arc::new(EgressRules { allow: config.egress.allow_networks.clone() });
-    let config = SenderConfig {
-        connect_timeout: settings.connect_timeout,
-        timeout: settings.timeout,
-        idle_connections_per_host,
-        ..SenderConfig::new(egress)
-    };
+    let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
+    let config = SenderConfig::new(connect_timeout, timeout, idle_connections_per_host, egress);
     Sender::new(config)
 }
 

@@ -1,6 +1,6 @@
 //! The reasons why the server does not start, and their exit codes.
 
-use std::fmt::{self, Display as _};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,21 +15,34 @@ use crate::model::id::EndpointId;
 use crate::store::StateError;
 
 /// The reason why the server does not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be opened or used.
+    #[error(transparent)]
     DataDir(DataDirError),
     /// The journal cannot be opened.
+    #[error("the journal cannot be opened: {0}{advice}", advice = self.advice())]
     Journal(JournalError),
     /// A part of the journal is missing; the text says which part.
+    #[error("the journal is damaged: {0}{advice}", advice = self.advice())]
     Missing(String),
     /// The data directory has no journal, although events were stored in it; the text says why.
+    #[error("the journal is lost: {0}")]
     NoJournal(String),
     /// The state cannot be opened, or not even computed again.
+    #[error(transparent)]
     State(StateError),
     /// The journal cannot be applied to the state.
+    #[error("the journal cannot be applied: {0}{advice}", advice = self.advice())]
     Recovery(RecoveryError),
     /// The endpoints' secrets were sealed with another key than the key at hand.
+    #[error(
+        "the secret of {endpoint} (number of endpoints: {of}) was encrypted with another key: \
+         secrets.key in the data directory, or systemd's credential of that name, is not the key \
+         that encrypted it; take the right key from a backup. Without a backup, `triggerd serve \
+         --forget-secrets` starts without the secrets that cannot be decrypted, and logs each of \
+         them"
+    )]
     SecretsKey {
         /// An endpoint whose secret does not open.
         endpoint: EndpointId,
@@ -37,11 +50,18 @@ pub enum StartError {
         of: usize,
     },
     /// The key that sealed the endpoints' secrets is gone.
+    #[error(
+        "secrets.key is not in the data directory, and there is no systemd credential of that \
+         name, but the secrets of all endpoints (their number: {of}) are encrypted with it; no new \
+         key was created. Take secrets.key from a backup. Without a backup, `triggerd serve \
+         --forget-secrets` starts without those secrets, and logs each of them"
+    )]
     SecretsKeyLost {
         /// Number of endpoints with a sealed secret.
         of: usize,
     },
     /// The server cannot listen on its address.
+    #[error("cannot listen on {address}: {cause}{}", listen_advice(cause))]
     Listen {
         /// The configured address, or the default.
         address: SocketAddr,
@@ -49,6 +69,10 @@ pub enum StartError {
         cause: std::io::Error,
     },
     /// The start failed with very little free space on the disk, which is the likely cause.
+    #[error(
+        "{cause}. The disk of {dir} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. \
+         Free disk space and start again: nothing is lost"
+    )]
     NoSpace {
         /// The data directory on this disk.
         dir: PathBuf,
@@ -58,6 +82,11 @@ pub enum StartError {
         cause: Box<StartError>,
     },
     /// The operating system lets this process open too few files.
+    #[error(
+        "at most {open_files_max} files may be open, but {workers} threads that serve requests \
+         need {least}: raise the limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or \
+         lower [server] workers"
+    )]
     TooFewFiles {
         /// Maximum number of files that the process may open.
         open_files_max: u64,
@@ -67,12 +96,18 @@ pub enum StartError {
         workers: usize,
     },
     /// The HTTP client for webhooks cannot be made.
+    #[error(transparent)]
     Sender(SenderError),
     /// The metrics cannot be registered.
+    #[error(transparent)]
     Metrics(MetricsError),
     /// A thread cannot be started.
+    #[error("threads cannot be started: {0}")]
     Threads(std::io::Error),
     /// The endpoints whose secrets are lost could not get new secrets; the text says why.
+    #[error(
+        "endpoints whose secrets are lost could not get new secrets: {0}; start the server again"
+    )]
     ForgetSecrets(&'static str),
 }
 
@@ -124,114 +159,37 @@ impl StartError {
     }
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause(f)?;
-        match (self, self.exit_code()) {
-            // The messages of these errors have their own advice, and the journal may be undamaged.
-            (
-                Self::DataDir(_)
-                | Self::NoJournal(_)
-                | Self::SecretsKey { .. }
-                | Self::SecretsKeyLost { .. }
-                | Self::Recovery(RecoveryError::Records(RecordError::Unknown { .. })),
-                _,
-            ) => Ok(()),
-            (_, ExitCode::Damaged) => f.write_str(
-                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves \
-                 every whole record, keeps \
-                 the damaged files and lists the losses. If there is a backup, look there first",
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
 impl StartError {
-    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-    fn cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DataDir(error) => error.fmt(f),
-            Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
-            Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
-            Self::NoJournal(what) => write!(f, "the journal is lost: {what}"),
-            Self::SecretsKey { endpoint, of } => write!(
-                f,
-                "the secret of {endpoint} (number of endpoints: {of}) was encrypted with another \
-                 key: secrets.key in the data directory, or systemd's credential of that name, is not the key that encrypted \
-                 it; take the right key from \
-                 a backup. Without a backup, `triggerd serve --forget-secrets` starts without the \
-                 secrets that cannot be \
-                 decrypted, and logs each of them"
-            ),
-            Self::SecretsKeyLost { of } => write!(
-                f,
-                "secrets.key is not in the data directory, and there is no systemd credential of \
-                 that name, but the secrets of all endpoints (their number: {of}) are encrypted with \
-                 it; no new key was created. Take secrets.key from a \
-                 backup. Without a backup, `triggerd \
-                 serve --forget-secrets` starts without those secrets, and logs each of them"
-            ),
-            Self::State(error) => error.fmt(f),
-            Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
-            Self::Listen { address, cause }
-                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                write!(
-                    f,
-                    "cannot listen on {address}: {cause}; ports below 1024 need root; choose \
-                     another port in \
-                 [server] listen"
-                )
-            }
-            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {cause}. Another process listens on it (`ss \
-                     -ltnp` shows which); stop that process, or \
-                 choose another address in [server] listen"
-                )
-            }
-            Self::Listen { address, cause }
-                if cause.kind() == std::io::ErrorKind::AddrNotAvailable =>
-            {
-                write!(
-                    f,
-                    "cannot listen on {address}: {cause}. This machine does not have this address \
-                     now; \
-                 choose another address in [server] listen"
-                )
-            }
-            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
-            Self::NoSpace { dir, free, cause } => write!(
-                f,
-                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start \
-                 succeeds. Free disk space and \
-                 start again: nothing is lost",
-                dir.display()
-            ),
-            Self::TooFewFiles { open_files_max, least, workers } => write!(
-                f,
-                "at most {open_files_max} files may be open, but {workers} threads that serve \
-                 requests need {least}: raise the \
-                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or lower [server] \
-                 workers"
-            ),
-            Self::Sender(error) => error.fmt(f),
-            Self::Metrics(error) => error.fmt(f),
-            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
-            Self::ForgetSecrets(why) => {
-                write!(
-                    f,
-                    "endpoints whose secrets are lost could not get new secrets: {why}; start the \
-                     server again"
-                )
-            }
+    /// Advice about a damaged journal, to be appended to the cause.
+    fn advice(&self) -> &'static str {
+        let is_newer =
+            matches!(self, Self::Recovery(RecoveryError::Records(RecordError::Unknown { .. })));
+        if self.exit_code() != ExitCode::Damaged || is_newer {
+            return "";
         }
+        ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves every whole \
+         record, keeps the damaged files and lists the losses. If there is a backup, look there \
+         first"
     }
 }
 
-impl std::error::Error for StartError {}
+/// Advice about an address that the server cannot listen on, to be appended to the cause.
+fn listen_advice(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root; choose another port in [server] listen"
+        }
+        ErrorKind::AddrInUse => {
+            ". Another process listens on it (`ss -ltnp` shows which); stop that process, or \
+             choose another address in [server] listen"
+        }
+        ErrorKind::AddrNotAvailable => {
+            ". This machine does not have this address now; choose another address in [server] \
+             listen"
+        }
+        _ => "",
+    }
+}
 
 #[cfg(test)]
 mod tests {

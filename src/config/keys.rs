@@ -166,9 +166,8 @@ section! {
         /// at any time, is a backup.
         data_dir: PathBuf = directory("data_dir", "./data");
 
-        /// Size of a journal segment in bytes. Disk space is freed one segment at a time: smaller
-        /// segments free it sooner, larger segments make fewer files. A segment takes at most 1/16
-        /// of the filesystem, whatever is set here.
+        /// Size of a journal segment in bytes. Larger segments make fewer files. A segment
+        /// takes at most 1/16 of the filesystem, whatever is set here.
         segment_bytes: u64 = size("segment_bytes", 32 * MIB, 64 * KIB..=GIB);
 
         /// Bytes of free disk space below which new events are refused with 507, so that

@@ -21,6 +21,12 @@ const NFS_REMOVED: &str = ".nfs";
 /// Extension of a configuration file, which may lie beside its data.
 const CONFIGURATION: &str = "toml";
 
+/// Joins names; `more` is the number of those that are left out.
+pub(super) fn listed(names: &[String], more: usize) -> String {
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
 /// Returns the names of foreign files: the first few, and the number of the others. None if the
 /// directory is triggerd's, or free to become a data directory. `beside` are paths of triggerd that
 /// may lie inside, such as the log directory.

@@ -1,20 +1,28 @@
 //! The reasons why a data directory cannot be used.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::FORMAT_VERSION;
+use super::{contents, format};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
 use crate::base::ownership;
 
 /// The reason why a data directory cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process uses this directory.
+    #[error("the data directory {0} is in use by another triggerd; stop that process first")]
     InUse(PathBuf),
     /// Another version wrote the directory, or it is not a data directory.
+    #[error(
+        "the data directory was written by {writer}, in format {format}; this version reads format \
+         {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
+         data_dir ({file} says {found:?})",
+        writer = format::writer_of(found),
+        format = format::version_of(found)
+    )]
     Format {
         /// The path of the `FORMAT` file.
         file: PathBuf,
@@ -22,6 +30,7 @@ pub enum DataDirError {
         found: String,
     },
     /// Other users can read a secret, or the file does not hold a valid secret.
+    #[error("{path}: {what}")]
     Secret {
         /// The file with the secret.
         path: PathBuf,
@@ -31,10 +40,21 @@ pub enum DataDirError {
         code: ExitCode,
     },
     /// The directory does not exist, and the command creates none.
+    #[error(
+        "there is no data directory {0}; check [storage] data_dir, or name another configuration \
+         with --config"
+    )]
     Missing(PathBuf),
     /// The path exists but is not a directory.
+    #[error("{0} is not a directory; [storage] data_dir must name a directory")]
     NoDirectory(PathBuf),
     /// The directory is not empty, and its files are not triggerd's.
+    #[error(
+        "{path} is not a data directory of triggerd, and it is not empty: it holds {}. Nothing was \
+         changed in it; [storage] data_dir must name a directory that is empty, or that does not \
+         exist yet",
+        contents::listed(found, *more)
+    )]
     Foreign {
         /// The directory with the foreign files.
         path: PathBuf,
@@ -44,6 +64,7 @@ pub enum DataDirError {
         more: usize,
     },
     /// The operating system returned an error.
+    #[error("{path}: {}{}", io_words(cause), ownership::denied(path, cause))]
     Io {
         /// The file or directory with the error.
         path: PathBuf,
@@ -64,72 +85,6 @@ impl DataDirError {
         }
     }
 }
-
-impl fmt::Display for DataDirError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse(path) => {
-                write!(
-                    f,
-                    "the data directory {} is in use by another triggerd; stop that process first",
-                    path.display()
-                )
-            }
-            Self::Missing(path) => write!(
-                f,
-                "there is no data directory {}; check [storage] data_dir, or name another \
-                 configuration \
-                 with --config",
-                path.display()
-            ),
-            Self::NoDirectory(path) => {
-                write!(
-                    f,
-                    "{} is not a directory; [storage] data_dir must name a directory",
-                    path.display()
-                )
-            }
-            Self::Foreign { path, found, more } => foreign(f, path, found, *more),
-            Self::Format { file, found } => other_format(f, file, found),
-            Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
-            Self::Io { path, cause } => {
-                let (shown, words) = (path.display(), io_words(cause));
-                write!(f, "{shown}: {words}{}", ownership::denied(path, cause))
-            }
-        }
-    }
-}
-
-fn foreign(f: &mut fmt::Formatter<'_>, path: &Path, found: &[String], more: usize) -> fmt::Result {
-    let (path, found) = (path.display(), found.join(", "));
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    write!(
-        f,
-        "{path} is not a data directory of triggerd, and it is not empty: it holds \
-             {found}{more}. Nothing was changed in \
-             it; [storage] data_dir must name a directory that is empty, or that does not \
-             exist yet"
-    )
-}
-
-fn other_format(f: &mut fmt::Formatter<'_>, file: &Path, found: &str) -> fmt::Result {
-    let format = found.split_whitespace().next().unwrap_or_default();
-    let writer = match format.parse::<u32>() {
-        Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
-        Ok(_) => "a newer triggerd",
-        Err(_) => "something else",
-    };
-    write!(
-        f,
-        "the data directory was written by {writer}, in format {format}; this version \
-             reads format \
-             {FORMAT_VERSION} only, so run the version that wrote it, or name another \
-             [storage] data_dir ({} says {found:?})",
-        file.display()
-    )
-}
-
-impl std::error::Error for DataDirError {}
 
 pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| DataDirError::Io { path: path.to_owned(), cause }

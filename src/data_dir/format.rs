@@ -18,6 +18,20 @@ use crate::model::time::Timestamp;
 /// damaged. Version 4: the command that routes an event holds the reason of each endpoint.
 pub(super) const FORMAT_VERSION: u32 = 4;
 
+/// The version that the text of a file names; empty if there is none.
+pub(super) fn version_of(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+/// The program that wrote a file with this text, which this version does not read.
+pub(super) fn writer_of(text: &str) -> &'static str {
+    match version_of(text).parse::<u32>() {
+        Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
+        Ok(_) => "a newer triggerd",
+        Err(_) => "something else",
+    }
+}
+
 /// The content of the file, and whether the file is an original.
 #[derive(Clone, Debug)]
 pub(super) struct Format {

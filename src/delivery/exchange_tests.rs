@@ -27,7 +27,8 @@ const LONG: Duration = Duration::from_mins(2);
 
 fn sender() -> Sender {
     let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
-    Sender::new(SenderConfig { timeout: LONG, ..SenderConfig::new(Arc::new(egress)) }).unwrap()
+    Sender::new(SenderConfig { timeout: LONG, ..SenderConfig::for_tests(Arc::new(egress)) })
+        .unwrap()
 }
 
 async fn send_body(sender: &Sender, url: &str, body: &'static [u8]) -> AttemptOutcome {
@@ -395,7 +396,7 @@ async fn left_open(at_a_time: usize, idle_connections_per_host: usize) -> usize 
     let config = SenderConfig {
         timeout: LONG,
         idle_connections_per_host,
-        ..SenderConfig::new(Arc::new(egress))
+        ..SenderConfig::for_tests(Arc::new(egress))
     };
     let sender = Sender::new(config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

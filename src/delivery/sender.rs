@@ -71,15 +71,19 @@ pub struct SenderConfig {
 }
 
 impl SenderConfig {
-    /// The documented defaults: 5 s to connect, 15 s in all, 16 KiB of an answer's body, 16 idle
-    /// connections to a host.
-    pub fn new(egress: Arc<EgressRules>) -> Self {
+    /// The identity of this version, with these limits.
+    pub fn new(
+        connect_timeout: Duration,
+        timeout: Duration,
+        idle_connections_per_host: usize,
+        egress: Arc<EgressRules>,
+    ) -> Self {
         Self {
-            connect_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(15),
+            connect_timeout,
+            timeout,
             user_agent: concat!("triggerd/", env!("CARGO_PKG_VERSION")).to_owned(),
             body_read_bytes_max: BODY_READ_BYTES_MAX,
-            idle_connections_per_host: 16,
+            idle_connections_per_host,
             egress,
         }
     }

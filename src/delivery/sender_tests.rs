@@ -16,6 +16,13 @@ const NOW: Timestamp = Timestamp(1_769_853_600_999);
 const EVENT: EventId = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
 const BODY: &[u8] = br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41"}"#;
 
+impl SenderConfig {
+    /// Limits that only a receiver that misbehaves reaches.
+    pub(in crate::delivery) fn for_tests(egress: Arc<EgressRules>) -> Self {
+        Self::new(Duration::from_secs(5), Duration::from_secs(15), 16, egress)
+    }
+}
+
 /// A sender that may reach this machine, with a timeout longer than any test.
 fn sender() -> Sender {
     sender_with(&["127.0.0.0/8"], Duration::from_mins(2))
@@ -24,7 +31,7 @@ fn sender() -> Sender {
 fn sender_with(allow: &[&str], timeout: Duration) -> Sender {
     let egress =
         EgressRules { allow: allow.iter().map(|network| network.parse().unwrap()).collect() };
-    Sender::new(SenderConfig { timeout, ..SenderConfig::new(Arc::new(egress)) }).unwrap()
+    Sender::new(SenderConfig { timeout, ..SenderConfig::for_tests(Arc::new(egress)) }).unwrap()
 }
 
 async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
@@ -353,7 +360,7 @@ async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
 
 #[test]
 fn a_user_agent_that_is_no_header_is_an_error_and_no_panic() {
-    let config = SenderConfig::new(Arc::default());
+    let config = SenderConfig::for_tests(Arc::default());
     assert!(Sender::new(SenderConfig { user_agent: "a\nb".to_owned(), ..config }).is_err());
 }
 
@@ -425,7 +432,8 @@ async fn an_attempt_tells_whom_it_reached_and_where_its_time_went() {
 async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     let stall = |connect_timeout: Duration, timeout: Duration| {
         let egress = Arc::new(EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] });
-        Sender::new(SenderConfig { connect_timeout, timeout, ..SenderConfig::new(egress) }).unwrap()
+        Sender::new(SenderConfig { connect_timeout, timeout, ..SenderConfig::for_tests(egress) })
+            .unwrap()
     };
     let (short, long) = (Duration::from_secs(1), Duration::from_mins(2));
     // The kernel accepts the connection, and no answer follows.

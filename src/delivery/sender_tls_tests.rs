@@ -71,7 +71,7 @@ async fn a_receiver_that_speaks_tls_is_spoken_to_in_http_1_over_one_connection()
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     tls.alpn_protocols = connector::tls().unwrap().alpn_protocols;
     let egress = Arc::new(EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] });
-    let sender = Sender::with_tls(SenderConfig::new(egress), tls).unwrap();
+    let sender = Sender::with_tls(SenderConfig::for_tests(egress), tls).unwrap();
     for is_new in [true, false] {
         let outcome = send(&sender, &format!("https://localhost:{}/", place.port())).await;
         assert_eq!(

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_probes_are_open_to_anyone() {
+    fn only_routes_outside_of_the_api_are_public() {
         for route in &ROUTES {
             assert_eq!(route.who == Public, !route.path.starts_with("/api/"), "{}", route.path);
         }

@@ -26,12 +26,6 @@ pub struct Options {
     pub scan_from: Option<Position>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { segment_bytes: 32 << 20, scan_from: None }
-    }
-}
-
 /// The findings at opening, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReport {

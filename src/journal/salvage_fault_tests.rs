@@ -50,7 +50,7 @@ fn lose_page(segment: usize, page: u64) {
     let opened = open(
         dir.path(),
         shared,
-        &Options { scan_from: Some(Position::FIRST), ..Options::default() },
+        &Options { segment_bytes: 32 << 10, scan_from: Some(Position::FIRST) },
     );
     assert!(matches!(opened, Err(JournalError::Damage(_))), "a server does not start on it");
     let mut lost = Vec::new();

@@ -264,8 +264,8 @@ fn no_space_for_a_segment_is_survived() {
         }
         refused += usize::from(opened.is_ok_and(|(_, _, report)| report.no_space));
     }
-    // The start needs a segment, because the last one is full: create, allocate and header.
-    assert_eq!(refused, 3);
+    // The start needs a segment, because the last one is full: create, allocate, header and name.
+    assert_eq!(refused, 4);
     let (mut writer, reader, report) = open_small(dir.path()).unwrap();
     assert!(!report.no_space);
     written.extend(append(&mut writer, &[body(2, 3000)]).unwrap());

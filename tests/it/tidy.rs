@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// Modules and their layers. A module may use modules of lower layers.
-const FLOORS: &[(&str, u8)] = &[
+const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
     ("model", 1),
     ("rules", 2),
@@ -29,7 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Modules and their permitted uses within their own layer.
-const SAME_FLOOR: &[(&str, &str)] = &[
+const SAME_LAYER: &[(&str, &str)] = &[
     // The state records its position in the journal.
     ("store", "journal::Position"),
     // Level and directory of the logs are a part of the configuration.
@@ -84,7 +84,7 @@ const FILE_LINES_MAX: usize = 600;
 const MAIN_LINES_MAX: usize = 60;
 
 #[test]
-fn rooms_use_only_rooms_below_them() {
+fn modules_use_only_lower_layers() {
     assert_none(&check_all(upward_uses));
 }
 
@@ -165,23 +165,24 @@ fn is_test_file(path: &str) -> bool {
 // ---- checks -----------------------------------------------------------------------------------
 
 fn upward_uses(path: &str, text: &str) -> Vec<String> {
-    let Some(room) = room_of(path) else { return vec![] };
-    let Some(floor) = floor_of(room) else {
-        return vec![format!("{path}: room {room} has no floor in this test")];
+    let Some(module) = module_of(path) else { return vec![] };
+    let Some(layer) = layer_of(module) else {
+        return vec![format!("{path}: module {module} has no layer in this test")];
     };
     let used = crate_paths(path, &code_of(text));
     let forbidden = used.into_iter().filter(|used| {
-        let Some(used_room) = used.split("::").next() else { return false };
-        let same_floor = SAME_FLOOR.iter().any(|(from, to)| {
-            *from == room
+        let Some(used_module) = used.split("::").next() else { return false };
+        let same_layer = SAME_LAYER.iter().any(|(from, to)| {
+            *from == module
                 && used
                     .strip_prefix(to)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         });
         // Any other name is a macro or an item of the crate's root.
-        floor_of(used_room).is_some_and(|below| used_room != room && below >= floor && !same_floor)
+        layer_of(used_module)
+            .is_some_and(|below| used_module != module && below >= layer && !same_layer)
     });
-    forbidden.map(|used| format!("{path}: {room} must not use crate::{used}")).collect()
+    forbidden.map(|used| format!("{path}: {module} must not use crate::{used}")).collect()
 }
 
 fn foreign_imports(path: &str, text: &str) -> Vec<String> {
@@ -288,14 +289,14 @@ fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
 // ---- reading source text ----------------------------------------------------------------------
 
 /// The module of a path: `http/inbox.rs` → `http`, `app.rs` → `app`; none for the crate's root.
-fn room_of(path: &str) -> Option<&str> {
-    let room = path.split('/').next()?;
-    let room = room.strip_suffix(".rs").unwrap_or(room);
-    (room != "lib").then_some(room)
+fn module_of(path: &str) -> Option<&str> {
+    let module = path.split('/').next()?;
+    let module = module.strip_suffix(".rs").unwrap_or(module);
+    (module != "lib").then_some(module)
 }
 
-fn floor_of(room: &str) -> Option<u8> {
-    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+fn layer_of(module: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
 
 /// The paths in code from the crate's root: through `crate::`, in the binary through `triggerd::`,

@@ -36,6 +36,7 @@ use crate::system::{create_org, engine, submit};
 
 const ORG: OrgNo = OrgNo(0);
 const ENDPOINT: EndpointId = EndpointId(50);
+const OPTIONS: Options = Options { segment_bytes: 32 << 20, scan_from: None };
 /// Number of concurrent writers; one sync serves all of them.
 const WRITERS: u64 = 8;
 /// Events in one turn of a writer: few, for most turns to change rows of the turn before.
@@ -126,7 +127,7 @@ impl System {
     fn start(dir: &Path, pause: Duration) -> Self {
         let mut data_dir = DataDir::open(dir).unwrap();
         let (writer, reader, _) =
-            journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
+            journal::open(&data_dir.journal(), Arc::new(OsFiles), &OPTIONS).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
         let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end()).unwrap());
         recover(&store, &Records::new(reader.clone()), &Space::default()).unwrap();
