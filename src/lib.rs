@@ -32,6 +32,7 @@
 //! - `base/library_errors.rs`: errors of libraries in triggerd's words
 //! - `base/live.rs`: a value that can be replaced while in use
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
+//! - `base/metrics/labels.rs`: the labels of metrics
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/peer.rs`: the client address of the connection that a thread works on
@@ -94,6 +95,7 @@
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
 //! - `data_dir.rs`: the data directory and its secrets
 //! - `data_dir/contents.rs`: refuses a directory that holds foreign files
+//! - `data_dir/error.rs`: the reasons why a data directory cannot be used
 //! - `data_dir/format.rs`: the format file, which tells a copy from an original
 //! - `data_dir/locks.rs`: one process at a time
 //!
@@ -126,26 +128,32 @@
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
 //! - `store/rows/mod.rs`: the rows and their tables
 //! - `store/rows/dedup.rs`: the index of the known dedup ids
+//! - `store/rows/row_key.rs`: the keys of rows as bytes
 //! - `store/rows/schema.rs`: rows and their keys, drawn
 //! - `store/rows/state.rs`: all tables, and the indexes in memory
 //! - `store/rows/table.rs`: a table with a layer of fresh rows above it
 //! - `store/queries/mod.rs`: questions to the state
 //! - `store/queries/dead_letters.rs`: deliveries that were given up
 //! - `store/queries/deliveries.rs`: deliveries that are due
-//! - `store/queries/delivery_list.rs`: deliveries as their owner sees them
+//! - `store/queries/delivery.rs`: one delivery as its owner sees it
+//! - `store/queries/delivery_pages.rs`: pages of deliveries, searched by status, endpoint and event
 //! - `store/queries/duplicates.rs`: events with a known dedup id
 //! - `store/queries/event_list.rs`: all events, newest first
 //! - `store/queries/event_page.rs`: a page of events, for every list of events
 //! - `store/queries/inbox.rs`: events that nobody acknowledged yet
 //! - `store/queries/keys.rs`: looks up the key of a caller
 //! - `store/queries/lookups.rs`: endpoints, unrouted events, counters
-//! - `store/queries/replays.rs`: replays, and the next step of each
+//! - `store/queries/replay_search.rs`: the events that a replay delivers next to an endpoint
+//! - `store/queries/replay_turns.rs`: the next step of each replay
+//! - `store/queries/replays.rs`: replays as their owner sees them
 //! - `store/lifecycle/mod.rs`: the state as a whole
+//! - `store/lifecycle/audit.rs`: contradictions between the tables of a state
+//! - `store/lifecycle/differences.rs`: the rows that differ between two states
 //! - `store/lifecycle/dump.rs`: every row as text, to compare states
 //! - `store/lifecycle/generation.rs`: the directories of the state, and the valid one
 //! - `store/lifecycle/losses.rs`: the differences between two states, in users' words
 //! - `store/lifecycle/opening.rs`: opens and closes the state
-//! - `store/lifecycle/verify.rs`: checks the consistency of a state
+//! - `store/lifecycle/verify.rs`: judges a state's directory, and opens a copy of it
 //! - `store/lifecycle/write_back.rs`: writes fresh rows to sled, with their journal position
 //!
 //! Every durable change, with a file for each: the fields, the number and version in the journal,
@@ -303,6 +311,7 @@
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/client/failures.rs`: failures of requests without a valid answer
 //! - `cli/config_file.rs`: `config`: the commented file, and the reference of all keys
 //! - `cli/demo/mod.rs`: `demo`
 //! - `cli/demo/receiver.rs`: a consumer's receiver, for the demo and the tests

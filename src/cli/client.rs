@@ -1,20 +1,19 @@
 //! The HTTP client of the commands that talk to a server.
 
+mod failures;
+
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub(super) use reqwest::Method;
 use reqwest::header::HeaderValue;
-use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
-use super::answer::{Answer, lenient_text};
-use super::output::visible;
+use super::answer::Answer;
 use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
-use crate::base::library_errors::{system_words, tls_fault};
 use crate::model::endpoint::TIMEOUT_MS_MAX;
 
 /// Time limit for an answer. It is longer than the server needs for any request but the test of an
@@ -31,17 +30,10 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// Maximum size of an answer, in bytes: more than a page of 500 events of maximum size, with all
 /// characters escaped once more.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Number of characters shown of an answer that is not triggerd's.
-const EXCERPT_CHARS: usize = 200;
 /// The status of an answer without a body.
 const NO_CONTENT: u16 = 204;
 /// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
-/// The beginning of the detail of a server that does not know the route.
-const NO_ROUTE: &str = "there is no route";
-/// Advice for an answer of another program.
-const IS_IT_OURS: &str =
-    "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
 /// The header that carries the key.
 const KEY_HEADER: &str = "X-API-Key";
 
@@ -241,36 +233,11 @@ impl Client {
         path: &str,
         take: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> ControlFlow<(), Broken> {
-        let lost = |why: &dyn std::fmt::Display| {
-            let message = format!("no connection to {}: {why}", self.shown);
-            ControlFlow::Continue(Broken::Lost(Failure::new(ExitCode::Failed, message)))
-        };
-        let http = match builder().read_timeout(SILENCE_MAX).build() {
-            Ok(http) => http,
-            Err(error) => {
-                return lost(&format_args!("the HTTP client cannot be created: {}", cause(&error)));
-            }
-        };
-        let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
-        let mut answer = match request.send().await {
+        let mut answer = match self.open_stream(path).await {
             Ok(answer) => answer,
-            Err(error) => {
-                return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, Doubt::None)));
-            }
+            Err(broken) => return ControlFlow::Continue(broken),
         };
-        let head = Head::of(&answer);
-        if !head.is_success() {
-            let failure = self.refusal(&head, &self.body(answer).await.unwrap_or_default());
-            let may_be_other_later = head.status >= 500 || head.status == 429;
-            return ControlFlow::Continue(if may_be_other_later {
-                Broken::Lost(failure)
-            } else {
-                Broken::Refused(failure)
-            });
-        }
-        if !head.content_type.starts_with("text/event-stream") {
-            return ControlFlow::Continue(Broken::Refused(self.foreign(&head, "")));
-        }
+        let lost = |why: &dyn std::fmt::Display| ControlFlow::Continue(self.lost(why));
         let mut unread = Vec::new();
         loop {
             match answer.chunk().await {
@@ -286,6 +253,35 @@ impl Client {
                 return lost(&"the answer is not valid: a line is too long");
             }
         }
+    }
+
+    /// Sends the request for a stream and checks the head of the answer.
+    async fn open_stream(&self, path: &str) -> Result<reqwest::Response, Broken> {
+        let http = builder().read_timeout(SILENCE_MAX).build().map_err(|error| {
+            self.lost(&format_args!("the HTTP client cannot be created: {}", cause(&error)))
+        })?;
+        let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
+        let sent = request.send().await;
+        let answer = sent.map_err(|error| Broken::Lost(self.no_answer(&error, Doubt::None)))?;
+        let head = Head::of(&answer);
+        if !head.is_success() {
+            let failure = self.refusal(&head, &self.body(answer).await.unwrap_or_default());
+            let may_be_other_later = head.status >= 500 || head.status == 429;
+            return Err(if may_be_other_later {
+                Broken::Lost(failure)
+            } else {
+                Broken::Refused(failure)
+            });
+        }
+        if !head.content_type.starts_with("text/event-stream") {
+            return Err(Broken::Refused(self.foreign(&head, "")));
+        }
+        Ok(answer)
+    }
+
+    fn lost(&self, why: &dyn std::fmt::Display) -> Broken {
+        let message = format!("no connection to {}: {why}", self.shown);
+        Broken::Lost(Failure::new(ExitCode::Failed, message))
     }
 }
 
@@ -328,165 +324,6 @@ impl Head {
 
     fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-}
-
-/// Failures without a valid answer: each message says the fault, the place and the remedy.
-impl Client {
-    fn no_answer(&self, error: &reqwest::Error, doubt: Doubt) -> Failure {
-        let cause = cause(error);
-        let (what, help) = self.words(error, &cause);
-        let help = help.unwrap_or(match doubt {
-            Doubt::None => "Try again.",
-            Doubt::Event => {
-                "So it is unknown whether the event was accepted. With --dedup-id it is safe to \
-                 send the \
-                 event again."
-            }
-            Doubt::Change => {
-                "So it is unknown whether the change was made. Check before you \
-                repeat the command."
-            }
-        });
-        let Self { shown, url_origin, .. } = self;
-        Failure::new(
-            ExitCode::Failed,
-            format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)),
-        )
-    }
-
-    /// The cause of a missing answer, and advice. Advice that depends on the request is left to the
-    /// caller.
-    fn words(&self, error: &reqwest::Error, cause: &str) -> (String, Option<&'static str>) {
-        let has = |word: &str| cause.contains(word);
-        let said = system_words(cause).to_owned();
-        if error.is_timeout() {
-            let within = if error.is_connect() { CONNECT_TIMEOUT } else { self.patience }.as_secs();
-            let what = if error.is_connect() { "no connection" } else { "no answer" };
-            (
-                format!("{what} within {within} s"),
-                Some("Check the address and the health of the server."),
-            )
-        } else if has("onnection refused") {
-            let help = "No server listens at this address. Start the server (`triggerd serve`), \
-                or give its address with --url or TRIGGERD_URL.";
-            (said, Some(help))
-        } else if has("lookup") || has("not known") || has("resolve") {
-            (
-                format!("the name of the host cannot be resolved ({said})"),
-                Some("Check its spelling."),
-            )
-        } else if let Some(fault) = tls_fault(cause) {
-            let is_plain = fault.contains("does not speak");
-            (
-                fault.to_owned(),
-                Some(if is_plain {
-                    "Try http:// instead of https://."
-                } else {
-                    "Check the host in the URL."
-                }),
-            )
-        } else if has("ertificate") {
-            (
-                format!("the server's certificate is not accepted ({said})"),
-                Some("Check the host in the URL."),
-            )
-        } else if error.is_connect() {
-            (
-                format!("the connection could not be established ({said})"),
-                Some("Check the address."),
-            )
-        } else if has("invalid HTTP") {
-            (
-                "the server does not speak HTTP at this address".to_owned(),
-                Some("If it speaks TLS, try https://."),
-            )
-        } else if ["message completed", "unexpected end", "end of file", "onnection reset"]
-            .iter()
-            .any(|word| has(word))
-        {
-            ("the server, or a proxy before it, closed the connection before the whole answer came".to_owned(), None)
-        } else {
-            (format!("the connection was lost ({said})"), None)
-        }
-    }
-
-    /// The message of a problem document, with all its faults.
-    fn refusal(&self, head: &Head, text: &str) -> Failure {
-        let problem = lenient_text(text).unwrap_or_default();
-        let member = |name: &str| problem.get(name).and_then(Value::as_str).map(visible);
-        let Some(code) = member("code") else { return self.foreign(head, text) };
-        let mut message = member("detail")
-            .or(member("title"))
-            .unwrap_or("the server refused".into())
-            .into_owned();
-        if code == "not_found" && message.starts_with(NO_ROUTE) {
-            message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
-        }
-        let faults =
-            problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        // A single fault is already in the detail.
-        for fault in faults.iter().filter(|_| faults.len() > 1) {
-            let part =
-                |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
-            message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
-        }
-        let Self { shown, key_origin, url_origin, .. } = self;
-        if head.status == 401 {
-            message = format!(
-                "{shown} ({url_origin}) does not accept the key from {key_origin}: it is not a key \
-                 of this server, or it has expired or was revoked. Check the key and the URL"
-            );
-        }
-        let request = member("request_id").unwrap_or("unknown".into());
-        Failure::new(
-            ExitCode::Failed,
-            format!("{message} ({} {code}, request {request})", head.status),
-        )
-    }
-
-    /// The failure for an answer of another program.
-    fn foreign(&self, head: &Head, text: &str) -> Failure {
-        let Self { shown, url_origin, .. } = self;
-        let Head { status, content_type, location, challenge } = head;
-        let said = visible(text.trim()).chars().take(EXCERPT_CHARS).collect::<String>();
-        let said = if said.is_empty() { String::new() } else { format!(", saying: {said}") };
-        let what = if content_type.is_empty() {
-            String::new()
-        } else {
-            format!(" with {}", visible(content_type))
-        };
-        let help = if (300..400).contains(status) && !location.is_empty() {
-            format!(
-                "The server redirects to {}. A redirect is not followed, because the key would go \
-                 with \
-                 it; give the right URL.",
-                visible(location)
-            )
-        } else if challenge.to_ascii_lowercase().starts_with("basic") {
-            "A proxy asks for a password; put the password into the URL: \
-             https://user:password@host."
-                .to_owned()
-        } else if *status >= 500 {
-            "A proxy in front of triggerd may be unable to reach the server.".to_owned()
-        } else {
-            match status {
-                413 => "A proxy in front of triggerd may limit the size of a body.",
-                429 => "A proxy in front of triggerd may limit the rate; try again later.",
-                401 | 403 => {
-                    "A proxy in front of triggerd may refuse the request, or the URL belongs to \
-                     another \
-                     program."
-                }
-                _ => IS_IT_OURS,
-            }
-            .to_owned()
-        };
-        let message = format!(
-            "{shown} ({url_origin}) answers {status}{what}, which is not an answer of \
-             triggerd{said}\n{help}"
-        );
-        Failure::new(ExitCode::Failed, message)
     }
 }
 

@@ -280,24 +280,36 @@ fn consequences(
         found.losses.compare(before, store, change)?;
         found.losses.finish();
     }
-    for org in before.org_numbers().unwrap_or_default().into_values() {
-        for key in before.keys_of(org)? {
-            let now = store.key(key.key().id)?;
-            let revived = now.and_then(|now| revived(key.key(), now.key()));
-            found.revived_keys.extend(revived.map(|told| (key.key().id, told)));
-        }
-    }
-    for (org, event) in before.erased_events()? {
-        if store.event(org, event)?.is_some_and(|event| event.erased_at.is_none()) {
-            found.shown_again.push(event);
-        }
-    }
-    for (org, replay) in store.running_replays() {
-        if before.replay(org, replay, Timestamp(0))?.is_some_and(|replay| replay.ended.is_some()) {
-            found.running_again.push(replay);
-        }
-    }
+    found.note_undone(before, store)?;
     Ok(found)
+}
+
+impl Consequences {
+    /// Notes each change of the former state that the loss has undone: keys that ended, payloads
+    /// that were erased, and replays that were over.
+    fn note_undone(&mut self, before: &Store, store: &Store) -> Result<(), StateError> {
+        for org in before.org_numbers().unwrap_or_default().into_values() {
+            for key in before.keys_of(org)? {
+                let now = store.key(key.key().id)?;
+                let revived = now.and_then(|now| revived(key.key(), now.key()));
+                self.revived_keys.extend(revived.map(|told| (key.key().id, told)));
+            }
+        }
+        for (org, event) in before.erased_events()? {
+            if store.event(org, event)?.is_some_and(|event| event.erased_at.is_none()) {
+                self.shown_again.push(event);
+            }
+        }
+        for (org, replay) in store.running_replays() {
+            if before
+                .replay(org, replay, Timestamp(0))?
+                .is_some_and(|replay| replay.ended.is_some())
+            {
+                self.running_again.push(replay);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Returns a message about a key working longer than before the loss.

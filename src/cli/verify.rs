@@ -195,6 +195,36 @@ impl Report {
             _ => Vec::new(),
         };
         let Self { audit, counts, orgs, took_ms, .. } = self;
+        let mut lines = self.journal_text();
+        lines.extend(self.copy_text());
+        lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
+        lines.push(self.state_text());
+        lines.extend(differing);
+        lines.extend(
+            self.contradictions
+                .iter()
+                .map(|found| format!("CONTRADICTION in the state that the journal gives: {found}")),
+        );
+        if !audit.is_damaged() {
+            lines.push(format!(
+                "holds     {}, {} in inboxes, of {}",
+                counted(counts.events, "event"),
+                counts.open,
+                counted(*orgs as u64, "organization")
+            ));
+        }
+        let seconds = seconds(*took_ms);
+        lines.push(if self.is_well() {
+            format!("no damage was found ({seconds})")
+        } else {
+            self.advice(&seconds)
+        });
+        lines.join("\n")
+    }
+
+    /// The journal, its commands, and the parts that are missing on purpose.
+    fn journal_text(&self) -> Vec<String> {
+        let Self { audit, .. } = self;
         let mut lines = vec![format!(
             "journal   {}, {}, {}, up to position {}",
             counted(audit.scan.len() as u64, "segment"),
@@ -223,30 +253,7 @@ impl Report {
                 "tail      {file} offset {offset}: {bytes} {what}; the next start removes them"
             ));
         }
-        lines.extend(self.copy_text());
-        lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
-        lines.push(self.state_text());
-        lines.extend(differing);
-        lines.extend(
-            self.contradictions
-                .iter()
-                .map(|found| format!("CONTRADICTION in the state that the journal gives: {found}")),
-        );
-        if !audit.is_damaged() {
-            lines.push(format!(
-                "holds     {}, {} in inboxes, of {}",
-                counted(counts.events, "event"),
-                counts.open,
-                counted(*orgs as u64, "organization")
-            ));
-        }
-        let seconds = seconds(*took_ms);
-        lines.push(if self.is_well() {
-            format!("no damage was found ({seconds})")
-        } else {
-            self.advice(&seconds)
-        });
-        lines.join("\n")
+        lines
     }
 
     /// Says what a copy can and cannot prove: its files show that none of them was cut off, but not

@@ -15,42 +15,11 @@ use crate::model::delivery::{AttemptError, ErrorCode};
 /// Returns code and sentence for an error. `place` is the target, `step` the stage of the
 /// connection.
 pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) -> AttemptError {
-    let named = |code, detail| AttemptError { code, detail };
     let links = chain(error);
-    if let Some(resolve) = links.iter().find_map(|link| link.downcast_ref::<ResolveError>()) {
-        let code = match resolve {
-            ResolveError::NoAddress { .. } => ErrorCode::Dns,
-            ResolveError::Blocked { .. } => ErrorCode::EgressBlocked,
-        };
-        return named(code, resolve.to_string());
+    if let Some(named) = explain_named(&links, place) {
+        return named;
     }
-    if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
-        let said = tls.to_string();
-        let words = tls_fault(&said).unwrap_or(&said);
-        return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
-    }
-    if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
-        return named(
-            ErrorCode::Tls,
-            format!("the TLS handshake with {place} failed: the receiver sent {cut}"),
-        );
-    }
-    match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
-        Some(Broken::TooLong) => {
-            let kib = HEAD_BYTES_MAX >> 10;
-            let detail =
-                format!("the first line of the answer from {place} is longer than {kib} KiB");
-            return named(ErrorCode::Protocol, detail);
-        }
-        Some(Broken::OnlyInterim) => {
-            let kib = INTERIM_BYTES_MAX >> 10;
-            let detail = format!(
-                "{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)"
-            );
-            return named(ErrorCode::Protocol, detail);
-        }
-        Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => {}
-    }
+    let named = |code, detail| AttemptError { code, detail };
     let words = root_words(error);
     let kinds: Vec<_> = links
         .iter()
@@ -74,6 +43,45 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
         Step::Resolve | Step::Connect => {
             named(ErrorCode::Connect, format!("no connection to {place}: {words}"))
         }
+    }
+}
+
+/// Explains an error that one of its links names: of the resolver, of TLS, or of the answer.
+fn explain_named(links: &[&(dyn Error + 'static)], place: &str) -> Option<AttemptError> {
+    let told = |code, detail| Some(AttemptError { code, detail });
+    if let Some(resolve) = links.iter().find_map(|link| link.downcast_ref::<ResolveError>()) {
+        let code = match resolve {
+            ResolveError::NoAddress { .. } => ErrorCode::Dns,
+            ResolveError::Blocked { .. } => ErrorCode::EgressBlocked,
+        };
+        return told(code, resolve.to_string());
+    }
+    if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
+        let said = tls.to_string();
+        let words = tls_fault(&said).unwrap_or(&said);
+        return told(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
+    }
+    if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
+        return told(
+            ErrorCode::Tls,
+            format!("the TLS handshake with {place} failed: the receiver sent {cut}"),
+        );
+    }
+    match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
+        Some(Broken::TooLong) => {
+            let kib = HEAD_BYTES_MAX >> 10;
+            let detail =
+                format!("the first line of the answer from {place} is longer than {kib} KiB");
+            told(ErrorCode::Protocol, detail)
+        }
+        Some(Broken::OnlyInterim) => {
+            let kib = INTERIM_BYTES_MAX >> 10;
+            let detail = format!(
+                "{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)"
+            );
+            told(ErrorCode::Protocol, detail)
+        }
+        Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => None,
     }
 }
 

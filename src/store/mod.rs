@@ -22,16 +22,15 @@ pub use change::{
     Unapplied,
 };
 pub use error::StateError;
+pub use lifecycle::differences::{Difference, Differences};
 pub use lifecycle::generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
 pub use lifecycle::losses::{Named, NamedKind};
-pub use lifecycle::verify::{Difference, Differences, StateValidity};
+pub use lifecycle::verify::StateValidity;
 pub use lifecycle::write_back::FreshSize;
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
-pub use queries::delivery_list::{
-    AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery,
-    DeliverySituation,
-};
+pub use queries::delivery::{AttemptTarget, Delivery, DeliveryDetails, DeliverySituation};
+pub use queries::delivery_pages::{DeliveryPage, DeliveryPlace, DeliveryQuery};
 pub use queries::duplicates::Earlier;
 pub use queries::event_list::EventQuery;
 pub use queries::event_page::{EventItem, EventPage};
@@ -40,7 +39,8 @@ pub use queries::keys::Authenticated;
 pub use queries::lookups::{
     Counts, EndpointHealth, EventSummary, NumberedEndpoint, OrgSummary, Routing, Unrouted,
 };
-pub use queries::replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
+pub use queries::replay_turns::{REPLAY_WAITING_MAX, ReplayStep, ReplayTurn};
+pub use queries::replays::Replay;
 
 /// The state of one data directory.
 #[derive(Debug)]

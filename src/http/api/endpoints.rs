@@ -349,6 +349,18 @@ struct Tested {
     attempt: Attempt,
 }
 
+fn test_event() -> Result<NewEvent, Problem> {
+    Ok(NewEvent {
+        event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,
+        dedup: None,
+        labels: Vec::new(),
+        occurred_at: None,
+        deliver_after: None,
+        payload: br#"{"test":true}"#.as_slice().into(),
+        cloudevent: None,
+    })
+}
+
 /// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
 /// Nothing is stored, and a disabled endpoint is tested too.
 pub(in crate::http) async fn test(call: &mut Call) -> Answer {
@@ -364,15 +376,7 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
         .retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
-    let event = NewEvent {
-        event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,
-        dedup: None,
-        labels: Vec::new(),
-        occurred_at: None,
-        deliver_after: None,
-        payload: br#"{"test":true}"#.as_slice().into(),
-        cloudevent: None,
-    };
+    let event = test_event()?;
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event)
         .map_err(|error| Problem::internal(&error))?;

@@ -1,5 +1,7 @@
 //! The state as a whole: its generations on disk, its write-back, and its comparison with another.
 
+pub(super) mod audit;
+pub(super) mod differences;
 pub(super) mod dump;
 pub(super) mod generation;
 pub(super) mod losses;

@@ -4,11 +4,14 @@
 use super::*;
 use crate::base::codec;
 use crate::journal::Position;
-use crate::model::id::ReplayId;
+use crate::model::id::{EndpointId, ReplayId};
 use crate::model::replay::{ReplayCursor, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
+use crate::store::lifecycle::differences::Differences;
+use crate::store::rows::row_key::RowKey;
 use crate::store::rows::schema::{
-    DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey, RunningRow,
+    DeadRow, DueRow, EventBlock, HealthRow, Meta, OpenBits, ReplayRow, Row, RunningRow,
+    TombstoneRow,
 };
 
 const CACHE: u64 = 8 << 20;

@@ -2,7 +2,7 @@
 
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::queries::delivery_list::{Delivery, Target};
+use crate::store::queries::delivery::{Delivery, Target};
 use crate::store::{StateError, Store};
 
 /// Number of rows that are read at once.

@@ -93,6 +93,30 @@ pub enum Then {
     Unrouted,
 }
 
+impl InOrder {
+    /// Takes events in order, up to the first that must wait, and notes the reason.
+    fn take(
+        &mut self,
+        waiting: impl Iterator<Item = (EventId, Option<Timestamp>)>,
+        unrouted: EventId,
+        limit: usize,
+    ) {
+        for (event, due_at) in waiting {
+            let then = match due_at {
+                _ if event > unrouted => Then::Unrouted,
+                Some(due_at) => Then::Retry(due_at),
+                None if self.events.len() == limit => Then::More,
+                None => {
+                    self.events.push(event);
+                    continue;
+                }
+            };
+            (self.then, self.mark) = (then, event);
+            break;
+        }
+    }
+}
+
 impl Store {
     /// Returns the first endpoint after `after` with waiting deliveries (`None`: from the
     /// beginning).
@@ -190,19 +214,8 @@ impl Store {
         if last < EventId(u128::MAX) {
             found.then = Then::More;
         }
-        for (event, due_at) in waiting.into_iter().take_while(|(event, _)| *event <= last) {
-            let then = match due_at {
-                _ if event > unrouted => Then::Unrouted,
-                Some(due_at) => Then::Retry(due_at),
-                None if found.events.len() == limit => Then::More,
-                None => {
-                    found.events.push(event);
-                    continue;
-                }
-            };
-            (found.then, found.mark) = (then, event);
-            break;
-        }
+        let known = waiting.into_iter().take_while(|(event, _)| *event <= last);
+        found.take(known, unrouted, limit);
         found.mark = found.events.first().copied().unwrap_or(found.mark).min(unrouted);
         Ok(found)
     }

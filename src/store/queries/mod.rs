@@ -2,11 +2,14 @@
 
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
-pub(super) mod delivery_list;
+pub(super) mod delivery;
+pub(super) mod delivery_pages;
 pub(super) mod duplicates;
 pub(super) mod event_list;
 pub(super) mod event_page;
 pub(super) mod inbox;
 pub(super) mod keys;
 pub(super) mod lookups;
+pub(super) mod replay_search;
+pub(super) mod replay_turns;
 pub(super) mod replays;

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::base::codec;
 use crate::base::failpoint::{self, Switch};
 use crate::store::error::StateError;
-use crate::store::rows::schema::{Row, RowKey};
+use crate::store::rows::row_key::RowKey;
+use crate::store::rows::schema::Row;
 
 const ROW_VERSION: u8 = 1;
 

@@ -9,8 +9,9 @@ use crate::commands::tests::{
     AT_ONCE, Fixture, LATER, ORG, create_org, put_endpoint, route, settle, submit,
 };
 use crate::commands::{CancelDeliveries, Command, DeleteEndpoint};
-use crate::model::delivery::Verdict;
+use crate::model::delivery::{DeadReason, Verdict};
 use crate::model::org::InboxMode;
+use crate::store::queries::delivery::DeliverySituation;
 
 const EVENTS: u128 = 400;
 

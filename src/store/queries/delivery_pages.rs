@@ -1,17 +1,17 @@
-//! Deliveries as users see them: one, all of an event, of an endpoint or of the organization, the
-//! newest event first. A page reads a bounded number of rows, however deep it lies.
+//! Pages of deliveries: all of an event, of an endpoint or of the organization, the newest event
+//! first. A page reads a bounded number of rows, however deep it lies.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::journal::Position;
-use crate::model::delivery::{DeadReason, DeliveryStatus};
-use crate::model::endpoint::Endpoint;
-use crate::model::event::EventType;
+use crate::model::delivery::DeliveryStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::change::block_of;
+use crate::store::queries::delivery::{Delivery, Target, find};
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
-use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
+use crate::store::rows::schema::EndedRow;
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
@@ -32,68 +32,6 @@ const PAGE_COST_MAX: u32 = 1_024;
 const PORTION_COST: u32 = 8;
 /// The end of all event ids.
 const NEWEST: EventId = EventId(u128::MAX);
-
-/// The status of a delivery with its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliverySituation {
-    /// No attempt was made yet. The first attempt is due at this time.
-    Pending(Timestamp),
-    /// At least one attempt failed. The next attempt is due at this time.
-    Retrying(Timestamp),
-    /// The receiver accepted the event.
-    Delivered,
-    /// The delivery was given up for this reason at this time.
-    Dead(DeadReason, Timestamp),
-    /// No further attempt is made: the endpoint was deleted, or a user dropped the dead letter.
-    Canceled,
-}
-
-impl DeliverySituation {
-    /// Returns the status without the time.
-    pub fn status(self) -> DeliveryStatus {
-        match self {
-            Self::Pending(_) => DeliveryStatus::Pending,
-            Self::Retrying(_) => DeliveryStatus::Retrying,
-            Self::Delivered => DeliveryStatus::Delivered,
-            Self::Dead(..) => DeliveryStatus::Dead,
-            Self::Canceled => DeliveryStatus::Canceled,
-        }
-    }
-
-    /// Returns the due time of the next attempt, if the delivery waits.
-    pub fn next_attempt_at(self) -> Option<Timestamp> {
-        match self {
-            Self::Pending(at) | Self::Retrying(at) => Some(at),
-            Self::Delivered | Self::Dead(..) | Self::Canceled => None,
-        }
-    }
-}
-
-/// A delivery as the state knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// The id of the event.
-    pub event: EventId,
-    /// The id of the endpoint.
-    pub endpoint: EndpointId,
-    /// The endpoint's number in its organization.
-    pub endpoint_number: u32,
-    /// The status of the delivery.
-    pub situation: DeliverySituation,
-    /// The number of attempts so far.
-    pub attempts: u32,
-    /// The journal position of the last attempt.
-    pub last_attempt: Option<Position>,
-}
-
-/// A delivery and its endpoint.
-#[derive(Clone, Debug)]
-pub struct DeliveryDetails {
-    /// The delivery of the event.
-    pub delivery: Delivery,
-    /// The endpoint with its current settings. Absent if it was deleted.
-    pub endpoint: Option<Arc<Endpoint>>,
-}
 
 /// A place in a list of deliveries: the endpoint's number and the event. Lists are sorted by the
 /// endpoints' numbers, then the newest event comes first.
@@ -127,79 +65,6 @@ pub struct DeliveryPage {
     pub next: Option<DeliveryPlace>,
 }
 
-/// An endpoint, deleted or not. The deliveries of a deleted endpoint still exist.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Target {
-    pub(in crate::store) org: OrgNo,
-    pub(in crate::store) endpoint: EndpointId,
-    pub(in crate::store) number: u32,
-    /// Set if the endpoint exists. If not, its waiting deliveries count as canceled, even before
-    /// the scheduler has canceled them.
-    pub(in crate::store) lives: bool,
-}
-
-impl Target {
-    /// Returns the organization's endpoint with this id.
-    pub(in crate::store) fn of(
-        state: &State,
-        org: OrgNo,
-        endpoint: EndpointId,
-    ) -> Result<Option<Self>, StateError> {
-        let living = state.endpoints.get(endpoint)?;
-        let lives = living.is_some();
-        let number = match living {
-            Some(row) => Some((row.org, row.number)),
-            None => state.tombstones.get(endpoint)?.map(|row| (row.org, row.number)),
-        };
-        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self {
-            org,
-            endpoint,
-            number,
-            lives,
-        }))
-    }
-
-    /// Returns a delivery that waits for its first attempt.
-    fn pending(&self, event: EventId, due_at: Timestamp) -> Delivery {
-        self.delivery(
-            event,
-            if self.lives {
-                DeliverySituation::Pending(due_at)
-            } else {
-                DeliverySituation::Canceled
-            },
-        )
-    }
-
-    fn delivery(&self, event: EventId, situation: DeliverySituation) -> Delivery {
-        Delivery {
-            event,
-            endpoint: self.endpoint,
-            endpoint_number: self.number,
-            situation,
-            attempts: 0,
-            last_attempt: None,
-        }
-    }
-
-    pub(in crate::store) fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
-        let situation = match row.state {
-            DeliveryState::Waiting(_) if !self.lives => DeliverySituation::Canceled,
-            DeliveryState::Waiting(at) if row.attempts == 0 => DeliverySituation::Pending(at),
-            DeliveryState::Waiting(at) => DeliverySituation::Retrying(at),
-            DeliveryState::Dead(reason, at) => DeliverySituation::Dead(reason, at),
-            DeliveryState::Canceled => DeliverySituation::Canceled,
-        };
-        let (attempts, last_attempt) = (row.attempts, row.last_attempt);
-        Delivery { attempts, last_attempt, ..self.delivery(event, situation) }
-    }
-
-    fn accepted(&self, event: EventId, entry: &DeliveredEntry) -> Delivery {
-        let (attempts, last_attempt) = (entry.attempts, Some(entry.attempt));
-        Delivery { attempts, last_attempt, ..self.delivery(event, DeliverySituation::Delivered) }
-    }
-}
-
 impl Store {
     /// Returns a page of the organization's deliveries. Reads a bounded number of rows, however
     /// deep the page lies, so a page may be short.
@@ -227,63 +92,6 @@ impl Store {
             }
         }
         Ok(search.page)
-    }
-
-    /// Returns one delivery by its event and its endpoint's number. `None` if the organization has
-    /// no such delivery.
-    ///
-    /// # Errors
-    /// Rows cannot be read.
-    pub fn delivery(
-        &self,
-        org: OrgNo,
-        event: EventId,
-        endpoint_number: u32,
-    ) -> Result<Option<DeliveryDetails>, StateError> {
-        let state = self.read();
-        let Some(row) = state.numbers.get((org, endpoint_number))? else { return Ok(None) };
-        let endpoint = state.endpoints.get(row.0)?.map(|row| Arc::clone(&row.endpoint));
-        let target =
-            Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
-        let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
-        Ok(Some(DeliveryDetails { delivery, endpoint }))
-    }
-}
-
-/// The endpoint and the event type of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptTarget {
-    /// The endpoint's number in its organization.
-    pub endpoint_number: u32,
-    /// Set if the endpoint still exists.
-    pub endpoint_lives: bool,
-    /// The type of the event.
-    pub event_type: EventType,
-}
-
-impl Store {
-    /// Returns the endpoint and the event type of an attempt. `None` if the endpoint or the event
-    /// is unknown.
-    ///
-    /// # Errors
-    /// Rows cannot be read.
-    pub fn attempt_target(
-        &self,
-        org: OrgNo,
-        endpoint: EndpointId,
-        event: EventId,
-    ) -> Result<Option<AttemptTarget>, StateError> {
-        let state = self.read();
-        let Some(target) = Target::of(&state, org, endpoint)? else { return Ok(None) };
-        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
-        let event_type = block.find(event).and_then(|(_, entry)| block.event_type(entry)).cloned();
-        let endpoint_lives = state.endpoints.get(endpoint)?.is_some();
-        let endpoint_number = target.number;
-        Ok(event_type.map(|event_type| AttemptTarget {
-            endpoint_number,
-            endpoint_lives,
-            event_type,
-        }))
     }
 }
 
@@ -479,63 +287,70 @@ fn portion(
     let mut portion = Portion { deliveries: Vec::new(), down_to: None };
     let Some(last) = before.0.checked_sub(1) else { return Ok(portion) };
     let keys = || (target.endpoint, EventId(0))..=(target.endpoint, EventId(last));
-    let mut reached = |lowest: Option<EventId>| portion.down_to = portion.down_to.max(lowest);
-    let mut found = Vec::new();
     let waiting_is = if target.lives { DeliveryStatus::Pending } else { DeliveryStatus::Canceled };
     if status.is_none_or(|status| status == waiting_is) {
-        let rows = state.pending.range_back(keys(), BLOCKS_AT_ONCE)?;
-        reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
+        portion.add_pending(state, target, keys())?;
+    }
+    if matches!(status, None | Some(DeliveryStatus::Delivered)) {
+        portion.add_accepted(state, target, keys())?;
+    }
+    if status != Some(DeliveryStatus::Delivered) {
+        let rows = state.deliveries.range_back(keys(), ROWS_AT_ONCE)?;
+        portion.reaches(&rows, ROWS_AT_ONCE);
+        let found = rows.iter().map(|((_, event), row)| target.of_row(*event, row));
+        portion.deliveries.extend(found);
+    }
+    let known = portion.down_to.unwrap_or(EventId(0))..before;
+    portion.deliveries.retain(|delivery| known.contains(&delivery.event));
+    portion.deliveries.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.event));
+    Ok(portion)
+}
+
+/// The keys of an endpoint's deliveries, or of the blocks with its deliveries.
+type Keys = RangeInclusive<(EndpointId, EventId)>;
+
+impl Portion {
+    /// Notes the lowest row of a table, if the table may have rows below these.
+    fn reaches<R>(&mut self, rows: &[((EndpointId, EventId), R)], at_once: usize) {
+        let lowest = rows.last().filter(|_| rows.len() == at_once);
+        self.down_to = self.down_to.max(lowest.map(|((_, event), _)| *event));
+    }
+
+    /// Adds the deliveries whose first attempt is due at once.
+    fn add_pending(&mut self, state: &State, target: Target, keys: Keys) -> Result<(), StateError> {
+        let rows = state.pending.range_back(keys, BLOCKS_AT_ONCE)?;
+        self.reaches(&rows, BLOCKS_AT_ONCE);
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             let waits =
                 block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            found.extend(waits.map(|(_, entry)| target.pending(entry.id, entry.received_at)));
+            let waits = waits.map(|(_, entry)| target.pending(entry.id, entry.received_at));
+            self.deliveries.extend(waits);
         }
+        Ok(())
     }
-    if matches!(status, None | Some(DeliveryStatus::Delivered)) {
-        let rows = state.delivered.range_back(keys(), BLOCKS_AT_ONCE)?;
-        reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
+
+    /// Adds the deliveries that the endpoint accepted.
+    fn add_accepted(
+        &mut self,
+        state: &State,
+        target: Target,
+        keys: Keys,
+    ) -> Result<(), StateError> {
+        let rows = state.delivered.range_back(keys, BLOCKS_AT_ONCE)?;
+        self.reaches(&rows, BLOCKS_AT_ONCE);
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             for entry in &row.entries {
                 let event = block.events.get(usize::from(entry.place));
                 let event = event.ok_or(StateError::Invariant("an accepted event is stored"))?;
-                found.push(target.accepted(event.id, entry));
+                self.deliveries.push(target.accepted(event.id, entry));
             }
         }
+        Ok(())
     }
-    if status != Some(DeliveryStatus::Delivered) {
-        let rows = state.deliveries.range_back(keys(), ROWS_AT_ONCE)?;
-        reached(rows.last().filter(|_| rows.len() == ROWS_AT_ONCE).map(|((_, event), _)| *event));
-        found.extend(rows.iter().map(|((_, event), row)| target.of_row(*event, row)));
-    }
-    let known = portion.down_to.unwrap_or(EventId(0))..before;
-    found.retain(|delivery| known.contains(&delivery.event));
-    found.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.event));
-    portion.deliveries = found;
-    Ok(portion)
-}
-
-/// Returns the delivery of this event to the endpoint.
-pub(in crate::store) fn find(
-    state: &State,
-    target: Target,
-    event: EventId,
-) -> Result<Option<Delivery>, StateError> {
-    let Target { org, endpoint, .. } = target;
-    let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
-    let Some((place, entry)) = block.find(event) else { return Ok(None) };
-    if state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0) {
-        return Ok(Some(target.pending(event, entry.received_at)));
-    }
-    if let Some(row) = state.deliveries.get((endpoint, event))? {
-        return Ok(Some(target.of_row(event, &row)));
-    }
-    let Some(delivered) = state.delivered.get((endpoint, first))? else { return Ok(None) };
-    let accepted = delivered.entries.iter().find(|entry| usize::from(entry.place) == place);
-    Ok(accepted.map(|entry| target.accepted(event, entry)))
 }
 
 #[cfg(test)]
-#[path = "delivery_list_tests.rs"]
+#[path = "delivery_pages_tests.rs"]
 mod tests;

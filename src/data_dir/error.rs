@@ -1,0 +1,102 @@
+//! The reasons why a data directory cannot be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::format::FORMAT_VERSION;
+use super::{contents, format};
+use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
+use crate::base::ownership;
+
+/// The reason why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process uses this directory.
+    #[error("the data directory {0} is in use by another triggerd; stop that process first")]
+    InUse(PathBuf),
+    /// Another version wrote the directory, or it is not a data directory.
+    #[error(
+        "the data directory was written by {writer}, in format {format}; this version reads format \
+         {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
+         data_dir ({file} says {found:?})",
+        writer = format::writer_of(found),
+        format = format::version_of(found)
+    )]
+    Format {
+        /// The path of the `FORMAT` file.
+        file: PathBuf,
+        /// The content of the `FORMAT` file.
+        found: String,
+    },
+    /// Other users can read a secret, or the file does not hold a valid secret.
+    #[error("{path}: {what}")]
+    Secret {
+        /// The file with the secret.
+        path: PathBuf,
+        /// The fault, and how to repair it.
+        what: String,
+        /// The exit code for this fault.
+        code: ExitCode,
+    },
+    /// The directory does not exist, and the command creates none.
+    #[error(
+        "there is no data directory {0}; check [storage] data_dir, or name another configuration \
+         with --config"
+    )]
+    Missing(PathBuf),
+    /// The path exists but is not a directory.
+    #[error("{0} is not a directory; [storage] data_dir must name a directory")]
+    NoDirectory(PathBuf),
+    /// The directory is not empty, and its files are not triggerd's.
+    #[error(
+        "{path} is not a data directory of triggerd, and it is not empty: it holds {}. Nothing was \
+         changed in it; [storage] data_dir must name a directory that is empty, or that does not \
+         exist yet",
+        contents::listed(found, *more)
+    )]
+    Foreign {
+        /// The directory with the foreign files.
+        path: PathBuf,
+        /// The first of the foreign names.
+        found: Vec<String>,
+        /// Number of further foreign names.
+        more: usize,
+    },
+    /// The operating system returned an error.
+    #[error("{path}: {}{}", io_words(cause), ownership::denied(path, cause))]
+    Io {
+        /// The file or directory with the error.
+        path: PathBuf,
+        /// The error of the operating system.
+        cause: io::Error,
+    },
+}
+
+impl DataDirError {
+    /// The exit code for this error. `otherwise` is the code of an error that a restart may repair.
+    pub fn exit_code(&self, otherwise: ExitCode) -> ExitCode {
+        match self {
+            Self::InUse(_) => ExitCode::InUse,
+            Self::Format { .. } => ExitCode::Damaged,
+            Self::Secret { code, .. } => *code,
+            Self::Missing(_) | Self::NoDirectory(_) | Self::Foreign { .. } => ExitCode::Usage,
+            Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
+        }
+    }
+}
+
+pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |cause| DataDirError::Io { path: path.to_owned(), cause }
+}
+
+/// Maps an I/O error of the data directory itself.
+pub(super) fn of_directory(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |cause| match cause.kind() {
+        io::ErrorKind::NotFound => DataDirError::Missing(path.to_owned()),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            DataDirError::NoDirectory(path.to_owned())
+        }
+        _ => DataDirError::Io { path: path.to_owned(), cause },
+    }
+}

@@ -1,0 +1,496 @@
+//! The contradictions between the tables of one state. The checks know the rules between tables, not
+//! how `apply` keeps them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::org::InboxMode;
+use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
+use crate::store::change::block_of;
+use crate::store::queries::event_page::ids_ahead_ms;
+use crate::store::queries::replay_turns::LANES_MAX;
+use crate::store::rows::schema::{
+    BLOCK_EVENTS, DeliveryState, EventBlock, EventEntry, OrgRow, ReplayRow, TombstoneRow,
+};
+use crate::store::rows::state::State;
+use crate::store::{StateError, Store};
+
+impl Store {
+    /// Returns the first `most` contradictions between rows. Reads everything.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn contradictions(&self, most: usize) -> Result<Vec<String>, StateError> {
+        let state = self.read();
+        let mut audit = Audit { state: &state, most, found: Vec::new() };
+        audit.accounts()?;
+        let events = audit.events()?;
+        let deliveries = audit.deliveries()?;
+        audit.replays()?;
+        audit.totals(&events, &deliveries)?;
+        Ok(audit.found)
+    }
+}
+
+/// The search for contradictions.
+struct Audit<'a> {
+    state: &'a State,
+    most: usize,
+    found: Vec<String>,
+}
+
+#[derive(Default)]
+struct EventSums {
+    events: u64,
+    open: u64,
+    waiting: u64,
+    accepted: u64,
+    dead: u64,
+}
+
+#[derive(Default)]
+struct DeliverySums {
+    waiting: u64,
+    /// The waiting deliveries without a row of their own.
+    pending: u64,
+    accepted: u64,
+    dead: u64,
+    due: u64,
+    dead_letters: u64,
+    /// For each endpoint, its waiting and its dead deliveries.
+    of: BTreeMap<EndpointId, (u64, u64)>,
+}
+
+impl Audit<'_> {
+    fn require(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds && self.found.len() < self.most {
+            self.found.push(otherwise());
+        }
+    }
+
+    fn accounts(&mut self) -> Result<(), StateError> {
+        let next_org = self.state.meta.get(())?.map_or(0, |meta| meta.next_org);
+        for row in self.state.orgs.all() {
+            let (org, row) = row?;
+            self.known(row.org.id, row.org.id.0)?;
+            self.require(org.0 < next_org, || {
+                format!(
+                    "{} has the number {}, which is not below the next number, {next_org}",
+                    row.org.id, org.0
+                )
+            });
+            self.keys_of(org, &row)?;
+            self.endpoints_of(org, &row)?;
+        }
+        self.deleted_endpoints()?;
+        self.owners()
+    }
+
+    /// Requires the keys that the organization lists to be its own.
+    fn keys_of(&mut self, org: OrgNo, row: &OrgRow) -> Result<(), StateError> {
+        let state = self.state;
+        let of = || org_text(state, org);
+        for key in &row.keys {
+            let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
+            self.require(own, || {
+                format!("{key} of {} does not exist or is of another organization", of())
+            });
+        }
+        Ok(())
+    }
+
+    /// Requires the endpoints that the organization lists to be its own, with the right numbers.
+    fn endpoints_of(&mut self, org: OrgNo, row: &OrgRow) -> Result<(), StateError> {
+        let state = self.state;
+        let of = || org_text(state, org);
+        for endpoint in &row.endpoints {
+            let own = state.endpoints.get(*endpoint)?.filter(|row| row.org == org);
+            self.require(own.is_some(), || {
+                format!("{endpoint} of {} does not exist or is of another organization", of())
+            });
+            let number = own.map_or(0, |row| row.number);
+            let named = number != 0
+                && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
+            let given = named && number < row.next_endpoint;
+            self.require(given, || {
+                format!("{endpoint} of {} is listed with a wrong number, {number}", of())
+            });
+        }
+        Ok(())
+    }
+
+    /// Requires the two tables of deleted endpoints to agree.
+    fn deleted_endpoints(&mut self) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.ended.all() {
+            let ((org, position, number), row) = row?;
+            let of = || org_text(state, org);
+            let tombstones = state.tombstones.get(row.0)?;
+            let is_tombstone = tombstones
+                .is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
+            self.require(is_tombstone, || {
+                format!("{} of {} is not listed as deleted at {position}", row.0, of())
+            });
+        }
+        for row in state.tombstones.all() {
+            let (endpoint, TombstoneRow { org, number, ended }) =
+                row.map(|(endpoint, row)| (endpoint, *row))?;
+            let of = || org_text(state, org);
+            let listed =
+                state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
+            self.require(listed, || {
+                format!("{endpoint} of {} was deleted at {ended} and is not listed there", of())
+            });
+        }
+        Ok(())
+    }
+
+    /// Requires each key and each endpoint to be listed by its organization.
+    fn owners(&mut self) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.keys.all() {
+            let (key, row) = row?;
+            self.known(key, key.0)?;
+            let listed = state.orgs.get(row.org)?.is_some_and(|org| org.keys.contains(&key));
+            self.require(listed, || format!("{key} is not listed by {}", org_text(state, row.org)));
+        }
+        for row in state.endpoints.all() {
+            let (endpoint, row) = row?;
+            self.known(endpoint, endpoint.0)?;
+            let listed =
+                state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
+            self.require(listed, || {
+                format!("{endpoint} is not listed by {}", org_text(state, row.org))
+            });
+        }
+        Ok(())
+    }
+
+    /// Requires an id to be at most the last id, because the next start generates larger ids.
+    fn known(&mut self, id: impl Display, number: u128) -> Result<(), StateError> {
+        let last = self.state.meta.get(())?.map_or(0, |meta| meta.last_id);
+        self.require(number <= last, || format!("{id} is above the last id that was given"));
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<EventSums, StateError> {
+        let state = self.state;
+        let mut sums = EventSums::default();
+        let mut open_of: BTreeMap<OrgNo, u64> = BTreeMap::new();
+        for row in state.events.all() {
+            let ((org, first), block) = row?;
+            let open = state.open.get((org, first))?.map_or(0, |bits| bits.0);
+            self.block((org, first), &block, open)?;
+            if let Some(last) = block.events.last() {
+                self.known(last.id, last.id.0)?;
+            }
+            sums.events += block.events.len() as u64;
+            sums.open += u64::from(open.count_ones());
+            *open_of.entry(org).or_default() += u64::from(open.count_ones());
+            for entry in &block.events {
+                sums.waiting += u64::from(entry.waiting);
+                sums.accepted += u64::from(entry.accepted);
+                sums.dead += u64::from(entry.dead);
+            }
+        }
+        self.inboxes(&open_of)?;
+        self.unrouted()?;
+        Ok(sums)
+    }
+
+    /// Requires the open events to be stored, and each inbox to count its own.
+    fn inboxes(&mut self, open_of: &BTreeMap<OrgNo, u64>) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.open.all() {
+            let ((org, first), bits) = row?;
+            let of = || org_text(state, org);
+            let blocked = bits.0 != 0 && state.events.get((org, first))?.is_some();
+            self.require(blocked, || {
+                format!("the open events of {} from {first} on have no bits or no block", of())
+            });
+        }
+        for row in state.inboxes.all() {
+            let (org, row) = row?;
+            let of = || org_text(state, org);
+            let open = open_of.get(&org).copied().unwrap_or(0);
+            self.require(row.open == open, || {
+                format!("{} counts {} open events, there are {open}", of(), row.open)
+            });
+        }
+        Ok(())
+    }
+
+    fn unrouted(&mut self) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.unrouted.all() {
+            let ((org, event), _) = row?;
+            let of = || org_text(state, org);
+            self.require(self.entry(org, event)?.is_some(), || {
+                format!("unrouted {event} of {} does not exist", of())
+            });
+        }
+        Ok(())
+    }
+
+    fn block(
+        &mut self,
+        (org, first): (OrgNo, EventId),
+        block: &EventBlock,
+        open: u64,
+    ) -> Result<(), StateError> {
+        let state = self.state;
+        let of = || org_text(state, org);
+        let ids: Vec<EventId> = block.events.iter().map(|entry| entry.id).collect();
+        let shaped = ids.first() == Some(&first)
+            && ids.len() <= BLOCK_EVENTS
+            && ids.is_sorted_by(|a, b| a < b);
+        self.require(shaped, || {
+            format!("the block {first} of {} is empty, too long or not in order", of())
+        });
+        let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
+        self.require(mode.is_some(), || {
+            format!("the block {first} belongs to {}, which does not exist", of())
+        });
+        let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
+        for (place, entry) in block.events.iter().enumerate() {
+            let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
+            self.require(ahead_ms <= ids_ahead_ms, || {
+                format!("the time of {} is ahead by {ahead_ms} ms", entry.id)
+            });
+            let event_type = block.event_type(entry);
+            let is_own = event_type.is_some_and(EventType::is_own);
+            self.inbox_of(entry, mode, (is_own, open & (1 << place) != 0));
+            self.leftovers(org, entry)?;
+            self.require(event_type.is_some(), || format!("{} has no type", entry.id));
+        }
+        let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
+        self.require(!beyond, || {
+            format!("the block {first} of {} has open events beyond its end", of())
+        });
+        Ok(())
+    }
+
+    /// Requires the event to be in the inbox if and only if its status says so.
+    fn inbox_of(
+        &mut self,
+        entry: &EventEntry,
+        mode: Option<InboxMode>,
+        (is_own, is_open): (bool, bool),
+    ) {
+        let stays = mode == Some(InboxMode::AckOnly);
+        let (may_be, must_be) = match entry.status {
+            _ if entry.erased_at.is_some() => (false, false),
+            _ if is_own => (false, false),
+            // An event that was delivered before has left the inbox.
+            EventStatus::Accepted | EventStatus::Dead => (true, stays),
+            EventStatus::Delivered => (stays, stays),
+            EventStatus::Acknowledged => (false, false),
+        };
+        self.require((must_be..=may_be).contains(&is_open), || {
+            format!("{} is {}, open: {is_open}", entry.id, entry.status.name())
+        });
+    }
+
+    /// Requires a routed event not to wait for routing, and nothing of an erased event to go on.
+    fn leftovers(&mut self, org: OrgNo, entry: &EventEntry) -> Result<(), StateError> {
+        if entry.routed.is_some() {
+            let waits = self.state.unrouted.get((org, entry.id))?.is_some();
+            self.require(!waits, || format!("{} is routed and waits for routing", entry.id));
+        }
+        if entry.erased_at.is_some() {
+            let unrouted = self.state.unrouted.get((org, entry.id))?.is_some();
+            let left = (entry.waiting, entry.dead, unrouted);
+            self.require(left == (0, 0, false), || {
+                let (waiting, dead, unrouted) = left;
+                let of = entry.id;
+                format!(
+                    "{of} is erased, and parts of it remain: {waiting} waiting and {dead} \
+                    dead deliveries, unrouted: {unrouted}"
+                )
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the number of the event's waiting deliveries, if the event exists.
+    fn entry(&self, org: OrgNo, event: EventId) -> Result<Option<u16>, StateError> {
+        let block = block_of(self.state, org, event)?;
+        Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| entry.waiting))
+    }
+
+    fn deliveries(&mut self) -> Result<DeliverySums, StateError> {
+        let state = self.state;
+        let mut sums = DeliverySums::default();
+        self.delivery_rows(&mut sums)?;
+        self.first_attempts(&mut sums)?;
+        for row in state.delivered.all() {
+            let ((endpoint, first), block) = row?;
+            sums.accepted += block.entries.len() as u64;
+            let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
+            self.require(sorted, || {
+                format!("deliveries to {endpoint} in the block {first} are not in order")
+            });
+        }
+        for row in state.health.all() {
+            let (endpoint, health) = row?;
+            let there = sums.of.get(&endpoint).copied().unwrap_or_default();
+            let counted = (health.waiting, health.dead);
+            self.require(counted == there, || {
+                format!(
+                    "{endpoint} counts {} waiting and {} dead deliveries, there are {} and {}",
+                    counted.0, counted.1, there.0, there.1
+                )
+            });
+        }
+        sums.due = count(state.due.all())?;
+        sums.dead_letters = count(state.dead.all())?;
+        Ok(sums)
+    }
+
+    /// Checks and counts the deliveries with a row of their own.
+    fn delivery_rows(&mut self, sums: &mut DeliverySums) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.deliveries.all() {
+            let ((endpoint, event), row) = row?;
+            let known = self.entry(row.org, event)?;
+            self.require(known.is_some(), || {
+                format!("a delivery of {event}, which does not exist")
+            });
+            match row.state {
+                DeliveryState::Waiting(at) => {
+                    sums.waiting += 1;
+                    sums.of.entry(endpoint).or_default().0 += 1;
+                    self.waiting(
+                        endpoint,
+                        event,
+                        state.due.get((endpoint, at, event))?.is_some(),
+                        known,
+                    );
+                }
+                DeliveryState::Dead(_, at) => {
+                    sums.dead += 1;
+                    sums.of.entry(endpoint).or_default().1 += 1;
+                    let listed = state.dead.get((row.org, at, event, endpoint))?.is_some();
+                    self.require(listed, || {
+                        format!("{event} is dead for {endpoint} and has no dead letter")
+                    });
+                }
+                DeliveryState::Canceled => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks and counts the first attempts that are due at once.
+    fn first_attempts(&mut self, sums: &mut DeliverySums) -> Result<(), StateError> {
+        let state = self.state;
+        for row in state.pending.all() {
+            let ((endpoint, first), row) = row?;
+            let block = state.events.get((row.org, first))?.map_or(0, |block| block.events.len());
+            let within = row.bits != 0 && (block >= BLOCK_EVENTS || row.bits >> block == 0);
+            self.require(within, || {
+                format!(
+                    "the waiting deliveries to {endpoint} exceed the block {first}, or are none"
+                )
+            });
+            sums.waiting += u64::from(row.bits.count_ones());
+            sums.pending += u64::from(row.bits.count_ones());
+            sums.of.entry(endpoint).or_default().0 += u64::from(row.bits.count_ones());
+        }
+        Ok(())
+    }
+
+    fn replays(&mut self) -> Result<(), StateError> {
+        let state = self.state;
+        let mut of: BTreeMap<OrgNo, (usize, usize)> = BTreeMap::new();
+        for row in state.replays.all() {
+            let (key, row) = row?;
+            let runs = state.running.get(key)?.is_some();
+            let is_over = row.ended.is_some();
+            self.require(runs != is_over, || format!("{} is over: {is_over}, runs: {runs}", key.1));
+            self.known(key.1, key.1.0)?;
+            let has_org = state.orgs.get(key.0)?.is_some();
+            self.require(has_org, || format!("{} is a replay of no organization", key.1));
+            self.require(is_shaped(&row), || format!("{} has impossible positions", key.1));
+            let (known, running) = of.entry(key.0).or_default();
+            (*known, *running) = (*known + 1, *running + usize::from(runs));
+        }
+        for (org, (known, running)) in of {
+            let of = || org_text(state, org);
+            let bounded = known <= REPLAYS_REMEMBERED && running <= REPLAYS_RUNNING_MAX;
+            self.require(bounded, || {
+                format!("{} has {known} replays, {running} that run: too many", of())
+            });
+        }
+        for row in state.running.all() {
+            let (key, _) = row?;
+            self.require(state.replays.get(key)?.is_some(), || {
+                format!("the replay {} runs and does not exist", key.1)
+            });
+        }
+        Ok(())
+    }
+
+    fn waiting(
+        &mut self,
+        endpoint: EndpointId,
+        event: EventId,
+        is_due: bool,
+        waiting: Option<u16>,
+    ) {
+        self.require(is_due, || {
+            format!("the delivery of {event} to {endpoint} waits and is never due")
+        });
+        self.require(waiting != Some(0), || {
+            format!("{event} does not list its waiting delivery to {endpoint}")
+        });
+    }
+
+    fn totals(&mut self, events: &EventSums, deliveries: &DeliverySums) -> Result<(), StateError> {
+        let meta = self.state.meta.get(())?.map(|meta| (*meta).clone()).unwrap_or_default();
+        for (what, counted, there) in [
+            ("events", meta.events, events.events),
+            ("open events", meta.open, events.open),
+            ("waiting deliveries", meta.waiting, deliveries.waiting),
+            ("waiting deliveries, by their events", events.waiting, deliveries.waiting),
+            ("due times", deliveries.due + deliveries.pending, deliveries.waiting),
+            ("accepted deliveries", events.accepted, deliveries.accepted),
+            ("dead deliveries", meta.dead, deliveries.dead),
+            ("dead deliveries, by their events", events.dead, deliveries.dead),
+            ("dead letters", deliveries.dead_letters, deliveries.dead),
+        ] {
+            self.require(counted == there, || {
+                format!("{what}: {counted} are counted, there are {there}")
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Returns the organization's name for users.
+fn org_text(state: &State, org: OrgNo) -> String {
+    let known = state.orgs.get(org).ok().flatten();
+    known.map_or_else(
+        || format!("an unknown organization (number {})", org.0),
+        |row| row.org.id.to_string(),
+    )
+}
+
+/// Returns true if steps can lead to these lanes. The position of each lane is not checked.
+fn is_shaped(row: &ReplayRow) -> bool {
+    let sorted = row.cursors.is_sorted_by(|a, b| a.number < b.number)
+        && row.skipped.len() <= row.done as usize;
+    let begun = row
+        .cursors
+        .iter()
+        .map(|cursor| &cursor.number)
+        .chain(&row.skipped)
+        .all(|number| *number < row.next);
+    sorted && begun && row.cursors.len() <= LANES_MAX && row.next <= row.end
+}
+
+fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {
+    rows.map(|row| row.map(|_| 1)).sum()
+}
