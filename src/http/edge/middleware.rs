@@ -46,6 +46,17 @@ pub(in crate::http) enum Target {
     Unknown,
 }
 
+impl Target {
+    /// Returns the permission that the target needs, and the budget that pays for the request.
+    fn terms(&self) -> (Who, Budget) {
+        match self {
+            Self::Route(_, route) if route.takes_events() => (route.who, Budget::Events),
+            Self::Route(_, route) => (route.who, Budget::Requests),
+            Self::WrongMethod(_) | Self::Unknown => (Who::Public, Budget::Requests),
+        }
+    }
+}
+
 /// Handles a request and returns the complete answer.
 pub(in crate::http) async fn serve(
     api: web::Data<Api>,
@@ -61,14 +72,7 @@ pub(in crate::http) async fn serve(
         return Problem::internal(&"an unknown connection").render(&request_id);
     };
     let in_hand = connection.begin(&request);
-    let budget = match &target {
-        Target::Route(_, route) if route.takes_events() => Budget::Events,
-        Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
-    };
-    let who = match &target {
-        Target::Route(_, route) => route.who,
-        Target::WrongMethod(_) | Target::Unknown => Who::Public,
-    };
+    let (who, budget) = target.terms();
     let (caller, has_committed) = (Caller::Anyone, Cell::new(false));
     let mut call = Call {
         api,
