@@ -312,7 +312,7 @@ fn bodies_that_fill_the_memory_give_way_to_an_organization_with_less_and_say_so(
     assert_eq!(status, 429);
     assert!(why.contains("take the largest part of the memory"), "{why}");
     // The others can still be finished.
-    let mut oldest = kept.swap_remove(if place == 0 { 1 } else { 0 });
+    let mut oldest = kept.swap_remove(usize::from(place == 0));
     oldest.say("x");
     assert_eq!(oldest.answer().0, 400, "all of it has come, and it is no JSON");
 }
