@@ -129,7 +129,7 @@ fn has_ended(stream: &TcpStream, habit: &Habit) -> bool {
 
 /// Lets newcomers send an event each, over a new connection.
 fn newcomers_get_in(server: &Process, key: &str, habit: &str) {
-    for number in 1..=3 {
+    for number in 1..=2 {
         let newcomer = Client::new(&server.url, key);
         let answer =
             newcomer.request_on_its_own("/api/events", &json!({"type": "a.b", "payload": 1}));

@@ -165,9 +165,12 @@ impl Connections {
         // The newest ones found no room when they came.
         let asking: Vec<_> = open.values().rev().take(excess).map(|shared| shared.holder).collect();
         drop(open);
+        // A holder that found no room under this weight finds none with more.
+        let mut without_room = u32::MAX;
         for holder in asking {
-            if !self.make_room(now, holder) {
-                break;
+            let weight = self.holders.borrow().weight(holder);
+            if weight < without_room && !self.make_room(now, holder) {
+                without_room = weight;
             }
         }
     }

@@ -129,7 +129,7 @@ impl Holders {
 
     /// Returns 0 for a holder of few connections, and more the more connections another one has. A
     /// power of two is precise enough: the connections of equals go by age.
-    fn weight(&self, holder: Option<IpAddr>) -> u32 {
+    pub(in crate::http) fn weight(&self, holder: Option<IpAddr>) -> u32 {
         let count = self.count(holder);
         let is_many = count.saturating_mul(EQUAL_PART) > self.connections_max;
         count.checked_ilog2().filter(|_| is_many).map_or(0, |log| log + 1)
