@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use triggerd::base::clock::Clock;
 use triggerd::commands::{self, Command, Records, Results};
 use triggerd::commit::Intake;
-use triggerd::journal::{Options, OsFiles, Position, open};
+use triggerd::journal::{OsFiles, Position, open};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::EndpointId;
@@ -23,7 +23,7 @@ mod system;
 use system::{create_org, engine, submit};
 
 const GROUP: usize = 64;
-const OPTIONS: Options = Options { segment_bytes: 32 << 20, scan_from: None };
+const SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Makes events of 1 KiB with well-spread dedup ids.
 fn events(from: u128) -> Vec<Command> {
@@ -78,7 +78,7 @@ fn apply(c: &mut Criterion) {
 /// Starts the committer on its own thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
     let (writer, reader, _report) =
-        open(&dir.join("journal"), Arc::new(OsFiles), &OPTIONS).unwrap();
+        open(&dir.join("journal"), Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
     let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, Position::MAX).unwrap());
     let (engine, committer) = engine(&store, Clock::system(), (writer, Records::new(reader)));
     let intake = engine.intake.clone();

@@ -14,10 +14,12 @@ mod contents;
 mod error;
 mod format;
 mod locks;
+mod names;
+mod whole;
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -28,25 +30,14 @@ use crate::model::time::Timestamp;
 
 pub use contents::lost_journal;
 pub use error::DataDirError;
+pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
+
 use error::{io_at, of_directory};
 use format::Format;
 use locks::Locks;
+use names::{FORMAT_FILE, JOURNAL_DIR, LOCK_FILE, OWN_FILES, SECRETS_KEY_FILE, STATE_DIR};
+use whole::{hex, write_whole};
 
-const FORMAT_FILE: &str = "FORMAT";
-/// Name of the admin token's file, in the data directory and among systemd's credentials.
-pub const ADMIN_TOKEN_FILE: &str = "admin.token";
-const LOCK_FILE: &str = "LOCK";
-const JOURNAL_DIR: &str = "journal";
-const STATE_DIR: &str = "sled";
-/// Name of the file with the key that seals endpoints' secrets.
-const SECRETS_KEY_FILE: &str = "secrets.key";
-/// Prefix of the directory that keeps the files of a damaged journal.
-pub const DAMAGED_PREFIX: &str = "journal-damaged";
-/// Every other name that triggerd uses in the data directory.
-const OWN_FILES: [&str; 6] =
-    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
-/// Suffix of a file's name until the file is complete.
-const DRAFT_SUFFIX: &str = ".new";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 /// Minimum length of an admin token; a shorter token could be guessed.
 const ADMIN_TOKEN_CHARS_MIN: usize = 16;
@@ -347,36 +338,6 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
          remove the file, and the next start creates a token"
     );
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
-}
-
-/// Writes a file completely or not at all, also through a power cut. The text may depend on the
-/// metadata of the file itself.
-fn write_whole(
-    dir: &Path,
-    name: &str,
-    text: impl Fn(&Metadata) -> String,
-) -> Result<(), DataDirError> {
-    let (path, draft) = (dir.join(name), dir.join(format!("{name}{DRAFT_SUFFIX}")));
-    let write = || {
-        // An interrupted write left this file, or somebody placed a link to another file here.
-        if let Err(error) = fs::remove_file(&draft)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
-        ownership::give_to_owner_of(dir, &file)?;
-        file.write_all(text(&file.metadata()?).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(io_at(&path))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Number of files of a journal; 0 if there is no readable journal.

@@ -18,7 +18,8 @@
 //! # Codemap
 //!
 //! A module uses only modules above it in this list, and none of its own layer, except for the few
-//! that `tests/it/tidy.rs` names. The same test checks that every file is here.
+//! that `tests/it/tidy.rs` names. No files use one another in a circle. The same test checks this,
+//! and that every file is here.
 //!
 //! Code that knows nothing of the product:
 //!
@@ -94,6 +95,9 @@
 //! - `logging/files.rs`: log files, bounded in size and number
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
 //! - `data_dir.rs`: the data directory and its secrets
+//! - `data_dir/error.rs`: the reasons why a data directory cannot be used
+//! - `data_dir/names.rs`: the names in a data directory
+//! - `data_dir/whole.rs`: writes small files completely or not at all
 //! - `data_dir/contents.rs`: refuses a directory that holds foreign files
 //! - `data_dir/error.rs`: the reasons why a data directory cannot be used
 //! - `data_dir/format.rs`: the format file, which tells a copy from an original
@@ -160,6 +164,7 @@
 //! the scope or role that may ask for the change, and its effect on the state:
 //!
 //! - `commands/mod.rs`: the registry of commands
+//! - `commands/kind.rs`: the declaration that each command's file gives
 //! - `commands/codec.rs`: commands as records of the journal
 //! - `commands/draft.rs`: commands as submitted, without ids, numbers and times
 //! - `commands/records.rs`: reads commands from the log, and adds them to a commit group

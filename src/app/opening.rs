@@ -188,8 +188,7 @@ fn open_journal(
     let dir = data_dir.journal();
     let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
-    let options = journal::Options { segment_bytes, scan_from: None };
-    let opened = journal::open(&dir, Arc::new(OsFiles), &options);
+    let opened = journal::open(&dir, Arc::new(OsFiles), segment_bytes);
     let (writer, reader, report) = opened.map_err(StartError::Journal)?;
     if report.first != Position::FIRST {
         let (dir, first) = (dir.display(), report.first);

@@ -4,24 +4,8 @@
 //! payload stands raw at the end of its record: it is kept byte for byte and can be read without
 //! decoding.
 
-use super::Kind;
+use super::kind::{Kind, UnknownRecord};
 use crate::base::codec::CodecError;
-
-/// A record without a command that this version knows.
-#[derive(Debug, thiserror::Error)]
-pub enum UnknownRecord {
-    /// The kind or version belongs to a newer triggerd.
-    #[error("a record of kind {kind} version {version}, written by a newer version of triggerd")]
-    Newer {
-        /// The kind number of the record.
-        kind: u8,
-        /// The version of the record.
-        version: u8,
-    },
-    /// The kind is known, but the bytes are malformed.
-    #[error(transparent)]
-    Malformed(#[from] CodecError),
-}
 
 /// Reads a record as a command of the kind `K`.
 pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownRecord> {

@@ -1,12 +1,11 @@
 //! Drafts: commands as they are submitted. A draft has no id, no number and no time. The committer
 //! gives them in journal order and so makes a command of the draft.
 
+use super::kind::{Asker, Stamp};
 use super::{Command, Submitted};
 use crate::model::authority::Authority;
 use crate::model::event::Dedup;
-use crate::model::id::{EventId, KeyId, OrgNo};
-use crate::model::key::Scopes;
-use crate::model::time::Timestamp;
+use crate::model::id::KeyId;
 use crate::store::Refusal;
 
 /// A command that is not complete yet: [`super::Kind::stamp`] completes it.
@@ -16,29 +15,10 @@ pub struct Draft {
     command: Command,
 }
 
-/// The key that asks for a command, and the scopes that the key must have.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker {
-    /// The key; `None` stands for the operator.
-    pub key: Option<KeyId>,
-    /// The scopes that the key must have.
-    pub needs: Scopes,
-}
-
 /// A type whose values can be submitted. Its values become commands of one kind.
 pub trait Drafted: Into<Draft> {
     /// The kind of command that a draft becomes.
     type Kind: Submitted;
-}
-
-/// The committer's part in a command.
-pub trait Stamp {
-    /// The id of the next event.
-    fn next_id(&mut self) -> EventId;
-    /// The number of the next organization.
-    fn next_org(&mut self) -> OrgNo;
-    /// The time of the commit.
-    fn now(&self) -> Timestamp;
 }
 
 /// Makes a draft of a command. The committer gives ids, numbers and times anew.
@@ -104,9 +84,11 @@ mod tests {
     use crate::commands::AskedBy;
     use crate::commands::tests::{create_org, put_endpoint, settle, submit};
     use crate::model::delivery::Verdict;
-    use crate::model::key::Scope;
+    use crate::model::id::{EventId, OrgNo};
+    use crate::model::key::{Scope, Scopes};
     use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
     use crate::model::org::InboxMode;
+    use crate::model::time::Timestamp;
 
     /// Counts from 100 and from 7.
     #[derive(Default)]

@@ -18,6 +18,7 @@ mod end_replay;
 mod erase_event;
 mod expire_dedup;
 mod expire_keys;
+mod kind;
 mod note_keys_used;
 mod note_loss;
 mod note_route_crash;
@@ -33,14 +34,14 @@ mod step_replay;
 mod submit_event;
 
 pub use ack_event::AckOutcome;
-pub use codec::UnknownRecord;
 pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
-pub use draft::{Asker, Draft, Drafted, Stamp};
+pub use draft::{Draft, Drafted};
 pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
+pub use kind::{AskedBy, Asker, Kind, KindInfo, Stamp, UnknownRecord};
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
 pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
 pub use retry_delivery::RetryOutcome;
@@ -59,139 +60,15 @@ use codec::read_as;
 
 use crate::base::codec::CodecError;
 use crate::journal::Position;
+use crate::model::event::StoredEvent;
 use crate::model::id::{EventId, KeyId, OrgNo};
-use crate::model::key::Scope;
 use crate::model::routing::RoutingEnd;
 use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
-
-/// A kind of command. Ids and times are part of a command, so that applying it again, even years
-/// later, gives the same state.
-pub trait Kind: Sized {
-    /// The number of the kind's records in the journal. Numbers are never reused.
-    const NUMBER: u8;
-    /// The version of written records. It rises when the fields change; [`Kind::read`]
-    /// still reads older versions.
-    const VERSION: u8;
-    /// The scope or role that may ask for the command.
-    const ASKED_BY: AskedBy;
-
-    /// The answer to the submitter of the command.
-    type Outcome;
-
-    /// Returns the organization of the command, if there is one.
-    fn org(&self) -> Option<OrgNo>;
-
-    /// Returns the number given to a new organization, if the command creates one.
-    fn made_org(&self) -> Option<OrgNo> {
-        None
-    }
-
-    /// Returns the stored event of the command, if there is one.
-    fn event(&self) -> Option<EventId> {
-        None
-    }
-
-    /// Returns the approximate number of rows that can change: the number of endpoints or events in
-    /// the command.
-    fn weight(&self) -> usize {
-        1
-    }
-
-    /// Returns the size of the submitted event, in bytes.
-    fn payload_bytes(&self) -> usize {
-        0
-    }
-
-    /// Returns the key created by the command, if any.
-    fn made_key(&self) -> Option<KeyId> {
-        None
-    }
-
-    /// Returns the key that asked for the command, if any.
-    fn asker(&self) -> Option<KeyId> {
-        None
-    }
-
-    /// Sets the ids, the number and the times that the committer gives to a draft.
-    fn stamp(&mut self, _stamp: &mut impl Stamp) {}
-
-    /// Returns the event with this id, if the command can store it.
-    fn into_event(self, _id: EventId) -> Option<SubmitEvent> {
-        None
-    }
-
-    /// Returns how the command ends the routing of its event, if it can.
-    fn into_routing_end(self) -> Option<RoutingEnd> {
-        None
-    }
-
-    /// Appends the body of the command's record to `out`.
-    ///
-    /// # Errors
-    /// When the body exceeds the record limit.
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
-
-    /// Reads the body of a record of this kind; `version` is [`Kind::VERSION`] or lower.
-    ///
-    /// # Errors
-    /// When the bytes are no such body.
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord>;
-
-    /// Applies the command to the state.
-    ///
-    /// # Errors
-    /// When the key may not ask for the command, or rows cannot be read.
-    fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
-}
 
 /// A kind of command that a draft can become, because its outcome can be told from others.
 pub trait Submitted: Kind + Into<Command> {
     /// Returns the outcome if it is of this kind.
     fn outcome(applied: Applied) -> Option<Self::Outcome>;
-}
-
-/// The scope or role that may ask for a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskedBy {
-    /// Only the server itself; no request can ask.
-    Server,
-    /// A key of the organization with this scope.
-    Key(Scope),
-    /// The operator, with the admin token.
-    Operator,
-    /// Any key of the organization, for itself.
-    AnyKey,
-    /// The operator, or a key of the organization with this scope.
-    OperatorOr(Scope),
-    /// The scope or role of the command inside.
-    Inner,
-}
-
-impl AskedBy {
-    /// Returns true if a request of this asker may make the command. Whether the key is valid and
-    /// has the scopes is judged later, when the command is applied.
-    pub fn allows(self, asker: Asker) -> bool {
-        match self {
-            Self::Server | Self::Inner => false,
-            Self::Key(scope) => asker.key.is_some() && asker.needs.allows(scope),
-            Self::Operator => asker.key.is_none(),
-            Self::AnyKey => asker.key.is_some(),
-            Self::OperatorOr(scope) => asker.key.is_none() || asker.needs.allows(scope),
-        }
-    }
-}
-
-/// The registry's description of a kind of command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KindInfo {
-    /// The value of [`Kind::NUMBER`].
-    pub number: u8,
-    /// The value of [`Kind::VERSION`].
-    pub version: u8,
-    /// The name in the output of `verify` and `rebuild`: the name of the command's file.
-    pub name: &'static str,
-    /// The value of [`Kind::ASKED_BY`].
-    pub asked_by: AskedBy,
 }
 
 /// The type in a variant of [`Command`].
@@ -357,7 +234,7 @@ macro_rules! registry {
             }
 
             /// Returns the event with this id, see [`Kind::into_event`].
-            pub fn into_event(self, id: EventId) -> Option<SubmitEvent> {
+            pub fn into_event(self, id: EventId) -> Option<StoredEvent> {
                 match self {
                     $(Self::$name(command) => command.into_event(id),)*
                 }

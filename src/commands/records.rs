@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{Command, KindInfo, SettleAttempt, SubmitEvent, UnknownRecord};
+use super::{Command, KindInfo, SettleAttempt, UnknownRecord};
 use crate::base::codec::CodecError;
 use crate::journal::{Follow, Group, Position, RawRecord, ReadError, ReadLog, RecordRefused};
+use crate::model::event::StoredEvent;
 use crate::model::id::{EndpointId, EventId};
 use crate::model::routing::RoutingEnd;
 
@@ -115,7 +116,7 @@ impl Records {
     ///
     /// # Errors
     /// The record cannot be read, or it does not hold the event.
-    pub fn event(&self, id: EventId, position: Position) -> Result<SubmitEvent, RecordError> {
+    pub fn event(&self, id: EventId, position: Position) -> Result<StoredEvent, RecordError> {
         let command = self.command(position)?;
         let found = command.kind().name;
         let other = || RecordError::Other { position, found, expected: format!("{id}") };

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedBy, Kind, Stamp, SubmitEvent, plain_body};
+use super::{AskedBy, Kind, Stamp, plain_body};
 use crate::journal::Position;
 use crate::model::activity::{Activity, Attempted};
 use crate::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use crate::model::endpoint::DisabledReason;
-use crate::model::event::NewEvent;
+use crate::model::event::{NewEvent, StoredEvent};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
@@ -112,17 +112,11 @@ impl Kind for SettleAttempt {
         }
     }
 
-    fn into_event(self, id: EventId) -> Option<SubmitEvent> {
+    fn into_event(self, id: EventId) -> Option<StoredEvent> {
         let operational_event =
             self.operational_events.iter().find(|operational_event| operational_event.id == id)?;
         let event = self.operational_event(operational_event);
-        Some(SubmitEvent {
-            org: self.org,
-            by: None,
-            id: operational_event.id,
-            received_at: operational_event.received_at,
-            event,
-        })
+        Some(StoredEvent { id, received_at: operational_event.received_at, event })
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<SettleOutcome, Unapplied> {

@@ -7,7 +7,7 @@ use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownRecord};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::cloudevent::CloudEvent;
-use crate::model::event::{Dedup, EventType, NewEvent};
+use crate::model::event::{Dedup, EventType, NewEvent, StoredEvent};
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
@@ -119,8 +119,9 @@ impl Kind for SubmitEvent {
         (self.id, self.received_at) = (stamp.next_id(), stamp.now());
     }
 
-    fn into_event(self, id: EventId) -> Option<SubmitEvent> {
-        Some(self).filter(|event| event.id == id)
+    fn into_event(self, id: EventId) -> Option<StoredEvent> {
+        let Self { id: own, received_at, event, .. } = self;
+        (own == id).then_some(StoredEvent { id, received_at, event })
     }
 
     /// Writes the head, then the payload byte for byte.

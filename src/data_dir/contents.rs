@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{
+use super::names::{
     DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES, SECRETS_KEY_FILE, STATE_DIR,
 };
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::FORMAT_VERSION;
-use super::{contents, format};
+use super::contents;
+use super::names::{self, FORMAT_VERSION};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
 use crate::base::ownership;
@@ -20,8 +20,8 @@ pub enum DataDirError {
         "the data directory was written by {writer}, in format {format}; this version reads format \
          {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
          data_dir ({file} says {found:?})",
-        writer = format::writer_of(found),
-        format = format::version_of(found)
+        writer = names::writer_of(found),
+        format = names::version_of(found)
     )]
     Format {
         /// The path of the `FORMAT` file.

@@ -8,29 +8,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{DataDirError, FORMAT_FILE, hex, io_at, write_whole};
+use super::error::{DataDirError, io_at};
+use super::names::{FORMAT_FILE, FORMAT_VERSION};
+use super::whole::{hex, write_whole};
 use crate::base::random;
 use crate::model::time::Timestamp;
-
-/// The format version of the whole data directory. It rises whenever files or records change in a
-/// way that an earlier build cannot read, or the other way round. Until the first release there is
-/// no migration: a directory of another build is refused by its version instead of being taken for
-/// damaged. Version 4: the command that routes an event holds the reason of each endpoint.
-pub(super) const FORMAT_VERSION: u32 = 4;
-
-/// The version that the text of a file names; empty if there is none.
-pub(super) fn version_of(text: &str) -> &str {
-    text.split_whitespace().next().unwrap_or_default()
-}
-
-/// The program that wrote a file with this text, which this version does not read.
-pub(super) fn writer_of(text: &str) -> &'static str {
-    match version_of(text).parse::<u32>() {
-        Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
-        Ok(_) => "a newer triggerd",
-        Err(_) => "something else",
-    }
-}
 
 /// The content of the file, and whether the file is an original.
 #[derive(Clone, Debug)]

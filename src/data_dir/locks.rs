@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{DataDirError, LOCK_FILE, io_at};
+use super::error::{DataDirError, io_at};
+use super::names::LOCK_FILE;
 use crate::base::ownership;
 
 /// The locks, released on drop.

@@ -120,9 +120,8 @@ pub(super) fn simulate(plan: Plan) -> Seen {
 
 impl Simulation {
     fn start(&mut self) {
-        let options = journal::Options { segment_bytes: 4 << 20, scan_from: None };
         let (writer, journal, _) =
-            journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
+            journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), 4 << 20).unwrap();
         let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end()).unwrap();
         if !self.plan.forgetful {
             recover(&store, &Records::new(journal), &Space::default()).unwrap();

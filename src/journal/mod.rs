@@ -72,7 +72,7 @@ pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
 pub use log::{Appended, Follow, Log, RawRecord, ReadLog};
 pub use position::Position;
 pub use reader::Reader;
-pub use recover::{CutCause, CutTail, OpenReport, Options, open};
+pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use spare::SpareMaker;

@@ -15,17 +15,6 @@ use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Seg
 use super::writer::{Active, Writer, is_no_space};
 use crate::base::failpoint::{self, Switch};
 
-/// The settings for opening a journal.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The size of a segment without its header, in bytes. A larger group gets its own segment.
-    pub segment_bytes: u64,
-    /// Every segment with frames at or after this position is read whole and checked. The last
-    /// segment is always read whole. Of the others, only the header, the size and the bytes after
-    /// the last frame are checked.
-    pub scan_from: Option<Position>,
-}
-
 /// The findings at opening, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReport {
@@ -78,15 +67,18 @@ impl CutCause {
     }
 }
 
-/// Opens the journal in `dir`. Creates `dir` if it is missing.
+/// Opens the journal in `dir`. Creates `dir` if it is missing. New segments have `segment_bytes`
+/// without their header; a larger group gets its own segment.
+///
+/// The last segment is read whole. Of the others, only the header, the size and the bytes after the
+/// last frame are checked: reading finds the rest.
 pub fn open(
     dir: &Path,
     files: Arc<dyn Files>,
-    options: &Options,
+    segment_bytes: u64,
 ) -> Result<(Writer, Reader, OpenReport), JournalError> {
     let segments = open_segments(dir, files.as_ref())?;
     let chain_is_copy = check_chain(&files, &segments)?;
-    check_frames(&files, &segments, options.scan_from)?;
     let last = match segments.last() {
         Some(last) => recover_last(&files, last)?,
         None => Last::none(),
@@ -109,7 +101,7 @@ pub fn open(
 
     let needs_segment = active.is_none();
     let shared = Arc::new(Shared::new(dir.to_path_buf(), files, segments, last.end));
-    let mut writer = Writer::new(Arc::clone(&shared), options.segment_bytes, active);
+    let mut writer = Writer::new(Arc::clone(&shared), segment_bytes, active);
     let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
     let (count, first) = {
         let segments = shared.segments();
@@ -203,27 +195,6 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
 /// Checks that a file of `is` bytes is not shorter than `was` bytes.
 fn check_length(segment: &Segment, is: u64, was: u64) -> Result<(), JournalError> {
     if is < was { Err(damage(segment, is, segment::cut_off(is, was))) } else { Ok(()) }
-}
-
-/// Checks all frames of the sealed segments that reach beyond `from`.
-fn check_frames(
-    files: &Arc<dyn Files>,
-    segments: &[Arc<Segment>],
-    from: Option<Position>,
-) -> Result<(), JournalError> {
-    let Some(from) = from else { return Ok(()) };
-    for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
-        if next.first <= from {
-            continue;
-        }
-        let mut window =
-            Window::new(Arc::clone(files), Arc::clone(segment), segment.offset_of(next.first));
-        let (offset, bad) = walk(&mut window).map_err(JournalError::reading(&segment.path))?;
-        if let Some(reason) = bad {
-            return Err(damage(segment, offset, reason));
-        }
-    }
-    Ok(())
 }
 
 /// The findings about the last segment.

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::*;
 use crate::journal::tests::{
-    SMALL, Written, all, append, body, group_of, open_quick, open_small, segment_files,
+    Written, all, append, body, group_of, open_quick, open_small, segment_files,
 };
 use crate::journal::{AppendError, OsFiles, ReadError, ReadLog as _};
 
@@ -259,26 +259,6 @@ fn a_sealed_segment_may_have_zeros_behind_it_but_nothing_else() {
 }
 
 #[test]
-fn sealed_frames_are_checked_from_the_position_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    journal_of(dir.path(), &[1; 40], 300);
-    let files = segment_files(dir.path());
-    flip(&files[1], 200);
-    let open_from = |from: u64| {
-        open(
-            dir.path(),
-            Arc::new(OsFiles),
-            &Options { scan_from: Some(Position(from)), ..SMALL.clone() },
-        )
-    };
-    let third = segment::first_from_path(&files[2]).unwrap().0;
-    assert!(open_small(dir.path()).is_ok());
-    assert!(open_from(third).is_ok());
-    assert_eq!(damage_of(open_from(third - 1)).file, files[1]);
-    assert_eq!(damage_of(open_from(1)).file, files[1]);
-}
-
-#[test]
 fn a_torn_header_without_frames_behind_it_is_written_again() {
     let mut bytes = b"TRGJ\0\0\0\x01torn".to_vec();
     bytes.resize(64 + 4096, 0);
@@ -385,17 +365,17 @@ fn live_copy(states: &[Vec<u8>], page_state: impl Fn(usize) -> usize) -> Vec<u8>
 
 #[test]
 fn a_live_copy_holds_everything_up_to_its_begin() {
-    let options = Options { segment_bytes: 10 * PAGE as u64, ..SMALL.clone() };
+    let segment_bytes = 10 * PAGE as u64;
     let mut causes = BTreeSet::new();
     for (frames, len) in [(1, 37), (3, 200), (2, 1500), (1, 6000), (7, 600), (1, 101)] {
         let origin = tempfile::tempdir().unwrap();
-        let (mut writer, _, _) = open(origin.path(), Arc::new(OsFiles), &options).unwrap();
+        let (mut writer, _, _) = open(origin.path(), Arc::new(OsFiles), segment_bytes).unwrap();
         let file = segment_files(origin.path())[0].clone();
         let (mut states, mut written) = (vec![fs::read(&file).unwrap()], vec![Vec::new()]);
         loop {
             let n = states.len() * 10;
             let bodies: Vec<_> = (n..n + frames).map(|n| body(n, len)).collect();
-            if group_of(&bodies).bytes() as u64 + writer.end().0 > options.segment_bytes {
+            if group_of(&bodies).bytes() as u64 + writer.end().0 > segment_bytes {
                 break;
             }
             let new = append(&mut writer, &bodies).unwrap();
@@ -403,7 +383,7 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
             states.push(fs::read(&file).unwrap());
         }
         // The segment is sealed while the copy is made, and the copy lacks the next segment.
-        append(&mut writer, &[body(0, usize::try_from(options.segment_bytes).unwrap())]).unwrap();
+        append(&mut writer, &[body(0, usize::try_from(segment_bytes).unwrap())]).unwrap();
         written.push(written.last().unwrap().clone());
         states.push(fs::read(&file).unwrap());
         drop(writer);
@@ -414,7 +394,7 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
                 let dir = tempfile::tempdir().unwrap();
                 let copy = dir.path().join(file.file_name().unwrap());
                 fs::write(&copy, &bytes).unwrap();
-                let (_, reader, report) = open(dir.path(), Arc::new(OsFiles), &options)
+                let (_, reader, report) = open(dir.path(), Arc::new(OsFiles), segment_bytes)
                     .unwrap_or_else(|e| {
                         panic!("{len} bytes, {begin}, {groups_per_page} a page: {e}")
                     });
@@ -426,7 +406,7 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
                 assert!(written[last].starts_with(&frames));
                 causes.insert(format!("{:?}", report.cut.map(|cut| cut.cause)));
                 drop(reader);
-                let again = open(dir.path(), Arc::new(OsFiles), &options).unwrap();
+                let again = open(dir.path(), Arc::new(OsFiles), segment_bytes).unwrap();
                 assert_eq!((all(&again.1).unwrap(), again.2.cut), (frames, None));
             }
         }
@@ -438,8 +418,8 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
 #[test]
 fn the_same_hole_in_an_original_is_damage() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 10 * PAGE as u64, ..SMALL.clone() };
-    let (mut writer, _, _) = open(dir.path(), Arc::new(OsFiles), &options).unwrap();
+    let segment_bytes = 10 * PAGE as u64;
+    let (mut writer, _, _) = open(dir.path(), Arc::new(OsFiles), segment_bytes).unwrap();
     for n in 0..30 {
         append(&mut writer, &[body(n, 500)]).unwrap();
     }
@@ -448,9 +428,9 @@ fn the_same_hole_in_an_original_is_damage() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[PAGE + 700..2 * PAGE].fill(0);
     overwrite(&file, &bytes);
-    damage_of(open(dir.path(), Arc::new(OsFiles), &options));
+    damage_of(open(dir.path(), Arc::new(OsFiles), segment_bytes));
     replace_by_copy(&file, &bytes);
-    let (_, _, report) = open(dir.path(), Arc::new(OsFiles), &options).unwrap();
+    let (_, _, report) = open(dir.path(), Arc::new(OsFiles), segment_bytes).unwrap();
     assert_eq!(report.cut.unwrap().cause, CutCause::CopyHole);
 }
 

@@ -10,13 +10,14 @@ use super::faults::{Fault, FaultyFiles};
 use super::*;
 
 /// Small segments, so that few frames fill them.
-pub(super) const SMALL: Options = Options { segment_bytes: 4096, scan_from: None };
+/// The size of a small segment, in bytes.
+pub(super) const SMALL: u64 = 4096;
 
 /// A frame as a test writes and expects it.
 pub(super) type Written = (Position, Vec<u8>);
 
 pub(super) fn open_small(dir: &Path) -> Result<(Writer, Reader, OpenReport), JournalError> {
-    open(dir, Arc::new(OsFiles), &SMALL)
+    open(dir, Arc::new(OsFiles), SMALL)
 }
 
 pub(super) fn open_faulty(
@@ -24,7 +25,7 @@ pub(super) fn open_faulty(
     files: &Arc<FaultyFiles>,
 ) -> Result<(Writer, Reader, OpenReport), JournalError> {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
-    open(dir, files, &SMALL)
+    open(dir, files, SMALL)
 }
 
 /// Opens a journal without real syncs, for tests that open a journal thousands of times.

@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::super::tests::{append as append_group, body};
-use super::super::{AppendError, Options, OsFiles, Writer, open};
+use super::super::{AppendError, OsFiles, Writer, open};
 use super::*;
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 
 fn journal(dir: &TempDir) -> (Writer, Reader) {
-    let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
     let (writer, reader, _) =
-        open(&dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
+        open(&dir.path().join("journal"), Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
     (writer, reader)
 }
 

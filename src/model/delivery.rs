@@ -46,8 +46,6 @@ pub enum ErrorCode {
     Redirect,
     /// The answer is not HTTP, or it broke off.
     Protocol,
-    /// The endpoint was deleted or the server stopped during the attempt.
-    Canceled,
 }
 
 impl ErrorCode {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::cloudevent::{CloudEvent, DataKind};
+use super::id::EventId;
 use super::time::Timestamp;
 use crate::base::names::UnknownName;
 
@@ -171,6 +172,17 @@ impl NewEvent {
         let filled = self.payload.iter().rev().skip(2).take_while(|byte| **byte == b'=').count();
         (self.payload.len().saturating_sub(AROUND) / 4 * 3).saturating_sub(filled)
     }
+}
+
+/// An event as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// The id of the event.
+    pub id: EventId,
+    /// The time at which the event was accepted.
+    pub received_at: Timestamp,
+    /// The event as it was posted.
+    pub event: NewEvent,
 }
 
 /// The status of an event.

@@ -10,7 +10,7 @@ use triggerd::commands::Command;
 use triggerd::config::Config;
 use triggerd::http::read_event_for_fuzzing;
 use triggerd::journal::{
-    JournalScan, Options, OsFiles, Position, ReadLog as _, Reader, Salvage, SegmentFound,
+    JournalScan, OsFiles, Position, ReadLog as _, Reader, Salvage, SegmentFound,
 };
 use triggerd::rules::egress::EgressRules;
 
@@ -26,15 +26,15 @@ pub(crate) const TARGETS: [(&str, Target); 5] = [
     ("url", url),
 ];
 
-const OPTIONS: Options = Options { segment_bytes: 4096, scan_from: Some(Position::FIRST) };
+const SEGMENT_BYTES: u64 = 4096;
 
 /// A segment file behind its header; an odd first byte adds a next segment. The journal opens, or
-/// the damage is reported; scanning, opening and salvaging agree.
+/// the damage is reported by opening or by reading; scanning, opening and salvaging agree.
 pub(crate) fn journal(bytes: &[u8]) {
     let Some((flags, content)) = bytes.split_first() else { return };
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("journal");
-    drop(triggerd::journal::open(&dir, Arc::new(OsFiles), &OPTIONS).unwrap());
+    drop(triggerd::journal::open(&dir, Arc::new(OsFiles), SEGMENT_BYTES).unwrap());
     let first = dir.join("00000000000000000001.seg");
     let header = std::fs::read(&first).unwrap()[..64].to_vec();
     std::fs::write(&first, [&header, content].concat()).unwrap();
@@ -47,11 +47,17 @@ pub(crate) fn journal(bytes: &[u8]) {
     let end = found.last().map_or(Position::FIRST, |segment| segment.end);
     let frames = frames(&scan.reader(end), whole);
     drop(scan);
-    match triggerd::journal::open(&dir, Arc::new(OsFiles), &OPTIONS) {
-        Ok((_, reader, report)) => {
-            assert!(whole, "it opens, but {found:?}");
+    match triggerd::journal::open(&dir, Arc::new(OsFiles), SEGMENT_BYTES) {
+        Ok((_, reader, report)) if whole => {
             assert_eq!(report.end, end);
             assert_eq!(self::frames(&reader, true), frames);
+        }
+        Ok((_, reader, _)) => {
+            let mut follower = reader.follow(Position::FIRST).unwrap();
+            let read = std::iter::from_fn(|| Some(follower.next()?.map(drop)));
+            assert!(read.last().is_some_and(|last| last.is_err()), "all is read, but {found:?}");
+            drop(reader);
+            salvage(&dir, &parent.path().join("aside"), &found);
         }
         Err(error) => {
             assert!(!whole, "{error}");
@@ -94,7 +100,7 @@ fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
     }
     let (_, again) = look(dir);
     assert!(again.iter().all(|segment| segment.damages.is_empty()), "{again:?}");
-    let (_, reader, _) = triggerd::journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    let (_, reader, _) = triggerd::journal::open(dir, Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
     assert_eq!(frames(&reader, true).len() as u64, kept);
 }
 

@@ -1,7 +1,7 @@
 //! The rules of the source tree as tests over its text: which module may use which, the single
-//! importer of a library, the maximum length of files, and the codemap in `src/lib.rs`. The tables
-//! at the top are the rules. Each check is a function of a path and a text, and a test gives it a
-//! bad text to find.
+//! importer of a library, the maximum length of files, the codemap in `src/lib.rs`, and files that
+//! use one another in a circle (`circles`). The tables at the top are the rules. Each check is a
+//! function of a path and a text, and a test gives it a bad text to find.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +12,8 @@ use self::source_text::{
     without_tests,
 };
 
+#[path = "tidy_circles.rs"]
+mod circles;
 #[path = "tidy_source_text.rs"]
 mod source_text;
 

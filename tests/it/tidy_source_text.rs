@@ -31,7 +31,7 @@ pub(super) fn crate_paths(path: &str, code: &str) -> Vec<String> {
 }
 
 /// Expands a use tree such as `a::{b, c::d}` to `a::b`, `a::c::d`; returns its length in bytes.
-fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
+pub(super) fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
     let start = text.len() - text.trim_start().len();
     let rest = &text[start..];
     if rest.starts_with('{') {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use triggerd::journal::{
-    self, Group, JournalError, Log as _, Options, OsFiles, Position, ReadError, ReadLog as _,
-    Reader,
+    self, Group, JournalError, Log as _, OsFiles, Position, ReadError, ReadLog as _, Reader,
 };
 
 use crate::harness::{Client, Process};
@@ -18,7 +17,7 @@ use crate::server::config;
 
 type Frames = Vec<(Position, Vec<u8>)>;
 
-const OPTIONS: Options = Options { segment_bytes: 1_000, scan_from: Some(Position::FIRST) };
+const SEGMENT_BYTES: u64 = 1_000;
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let (flips, prefixes, damages) = flip_every_byte();
@@ -41,7 +40,7 @@ fn quick_dir() -> tempfile::TempDir {
 
 /// Writes three segments of some groups each.
 fn small_journal(dir: &Path) -> Frames {
-    let (mut writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    let (mut writer, reader, _) = journal::open(dir, Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
     for n in 0..24_u8 {
         let mut group = Group::new();
         for frame in 0..=n % 3 {
@@ -109,7 +108,7 @@ fn flip_every_byte() -> (usize, usize, usize) {
 
 /// Returns the frames, or the file and offset of the damage.
 fn opened(dir: &Path) -> Result<Frames, (PathBuf, u64)> {
-    match journal::open(dir, Arc::new(OsFiles), &OPTIONS) {
+    match journal::open(dir, Arc::new(OsFiles), SEGMENT_BYTES) {
         Ok((_writer, reader, _)) => match read_all(&reader) {
             Ok(frames) => Ok(frames),
             Err(ReadError::Damage(damage)) => Err((damage.file, damage.offset)),

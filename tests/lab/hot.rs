@@ -20,7 +20,7 @@ use triggerd::commands::{
 };
 use triggerd::commit::{Engine, Flusher, Progress, Space, WRITE_BACK_AFTER, recover, watch};
 use triggerd::data_dir::DataDir;
-use triggerd::journal::{self, Options, OsFiles, ReadLog as _};
+use triggerd::journal::{self, OsFiles, ReadLog as _};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
@@ -36,7 +36,7 @@ use crate::system::{create_org, engine, submit};
 
 const ORG: OrgNo = OrgNo(0);
 const ENDPOINT: EndpointId = EndpointId(50);
-const OPTIONS: Options = Options { segment_bytes: 32 << 20, scan_from: None };
+const SEGMENT_BYTES: u64 = 32 << 20;
 /// Number of concurrent writers; one sync serves all of them.
 const WRITERS: u64 = 8;
 /// Events in one turn of a writer: few, for most turns to change rows of the turn before.
@@ -127,7 +127,7 @@ impl System {
     fn start(dir: &Path, pause: Duration) -> Self {
         let mut data_dir = DataDir::open(dir).unwrap();
         let (writer, reader, _) =
-            journal::open(&data_dir.journal(), Arc::new(OsFiles), &OPTIONS).unwrap();
+            journal::open(&data_dir.journal(), Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
         let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end()).unwrap());
         recover(&store, &Records::new(reader.clone()), &Space::default()).unwrap();

@@ -14,7 +14,7 @@ use triggerd::base::threads::spawn_critical;
 use triggerd::commands::{Applied, Command, Records, SubmitOutcome};
 use triggerd::commit::{Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
-use triggerd::journal::{self, Files, Options, OsFiles, Position};
+use triggerd::journal::{self, Files, OsFiles, Position};
 use triggerd::store::Store;
 
 use crate::scenario::{Outcome, Plan};
@@ -22,7 +22,7 @@ use crate::system::{create_org, engine, submit};
 
 /// Number of events: enough for several segments.
 const EVENTS: usize = 40;
-const OPTIONS: Options = Options { segment_bytes: 2_048, scan_from: None };
+const SEGMENT_BYTES: u64 = 2_048;
 const FAULTS: [(&str, Fault); 3] =
     [("io", Fault::Io), ("space", Fault::NoSpace), ("short", Fault::ShortWrite)];
 
@@ -109,7 +109,7 @@ fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
 }
 
 fn events(dir: &Path) -> BTreeSet<String> {
-    let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), SEGMENT_BYTES).unwrap();
     let records = Records::new(reader).follow(Position::FIRST).unwrap();
     let ids = records.filter_map(|record| match record.unwrap().command {
         Command::SubmitEvent(submit) => Some(submit.id.to_string()),
@@ -127,7 +127,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     files.fail_at(n.parse().unwrap(), fault);
     let (dir, shared) = (Path::new(dir), Arc::<FaultyFiles>::clone(&files));
     let Ok((writer, reader, _)) =
-        journal::open(&dir.join("journal"), shared as Arc<dyn Files>, &OPTIONS)
+        journal::open(&dir.join("journal"), shared as Arc<dyn Files>, SEGMENT_BYTES)
     else {
         return ExitCode::from(3);
     };

@@ -9,7 +9,7 @@ use triggerd::base::clock::Clock;
 use triggerd::commands::{AckOutcome, Applied, Applying, Command, Records};
 use triggerd::commit::{Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
-use triggerd::journal::{AppendError, Files, Group, Log as _, Options, Reader, Writer};
+use triggerd::journal::{AppendError, Files, Group, Log as _, Reader, Writer};
 use triggerd::store::{Store, invalidate_last};
 
 use crate::random::Random;
@@ -60,9 +60,8 @@ pub(crate) fn make_dir() -> TempDir {
 
 pub(crate) fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
-    let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
     let (writer, reader, _) =
-        triggerd::journal::open(&dir.join("journal"), files, &options).unwrap();
+        triggerd::journal::open(&dir.join("journal"), files, SEGMENT_BYTES).unwrap();
     (writer, reader)
 }
 

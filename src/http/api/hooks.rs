@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
-use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome, SubmitEvent};
+use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
 use crate::delivery::envelope::Body;
 use crate::http::api::endpoint_settings::Reading;
 use crate::http::api::endpoints::{BODY_BYTES_MAX, blank, put};
@@ -19,6 +19,7 @@ use crate::http::input::fields::text_of;
 use crate::http::input::query::Query;
 use crate::http::shared::Api;
 use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
+use crate::model::event::StoredEvent;
 use crate::model::id::{EndpointId, OrgNo};
 use crate::rules::type_filter::TypeFilter;
 use crate::store::EventQuery;
@@ -147,7 +148,7 @@ fn read_samples(
             if is_too_much || bodies.len() >= wanted.limit {
                 return Ok(as_list(&bodies));
             }
-            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+            let StoredEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
             if takes_own || !event.event_type.is_own() {
                 let body = Body::of(BodyForm::Envelope, id, received_at, event)
                     .map_err(|error| Problem::internal(&error))?

@@ -2,15 +2,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::base::splice::Splice;
-use crate::commands::SubmitEvent;
 use crate::http::api::stored_event::item;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
-use crate::model::event::{Dedup, NewEvent};
+use crate::model::event::{Dedup, NewEvent, StoredEvent};
 
-fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {
-    SubmitEvent {
-        org: OrgNo(1),
-        by: None,
+fn event(payload: &str, dedup_id: Option<&str>) -> StoredEvent {
+    StoredEvent {
         id: EventId(7),
         received_at: Timestamp(1_769_853_600_000),
         event: NewEvent {
@@ -30,11 +27,11 @@ fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {
     }
 }
 
-fn written(event: &SubmitEvent) -> String {
+fn written(event: &StoredEvent) -> String {
     written_of(event, None)
 }
 
-fn written_of(event: &SubmitEvent, erased_at: Option<Timestamp>) -> String {
+fn written_of(event: &StoredEvent, erased_at: Option<Timestamp>) -> String {
     let mut out = b"before,".to_vec();
     item((EventStatus::Dead, erased_at), event, Splice::new(&mut out)).unwrap().end();
     String::from_utf8(out).unwrap().strip_prefix("before,").unwrap().to_owned()

@@ -5,7 +5,6 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use crate::base::splice::Splice;
-use crate::commands::SubmitEvent;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
 use crate::http::edge::limit::Payer;
@@ -14,7 +13,7 @@ use crate::http::input::cursor::List;
 use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
-use crate::model::event::EventStatus;
+use crate::model::event::{EventStatus, StoredEvent};
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 use crate::store::{EventItem, EventPage};
@@ -106,7 +105,7 @@ pub(in crate::http) fn read_page(
 pub(in crate::http) fn stored(
     api: &Api,
     (id, position): (EventId, Position),
-) -> Result<SubmitEvent, Problem> {
+) -> Result<StoredEvent, Problem> {
     api.engine.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
 }
 
@@ -146,10 +145,10 @@ fn as_map<S: serde::Serializer>(
 /// Adds the members of the event to a JSON object. The payload of an erased event is `null`.
 pub(in crate::http) fn item<'a>(
     (status, erased_at): (EventStatus, Option<Timestamp>),
-    event: &SubmitEvent,
+    event: &StoredEvent,
     object: Splice<'a>,
 ) -> Result<Splice<'a>, serde_json::Error> {
-    let SubmitEvent { id, received_at, event, .. } = event;
+    let StoredEvent { id, received_at, event, .. } = event;
     let tail = Tail {
         dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
         labels: &event.labels,

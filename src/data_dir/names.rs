@@ -1,0 +1,36 @@
+//! The names in a data directory, and the version of its format.
+
+/// The format version of the whole data directory. It rises whenever files or records change in a
+/// way that an earlier build cannot read, or the other way round. Until the first release there is
+/// no migration: a directory of another build is refused by its version instead of being taken for
+/// damaged. Version 4: the command that routes an event holds the reason of each endpoint.
+pub(super) const FORMAT_VERSION: u32 = 4;
+pub(super) const FORMAT_FILE: &str = "FORMAT";
+/// Name of the admin token's file, in the data directory and among systemd's credentials.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+pub(super) const LOCK_FILE: &str = "LOCK";
+pub(super) const JOURNAL_DIR: &str = "journal";
+pub(super) const STATE_DIR: &str = "sled";
+/// Name of the file with the key that seals endpoints' secrets.
+pub(super) const SECRETS_KEY_FILE: &str = "secrets.key";
+/// Prefix of the directory that keeps the files of a damaged journal.
+pub const DAMAGED_PREFIX: &str = "journal-damaged";
+/// Every other name that triggerd uses in the data directory.
+pub(super) const OWN_FILES: [&str; 6] =
+    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
+/// Suffix of a file's name until the file is complete.
+pub(super) const DRAFT_SUFFIX: &str = ".new";
+
+/// The version that the text of a file names; empty if there is none.
+pub(super) fn version_of(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+/// The program that wrote a file with this text, which this version does not read.
+pub(super) fn writer_of(text: &str) -> &'static str {
+    match version_of(text).parse::<u32>() {
+        Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
+        Ok(_) => "a newer triggerd",
+        Err(_) => "something else",
+    }
+}
