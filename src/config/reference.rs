@@ -255,11 +255,14 @@ mod tests {
     #[test]
     fn the_commented_file_and_the_page_are_made_from_the_declarations() {
         let file = include_str!("../../config/triggerd.toml");
-        assert!(commented_file() == file, "run: cargo run -- config init > config/triggerd.toml");
+        assert!(
+            commented_file() == file,
+            "run: cargo build && target/debug/triggerd config init > config/triggerd.toml"
+        );
         let page = include_str!("../../docs/configuration.md");
         assert!(
             reference_page() == page,
-            "run: cargo run -- config reference > docs/configuration.md"
+            "run: cargo build && target/debug/triggerd config reference > docs/configuration.md"
         );
     }
 

@@ -172,7 +172,10 @@ fn config_init_prints_every_key_or_writes_a_file_that_was_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let printed = run(dir.path(), &["config", "init"]);
     assert_eq!((printed.code, printed.err.as_str()), (Some(0), ""));
-    assert_eq!(printed.out, include_str!("../../config/triggerd.toml"));
+    assert!(
+        printed.out == include_str!("../../config/triggerd.toml"),
+        "config/triggerd.toml is not what `config init` prints"
+    );
     let file = dir.path().join("mine.toml");
     let words = ["config", "init", file.to_str().unwrap()];
     assert_eq!(run(dir.path(), &words).code, Some(0));
