@@ -48,11 +48,6 @@ impl Handle {
         self.0.leaving.get() || self.0.is_cut_short()
     }
 
-    /// See [`Shared::leave_if_ahead`].
-    pub(in crate::http) fn leave_if_ahead(&self) {
-        self.0.leave_if_ahead();
-    }
-
     /// Declares the request in hand to be the last of its connection.
     pub(in crate::http) fn is_last(&self) {
         self.0.is_last.set(true);
