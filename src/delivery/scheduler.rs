@@ -7,7 +7,7 @@
 //!
 //! Everything that happens follows one pattern. A hint, a report, a turn or a look changes the
 //! queue of one endpoint, and the change returns when to look in the state for more deliveries of
-//! this endpoint (`Look`). Then [`Scheduler::follow_up`] plans the look and asks for a turn.
+//! this endpoint (`Look`). Then `Scheduler::follow_up` plans the look and asks for a turn.
 //!
 //! The scheduler does not know how a webhook is sent or stored: it starts attempts, and their
 //! reports say when they are settled.
