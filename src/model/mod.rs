@@ -44,7 +44,7 @@ mod tests {
             ),
             (
                 names(ErrorCode::ALL, ErrorCode::name),
-                "timeout connect tls dns egress_blocked http_status redirect protocol canceled",
+                "timeout connect tls dns egress_blocked http_status redirect protocol",
             ),
             (
                 names(
