@@ -110,10 +110,13 @@ section! {
         /// Threads that serve requests. 0 means one for each core.
         workers: usize = count("workers", 0, 0..=SERVER_WORKERS_MAX);
 
-        /// Maximum number of open connections. When more arrive, the connections that have been
-        /// idle for the longest are closed; then requests that only wait for an event are answered
-        /// early; more connections than that wait in the kernel's queue. Each connection costs some
-        /// kilobytes and a file descriptor (`LimitNOFILE` in the systemd unit).
+        /// Maximum number of open connections. When more arrive, the connections that have been idle
+        /// for the longest are closed; then those whose client neither sends its body nor reads its
+        /// answer; then requests that only wait for an event are answered early. An address with
+        /// more than an eighth of all connections loses its own first, unless it is one of
+        /// `trusted_proxies`. While none of these is left, newcomers wait in the kernel's queue.
+        /// Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the systemd
+        /// unit).
         ///
         /// While the processor is short, requests wait for their turn, one for each connection. So
         /// fewer connections mean shorter waits.
@@ -154,7 +157,8 @@ section! {
         /// The server believes what these proxies say in `Forwarded` or `X-Forwarded-For` about the
         /// client's address, and logs that address. Name only proxies that add to the header
         /// themselves; whatever a client put there before is never believed. With the empty list,
-        /// the address of the connection counts.
+        /// the address of the connection counts. When connections run out, a proxy in this list is
+        /// not taken for one client that holds too many.
         trusted_proxies: Vec<IpNet> = networks("trusted_proxies").reloaded();
     }
 }
@@ -190,7 +194,8 @@ section! {
     pub struct Intake {
         /// Requests that may wait to be written. Further requests are refused with 503, so that
         /// waiting stays short. One organization never holds more of these places, and of the
-        /// `group_commands` that are being written, than it leaves free for the others.
+        /// `group_commands` that are being written, than it leaves free for the others: at most half
+        /// of them.
         queue: usize = count("queue", 10_000, 1..=1_000_000);
 
         /// Milliseconds that the oldest waiting request may have waited before new events are
@@ -199,8 +204,8 @@ section! {
         wait_max: Duration = milliseconds("wait_ms_max", 500, 1..=INTAKE_WAIT_MS_MAX);
 
         /// Bytes of events that may wait or be on their way to the disk. Further events are refused
-        /// with 503. The same number of bytes of request bodies may be arriving at one time, half
-        /// of them for one organization. Memory grows with it.
+        /// with 503. Request bodies may take the same number of bytes, half of them for one
+        /// organization, from their arrival until they are stored. Memory grows with it.
         queue_bytes: usize = count("queue_bytes", 64 * MIB, 64 * KIB..=16 * GIB);
 
         /// Maximum number of changes written with one sync. A larger group gives more throughput

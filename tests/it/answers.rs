@@ -101,6 +101,7 @@ fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers()
     fill(&org, 3, 257_500);
     let made = org.post("/api/endpoints", &endpoint()).id();
     let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
+    let batch = json!({ "events": events });
     let changes = [
         ("/api/endpoints".to_owned(), endpoint(), 201),
         (format!("/api/endpoints/{made}/secret/rotate"), json!({}), 200),
@@ -119,10 +120,15 @@ fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers()
         assert!(secret.starts_with("whsec_"), "{path}");
         assert!(answer.text.len() > 16 << 10, "{path}: {} bytes are small", answer.text.len());
     }
-    // A request that only reads is refused until there is room again.
+    // The answer to a batch may be long, so its room is taken before anything is stored. A request
+    // that only reads is refused too.
+    assert_eq!(org.post("/api/events/batch", &batch).status, 503);
     assert_eq!(org.get(&format!("/api/endpoints/{made}")).status, 503);
     drop(kept);
     until(|| (org.get(&format!("/api/endpoints/{made}")).status == 200).then_some(()));
+    assert_eq!(org.inbox().len(), 3, "nothing of the batch was stored");
+    let stored = until(|| Some(org.post("/api/events/batch", &batch)).filter(|a| a.status == 200));
+    assert!(stored.text.len() > 16 << 10, "{} bytes are small", stored.text.len());
 }
 
 /// Settings of an endpoint whose answer is large.

@@ -199,6 +199,13 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["bytes of memory more than an empty start"],
     },
+    Control {
+        switch: "connections_unwatched",
+        scenario: "crowd",
+        rounds: 2,
+        catch: Certain,
+        reasons: &["did not get in"],
+    },
     // Either `verify` misses the forgotten rows, or the committer panics when a command changes
     // them.
     Control {

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::failpoint::{self, Switch};
@@ -78,6 +79,15 @@ impl Connection {
                 // This is tried only once, because the server does not wait for a slow peer.
                 drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
                 self.shared.is_over.set(true);
+                Some(Ok(()))
+            }
+            Outlook::Yielding if self.shared.is_before_head() && has_bytes(&self.stream) => {
+                // The request came in time, and the server had not looked yet.
+                self.shared.outlook.set(Outlook::Open);
+                None
+            }
+            Outlook::Yielding => {
+                self.shared.outlook.set(Outlook::Closing);
                 Some(Ok(()))
             }
             Outlook::Closing => Some(Ok(())),
@@ -206,6 +216,13 @@ impl Connection {
         }
         Poll::Pending
     }
+}
+
+/// True if the socket has bytes, whether or not the runtime knows of them already.
+fn has_bytes(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut piece = [0; 1];
+    rustix::net::recv(stream, &mut piece, flags).is_ok_and(|(_, there)| there > 0)
 }
 
 impl AsyncRead for Connection {

@@ -34,6 +34,8 @@ pub(in crate::http) enum Outlook {
     Open,
     /// The connection is refused with this code, then closed.
     Refused(Code),
+    /// The connection has no request and makes room, unless the next request is here already.
+    Yielding,
     /// The connection closes as if the peer had closed.
     Closing,
     /// The connection ends now, even with a request in hand.
@@ -88,6 +90,15 @@ struct Pace {
     bytes: usize,
 }
 
+/// The state of a worker that its connections need.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Pressure {
+    /// Bytes of large heads that are arriving.
+    pub(in crate::http) heads_bytes: Cell<usize>,
+    /// Set while the worker has too many connections.
+    pub(in crate::http) is_crowded: Cell<bool>,
+}
+
 /// The state of a connection, shared by its reader, its requests and the task that watches
 /// connections.
 #[derive(Debug)]
@@ -131,8 +142,8 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) is_over: Cell<bool>,
     /// Bytes of the arriving head so far.
     head_bytes: Cell<usize>,
-    /// Bytes of large heads arriving at this worker, shared by its connections.
-    heads: Rc<Cell<usize>>,
+    /// The state of the worker, shared by its connections.
+    pressure: Rc<Pressure>,
     /// Bytes passed on behind the end of the last head.
     beyond: Cell<u64>,
     /// Set when a head was passed on: nothing more is passed on until actix has seen the head.
@@ -144,7 +155,7 @@ pub(in crate::http) struct Shared {
 impl Shared {
     pub(in crate::http) fn new(
         now: Instant,
-        heads: Rc<Cell<usize>>,
+        pressure: Rc<Pressure>,
         holder: Option<IpAddr>,
     ) -> Self {
         Self {
@@ -152,7 +163,7 @@ impl Shared {
             vacant_since: Cell::new(None),
             pace: Cell::default(),
             head_bytes: Cell::new(0),
-            heads,
+            pressure,
             outlook: Cell::new(Outlook::Open),
             outlook_since: Cell::new(now),
             phase: Cell::new(Phase::Head),
@@ -252,6 +263,21 @@ impl Shared {
         let mut kept = self.waker.borrow_mut();
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
             *kept = Some(waker.clone());
+        }
+    }
+
+    /// True if nothing of the next head has come.
+    pub(in crate::http) fn is_before_head(&self) -> bool {
+        self.head_bytes.get() == 0 && self.held.borrow().is_empty()
+    }
+
+    /// Declares the request in hand to be the last of its connection, if connections have run out
+    /// and the peer sent another head ahead. Such a peer may never take the answers, and the work
+    /// for them would keep others waiting.
+    pub(in crate::http) fn leave_if_ahead(&self) {
+        let is_ahead = || Head::default().take(&self.held.borrow()).is_some();
+        if self.pressure.is_crowded.get() && is_ahead() {
+            self.leaving.set(true);
         }
     }
 
@@ -358,10 +384,11 @@ impl Shared {
         let before = self.head_bytes.get();
         let after = before + bytes;
         self.head_bytes.set(after);
-        self.heads.set(self.heads.get() + large(after) - large(before));
+        let heads_bytes = &self.pressure.heads_bytes;
+        heads_bytes.set(heads_bytes.get() + large(after) - large(before));
         if after > HEAD_BYTES_MAX {
             self.close_soon(Outlook::Refused(Code::HeadTooLarge), Instant::now());
-        } else if large(after) > 0 && self.heads.get() > HEADS_BYTES_MAX {
+        } else if large(after) > 0 && heads_bytes.get() > HEADS_BYTES_MAX {
             self.close_soon(Outlook::Refused(Code::Overloaded), Instant::now());
         }
     }
@@ -369,7 +396,8 @@ impl Shared {
     /// Stops counting a head, because the head is complete or the connection is gone.
     fn head_is_over(&self) {
         let bytes = self.head_bytes.take();
-        self.heads.set(self.heads.get() - bytes.saturating_sub(HEAD_BYTES_FREE));
+        let heads_bytes = &self.pressure.heads_bytes;
+        heads_bytes.set(heads_bytes.get() - bytes.saturating_sub(HEAD_BYTES_FREE));
     }
 
     /// Begins a request; `body` is the phase for a body of this shape.

@@ -119,8 +119,8 @@ fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
 
 #[test]
 fn heads_are_bounded_each_and_together() {
-    let heads = Rc::new(Cell::new(0));
-    let arriving = || Shared::new(Instant::now(), Rc::clone(&heads), None);
+    let pressure: Rc<Pressure> = Rc::default();
+    let arriving = || Shared::new(Instant::now(), Rc::clone(&pressure), None);
     let piece = "x".repeat(16 << 10);
     let one = arriving();
     for _ in 0..4 {
@@ -131,12 +131,12 @@ fn heads_are_bounded_each_and_together() {
     passed(&one, "x");
     assert_eq!(one.outlook.get(), Outlook::Refused(Code::HeadTooLarge));
     drop(one);
-    assert_eq!(heads.get(), 0);
+    assert_eq!(pressure.heads_bytes.get(), 0);
     let many: Vec<_> = std::iter::repeat_with(arriving).take(3_000).collect();
     for one in &many {
         passed(one, &piece);
     }
-    assert!(heads.get() < HEADS_BYTES_MAX + many.len() * piece.len());
+    assert!(pressure.heads_bytes.get() < HEADS_BYTES_MAX + many.len() * piece.len());
     let refused =
         many.iter().filter(|one| one.outlook.get() == Outlook::Refused(Code::Overloaded)).count();
     assert!((900..1_000).contains(&refused), "{refused}");
@@ -147,5 +147,23 @@ fn heads_are_bounded_each_and_together() {
     for one in &many {
         one.begin(Phase::Answer);
     }
-    assert_eq!(heads.get(), 0);
+    assert_eq!(pressure.heads_bytes.get(), 0);
+}
+
+#[test]
+fn a_peer_that_sends_ahead_gets_its_last_answer_when_connections_run_out() {
+    let pressure: Rc<Pressure> = Rc::default();
+    let whole = "GET / HTTP/1.1\r\n\r\n";
+    for (is_crowded, ahead, leaves) in
+        [(false, whole, false), (true, "", false), (true, "GET", false), (true, whole, true)]
+    {
+        pressure.is_crowded.set(is_crowded);
+        let shared = Shared::new(Instant::now(), Rc::clone(&pressure), None);
+        passed(&shared, whole);
+        shared.begin(Phase::Answer);
+        shared.held.borrow_mut().extend_from_slice(ahead.as_bytes());
+        shared.leave_if_ahead();
+        shared.end();
+        assert_eq!(shared.outlook.get() == Outlook::Closing, leaves, "{is_crowded}, {ahead:?}");
+    }
 }

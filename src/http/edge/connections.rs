@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use crate::base::failpoint::{self, Switch};
 use crate::http::edge::answers::Answers;
-use crate::http::edge::connection_state::{Outlook, Phase, Shared};
-use crate::http::edge::eviction::{Holders, Rank};
+use crate::http::edge::connection_state::{Outlook, Phase, Pressure, Shared};
+use crate::http::edge::eviction::{Holders, Moment, Rank};
 use crate::http::error::Code;
 
 /// Pause of the task between two looks at all connections.
@@ -73,8 +73,7 @@ pub(in crate::http) struct Connections {
     no_room: Rc<Notify>,
     /// The time by which the task last ran late.
     lag: Cell<Duration>,
-    /// Bytes of large heads arriving at this worker.
-    heads: Rc<Cell<usize>>,
+    pressure: Rc<Pressure>,
 }
 
 /// The place of a connection among the others of its worker. Dropping the place gives it back.
@@ -111,7 +110,7 @@ impl Connections {
             is_watched: Cell::new(false),
             no_room: Rc::default(),
             lag: Cell::default(),
-            heads: Rc::default(),
+            pressure: Rc::default(),
         })
     }
 
@@ -122,10 +121,10 @@ impl Connections {
             actix_web::rt::spawn(watch(Rc::downgrade(self), Rc::clone(&self.no_room)));
         }
         let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
-        let shared = Rc::new(Shared::new(now, Rc::clone(&self.heads), holder));
+        let shared = Rc::new(Shared::new(now, Rc::clone(&self.pressure), holder));
         self.holders.borrow_mut().came(holder);
         self.open.borrow_mut().insert(number, Rc::clone(&shared));
-        if self.is_crowded() && !self.make_room(now) {
+        if self.is_crowded() && !self.make_room(now, holder) {
             self.no_room.notify_one();
         }
         Place { shared, number, connections: Rc::downgrade(self) }
@@ -137,8 +136,11 @@ impl Connections {
         }
     }
 
+    /// Notes and returns whether there are too many connections.
     fn is_crowded(&self) -> bool {
-        self.open.borrow().len() > self.patience.connections_max
+        let is_crowded = self.open.borrow().len() > self.patience.connections_max;
+        self.pressure.is_crowded.set(is_crowded);
+        is_crowded
     }
 
     /// Ends connections that take too long, and makes room if there are too many.
@@ -149,8 +151,9 @@ impl Connections {
         } else {
             self.patience.stall
         };
+        let end_within = if self.is_crowded() { END_SOON + self.lag.get() } else { END_WITHIN };
         for shared in open.values() {
-            if let Some(outlook) = self.overdue(shared, now, stall_max) {
+            if let Some(outlook) = self.overdue(shared, now, (stall_max, end_within)) {
                 shared.close_soon(outlook, now);
             }
         }
@@ -159,25 +162,34 @@ impl Connections {
             .filter(|shared| shared.outlook.get() != Outlook::Open || shared.leaving.get())
             .count();
         let excess = (open.len() - going).saturating_sub(self.patience.connections_max);
+        // The newest ones found no room when they came.
+        let asking: Vec<_> = open.values().rev().take(excess).map(|shared| shared.holder).collect();
         drop(open);
-        for _ in 0..excess {
-            if !self.make_room(now) {
-                break;
+        // A holder that found no room under this weight finds none with more.
+        let mut without_room = u32::MAX;
+        for holder in asking {
+            let weight = self.holders.borrow().weight(holder);
+            if weight < without_room && !self.make_room(now, holder) {
+                without_room = weight;
             }
         }
     }
 
     /// Returns the new fate of a connection that takes too long, or `None` for any other.
-    fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Outlook> {
+    fn overdue(
+        &self,
+        shared: &Shared,
+        now: Instant,
+        (stall_max, end_within): (Duration, Duration),
+    ) -> Option<Outlook> {
         let since = |then: Instant| now.saturating_duration_since(then);
-        let end_within = if self.is_crowded() { END_SOON + self.lag.get() } else { END_WITHIN };
         let is_due = since(shared.outlook_since.get()) > end_within;
         match shared.outlook.get() {
             Outlook::Open if shared.leaving.get() && shared.is_arriving() && is_due => {
                 return Some(Outlook::Ended);
             }
             Outlook::Open => {}
-            Outlook::Refused(_) | Outlook::Closing => {
+            Outlook::Refused(_) | Outlook::Yielding | Outlook::Closing => {
                 return is_due.then_some(Outlook::Ended);
             }
             Outlook::Ended => return None,
@@ -211,23 +223,24 @@ impl Connections {
         }
     }
 
-    /// Makes a single connection go. Returns false if none can.
-    fn make_room(&self, now: Instant) -> bool {
+    /// Makes a single connection go, for a newcomer of this holder. Returns false if none can.
+    fn make_room(&self, now: Instant, asking: Option<IpAddr>) -> bool {
         if failpoint::is_on(Switch::ConnectionsUnwatched) {
             return false;
         }
         let mut candidates = self.candidates.borrow_mut();
-        let (open, holders, lag) = (self.open.borrow(), self.holders.borrow(), self.lag.get());
+        let (open, holders) = (self.open.borrow(), self.holders.borrow());
+        let moment = Moment { now, lag: self.lag.get(), long_idle: self.patience.head };
         for may_search in [true, false] {
             while let Some((number, since)) = candidates.pop() {
                 let shared = open.get(&number).filter(|shared| shared.since.get() == since);
-                let Some((shared, (_, rank, _))) =
-                    shared.and_then(|shared| Some((shared, holders.place(shared, now, lag)?)))
+                let Some((shared, (_, rank, _))) = shared
+                    .and_then(|shared| Some((shared, holders.place(shared, asking, &moment)?)))
                 else {
                     continue;
                 };
                 match rank {
-                    Rank::WithoutRequest => shared.close_soon(Outlook::Closing, now),
+                    Rank::WithoutRequest => shared.close_soon(Outlook::Yielding, now),
                     Rank::SlowBody | Rank::Waits => shared.ask_to_leave(now),
                     Rank::Answered | Rank::UntakenAnswer => shared.close_soon(Outlook::Ended, now),
                 }
@@ -235,7 +248,7 @@ impl Connections {
             }
             if may_search {
                 let place = |(number, shared): (&u64, &Rc<Shared>)| {
-                    Some((holders.place(shared, now, lag)?, *number))
+                    Some((holders.place(shared, asking, &moment)?, *number))
                 };
                 let mut all: Vec<_> = open.iter().filter_map(place).collect();
                 all.sort_unstable();

@@ -1,7 +1,8 @@
 //! The order in which connections make room when they run out. `connections` asks this module,
 //! which does no I/O.
 //!
-//! A connection whose holder has more connections than others goes before theirs. Among equals,
+//! A connection whose holder has more connections than others goes before theirs, and a newcomer of
+//! such a holder pushes out nobody who has fewer. Among equals,
 //! connections without a request go first, the longest idle before the others. Next go connections
 //! whose peer keeps the server waiting: after its answer, within a body, or with an answer that it
 //! does not take. Last, requests that only wait for an event are answered early. A request under
@@ -43,6 +44,16 @@ pub(in crate::http) enum Rank {
     UntakenAnswer,
     /// The request only waits for an event.
     Waits,
+}
+
+/// The time for which places are asked.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Moment {
+    pub(in crate::http) now: Instant,
+    /// The time by which the worker runs late: it may not have read yet what a peer sent in time.
+    pub(in crate::http) lag: Duration,
+    /// Time after which a connection without a request makes room for anybody.
+    pub(in crate::http) long_idle: Duration,
 }
 
 /// The place of a connection in the order; the smallest goes first.
@@ -88,27 +99,40 @@ impl Holders {
         }
     }
 
-    /// Returns the place of a connection that can make room, or `None` if the connection must stay.
-    /// `lag` is the time by which the worker runs late: the worker may not have read yet what a
-    /// peer sent in time.
+    /// Returns the place of a connection that can make room for a newcomer of `asking`, or `None` if
+    /// the connection must stay.
     pub(in crate::http) fn place(
         &self,
         shared: &Shared,
-        now: Instant,
-        lag: Duration,
+        asking: Option<IpAddr>,
+        moment: &Moment,
     ) -> Option<Place> {
-        let held = shared.holder.and_then(|holder| self.connections.get(&holder)).copied();
-        let held = held.unwrap_or(0);
-        let (vacant, slow) = if held.saturating_mul(2) > self.connections_max {
+        let Moment { now, lag, long_idle } = *moment;
+        let is_most = self.count(shared.holder).saturating_mul(2) > self.connections_max;
+        let (vacant, slow) = if is_most {
             (VACANT_GRACE_OF_MOST, SLOW_GRACE_OF_MOST)
         } else {
             (VACANT_GRACE, SLOW_GRACE)
         };
         let rank = rank(shared, now, (vacant + lag, slow + lag))?;
-        let is_many = held.saturating_mul(EQUAL_PART) > self.connections_max;
-        // A power of two is precise enough, and the order of equals stays that of their age.
-        let weight = held.checked_ilog2().filter(|_| is_many).map_or(0, |log| log + 1);
-        Some((Reverse(weight), rank, shared.since.get()))
+        let (weight, since) = (self.weight(shared.holder), shared.since.get());
+        // A holder of many does not push out those who have less, unless they need nothing.
+        let is_needless =
+            || rank == Rank::WithoutRequest && now.saturating_duration_since(since) >= long_idle;
+        let may_go = weight >= self.weight(asking) || is_needless();
+        may_go.then_some((Reverse(weight), rank, since))
+    }
+
+    fn count(&self, holder: Option<IpAddr>) -> usize {
+        holder.and_then(|holder| self.connections.get(&holder)).copied().unwrap_or(0)
+    }
+
+    /// Returns 0 for a holder of few connections, and more the more connections another one has. A
+    /// power of two is precise enough: the connections of equals go by age.
+    pub(in crate::http) fn weight(&self, holder: Option<IpAddr>) -> u32 {
+        let count = self.count(holder);
+        let is_many = count.saturating_mul(EQUAL_PART) > self.connections_max;
+        count.checked_ilog2().filter(|_| is_many).map_or(0, |log| log + 1)
     }
 }
 

@@ -4,12 +4,17 @@ use std::rc::Rc;
 
 use super::*;
 
-const NO_LAG: Duration = Duration::ZERO;
+const LONG_IDLE: Duration = Duration::from_secs(5);
 const ONE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
 
 fn connection(holder: Option<&str>) -> Shared {
     Shared::new(Instant::now(), Rc::default(), holder.map(|holder| holder.parse().unwrap()))
+}
+
+fn after(milliseconds: u64) -> Moment {
+    let now = Instant::now() + Duration::from_millis(milliseconds);
+    Moment { now, lag: Duration::ZERO, long_idle: LONG_IDLE }
 }
 
 /// A connection whose peer sends nothing: no request, a part of a head, or no body.
@@ -41,16 +46,18 @@ fn waiting() -> Shared {
 
 /// Returns the rank after so many milliseconds.
 fn rank_after(shared: &Shared, milliseconds: u64) -> Option<Rank> {
-    let now = Instant::now() + Duration::from_millis(milliseconds);
-    Holders::new(10).place(shared, now, NO_LAG).map(|(_, rank, _)| rank)
+    Holders::new(10).place(shared, None, &after(milliseconds)).map(|(_, rank, _)| rank)
 }
 
 #[test]
 fn whoever_keeps_the_server_waiting_can_make_room_soon_and_nobody_else() {
     let rest = silent(Phase::Body(10));
     rest.end();
+    let idle = silent(Phase::Answer);
+    idle.end();
     let cases = [
         (silent(Phase::Head), Some(Rank::WithoutRequest)),
+        (idle, Some(Rank::WithoutRequest)),
         (rest, Some(Rank::Answered)),
         (silent(Phase::Body(100)), Some(Rank::SlowBody)),
         (silent(Phase::Chunked), Some(Rank::SlowBody)),
@@ -66,8 +73,8 @@ fn whoever_keeps_the_server_waiting_can_make_room_soon_and_nobody_else() {
         assert_eq!(rank_after(shared, 600), None, "{rank:?} is leaving already");
     }
     assert_eq!(rank_after(&waiting(), 0), Some(Rank::Waits));
-    let now = Instant::now() + Duration::from_millis(600);
-    let late = Holders::new(10).place(&cases[2].0, now, Duration::from_secs(1));
+    let moment = Moment { lag: Duration::from_secs(1), ..after(600) };
+    let late = Holders::new(10).place(&cases[3].0, None, &moment);
     assert_eq!(late, None, "a worker that runs late waits for longer");
 }
 
@@ -116,24 +123,25 @@ fn who_holds_most_connections_loses_them_first_and_sooner() {
         holders.came(crowd.holder);
     }
     holders.came(other.holder);
-    let after = |shared: &Shared, milliseconds| {
-        holders.place(shared, Instant::now() + Duration::from_millis(milliseconds), NO_LAG)
-    };
-    assert!(after(&crowd, 150).is_some() && after(&other, 150).is_none());
-    assert!(after(&crowd, 300) < after(&other, 300), "although the other one is idle too");
+    let place =
+        |shared: &Shared, milliseconds| holders.place(shared, other.holder, &after(milliseconds));
+    assert!(place(&crowd, 150).is_some() && place(&other, 150).is_none());
+    assert!(place(&crowd, 300) < place(&other, 300), "although the other one is idle too");
+    let by_crowd = |milliseconds| holders.place(&other, crowd.holder, &after(milliseconds));
+    assert_eq!(by_crowd(300), None, "the crowd pushes out nobody else");
+    assert!(by_crowd(6_000).is_some(), "unless nothing came for long");
     let waits = connection(Some(ONE));
     waits.begin(Phase::Answer);
     waits.waits.set(true);
-    assert!(after(&waits, 300) < after(&other, 300), "whatever the crowd does");
+    assert!(place(&waits, 300) < place(&other, 300), "whatever the crowd does");
     // A trusted proxy has no holder.
     let proxied = connection(None);
     proxied.waits_for_peer();
-    assert!(after(&proxied, 150).is_none() && after(&crowd, 300) < after(&proxied, 300));
+    assert!(place(&proxied, 150).is_none() && place(&crowd, 300) < place(&proxied, 300));
     for _ in 0..60 {
         holders.gone(crowd.holder);
     }
-    let now = Instant::now() + Duration::from_millis(300);
-    let weight = holders.place(&crowd, now, NO_LAG).map(|(weight, ..)| weight);
+    let weight = holders.place(&crowd, None, &after(300)).map(|(weight, ..)| weight);
     assert_eq!((weight, holders.connections.len()), (Some(Reverse(0)), 1));
 }
 

@@ -48,6 +48,11 @@ impl Handle {
         self.0.leaving.get() || self.0.is_cut_short()
     }
 
+    /// See [`Shared::leave_if_ahead`].
+    pub(in crate::http) fn leave_if_ahead(&self) {
+        self.0.leave_if_ahead();
+    }
+
     /// Declares the request in hand to be the last of its connection.
     pub(in crate::http) fn is_last(&self) {
         self.0.is_last.set(true);
@@ -66,10 +71,7 @@ impl Handle {
 
     /// Completes when the request in hand should end early, because its connection must make room.
     pub(in crate::http) async fn must_make_room(&self) {
-        // A malformed body also closes the connection, but its reader names the fault.
-        while self.0.is_malformed.get()
-            || !(self.0.leaving.get() || self.0.outlook.get() != Outlook::Open)
-        {
+        while !self.0.leaving.get() {
             self.0.left.notified().await;
         }
     }
