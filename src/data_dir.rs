@@ -334,8 +334,7 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     }
     let what = format!(
         "the file holds no admin token of at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII \
-         characters; \
-         remove the file, and the next start creates a token"
+         characters; remove the file, and the next start creates a token"
     );
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }

@@ -47,8 +47,8 @@ pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
         max_connections = incoming,
         max_in_flight = outgoing,
         "the limit of open files is too low for [server] max_connections and [delivery] \
-         max_in_flight, so fewer are used; \
-         raise the limit with LimitNOFILE= in the systemd unit, or `ulimit -n`"
+         max_in_flight, so fewer are used; raise the limit with LimitNOFILE= in the systemd unit, \
+         or `ulimit -n`"
     );
     config.server.max_connections = incoming;
     let delivery = &mut config.delivery;

@@ -131,8 +131,8 @@ impl fmt::Display for Loss {
                 match what {
                     What::DataDir => f.write_str(
                         "Nothing is lost: rename it back before the next start, which would \
-                         otherwise make an empty data \
-                         directory or use the directory that now has this name",
+                         otherwise make an empty data directory or use the directory that now has \
+                         this name",
                     ),
                     What::Journal | What::Segment => f.write_str(
                         "Nothing is lost: rename it back \
@@ -146,13 +146,11 @@ impl fmt::Display for Loss {
                 match what {
                     What::DataDir => f.write_str(
                         "Everything in it is lost but for a backup: restore the backup before the \
-                         next start, which would \
-                         otherwise make an empty data directory",
+                         next start, which would otherwise make an empty data directory",
                     ),
                     What::Journal => f.write_str(
                         "The events are lost but for a backup: the state does not hold them, and \
-                         no start succeeds without the \
-                         journal",
+                         no start succeeds without the journal",
                     ),
                     What::Segment => f.write_str(ADVICE),
                     What::Lock | What::Format | What::SecretsKey => f.write_str("Nothing is lost"),
@@ -164,8 +162,7 @@ impl fmt::Display for Loss {
             Cause::Denied(error) => write!(
                 f,
                 "{shown}: {}{}. The mode or the owner was changed under the running server. \
-                 Nothing \
-                 is lost: restore the mode and the owner",
+                 Nothing is lost: restore the mode and the owner",
                 io_words(error),
                 ownership::denied(path, error)
             ),
@@ -233,9 +230,8 @@ fn open_at(file: &File) -> String {
 
 /// The advice after the loss of a part of the journal.
 const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the \
-    backup. Without a backup, \
-                      `triggerd rebuild --skip-damaged` saves every whole record and lists the \
-                      losses";
+    backup. Without a backup, `triggerd rebuild --skip-damaged` saves every whole record and lists \
+    the losses";
 
 #[cfg(test)]
 mod tests {

@@ -52,8 +52,7 @@ pub(super) fn forget(engine: &Engine, lost: &[Arc<Endpoint>]) -> Result<(), Star
                 target: crate::logging::AUDIT,
                 organization, endpoint = %endpoint.id, url, headers,
                 "the endpoint's secret and the values of its headers are lost; it is disabled \
-                 until its \
-                 owner rotates the secret, sets the headers again and enables it"
+                 until its owner rotates the secret, sets the headers again and enables it"
             );
             commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
         }

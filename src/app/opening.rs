@@ -112,10 +112,8 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
         tracing::warn!(
             waiting,
             "the data directory is a copy, and this server sends the deliveries that wait in it: \
-             if the original server \
-             still runs, endpoints get these deliveries twice. To look at a copy without \
-             delivering, start it with \
-             --no-deliver"
+             if the original server still runs, endpoints get these deliveries twice. To look at a \
+             copy without delivering, start it with --no-deliver"
         );
     } else {
         tracing::warn!(

@@ -46,8 +46,7 @@ pub fn fatal(reason: &str) -> ! {
     tracing::error!(
         reason,
         "fatal error: the server exits with code 70. The next start continues with the journal, \
-         and says \
-         so if a part of it is missing"
+         and says so if a part of it is missing"
     );
     exit()
 }

@@ -26,8 +26,7 @@ const JSON: [(&str, &str); 18] = [
     (
         "invalid number",
         "the number is not a JSON number: it must not begin with a zero or a plus, and needs \
-         digits \
-         around the point",
+         digits around the point",
     ),
     ("number out of range", "a number is too large"),
     ("recursion limit", "arrays and objects are nested too deep: at most 128 levels"),

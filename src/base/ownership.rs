@@ -143,8 +143,8 @@ pub fn denied(path: &Path, cause: &io::Error) -> String {
             let (owner, mode) = (user(facts.uid()), facts.mode() & 0o7777);
             let found = found.display();
             format!(
-                "; {found} belongs to {owner} (mode {mode:04o}), but this process runs as {us}: run \
-                 it as the owner or as root, or change the owner or the mode"
+                "; {found} belongs to {owner} (mode {mode:04o}), but this process runs as {us}: \
+                 run it as the owner or as root, or change the owner or the mode"
             )
         }
         None => format!("; this process runs as {us}"),

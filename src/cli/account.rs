@@ -76,8 +76,7 @@ fn taken_back(client: &Client, made: &Value) -> String {
     match client.with_key(key, "the new key").and_then(end) {
         Ok(()) => format!(
             "Therefore the new key {key_id} was revoked. The organization {organization_id} \
-             exists; `triggerd key \
-             create --org {organization_id}` makes a key for it."
+             exists; `triggerd key create --org {organization_id}` makes a key for it."
         ),
         Err(failure) => format!(
             "The new key {key_id} of {organization_id} was not shown and could not be revoked: {}",

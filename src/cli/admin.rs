@@ -124,15 +124,12 @@ impl Search {
     fn failure(self, source: &Source) -> Failure {
         let (code, help) = if self.is_forbidden || !source.skipped.is_empty() {
             let help = "Run the command as root or as the server's user, such as `sudo triggerd \
-                key create …`, or \
-                        name a token file that you may read with --admin-token-file.";
+                key create …`, or name a token file that you may read with --admin-token-file.";
             (ExitCode::NotPermitted, help)
         } else {
             let help = "A server creates the file when it starts with this configuration for the \
-                first time. If the \
-                        server uses another configuration, name its file with --config; if its \
-                        token is kept \
-                        elsewhere, name the token file with --admin-token-file.";
+                first time. If the server uses another configuration, name its file with --config; \
+                if its token is kept elsewhere, name the token file with --admin-token-file.";
             (ExitCode::Failed, help)
         };
         let looked = self.looked.join("\n  ");

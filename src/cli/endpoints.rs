@@ -121,9 +121,8 @@ impl Create {
                     was deleted again."
                 ),
                 Err(failure) => format!(
-                    "The secret of the new endpoint {id} was not shown, and the endpoint could \
-                     not be \
-                     deleted again: {}",
+                    "The secret of the new endpoint {id} was not shown, and the endpoint could not \
+                     be deleted again: {}",
                     failure.message
                 ),
             };
@@ -145,8 +144,8 @@ impl Rotate {
             let id = &one.id;
             let message = format!(
                 "{unwritten}. The new secret of {id} was not shown, and it is in use: the old \
-                 secret also signs for \
-                 {overlap} seconds. `triggerd endpoint rotate-secret {id}` makes another secret."
+                 secret also signs for {overlap} seconds. `triggerd endpoint rotate-secret {id}` \
+                 makes another secret."
             );
             Failure::new(ExitCode::Failed, message)
         })?;

@@ -94,7 +94,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
     let status = if erased_at.is_empty() {
-        standing(event).to_owned()
+        event_status(event).to_owned()
     } else {
         format!("Its payload was erased at {erased_at} and is no longer shown or sent.")
     };
@@ -105,12 +105,12 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     }
     for endpoint in endpoints {
         let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
-        let fate = match endpoint.get("delivery") {
-            Some(delivery) => fate(delivery),
+        let outcome = match endpoint.get("delivery") {
+            Some(delivery) => delivery_status(delivery),
             None if endpoint.get("matched") == Some(&Value::Bool(true)) => MATCHED.to_owned(),
             None => why_not(text(endpoint, "reason")),
         };
-        said.push(format!("{id} ({url}): {fate}"));
+        said.push(format!("{id} ({url}): {outcome}"));
         said.extend(
             endpoint
                 .get("delivery")
@@ -120,9 +120,8 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
             said.push(format!(
-                "  Its circuit breaker is open until {until}, because it failed too often or \
-                 asked for a \
-                 pause."
+                "  Its circuit breaker is open until {until}, because it failed too often or asked \
+                 for a pause."
             ));
         }
     }
@@ -132,14 +131,18 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
             .any(|endpoint| text(endpoint, "endpoint_id") == text(delivery, "endpoint_id"))
     };
     for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
-        said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
+        said.push(format!(
+            "{} (deleted since): {}",
+            text(delivery, "endpoint_id"),
+            delivery_status(delivery)
+        ));
     }
     said
 }
 
 /// The status of the event and its place in the inbox. An event that left the inbox does not return
 /// when it is delivered again.
-fn standing(event: &Value) -> &'static str {
+fn event_status(event: &Value) -> &'static str {
     match (text(event, "status"), event.get("in_inbox") == Some(&Value::Bool(true))) {
         ("acknowledged", _) => "A consumer acknowledged the event.",
         ("delivered", false) => "Every endpoint that matched accepted the event.",
@@ -158,14 +161,13 @@ fn standing(event: &Value) -> &'static str {
         (_, false) => "The event has left the inbox.",
         (_, true) => {
             "The event is in the inbox until it is acknowledged, or until every endpoint that \
-             matches \
-             accepts it."
+             matches accepts it."
         }
     }
 }
 
 /// The state of a delivery, as a sentence.
-fn fate(delivery: &Value) -> String {
+fn delivery_status(delivery: &Value) -> String {
     let attempts = match delivery.get("attempt_count").and_then(Value::as_u64).unwrap_or(0) {
         1 => "1 attempt".to_owned(),
         many => format!("{many} attempts"),
@@ -233,7 +235,8 @@ mod tests {
             json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
         let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
         "endpoints": [
-            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted", "delivery": dead},
+            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted",
+            "delivery": dead},
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
         let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted",
@@ -254,8 +257,7 @@ mod tests {
         assert_eq!(
             with_details[4],
             "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because \
-             a retry was requested; \
-             the receiver's x-request-id: r-1"
+             a retry was requested; the receiver's x-request-id: r-1"
         );
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
         let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
@@ -263,8 +265,8 @@ mod tests {
             {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted"}]});
         assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
         for status in ["accepted", "delivered", "dead"] {
-            assert!(standing(&with(status, true)).contains("in the inbox"), "{status}");
-            assert!(!standing(&with(status, false)).contains("in the inbox"), "{status}");
+            assert!(event_status(&with(status, true)).contains("in the inbox"), "{status}");
+            assert!(!event_status(&with(status, false)).contains("in the inbox"), "{status}");
         }
         let said = sentences(&event, &|_| None);
         assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");

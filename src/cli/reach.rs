@@ -96,8 +96,7 @@ impl Key {
         };
         let text = given.filter(|key| !key.is_empty()).ok_or_else(|| {
             let message = "no API key is set: give --key or set TRIGGERD_API_KEY. `triggerd key \
-                create --org NAME` \
-                 makes a key";
+                create --org NAME` makes a key";
             Failure::new(ExitCode::Usage, message)
         })?;
         Ok(Credential { text, origin: origin.to_owned() })

@@ -36,7 +36,8 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Rebuild {
-    /// Keep every whole record of a damaged journal, set the damaged files aside and list the losses
+    /// Keep every whole record of a damaged journal, set the damaged files aside and list the
+    /// losses
     #[arg(long)]
     skip_damaged: bool,
     /// Print JSON, for programs

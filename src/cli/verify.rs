@@ -266,9 +266,10 @@ impl Report {
         };
         let end = self.audit.end();
         let text = format!(
-            "copy      this is a copy, which ends at position {end}. An event that was acknowledged \
-             after the copy began may not be in it. A copy cannot show if its last files are \
-             missing: compare the position with the original's, or the number of events{missing}"
+            "copy      this is a copy, which ends at position {end}. An event that was \
+             acknowledged after the copy began may not be in it. A copy cannot show if its last \
+             files are missing: compare the position with the original's, or the number of \
+             events{missing}"
         );
         Some(text).filter(|_| self.audit.scan.is_copy())
     }
@@ -284,9 +285,8 @@ impl Report {
             ),
             Judgement::Ahead { applied } => {
                 format!(
-                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: the end \
-                     of the \
-                     journal is missing",
+                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: the end of \
+                     the journal is missing",
                     self.audit.end()
                 )
             }
@@ -301,8 +301,7 @@ impl Report {
     fn advice(&self, seconds: &str) -> String {
         let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
             "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; a \
-             backup \
-             may have more"
+             backup may have more"
         } else {
             "`triggerd rebuild` computes the state from the journal; nothing is lost"
         };
@@ -336,7 +335,8 @@ impl Report {
         json!({
             "well": self.is_well(),
             "journal": {
-                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "records": audit.records(),
+                "segments": audit.scan.len(), "bytes": audit.scan.bytes(),
+                "records": audit.records(),
                 "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
                 "given_up_before": holes.map(|(from, to)| json!({"from_position": from,

@@ -12,8 +12,8 @@ use crate::store::change::Place;
 use crate::store::rows::schema::DeliveryState;
 use crate::store::{Change, StateError, Unapplied};
 
-/// Erases an event's payload, which is then neither shown nor sent. The record stays in the journal.
-/// The command applies as a whole or not at all, judged by the state at its turn.
+/// Erases an event's payload, which is then neither shown nor sent. The record stays in the
+/// journal. The command applies as a whole or not at all, judged by the state at its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EraseEvent {
     /// The organization of the event.

@@ -185,8 +185,8 @@ impl RecordFollower {
     }
 
     /// Returns the next commands, with at most `bytes_max` bytes and one command more. They are
-    /// decoded in parallel, by the pool of threads that the caller is in. The result is empty at the
-    /// end of the log.
+    /// decoded in parallel, by the pool of threads that the caller is in. The result is empty at
+    /// the end of the log.
     ///
     /// # Errors
     /// A record cannot be read, or is of a newer version.

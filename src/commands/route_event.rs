@@ -13,8 +13,8 @@ use crate::store::{Change, Unapplied};
 
 /// Creates the deliveries of an event, to the endpoints that a worker has found.
 ///
-/// The body of its record takes 44 bytes, 16 bytes for each chosen endpoint, and the reasons: 1 or 2
-/// bytes for most organizations, 1,000 bytes for 1,000 endpoints at worst (see [`RouteReasons`]).
+/// The body of its record takes 44 bytes, 16 bytes for each chosen endpoint, and the reasons: 1 or
+/// 2 bytes for most organizations, 1,000 bytes for 1,000 endpoints at worst (see [`RouteReasons`]).
 /// So 10,000 events/s in such an organization add 10 MB/s to the journal at worst, less than the
 /// ids of the chosen endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

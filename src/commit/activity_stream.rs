@@ -1,8 +1,8 @@
 //! Activity stream: tells watchers about events that were accepted and attempts that were settled,
 //! after the sync. The commands themselves make the activity
-//! ([`Effects::activity`](crate::store::Effects::activity)). Nothing is kept without a watcher, and a watcher that is too slow is told how
-//! many items were missed. Each organization has its own channel, so that watchers neither miss nor
-//! learn anything because of another organization.
+//! ([`Effects::activity`](crate::store::Effects::activity)). Nothing is kept without a watcher, and
+//! a watcher that is too slow is told how many items were missed. Each organization has its own
+//! channel, so that watchers neither miss nor learn anything because of another organization.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

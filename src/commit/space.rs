@@ -55,9 +55,9 @@ impl Shortage {
         match self {
             Self::Bytes => "the disk has less free space than [storage] reserve_bytes",
             Self::Files => {
-                "the disk has fewer free inodes than [storage] reserve_files, although it may \
-                 have free bytes; remove files that are not \
-                 needed, or move the data to a filesystem with more inodes"
+                "the disk has fewer free inodes than [storage] reserve_files, although it may have \
+                 free bytes; remove files that are not needed, or move the data to a filesystem \
+                 with more inodes"
             }
             Self::Quota => {
                 "the disk quota of the server's user is used up, although the disk may have room"

@@ -139,15 +139,7 @@ pub enum ClientVariable {
     AdminTokenFile,
 }
 
-impl ClientVariable {
-    /// All variables of this kind.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the variable.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+crate::base::names::named!(ClientVariable);
 
 /// The value of the variable, trimmed; none if the variable is unset or empty.
 ///

@@ -1,7 +1,7 @@
 //! Every key of the configuration, declared once. A declaration has the key's type, name, default
 //! and range, its meaning, and whether a reload applies it. The commented file
-//! `config/triggerd.toml`, the reference `docs/configuration.md`, the checks and the structs for the
-//! modules are made from the declarations.
+//! `config/triggerd.toml`, the reference `docs/configuration.md`, the checks and the structs for
+//! the modules are made from the declarations.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -110,13 +110,13 @@ section! {
         /// Threads that serve requests. 0 means one for each core.
         workers: usize = count("workers", 0, 0..=SERVER_WORKERS_MAX);
 
-        /// Maximum number of open connections. When more arrive, the connections that have been idle
-        /// for the longest are closed; then those whose client neither sends its body nor reads its
-        /// answer; then requests that only wait for an event are answered early. An address with
-        /// more than an eighth of all connections loses its own first, unless it is one of
-        /// `trusted_proxies`. While none of these is left, newcomers wait in the kernel's queue.
-        /// Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the systemd
-        /// unit).
+        /// Maximum number of open connections. When more arrive, the connections that have been
+        /// idle for the longest are closed; then those whose client neither sends its body nor
+        /// reads its answer; then requests that only wait for an event are answered early. An
+        /// address with more than an eighth of all connections loses its own first, unless it is
+        /// one of `trusted_proxies`. While none of these is left, newcomers wait in the kernel's
+        /// queue. Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the
+        /// systemd unit).
         ///
         /// While the processor is short, requests wait for their turn, one for each connection. So
         /// fewer connections mean shorter waits.
@@ -194,8 +194,8 @@ section! {
     pub struct Intake {
         /// Requests that may wait to be written. Further requests are refused with 503, so that
         /// waiting stays short. One organization never holds more of these places, and of the
-        /// `group_commands` that are being written, than it leaves free for the others: at most half
-        /// of them.
+        /// `group_commands` that are being written, than it leaves free for the others: at most
+        /// half of them.
         queue: usize = count("queue", 10_000, 1..=1_000_000);
 
         /// Milliseconds that the oldest waiting request may have waited before new events are

@@ -6,8 +6,8 @@
 //!
 //! `keys` declares every key once, with the help of `declare` (the macro) and `kinds` (types,
 //! ranges and checks). The path of a value: `layers` (keys, shapes and sources) → `kinds` (the
-//! checks) → the structs in `keys` (the types for the modules). `reference` makes the commented file
-//! and the page of the documentation.
+//! checks) → the structs in `keys` (the types for the modules). `reference` makes the commented
+//! file and the page of the documentation.
 
 mod changes;
 mod declare;

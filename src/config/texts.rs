@@ -69,8 +69,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         if meant.parse::<SocketAddr>().is_ok() {
             return Err(format!(
                 "must not have numbers that begin with zeros, which some programs read as octal; \
-                 write \
-                 {meant}"
+                 write {meant}"
             ));
         }
     }
@@ -105,8 +104,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
         let meant = right(meant);
         return Err(format!(
             "{text} must not have numbers that begin with zeros, which some programs read as \
-             octal; \
-             write {meant}"
+             octal; write {meant}"
         ));
     }
     let Ok(network) = text.parse::<IpNet>() else {

@@ -23,8 +23,8 @@ const REMEMBERED_MS: u64 = 600_000;
 const BURSTS_PER_SECOND: u64 = 20;
 /// Milliseconds until an attempt that could not be settled is repeated.
 const UNSETTLED_AGAIN_MS: u64 = 1_000;
-/// Milliseconds until an endpoint in strict order is looked at again while an earlier event is being
-/// routed.
+/// Milliseconds until an endpoint in strict order is looked at again while an earlier event is
+/// being routed.
 const ROUTING_POLL_MS: u64 = 5;
 
 /// Permission of an endpoint queue to begin an attempt, or to load deliveries.

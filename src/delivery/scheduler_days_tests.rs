@@ -346,8 +346,7 @@ fn ten_thousand_endpoints_of_all_kinds_over_more_than_six_days() {
     let seen = simulate(plan.clone());
     println!(
         "seed {SEED}: {ENDPOINTS} endpoints, {} requests for {} deliveries, {} steps of the clock \
-         over {} h, restarts {:?}, \
-         {} ids queued at most, {:?}",
+         over {} h, restarts {:?}, {} ids queued at most, {:?}",
         requests(&seen).count(),
         seen.deliveries.values().sum::<u64>(),
         seen.steps,

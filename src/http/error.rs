@@ -353,8 +353,7 @@ impl Problem {
     pub(super) fn dedup_mismatch(first: EventId) -> Self {
         let detail = format!(
             "the dedup_id belongs to {first}, whose type, payload or CloudEvents attributes \
-             differ; send \
-             a new dedup_id for a new event"
+             differ; send a new dedup_id for a new event"
         );
         let mut problem = Self::new(Code::DedupMismatch, detail);
         problem.0.event_id = Some(first);

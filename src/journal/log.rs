@@ -1,6 +1,6 @@
-//! The log as the rest of the program sees it: records in one order, which become durable a group at
-//! a time, and which everybody can read. The local journal is the first implementation. A log that
-//! is replicated would store each group as one message.
+//! The log as the rest of the program sees it: records in one order, which become durable a group
+//! at a time, and which everybody can read. The local journal is the first implementation. A log
+//! that is replicated would store each group as one message.
 //!
 //! A record is a kind, a version and bytes. The bytes around it, by which an implementation finds
 //! damage, are known to no other module.

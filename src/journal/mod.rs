@@ -34,8 +34,9 @@
 //!   like a frame of a later group.
 //! * A file gets a segment's name when it has its header and its whole length, and never becomes
 //!   shorter: sealing gives the unused space back as a hole. The header holds this length. So a
-//!   shorter file was cut, or is a copy that broke off, and is refused: the lost bytes may have held
-//!   acknowledged frames. This holds in whatever order a copy of a live journal reads the files.
+//!   shorter file was cut, or is a copy that broke off, and is refused: the lost bytes may have
+//!   held acknowledged frames. This holds in whatever order a copy of a live journal reads the
+//!   files.
 //! * A header holds the device and inode of its own file. If they differ, the file is a copy. In a
 //!   copy, a page may be older than the page behind it, because frames were appended during the
 //!   copying. Such a hole is cut as well.

@@ -135,8 +135,8 @@ impl JournalScan {
         (first > Position::FIRST).then_some(lost)
     }
 
-    /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole record, and may
-    /// report a record as damaged with a reason.
+    /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole record, and
+    /// may report a record as damaged with a reason.
     pub fn look(
         &self,
         number: usize,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// Maximum number of bytes that are kept of a receiver's answer.
 pub const KEPT_BODY_BYTES_MAX: usize = 4 << 10;
@@ -48,15 +48,7 @@ pub enum ErrorCode {
     Protocol,
 }
 
-impl ErrorCode {
-    /// Every code, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the code in the API, in metrics and in logs.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(ErrorCode);
 
 /// The reason why an attempt failed, as a code and as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,15 +212,7 @@ pub enum DeliveryStatus {
     Canceled,
 }
 
-impl DeliveryStatus {
-    /// Every status, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the status in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(DeliveryStatus);
 
 /// The consequence of an attempt for its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

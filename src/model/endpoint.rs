@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 use super::event::{OF_PATTERNS, SEPARATORS, TYPE_CHARS_MAX, is_visible};
 use super::id::EndpointId;
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// Maximum length of a URL, in bytes.
 pub const URL_BYTES_MAX: usize = 2_048;
@@ -161,15 +161,7 @@ pub enum BodyForm {
     CloudEvents,
 }
 
-impl BodyForm {
-    /// Every form, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the form in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(BodyForm);
 
 /// The order in which an endpoint gets its events.
 #[derive(
@@ -199,15 +191,7 @@ pub enum Ordering {
     Strict,
 }
 
-impl Ordering {
-    /// Every order, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the order in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(Ordering);
 
 /// The reason why an endpoint is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]

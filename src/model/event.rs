@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cloudevent::{CloudEvent, DataKind};
 use super::id::EventId;
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// Maximum length of an event type, in characters.
 pub const TYPE_CHARS_MAX: usize = 255;
@@ -216,15 +216,7 @@ pub enum EventStatus {
     Dead,
 }
 
-impl EventStatus {
-    /// Every status, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the status in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(EventStatus);
 
 #[cfg(test)]
 mod tests {

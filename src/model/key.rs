@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::id::{KeyId, SUFFIX_LEN, decode_base32, encode_base32};
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Number of base62 characters of the secret: 43 hold 256 bits.
@@ -69,15 +69,7 @@ pub enum Scope {
     DeliveriesWrite = 512,
 }
 
-impl Scope {
-    /// Every scope, in the order of the bits.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the scope in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(Scope);
 
 /// A set of scopes, a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

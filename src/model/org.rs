@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::OrgId;
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// Maximum length of an organization's or a key's name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
@@ -45,15 +45,7 @@ pub enum Tier {
     Enterprise,
 }
 
-impl Tier {
-    /// Every tier, the smallest first.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the tier in the API and in the configuration.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(Tier);
 
 /// The rule by which an event leaves the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]

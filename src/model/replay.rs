@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::TypePattern;
 use super::id::{EndpointId, EventId};
 use super::time::Timestamp;
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// Maximum number of replays of an organization that run at the same time.
 pub const REPLAYS_RUNNING_MAX: usize = 10;
@@ -40,15 +40,7 @@ pub enum ReplayOnly {
     All,
 }
 
-impl ReplayOnly {
-    /// Every choice, in the order of the enum.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name of the choice in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(ReplayOnly);
 
 /// The request for a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::names::UnknownName;
+use crate::base::names::{UnknownName, named};
 
 /// The reason why an endpoint receives an event, or does not. The value is the code in the journal,
 /// below 16. A new reason gets the next code, and [`RouteEvent`](crate::commands::RouteEvent) a new
@@ -36,15 +36,9 @@ pub enum RouteReason {
     Replayed = 7,
 }
 
+named!(RouteReason);
+
 impl RouteReason {
-    /// Every reason, in the order of the codes.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// Returns the name in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Returns true if the endpoint receives the event.
     pub fn is_match(self) -> bool {
         match self {
@@ -99,7 +93,8 @@ impl RouteReasons {
         Self(bytes)
     }
 
-    /// Returns the reason of the endpoint with this number, or `None` if the number was given later.
+    /// Returns the reason of the endpoint with this number, or `None` if the number was given
+    /// later.
     pub fn of(&self, number: u32) -> Option<RouteReason> {
         let (mut rest, mut last) = (self.0.as_slice(), 0u32);
         while let Some((distance, reason)) = take_run(&mut rest) {

@@ -236,8 +236,7 @@ fn a_refusal_names_address_and_rule() {
     assert_eq!(
         sentence("::ffff:10.0.0.7"),
         "::ffff:10.0.0.7 is another way to write 10.0.0.7, which is in 10.0.0.0/8 (private \
-         network); \
-         allow it with [egress] allow_networks"
+         network); allow it with [egress] allow_networks"
     );
     assert_eq!(
         judge(&[], "http://api.localhost/").unwrap_err().to_string(),

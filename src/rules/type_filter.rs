@@ -61,8 +61,7 @@ impl FromStr for Term {
         term.ok_or_else(|| {
             format!(
                 "must be event types separated by commas, such as `order.created`, `order.*`, \
-                 `*.created`, `*` or \
-                 `!order.test`; {text:?} is not a type filter"
+                 `*.created`, `*` or `!order.test`; {text:?} is not a type filter"
             )
         })
     }

@@ -67,9 +67,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     keep("crowd", &data);
     Outcome::Passed(format!(
         "p99 {beside:?} beside {waiters} who wait while {EVENTS_PER_SECOND} events a second come, \
-         {alone:?} without; \
-         {NEWCOMERS} newcomers got in beside {held} sockets that hold connections, of which \
-         {ended} lost theirs"
+         {alone:?} without; {NEWCOMERS} newcomers got in beside {held} sockets that hold \
+         connections, of which {ended} lost theirs"
     ))
 }
 

@@ -55,8 +55,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     assert!(!plan.judges_time || slowest_start < READY_WITHIN, "a start took {slowest_start:?}");
     Outcome::Passed(format!(
         "{kills} kills in all; {acknowledgements} acknowledgements, 0 lost, 0 stored twice; \
-         {delivered} delivered, \
-         {duplicates} of them twice; slowest start {} ms",
+         {delivered} delivered, {duplicates} of them twice; slowest start {} ms",
         slowest_start.as_millis()
     ))
 }

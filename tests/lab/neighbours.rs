@@ -108,8 +108,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     keep("neighbours", &plan.dir.join("noisy"));
     Outcome::Passed(format!(
         "p{percent} of {} events {beside:?} beside {most} hanging requests, {alone:?} without \
-         them; after kill -9 {} requests at \
-         once, {} KiB more memory than an empty start, the slowest event {:?}",
+         them; after kill -9 {} requests at once, {} KiB more memory than an empty start, the \
+         slowest event {:?}",
         turns * EVENTS_OF_A_TURN,
         after.most,
         grown >> 10,

@@ -62,8 +62,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     keep("replay", &data);
     Outcome::Passed(format!(
         "{} dead letters replayed through {kills} kills, {while_running} of them while it ran; \
-         each queued once, {twice} \
-         came twice",
+         each queued once, {twice} came twice",
         dead.len()
     ))
 }

@@ -91,8 +91,7 @@ impl Report {
         if machine.has_no_disk() && self.sync_floor.is_some() {
             lines.push(
                 "WARNING: the directory is in memory, where syncs cost nothing; name a directory \
-                 on the \
-                 disk with --dir"
+                 on the disk with --dir"
                     .into(),
             );
         }
@@ -236,8 +235,7 @@ impl Report {
             let ratio = disk.bytes_per_payload_byte;
             lines.push(format!(
                 "disk               {million:.2} GiB for a million events ({ratio:.2} bytes for \
-                 each \
-                 payload byte)"
+                 each payload byte)"
             ));
         }
         if let Some(it) = self.delivery {

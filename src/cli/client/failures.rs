@@ -26,8 +26,7 @@ impl Client {
             Doubt::None => "Try again.",
             Doubt::Event => {
                 "So it is unknown whether the event was accepted. With --dedup-id it is safe to \
-                 send the \
-                 event again."
+                 send the event again."
             }
             Doubt::Change => {
                 "So it is unknown whether the change was made. Check before you \
@@ -145,8 +144,7 @@ fn advice(head: &Head) -> String {
     let Head { status, location, challenge, .. } = head;
     if (300..400).contains(status) && !location.is_empty() {
         format!(
-            "The server redirects to {}. A redirect is not followed, because the key would go \
-             with \
+            "The server redirects to {}. A redirect is not followed, because the key would go with \
              it; give the right URL.",
             visible(location)
         )
@@ -162,8 +160,7 @@ fn advice(head: &Head) -> String {
             429 => "A proxy in front of triggerd may limit the rate; try again later.",
             401 | 403 => {
                 "A proxy in front of triggerd may refuse the request, or the URL belongs to \
-                 another \
-                 program."
+                 another program."
             }
             _ => IS_IT_OURS,
         }

@@ -124,8 +124,7 @@ impl Walk {
     fn key(&self, number: u8, organization: &str) -> Result<String, Failure> {
         let title = format!(
             "{number}. An organization, {organization:?}, and its first key (with the admin token \
-             of the \
-             data directory)"
+             of the data directory)"
         );
         let body = json!({ "organization": organization, "tier": "free" });
         let made = self.step(

@@ -1,5 +1,5 @@
-//! Notes in the place of lost records, which keep the meaning of later commands: no new organization
-//! gets a number that they name, and their keys count as judged. Called by `rebuild`.
+//! Notes in the place of lost records, which keep the meaning of later commands: no new
+//! organization gets a number that they name, and their keys count as judged. Called by `rebuild`.
 
 use std::iter::Peekable;
 

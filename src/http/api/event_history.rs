@@ -122,8 +122,8 @@ struct MatchedDelivery {
 }
 
 /// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason why
-/// the event matched or did not. Parts that need another scope than `events:read` are left out if the
-/// key lacks it.
+/// the event matched or did not. Parts that need another scope than `events:read` are left out if
+/// the key lacks it.
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("this organization has no event with this id");

@@ -167,8 +167,7 @@ pub(in crate::http) async fn start(call: &mut Call) -> Answer {
         StartReplayOutcome::LimitReached => {
             let detail = format!(
                 "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait \
-                 until a \
-                 replay ends, or cancel a replay"
+                 until a replay ends, or cancel a replay"
             );
             return Err(Problem::new(Code::LimitReached, detail));
         }

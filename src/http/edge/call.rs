@@ -131,12 +131,12 @@ impl Call {
             Decision::Refused { retry_after_s } => {
                 let detail = match self.budget {
                     Budget::Events => {
-                        "the event budget of the organization's tier is used up; nothing was stored; \
-                         wait for the seconds in Retry-After"
+                        "the event budget of the organization's tier is used up; nothing was \
+                         stored; wait for the seconds in Retry-After"
                     }
                     Budget::Requests => {
-                        "the request budget of the organization's tier is used up; nothing was done; \
-                         wait for the seconds in Retry-After"
+                        "the request budget of the organization's tier is used up; nothing was \
+                         done; wait for the seconds in Retry-After"
                     }
                 };
                 Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))

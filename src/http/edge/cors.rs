@@ -11,8 +11,7 @@ use actix_web::http::header::{
 
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type, Content-Encoding, X-API-Key, Authorization, Idempotency-Key, X-Request-Id, \
-     traceparent, \
-     ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-subject",
+     traceparent, ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-subject",
 );
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, \

@@ -99,8 +99,8 @@ impl Holders {
         }
     }
 
-    /// Returns the place of a connection that can make room for a newcomer of `asking`, or `None` if
-    /// the connection must stay.
+    /// Returns the place of a connection that can make room for a newcomer of `asking`, or `None`
+    /// if the connection must stay.
     pub(in crate::http) fn place(
         &self,
         shared: &Shared,

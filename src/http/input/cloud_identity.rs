@@ -34,11 +34,10 @@ fn attributes(event: &CloudEvent) -> String {
     const OF_THE_SENDING: [&str; 4] = ["id", "source", "traceparent", "tracestate"];
     let line = |(name, value): &(String, AttributeValue)| {
         let text = value.text();
-        let text = match MediaType::read(&text).filter(|_| name == "datacontenttype") {
-            Some(media) => media.normal(),
-            None => text,
-        };
-        let is_default = name == "datacontenttype" && text == "application/json";
+        let is_content_type = name == "datacontenttype";
+        let normal = || MediaType::read(&text).map(|media| media.normal());
+        let text = if is_content_type { normal().unwrap_or(text) } else { text };
+        let is_default = is_content_type && text == "application/json";
         let counts = !is_default && !OF_THE_SENDING.contains(&name.as_str());
         counts.then(|| format!("{name} {text}\n"))
     };

@@ -1,5 +1,5 @@
-//! The contradictions between the tables of one state. The checks know the rules between tables, not
-//! how `apply` keeps them.
+//! The contradictions between the tables of one state. The checks know the rules between tables,
+//! not how `apply` keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

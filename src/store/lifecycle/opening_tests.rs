@@ -87,9 +87,8 @@ fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_i
     closed(dir.path());
     let text = fs::read_to_string(mark(dir.path())).unwrap();
     fs::write(mark(dir.path()), text.replacen(&FORMAT.to_string(), "999", 1)).unwrap();
-    assert!(
-        matches!(reason(dir.path(), Position(100)), Some(Reason::Unusable(why)) if why.contains("999"))
-    );
+    assert!(matches!(reason(dir.path(), Position(100)),
+        Some(Reason::Unusable(why)) if why.contains("999")));
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());

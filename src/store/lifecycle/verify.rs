@@ -1,5 +1,5 @@
-//! A state as `verify` and `rebuild` look at it, which run without a server: its directory is judged
-//! without a change, and it is opened as a copy.
+//! A state as `verify` and `rebuild` look at it, which run without a server: its directory is
+//! judged without a change, and it is opened as a copy.
 
 use std::collections::BTreeMap;
 use std::fs;

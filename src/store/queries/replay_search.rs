@@ -1,5 +1,5 @@
-//! Searches the events that a replay delivers next to one endpoint. A search reads a bounded number of
-//! rows.
+//! Searches the events that a replay delivers next to one endpoint. A search reads a bounded number
+//! of rows.
 
 use std::sync::Arc;
 
