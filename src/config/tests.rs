@@ -47,6 +47,13 @@ fn the_defaults_that_other_parts_depend_on() {
 }
 
 #[test]
+fn the_default_retry_schedule_is_the_documented_one() {
+    let schedule = Config::from_toml("").unwrap().delivery.retry_schedule;
+    let seconds: Vec<_> = schedule.iter().map(Duration::as_secs).collect();
+    assert_eq!(seconds, [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]);
+}
+
+#[test]
 fn a_variable_that_begins_like_ours_and_is_none_is_a_fault_that_says_what_was_meant() {
     for (name, meant) in [
         ("TRIGGERD_SERVER_LISTEN", "TRIGGERD__SERVER__LISTEN"),
