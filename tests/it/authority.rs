@@ -13,7 +13,7 @@ use triggerd::base::exit_code::ExitCode;
 use triggerd::config::Config;
 use triggerd::http::{Route, Verb, Who, routes};
 
-use crate::harness::{Answer, Client, PATIENCE, Process, settings, until};
+use crate::harness::{Answer, Client, PATIENCE, Process, settings, silence, until};
 
 #[path = "authority_routes.rs"]
 mod routes;
@@ -254,17 +254,11 @@ fn a_caller_that_is_judged_once_is_noticed() {
     assert_eq!(waiting.join().unwrap().status, 200);
 }
 
-/// A receiver that accepts connections and never answers.
-fn silence() -> (String, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (format!("http://{}/", listener.local_addr().unwrap()), listener)
-}
-
 #[test]
 fn trying_an_endpoint_out_ends_with_the_key() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    let (url, receiver) = silence();
+    let (receiver, url) = silence();
     let endpoint = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000})).id();
     let (id, caller) = twin(&org);
     let tried = std::thread::spawn(move || {

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use triggerd::journal::JournalScan;
 
-use crate::harness::{Client, Process, command, settings};
+use crate::harness::{Client, Process, command, first_segment, settings};
 
 /// Copies a data directory to a new place, with a configuration beside it.
 fn copied(data: &Path, name: &str) -> PathBuf {
@@ -16,10 +16,6 @@ fn copied(data: &Path, name: &str) -> PathBuf {
     assert!(Command::new("cp").arg("-a").arg(data).arg(&copy).status().unwrap().success());
     fs::write(copy.with_extension("toml"), settings(&copy, "")).unwrap();
     copy
-}
-
-fn first_segment(data: &Path) -> PathBuf {
-    data.join("journal/00000000000000000001.seg")
 }
 
 /// Asserts that every command that reads the directory refuses it as damaged and leaves its journal

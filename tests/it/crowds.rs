@@ -13,9 +13,9 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::json;
 
-use crate::harness::{Client, PATIENCE, Process, until};
+use crate::harness::{Client, PATIENCE, Process, silence, until};
 use crate::raw::{Raw, get, post};
-use crate::takeover::{broken_server, server, silence};
+use crate::takeover::{broken_server, server};
 
 /// Connections of a server under test; a crowd has five times as many sockets.
 const CONNECTIONS: usize = 20;
@@ -267,25 +267,29 @@ fn what_is_only_announced_takes_nothing_from_others() {
     }
     let answer = other.post_text("/api/events/batch", &batch(20, 200_000));
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(!kept.iter().any(is_answered), "none of them is refused yet");
+    assert!(!kept.iter().any(Raw::is_answered), "none of them is refused yet");
 }
 
 /// Holds unfinished bodies, more than an organization may have, until one is refused. Returns the
-/// others, and the text of the refusal.
+/// others, oldest first, and the text of the refusal.
 fn fill_memory(server: &Process, org: &Client) -> (Vec<Raw>, String) {
     const BYTES: usize = 31 * (64 << 10);
-    let begin = |_| {
+    let begin = || {
         let mut raw = Raw::connect(server);
         raw.say(&batch_head(&org.key, BYTES + 1));
         // A refused body may not be read to its end.
         drop(raw.stream.write_all(&vec![b' '; BYTES]));
         raw
     };
-    let mut kept: Vec<Raw> = (0..4).map(begin).collect();
-    // The server has taken all of these before it gets another one.
-    until(|| kept.iter().all(|raw| unread_bytes(raw, server) == 0).then_some(()));
-    kept.push(begin(4));
-    let mut refused = kept.swap_remove(until(|| kept.iter().position(is_answered)));
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let raw = begin();
+        // The server has read all of it before the next one begins, so the last is the newest.
+        until(|| (unread_bytes(&raw, server) == 0).then_some(()));
+        kept.push(raw);
+    }
+    kept.push(begin());
+    let mut refused = kept.swap_remove(until(|| kept.iter().position(Raw::is_answered)));
     let (status, problem) = refused.answer();
     assert_eq!(status, 429, "{problem}");
     (kept, problem["detail"].as_str().unwrap().to_owned())
@@ -311,13 +315,6 @@ fn unread_bytes(raw: &Raw, server: &Process) -> usize {
     table.lines().filter_map(queue).sum()
 }
 
-fn is_answered(raw: &Raw) -> bool {
-    raw.stream.set_nonblocking(true).unwrap();
-    let peeked = raw.stream.peek(&mut [0; 1]).is_ok();
-    raw.stream.set_nonblocking(false).unwrap();
-    peeked
-}
-
 #[test]
 fn bodies_that_fill_the_memory_give_way_to_an_organization_with_less_and_say_so() {
     let more = "body_timeout_seconds = 300\n[intake]\nbatch_bytes_max = 2097152\nqueue_bytes = \
@@ -334,13 +331,14 @@ fn bodies_that_fill_the_memory_give_way_to_an_organization_with_less_and_say_so(
     let answer = other.post_text("/api/events/batch", &batch(8, 200_000));
     assert_eq!(answer.status, 200, "{answer:?}");
     // The newest body of the organization with most is refused, with the cause.
-    let place = until(|| kept.iter().position(is_answered));
+    let place = until(|| kept.iter().position(Raw::is_answered));
+    assert_eq!(place % 4, 3, "the bodies of each organization stand in the order of their age");
     let (status, problem) = kept[place].answer();
     let why = problem["detail"].as_str().unwrap();
     assert_eq!(status, 429);
     assert!(why.contains("take the largest part of the memory"), "{why}");
     // The others can still be finished.
-    let mut oldest = kept.swap_remove(usize::from(place == 0));
+    let mut oldest = kept.swap_remove(0);
     oldest.say("x");
     assert_eq!(oldest.answer().0, 400, "all of it has come, and it is no JSON");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 use triggerd::model::id::EventId;
 
-use crate::harness::{Client, PATIENCE, Process, command};
+use crate::harness::{Client, PATIENCE, Process, command, first_segment};
 
 #[path = "damage_salvage.rs"]
 mod salvage;
@@ -55,10 +55,6 @@ fn filled(data: &Path) -> (String, Vec<String>) {
     assert_eq!(server.stop().0, Some(0));
     receiver.stop();
     (pulls.key, ids[10..].to_vec())
-}
-
-fn first_segment(data: &Path) -> PathBuf {
-    data.join("journal/00000000000000000001.seg")
 }
 
 /// The offset of the event's frame in the first segment.

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use triggerd::model::id::{EventId, ReplayId};
 
-use super::{filled, first_segment, flip, frame_of, rotten, verify};
-use crate::harness::{Client, Process, command};
+use super::{filled, flip, frame_of, rotten, verify};
+use crate::harness::{Client, Process, command, first_segment};
 
 /// Start, verify and a plain rebuild all find the damage at this offset, and none changes it.
 fn assert_is_found(data: &Path, at: usize) {
@@ -271,7 +271,7 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
 }
 
 #[test]
-fn a_salvage_that_does_not_come_to_its_end_leaves_no_state_to_be_believed() {
+fn a_salvage_that_does_not_come_to_its_end_leaves_no_valid_state() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     rotten(&data);

@@ -9,13 +9,6 @@ use triggerd::config::Config;
 
 use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 
-/// Creates an endpoint and returns its id.
-fn endpoint(org: &Client, settings: &Value) -> String {
-    let made = org.post("/api/endpoints", settings);
-    assert_eq!(made.status, 201, "{made:?}");
-    made.id()
-}
-
 fn data(org: &Client, path: &str) -> Vec<Value> {
     let page = org.get(path);
     assert_eq!(page.status, 200, "{page:?}");
@@ -38,7 +31,7 @@ fn a_delivery_shows_what_each_attempt_brought_also_after_a_kill() {
     let server = Process::start(&dir.path().join("data"));
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
-    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [1, 1]}));
+    let to = org.endpoint(&json!({"url": receiver.url(), "retry_schedule": [1, 1]}));
     receiver.answer_next([500, 429]);
     let event = org.send("a.b", &json!(1)).id();
     let shown = delivery(&org, &event, &to, "delivered");
@@ -92,9 +85,8 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let good = endpoint(&org, &json!({"url": receiver.url(), "event_types": ["good.*"]}));
-    let bad = endpoint(
-        &org,
+    let good = org.endpoint(&json!({"url": receiver.url(), "event_types": ["good.*"]}));
+    let bad = org.endpoint(
         &json!({"url": "http://127.0.0.1:1/", "retry_schedule": [600], "event_types": ["bad"]}),
     );
     let sent: Vec<String> = (0..6).map(|n| org.send("good.a", &json!(n)).id()).collect();
@@ -152,7 +144,7 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
     let server = Process::start(&dir.path().join("data"));
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
-    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [600]}));
+    let to = org.endpoint(&json!({"url": receiver.url(), "retry_schedule": [600]}));
     receiver.answer_next([500, 500, 500]);
     let event = org.send("a.b", &json!(1)).id();
     let path = format!("/api/deliveries/{}", text(&delivery(&org, &event, &to, "retrying"), "id"));
@@ -231,7 +223,7 @@ fn dead_letters_are_listed_replayed_and_dropped() {
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let to =
-        endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1}));
+        org.endpoint(&json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1}));
     receiver.answer_next([500; 5]);
     for n in 0..5 {
         org.send("a.b", &json!(n));
@@ -311,9 +303,9 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let url = receiver.url();
-    let good = endpoint(&org, &json!({"url": url, "event_types": ["order.*"]}));
-    let unwanted = endpoint(&org, &json!({"url": url, "event_types": ["invoice.*"]}));
-    let off = endpoint(&org, &json!({"url": url, "enabled": false}));
+    let good = org.endpoint(&json!({"url": url, "event_types": ["order.*"]}));
+    let unwanted = org.endpoint(&json!({"url": url, "event_types": ["invoice.*"]}));
+    let off = org.endpoint(&json!({"url": url, "enabled": false}));
     let payload = r#"{ "n": 1.50 }"#;
     let body = format!(
         r#"{{"type":"order.paid","payload":{payload},"dedup_id":"d-1","labels":{{"k":"v"}}}}"#
@@ -324,7 +316,7 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     // The endpoint must be created in a later millisecond than the event was accepted.
     let began = std::time::Instant::now();
     until(|| (began.elapsed().as_millis() >= 2).then_some(()));
-    let late = endpoint(&org, &json!({ "url": url }));
+    let late = org.endpoint(&json!({ "url": url }));
 
     let answer = org.get(&format!("/api/events/{event}"));
     assert!(answer.text.contains(&format!("\"payload\":{payload},")), "as it came: {answer:?}");
@@ -409,7 +401,7 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_from_that_moment_on() {
     let directory = dir.path().join("data");
     let server = Process::start(&directory);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [3600]}));
+    let to = org.endpoint(&json!({"url": receiver.url(), "retry_schedule": [3600]}));
     receiver.answer_next([500]);
     let event = org.send("a.b", &json!(1)).id();
     let waits = delivery(&org, &event, &to, "retrying");
@@ -446,7 +438,7 @@ fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() 
     let app = App::start(config, clock.clone()).unwrap();
     let org = Client::new(&format!("http://{}", app.address()), app.admin_token()).new_org("Acme");
     let to =
-        endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
+        org.endpoint(&json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
     let enable = |enabled: bool| {
         assert_eq!(
             org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": enabled})).status,

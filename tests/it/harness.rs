@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -38,6 +39,18 @@ pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
 pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap()).unwrap()
+}
+
+/// The first segment of the journal in a data directory.
+pub(crate) fn first_segment(data: &Path) -> PathBuf {
+    data.join("journal/00000000000000000001.seg")
+}
+
+/// A receiver whose connections nobody answers, and its URL.
+pub(crate) fn silence() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    (listener, url)
 }
 
 /// The real binary, running `serve`.
@@ -304,6 +317,13 @@ impl Client {
         }
         assert_eq!(made.status, 201, "{made:?}");
         self.with_key(made.json["key"].as_str().unwrap())
+    }
+
+    /// Creates an endpoint and returns its id.
+    pub(crate) fn endpoint(&self, settings: &Value) -> String {
+        let made = self.post("/api/endpoints", settings);
+        assert_eq!(made.status, 201, "{made:?}");
+        made.id()
     }
 
     pub(crate) fn send(&self, event_type: &str, payload: &Value) -> Answer {

@@ -66,6 +66,14 @@ impl Raw {
         }
     }
 
+    /// Returns true if an answer has come or the connection has ended. Reads nothing.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0; 1]);
+        self.stream.set_nonblocking(false).unwrap();
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Reads to the end of the connection.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.read_until(|_| None).is_none()
@@ -93,10 +101,12 @@ pub(crate) fn post(path: &str, key: &str, body: &str) -> String {
     )
 }
 
-pub(crate) fn memory_kib(server: &Process) -> u64 {
+/// A figure of the server's memory in KiB, such as `VmRSS`.
+pub(crate) fn memory_kib(server: &Process, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 /// Number of the server's open sockets.

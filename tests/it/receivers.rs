@@ -12,6 +12,7 @@ use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Process, settings, until};
+use crate::raw::memory_kib;
 
 /// Maximum memory of the server for all attempts together, in KiB.
 const GROWTH_KIB_MAX: u64 = 32 << 10;
@@ -196,14 +197,6 @@ impl Receivers {
         });
         Self { url, full: None }
     }
-}
-
-/// A figure of the server's memory, in KiB.
-fn memory_kib(server: &Process, figure: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line =
-        status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 /// Sends an event of this type and waits until `count` deliveries are given up; returns these

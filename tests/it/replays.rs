@@ -10,12 +10,6 @@ use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, until};
 
-fn endpoint(org: &Client, settings: &Value) -> String {
-    let made = org.post("/api/endpoints", settings);
-    assert_eq!(made.status, 201, "{made:?}");
-    made.id()
-}
-
 fn set_enabled(org: &Client, endpoint: &str, enabled: bool) {
     assert_eq!(
         org.patch(&format!("/api/endpoints/{endpoint}"), &json!({ "enabled": enabled })).status,
@@ -103,7 +97,7 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     let server = Process::start(&dir.path().join("data"));
     let (org, first, second) =
         (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
-    let to = endpoint(&org, &json!({"url": first.url(), "retry_schedule": [], "max_in_flight": 1}));
+    let to = org.endpoint(&json!({"url": first.url(), "retry_schedule": [], "max_in_flight": 1}));
     first.answer_next([500, 200, 500, 200, 200]);
     let events = send(&org, &["order.paid", "order.paid", "user", "user", "order.item.added"]);
     came(&first, 5);
@@ -128,7 +122,7 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     assert_eq!(counts(&org, &json!({"only": "failed"})), (0, 0));
 
     // An endpoint created later gets the past events that it wants, and no others.
-    let late = endpoint(&org, &json!({"url": second.url(), "event_types": ["order.*"]}));
+    let late = org.endpoint(&json!({"url": second.url(), "event_types": ["order.*"]}));
     assert_eq!(queued(&org, &json!({"only": "missing", "event_types": ["order.item.*"]})), 1);
     assert_eq!(came(&second, 1), events[4..]);
     assert_eq!(queued(&org, &json!({"only": "missing"})), 2);
@@ -161,7 +155,7 @@ fn a_replay_is_its_organizations_alone() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, other) = (server.org("Acme"), server.org("Other"));
-    let to = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let to = org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
     send(&org, &["a"]);
     let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
     let fixed = [("X-Request-Id", "same"), ("Content-Type", "application/json")];
@@ -204,7 +198,7 @@ fn everything_wrong_with_a_replay_is_named_and_replays_are_listed_page_by_page()
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let to = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let to = org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
     send(&org, &["a"]);
     let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
     for (body, pointers) in [
@@ -262,7 +256,7 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     let server = Process::start(&dir.path().join("data"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let events = send(&org, &["a", "a", "a"]);
-    let made = |enabled: bool| endpoint(&org, &json!({"url": receiver.url(), "enabled": enabled}));
+    let made = |enabled: bool| org.endpoint(&json!({"url": receiver.url(), "enabled": enabled}));
     let (off, gone) = (made(false), made(false));
     let missing = |to: &str| start(&org, &json!({"only": "missing", "endpoint_id": to}));
     let (waits, canceled, orphaned) = (missing(&off), missing(&off), missing(&gone));
@@ -314,12 +308,10 @@ fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let off = endpoint(
-        &org,
-        &json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}),
-    );
+    let off = org
+        .endpoint(&json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}));
     receiver.answer_next([500]);
-    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
+    let to = org.endpoint(&json!({"url": receiver.url(), "retry_schedule": []}));
     send(&org, &["a"]);
     until(|| (posted_in_inbox(&org).len() == 1).then_some(()));
     // More than can run at a time.
@@ -371,7 +363,7 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let events = send(&org, &["a.b", "a.c", "b"]);
-    let to = endpoint(&org, &json!({ "url": receiver.url() }));
+    let to = org.endpoint(&json!({ "url": receiver.url() }));
     let run = |words: &[&str]| {
         run(&data, &[&["replay"], words, &["--url", &org.url, "--key", &org.key]].concat())
     };
@@ -445,7 +437,7 @@ fn what_is_replayed_just_when_it_fails_for_the_last_time_is_attempted() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     receiver.answer_next(std::iter::repeat_n(500, 1_000_000));
     let endpoints: Vec<_> = (0..ENDPOINTS)
-        .map(|_| endpoint(&org, &json!({"url": receiver.url(), "event_types": ["a"]})))
+        .map(|_| org.endpoint(&json!({"url": receiver.url(), "event_types": ["a"]})))
         .collect();
     for number in 0..EVENTS {
         assert_eq!(org.send("a", &json!(number)).status, 202);

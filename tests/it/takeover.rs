@@ -1,16 +1,19 @@
 //! Attempts of one client or organization to exhaust the server: idle connections, unread answers,
 //! endless bodies, crowds that wait. Over raw sockets with the real binary; the tests measure
-//! memory and counts, but no times.
+//! memory (`memory`) and counts, but no times.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{Client, PATIENCE, Process, settings, until};
-use crate::raw::{Raw, get, memory_kib, post, processor, sockets};
+use crate::harness::{Client, PATIENCE, Process, settings, silence};
+use crate::raw::{Raw, get, post, processor};
+
+#[path = "takeover_memory.rs"]
+mod memory;
 
 pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")
@@ -31,11 +34,20 @@ pub(crate) fn broken_server(more: &str, failpoint: &str) -> (Process, tempfile::
     (server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}")), dir)
 }
 
-/// Listens and never accepts a connection.
-pub(crate) fn silence() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    (listener, url)
+/// Eight requests in a row, and the statuses of their answers: whole and chunked ones, a large one,
+/// and those without a body. An empty line stands among them.
+fn round(key: &str, body: &str) -> (String, [u16; 8]) {
+    let whole = post("/api/events", key, body);
+    let chunked = format!(
+        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+         application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    let large = json!({"type": "a.b", "payload": "x".repeat(200 << 10)}).to_string();
+    let large = post("/api/events", key, &large);
+    let live = get("/health/live", "");
+    let requests = [&*whole, &live, &chunked, &large, "\r\n", &whole, &live, &live, &chunked];
+    (requests.concat(), [202, 200, 202, 202, 202, 200, 200, 202])
 }
 
 #[test]
@@ -63,28 +75,13 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         assert_eq!(raw.answer().0, 202, "cut at {cut}");
         sent += 2;
     }
-    let chunked = format!(
-        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
-         application/json\r\n\
-         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
-        org.key,
-        body.len()
-    );
-    let large = post(
-        "/api/events",
-        &org.key,
-        &json!({"type": "a.b", "payload": "x".repeat(200 << 10)}).to_string(),
-    );
-    let live = get("/health/live", "");
-    let round = [&whole, &live, &chunked, &large, "\r\n", &whole, &live, &live, &chunked]
-        .map(String::from)
-        .concat();
+    let (round, expected) = round(&org.key, &body);
     for _ in 0..20 {
         let mut writer = raw.stream.try_clone().unwrap();
         let text = round.clone();
         let writes = std::thread::spawn(move || writer.write_all(text.as_bytes()).unwrap());
         let statuses: Vec<u16> = (0..8).map(|_| raw.answer().0).collect();
-        assert_eq!(statuses, [202, 200, 202, 202, 202, 200, 200, 202]);
+        assert_eq!(statuses, expected);
         writes.join().unwrap();
         sent += 5;
     }
@@ -116,9 +113,9 @@ fn every_head_has_a_deadline_not_only_a_connections_first() {
             }
         }
     }
-    for (mut raw, told) in waiting {
+    for (mut raw, case) in waiting {
         let (status, problem) = raw.answer();
-        assert_eq!((status, problem["code"].as_str()), (408, Some("request_timeout")), "{told}");
+        assert_eq!((status, problem["code"].as_str()), (408, Some("request_timeout")), "{case}");
         assert!(raw.is_closed());
     }
     // The deadline also applies to a head that comes slowly.
@@ -258,203 +255,16 @@ pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
     (0..count).map(ask).collect()
 }
 
-/// The growth of the server's memory in KiB, for unread answers to requests of these paths.
-fn growth_kib(server: &Process, org: &Client, paths: &[&str]) -> u64 {
-    const EACH: usize = 30;
-    let before = memory_kib(server);
-    let kept: Vec<Raw> =
-        paths.iter().flat_map(|path| unread(server, EACH, &get(path, &org.key))).collect();
-    until(|| {
-        let text = org.get("/metrics").text;
-        let of_paths =
-            |line: &&str| paths.iter().any(|path| line.contains(path.split('?').next().unwrap()));
-        let requests =
-            text.lines().filter(|line| line.starts_with("triggerd_http_requests_total{"));
-        let answered: usize = requests
-            .filter(|line| line.contains("method=\"GET\""))
-            .filter(of_paths)
-            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
-            .sum();
-        (answered >= EACH * paths.len()).then_some(())
-    });
-    let grown = memory_kib(server).saturating_sub(before);
-    drop(kept);
-    grown
-}
-
-#[test]
-fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
-    let more = "answer_bytes_max = 16777216\nkeep_alive_seconds = 1";
-    let paths = ["/api/inbox?limit=500", "/api/events?limit=500", "/api/hooks/samples?limit=100"];
-    let (server, _dir) = server(&format!("{more}\nwrite_timeout_seconds = 2"));
-    let (org, other) = (server.org("Acme"), server.org("Other"));
-    fill(&org, 33, 250_000);
-    fill(&other, 1, 100);
-    let grown = growth_kib(&server, &org, &paths);
-    let kept = unread(&server, 40, &get("/api/inbox?limit=500", &org.key));
-    assert_eq!(other.get("/api/inbox").status, 200, "another organization's share is there");
-    // The server ends these connections, and then there is room again.
-    until(|| (sockets(&server) < 40).then_some(()));
-    let again =
-        || Some(org.with_key(&org.key).get("/api/inbox?limit=5")).filter(|page| page.status == 200);
-    until(again);
-    drop(kept);
-
-    // No connection is closed during the measurement, however slow the machine is.
-    let more = format!("{more}\nwrite_timeout_seconds = 300");
-    let (server, _dir) = broken_server(&more, "shares_off,connections_unwatched");
-    let org = server.org("Acme");
-    fill(&org, 33, 250_000);
-    let unbounded = growth_kib(&server, &org, &paths);
-    assert!(grown * 3 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
-}
-
-#[test]
-fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
-    let (server, _dir) = server("");
-    let org = server.org("Acme");
-    fill(&org, 33, 250_000);
-    for list in ["/api/inbox", "/api/events"] {
-        let (mut ids, mut path, mut pages) = (Vec::new(), format!("{list}?limit=500"), 0);
-        loop {
-            let page = org.get(&path);
-            assert!(page.text.len() < 5 << 20, "{} bytes of {list}", page.text.len());
-            ids.extend(
-                page.json["data"].as_array().unwrap().iter().map(|event| event["id"].clone()),
-            );
-            pages += 1;
-            if page.json["has_more"] == json!(false) {
-                break;
-            }
-            path =
-                format!("{list}?limit=500&cursor={}", page.json["next_cursor"].as_str().unwrap());
-        }
-        ids.sort_by_key(ToString::to_string);
-        ids.dedup();
-        assert_eq!((ids.len(), pages > 1), (33, true), "{list}");
-    }
-    assert!(org.get("/api/hooks/samples?limit=100").text.len() < 5 << 20);
-    // Settings of endpoints can be long too.
-    let long = |n: usize| {
-        json!({"url": format!("https://example.com/{n}/{}", "x".repeat(1_900)),
-        "event_types": (0..100).map(|place| format!("t{place}.{}",
-        "y".repeat(110))).collect::<Vec<_>>()})
-    };
-    for n in 0..400 {
-        assert_eq!(org.post("/api/endpoints", &long(n)).status, 201);
-    }
-    let page = org.get("/api/endpoints?limit=500");
-    assert!(
-        page.text.len() < 5 << 20 && page.json["has_more"] == json!(true),
-        "{} bytes",
-        page.text.len()
-    );
-    let cursor = page.json["next_cursor"].as_str().unwrap();
-    let rest = org.get(&format!("/api/endpoints?limit=500&cursor={cursor}"));
-    let count = |page: &Value| page["data"].as_array().unwrap().len();
-    assert_eq!(count(&page.json) + count(&rest.json), 400);
-}
-
-/// Number of request bytes that the server takes, up to a bound, while its answers are not read.
-fn taken_without_reading(server: &Process, request: &str, stall: Duration) -> usize {
-    let mut raw = Raw::connect(server);
-    set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
-    raw.stream.set_write_timeout(Some(stall)).unwrap();
-    let text = request.repeat(64);
-    let mut taken = 0;
-    while taken < TAKEN_MAX {
-        match raw.stream.write(&text.as_bytes()[taken % text.len()..]) {
-            Ok(written) => taken += written,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                break;
-            }
+/// Reads an attempt to its end.
+fn is_over(mut attempt: TcpStream) -> bool {
+    attempt.set_read_timeout(Some(PATIENCE)).unwrap();
+    loop {
+        match attempt.read(&mut [0; 4096]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::ConnectionReset,
         }
     }
-    taken
-}
-
-/// More than the kernel's buffers on both sides hold.
-const TAKEN_MAX: usize = 48 << 20;
-
-#[test]
-fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
-    let measure = |failpoint, stall| {
-        let (server, _dir) = broken_server("", failpoint);
-        let org = server.org("Acme");
-        // The answer has no body, and actix would limit only a body.
-        let pad = "x".repeat(4_000);
-        let request = format!(
-            "HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n",
-            org.key
-        );
-        let taken = taken_without_reading(&server, &request, stall);
-        let before = memory_kib(&server);
-        let crowd = unread(&server, 200, &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(900));
-        // Requests behind the crowd in each worker's queue are answered after it.
-        for _ in 0..20 {
-            assert_eq!(Client::new(&server.url, "").get("/health/live").status, 200);
-        }
-        let grown = memory_kib(&server).saturating_sub(before);
-        drop(crowd);
-        (taken, grown)
-    };
-    let (taken, grown) = measure("", Duration::from_secs(3));
-    assert!(taken < TAKEN_MAX, "all of it was read");
-    let (taken, unbounded) = measure("connections_unwatched,shares_off", PATIENCE);
-    assert!(taken >= TAKEN_MAX, "{taken}");
-    assert!(grown * 2 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
-}
-
-#[test]
-fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
-    let (server, _dir) = server("body_timeout_seconds = 60");
-    let (org, other) = (server.org("Acme"), server.org("Other"));
-    let length = (8 << 20) - 1;
-    // An organization's share is 32 MiB, and each body holds a megabyte of it.
-    let begin = |_| {
-        let mut raw = Raw::connect(&server);
-        raw.say(&format!(
-            "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
-             application/json\r\n\
-             Content-Length: {length}\r\n\r\n{{\"events\":[",
-            org.key
-        ));
-        // A refused body may not be read to its end.
-        drop(raw.stream.write_all(&vec![b' '; 1 << 20]));
-        raw
-    };
-    let tokens =
-        || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
-    let before = tokens();
-    let crowd: Vec<Raw> = (0..40).map(begin).collect();
-    // Most are refused at once; the others wait for the rest of their body.
-    for raw in &crowd {
-        raw.stream.set_nonblocking(true).unwrap();
-    }
-    let refused = |raw: &Raw| matches!(raw.stream.peek(&mut [0; 1]), Ok(peeked) if peeked > 0);
-    let refusals =
-        until(|| Some(crowd.iter().filter(|raw| refused(raw)).count()).filter(|count| *count >= 8));
-    assert!(refusals < 40, "all are refused");
-    let after = tokens();
-    assert!(before - after > 40 * 15, "each costs what it holds at least: {before} to {after}");
-    assert_eq!(org.send("a.b", &json!(1)).status, 202, "what is small has room");
-    assert_eq!(other.send("a.b", &json!(1)).status, 202);
-    let mut batch = Raw::connect(&server);
-    batch.say(&post(
-        "/api/events/batch",
-        &other.key,
-        &json!({"events": [{"type": "a.b", "payload": 1}]}).to_string(),
-    ));
-    assert_eq!(batch.answer().0, 200);
-    // An abandoned request releases its room.
-    drop(crowd);
-    let events: Vec<_> =
-        (0..40).map(|_| json!({"type": "a.b", "payload": "x".repeat(200_000)})).collect();
-    let text = json!({ "events": events }).to_string();
-    let posted =
-        || Some(org.post_text("/api/events/batch", &text)).filter(|answer| answer.status == 200);
-    assert_eq!(until(posted).json["results"].as_array().unwrap().len(), 40);
 }
 
 #[test]
@@ -472,16 +282,6 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
         let mut raw = Raw::connect(&server);
         raw.say(&post(path, key, ""));
         (raw, silent.accept().unwrap().0)
-    };
-    let is_over = |mut attempt: TcpStream| {
-        attempt.set_read_timeout(Some(PATIENCE)).unwrap();
-        loop {
-            match attempt.read(&mut [0; 4096]) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) => return error.kind() == ErrorKind::ConnectionReset,
-            }
-        }
     };
     for leave in [Raw::reset as fn(Raw), drop::<Raw>] {
         let crowd: Vec<_> = (0..4).map(|_| begin(&org.key, &path)).collect();
