@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use self::source_text::{
-    blanked, code_of, crate_paths, has_word, is_identifier, layer_of, module_of, names, test_items,
-    without_tests,
+    blanked, code_of, crate_paths, has_word, is_identifier, layer_of, names, test_items,
+    top_module, without_tests,
 };
 
 #[path = "tidy_circles.rs"]
@@ -116,6 +116,8 @@ fn nothing_is_left_unfinished_or_unwrapped() {
 #[test]
 fn files_are_short() {
     assert_none(&check_all(too_long));
+    let tests = rust_files("tests");
+    assert_none(&tests.iter().flat_map(|(path, text)| too_long(path, text)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -145,18 +147,23 @@ fn assert_none(faults: &[String]) {
 
 /// Every Rust file below `src/`: its path from there, and its text.
 fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    rust_files("src")
+}
+
+/// Every Rust file below a directory of the crate: its path from there, and its text.
+fn rust_files(directory: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut found = Vec::new();
     let mut directories = vec![root.clone()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("src can be read") {
-            let path = entry.expect("src can be read").path();
+        for entry in fs::read_dir(&directory).expect("it can be read") {
+            let path = entry.expect("it can be read").path();
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path
                     .strip_prefix(&root)
-                    .expect("it is below src")
+                    .expect("it is below the directory")
                     .to_string_lossy()
                     .into_owned();
                 found.push((name, fs::read_to_string(&path).expect("a source file is UTF-8")));
@@ -175,7 +182,7 @@ fn is_test_file(path: &str) -> bool {
 // ---- checks -----------------------------------------------------------------------------------
 
 fn upward_uses(path: &str, text: &str) -> Vec<String> {
-    let Some(module) = module_of(path) else { return vec![] };
+    let Some(module) = top_module(path) else { return vec![] };
     let Some(layer) = layer_of(module) else {
         return vec![format!("{path}: module {module} has no layer in this test")];
     };
@@ -278,8 +285,9 @@ fn too_long(path: &str, text: &str) -> Vec<String> {
 /// role``; `module/*.rs` stands for the other files of a module, which are all of one kind.
 fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
     let mapped = lib.lines().filter_map(|line| line.strip_prefix("//! - `")?.split_once("`: "));
-    let mapped: BTreeSet<_> =
+    let listed: Vec<_> =
         mapped.filter(|(path, what)| !path.is_empty() && !what.is_empty()).map(|it| it.0).collect();
+    let mapped: BTreeSet<_> = listed.iter().copied().collect();
     let folders: Vec<_> = mapped.iter().filter_map(|path| path.strip_suffix("*.rs")).collect();
     let in_folder = |path: &str| {
         let file = |folder: &str| path.strip_prefix(folder).is_some_and(|file| !file.contains('/'));
@@ -293,15 +301,18 @@ fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
         .difference(&there)
         .filter(|path| !path.ends_with("*.rs"))
         .map(|path| format!("the codemap in src/lib.rs names {path}, which is not there"));
-    missing.chain(stale).collect()
+    let is_repeated = |path: &&&str| listed.iter().filter(|other| other == path).count() > 1;
+    let repeated = mapped
+        .iter()
+        .filter(is_repeated)
+        .map(|path| format!("the codemap in src/lib.rs names {path} more than once"));
+    missing.chain(stale).chain(repeated).collect()
 }
-
-// ---- reading source text ----------------------------------------------------------------------
 
 // ---- every check finds its faults -------------------------------------------------------------
 
 #[test]
-fn a_use_of_a_room_above_is_found_however_it_is_written() {
+fn a_use_of_a_higher_layer_is_found_however_it_is_written() {
     for (path, text) in [
         ("base/clock.rs", "use crate::model::id::OrgId;"),
         ("rules/retry.rs", "fn f() { crate::store::open(); }"),
@@ -320,7 +331,7 @@ fn a_use_of_a_room_above_is_found_however_it_is_written() {
 }
 
 #[test]
-fn a_use_of_a_room_below_is_fine() {
+fn a_use_of_a_lower_layer_is_fine() {
     for (path, text) in [
         (
             "store/change/events.rs",
@@ -357,7 +368,7 @@ fn a_debug_text_in_a_line_of_the_log_is_found_and_a_question_is_not() {
 fn a_foreign_import_is_found_and_a_rightful_one_is_not() {
     for (path, text, faults) in [
         ("http/inbox.rs", "use sled::Tree;", 1),
-        ("commit/bell.rs", "use crate::store::rows::schema::EventBlock;", 1),
+        ("commit/notifier.rs", "use crate::store::rows::schema::EventBlock;", 1),
         ("commands/ack_event.rs", "use crate::store::rows::schema::EventBlock;", 0),
         ("http/inbox.rs", "use sled;", 1),
         ("http/inbox.rs", "fn f(db: &sled::Db) {}", 1),
@@ -429,7 +440,7 @@ fn a_long_file_is_found_and_its_tests_do_not_count() {
 }
 
 #[test]
-fn a_codemap_that_lacks_a_file_or_names_one_too_many_is_found() {
+fn a_codemap_that_lacks_a_file_or_names_one_too_many_or_twice_is_found() {
     let lib =
         "//! - `base/clock.rs`: the time\n//! - `base/gone.rs`: nothing\n//! - `base/bare.rs`\n";
     let faults = codemap_faults(
@@ -439,6 +450,9 @@ fn a_codemap_that_lacks_a_file_or_names_one_too_many_is_found() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("base/new.rs") && faults[1].contains("base/gone.rs"), "{faults:?}");
     assert!(codemap_faults("//! - `a.rs`: a", &["a.rs"]).is_empty());
+    let twice =
+        codemap_faults("//! - `a.rs`: a\n//! - `b.rs`: b\n//! - `a.rs`: a", &["a.rs", "b.rs"]);
+    assert!(twice.len() == 1 && twice[0].contains("a.rs more than once"), "{twice:?}");
     let of_a_kind = "//! - `a/mod.rs`: a\n//! - `a/*.rs`: an a each";
     assert!(codemap_faults(of_a_kind, &["a/mod.rs", "a/one.rs", "a/two.rs"]).is_empty());
     assert_eq!(codemap_faults(of_a_kind, &["a/mod.rs", "a/deep/one.rs", "b/two.rs"]).len(), 2);

@@ -2,8 +2,8 @@
 
 use super::LAYERS;
 
-/// The module of a path: `http/inbox.rs` → `http`, `app.rs` → `app`; none for the crate's root.
-pub(super) fn module_of(path: &str) -> Option<&str> {
+/// The top-level module of a path: `http/inbox.rs` → `http`, `app.rs` → `app`; none for the crate's root.
+pub(super) fn top_module(path: &str) -> Option<&str> {
     let module = path.split('/').next()?;
     let module = module.strip_suffix(".rs").unwrap_or(module);
     (module != "lib").then_some(module)
