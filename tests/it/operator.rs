@@ -232,6 +232,7 @@ fn an_address_that_is_taken_is_waited_for_and_said_once() {
     assert_eq!(waits.stop().0, Some(0));
     let mut waits = on("").spawn();
     waits.wait_for("in use by another process");
+    // The server tries again and again meanwhile. Fewer tries make the check weaker, never wrong.
     std::thread::park_timeout(Duration::from_millis(300));
     drop(taken);
     let text = waits.wait_for("triggerd is ready");
