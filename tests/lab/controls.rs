@@ -329,9 +329,9 @@ fn run_one(control: &Control, seed: u64, must_fail: bool) -> Result<bool, String
     }
     let failed = output.status.code() == Some(1) && result.contains(": FAILED;");
     assert!(failed, "{switch} was not caught by {scenario} (seed {seed}):\n{said}");
-    let outcome = reasons.iter().any(|reason| said.contains(reason));
+    let is_expected = reasons.iter().any(|reason| said.contains(reason));
     assert!(
-        outcome,
+        is_expected,
         "{switch} made {scenario} fail, but for another reason than {reasons:?} (seed \
          {seed}):\n{said}"
     );

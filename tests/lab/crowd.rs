@@ -11,10 +11,10 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, Process, patience, settings};
+use crate::load::{Ends, p99_of, raise_descriptors};
 use crate::scenario::{Outcome, Plan, keep};
 
 /// Events a second for the waiting organization.
@@ -144,31 +144,8 @@ fn beside_a_crowd(server: &Process, crowd: &Client, waiters: usize, work: impl F
     drop(kept);
 }
 
-/// Ends the events also when the work fails: else the scope would wait for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 fn say(server: &Process, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     stream
-}
-
-fn p99_of(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * 99).div_ceil(100) - 1]
-}
-
-/// Raises the limit of this process. The server raises its own, up to the inherited maximum.
-fn raise_descriptors(wanted: u64) {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < wanted) {
-        let wanted = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).unwrap();
-    }
 }

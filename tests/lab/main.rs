@@ -43,6 +43,7 @@ mod hot;
 mod idle;
 mod kill;
 mod ledger;
+mod load;
 mod neighbours;
 mod power;
 #[path = "../shared/random.rs"]

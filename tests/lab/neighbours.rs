@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, Process, settings, until};
+use crate::load::percentile_of;
 use crate::receiver::Receiver;
 use crate::scenario::{Outcome, Plan, keep};
 
@@ -253,12 +254,6 @@ fn hold(mut connection: TcpStream, held: &AtomicUsize, most: &AtomicUsize) {
     if counted {
         held.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Returns the time not exceeded by `percent` of 100 samples.
-fn percentile_of(mut times: Vec<Duration>, percent: usize) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * percent).div_ceil(100) - 1]
 }
 
 /// Returns the peak memory of the process in bytes: proc_pid_status(5).

@@ -56,8 +56,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let twice = dead.iter().filter(|id| log[*id].requests > 1).count() as u64;
     assert!(twice <= kills * IN_FLIGHT, "{twice} came more than once after {kills} kills");
     assert_eq!(org.inbox_ids(), [] as [&str; 0], "what was accepted has left");
-    let outcome = listed(&org, "/api/events?type=triggerd.delivery.dead&limit=500").len();
-    assert_eq!(outcome, dead.len(), "each death was told once");
+    let reported = listed(&org, "/api/events?type=triggerd.delivery.dead&limit=500").len();
+    assert_eq!(reported, dead.len(), "each death was reported once");
     assert_eq!(server.stop().0, Some(0));
     keep("replay", &data);
     Outcome::Passed(format!(

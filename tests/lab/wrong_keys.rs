@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use triggerd::model::key::KeyText;
 
 use crate::harness::{Client, PATIENCE, Process, settings};
+use crate::load::{Ends, p99_of, raise_descriptors};
 use crate::scenario::{Outcome, Plan, keep};
 
 /// Wrong keys a second, from all threads together.
@@ -33,7 +33,8 @@ const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
 const RATE_PERCENT_LEAST: u128 = 80;
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
-    raise_descriptors();
+    // Each address has a connection.
+    raise_descriptors(4 * ADDRESSES);
     let data = plan.dir.join("data");
     let server = Process::start_on(&data, &settings(&data, ""));
     let (org, other) = (server.org("Acme"), server.org("Other"));
@@ -136,15 +137,6 @@ fn beside_wrong_keys(
     })
 }
 
-/// Ends the noise also when the work fails: else the scope would wait for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Connects from a loopback address, `place` addresses after the first.
 fn connect(server: SocketAddr, place: u64) -> TcpStream {
     let [_, _, high, low] = u32::try_from(place + 1).unwrap().to_be_bytes();
@@ -179,18 +171,4 @@ fn guess(caller: &mut TcpStream, key: &str, seed: u64) {
         answer.extend_from_slice(&piece[..read]);
     }
     assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer));
-}
-
-fn p99_of(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * 99).div_ceil(100) - 1]
-}
-
-/// Raises the limit of descriptors: each address has a connection.
-fn raise_descriptors() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| current < 4 * ADDRESSES) {
-        let wanted = maximum.map_or(4 * ADDRESSES, |maximum| maximum.min(4 * ADDRESSES));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).unwrap();
-    }
 }
