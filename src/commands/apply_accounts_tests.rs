@@ -50,7 +50,7 @@ fn a_name_is_one_organizations_alone_also_over_a_restart() {
 }
 
 #[test]
-fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures_count_anew() {
+fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures_count_from_zero() {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&put_endpoint(50));

@@ -70,7 +70,7 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     };
     assert_eq!(known(&mut state), vec![true; 400]);
     state.reopen();
-    assert_eq!(known(&mut state), vec![true; 400], "the index is made anew");
+    assert_eq!(known(&mut state), vec![true; 400], "the index is computed again");
     assert!(!state.store.has_expired_dedup(Timestamp(127)).unwrap());
     assert!(state.store.has_expired_dedup(Timestamp(128)).unwrap());
     // The third block has entries within the window, so it stays.

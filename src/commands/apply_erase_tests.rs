@@ -32,11 +32,11 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!(state.inbox(ORG), []);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
-    let standing = |state: &Fixture, endpoint_number| {
+    let status_of = |state: &Fixture, endpoint_number| {
         let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
         found.delivery.situation.status()
     };
-    let all: Vec<_> = (1..=4).map(|number| standing(&state, number)).collect();
+    let all: Vec<_> = (1..=4).map(|number| status_of(&state, number)).collect();
     let canceled = DeliveryStatus::Canceled;
     assert_eq!(
         all,
@@ -59,17 +59,25 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     // stays canceled; and the event is not routed any more.
     let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
     let disabled = vec![OperationalEventKind::EndpointDisabled];
-    let kinds = |became: Applied| {
-        let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
+    let kinds = |applied: Applied| {
+        let Applied::SettleAttempt(settled) = applied else { panic!("{applied:?}") };
         settled.told().iter().map(|told| told.kind).collect::<Vec<_>>()
     };
     assert_eq!(kinds(state.apply(&with_operational_events(gone.clone(), 1_000, None))), disabled);
-    let moot = Applied::SettleAttempt(SettleOutcome::NoEffect);
-    assert_eq!(state.apply(&with_operational_events(gone, 2_000, None)), moot, "settled before");
+    let no_effect = Applied::SettleAttempt(SettleOutcome::NoEffect);
+    assert_eq!(
+        state.apply(&with_operational_events(gone, 2_000, None)),
+        no_effect,
+        "settled before"
+    );
     let canceled_before = Applied::SettleAttempt(SettleOutcome::Canceled(Vec::new()));
     assert_eq!(state.apply(&settle(2, 53, 1, Verdict::Delivered)), canceled_before);
-    assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), moot, "it is accepted");
-    assert_eq!(state.apply(&settle(9, 50, 1, Verdict::Delivered)), moot, "there is no such event");
+    assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), no_effect, "it is accepted");
+    assert_eq!(
+        state.apply(&settle(9, 50, 1, Verdict::Delivered)),
+        no_effect,
+        "there is no such event"
+    );
     let found = state.store.delivery(ORG, EventId(1), 4).unwrap().unwrap();
     assert_eq!(
         (found.delivery.attempts, found.delivery.last_attempt.is_some()),
@@ -81,7 +89,7 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!((health.accepted, health.failed, health.waiting, health.dead), (1, 1, 0, 0));
     assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Applied::RouteEvent(()));
     let counts = state.store.counts().unwrap();
-    assert_eq!((standing(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
+    assert_eq!((status_of(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
     // The dedup id still finds the erased event, and the event can be acknowledged.
     let first = Applied::SubmitEvent(SubmitOutcome::Duplicate {
         id: EventId(1),

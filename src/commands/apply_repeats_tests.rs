@@ -11,7 +11,7 @@ fn stands(state: &Fixture, event: u128) -> (DeliveryStatus, u32, Option<u32>) {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
+fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() {
     const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));

@@ -130,7 +130,7 @@ fn a_replay_makes_just_what_it_was_asked_for_and_counts_it_once() {
 }
 
 #[test]
-fn a_replayed_delivery_begins_its_schedule_anew_and_its_event_does_not_come_back_into_the_inbox() {
+fn a_replayed_delivery_begins_its_schedule_again_and_its_event_does_not_come_back_into_the_inbox() {
     let mut state = history();
     assert_eq!(state.status(id(3)), EventStatus::Delivered);
     let open: Vec<_> = state.inbox(ORG).into_iter().map(|(event, _)| event).collect();
@@ -238,7 +238,7 @@ fn step(state: &mut Fixture, replay: u128) {
 fn a_replay_to_all_endpoints_passes_over_one_that_is_disabled_at_its_turn_and_one_to_it_alone_waits()
  {
     let off = Some(DisabledReason::ByOwner);
-    // Endpoint 50 is disabled before the start, after its lane began, or between the computing of
+    // Endpoint 50 is disabled before the start, after its cursor began, or between the computing of
     // a step with deliveries and the step.
     for begun in 0..3 {
         let mut state = history();

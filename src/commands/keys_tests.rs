@@ -368,7 +368,7 @@ fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
 }
 
 #[test]
-fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place_is_believed() {
+fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place_is_valid() {
     let mut fixture = fixture();
     fixture.apply(&lost(Position::MAX, &[7, 17, 27, 37]));
     let mut takes = |id: u128| {

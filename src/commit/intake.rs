@@ -361,7 +361,7 @@ mod tests {
     const WAIT_MAX: Duration = Duration::from_millis(500);
     const BYTES_MAX: usize = 10_000;
 
-    fn door(queue: usize) -> (Intake, Receiver<Submission>) {
+    fn intake(queue: usize) -> (Intake, Receiver<Submission>) {
         let limits = IntakeLimits { queue, wait_max: WAIT_MAX, bytes_max: BYTES_MAX };
         let (intake, Submissions(receiver)) = Intake::new(limits);
         (intake, receiver)
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn events_are_refused_while_the_oldest_has_waited_for_too_long_and_welcome_as_soon_as_it_is_gone()
      {
-        let (intake, _queue) = door(100);
+        let (intake, _queue) = intake(100);
         let at = |ms: u64| intake.state.welcomes_events(0, ms * 1_000);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
         let placed = |ms: u64| intake.state.place(&[], ms * 1_000);
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_until_they_are_stored_and_one_submission_always_fits() {
-        let (intake, queue) = door(100);
+        let (intake, queue) = intake(100);
         let _large = intake.submit_all(event(BYTES_MAX * 3)).unwrap();
         assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         let taken = queue.recv().unwrap();
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_everything_and_keeps_no_account_of_it() {
-        let (intake, queue) = door(1);
+        let (intake, queue) = intake(1);
         let _only = intake.submit_all(event(1)).unwrap();
         for _ in 0..3 {
             assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);

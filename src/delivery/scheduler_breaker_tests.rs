@@ -161,7 +161,7 @@ fn the_attempts_of_one_delivery_are_late_by_the_pause_at_most() {
 }
 
 #[test]
-fn retry_after_pauses_the_endpoint_as_a_whole_and_a_changed_one_is_judged_anew() {
+fn retry_after_pauses_the_endpoint_as_a_whole_and_a_changed_one_is_judged_again() {
     let mut world = World::new(LIMITS);
     let org = world.org();
     world.endpoint(org, 1, settings());

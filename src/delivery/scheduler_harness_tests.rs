@@ -66,12 +66,12 @@ pub(super) struct World {
     pub(super) unreliable: Option<Unreliable>,
 }
 
-/// Makes a scheduler over this state, connected only to these doors.
+/// Makes a scheduler over this state, connected only to these channels.
 pub(super) fn scheduler<A: Attempts>(
     store: &Arc<Store>,
     clock: &Clock,
     limits: SchedulerLimits,
-    (intake, hints, queue): Doors,
+    (intake, hints, queue): Channels,
     attempts: A,
 ) -> Scheduler<A> {
     let engine = Engine::of(store, clock, intake, hints);
@@ -81,7 +81,7 @@ pub(super) fn scheduler<A: Attempts>(
 }
 
 /// The intake, the flags of missed hints, and the queue of hints.
-pub(super) type Doors = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
+pub(super) type Channels = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
 
 /// Makes a queue of hints; the flag of missed hints is set.
 pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
@@ -91,8 +91,8 @@ pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
     (Arc::new(hints), queue)
 }
 
-/// Doors without senders: hints arrive only through [`World::apply`].
-fn closed_doors() -> Doors {
+/// Channels without senders: hints arrive only through [`World::apply`].
+fn closed_channels() -> Channels {
     let (hints, queue) = hints(1);
     (Intake::unheard(), hints, queue)
 }
@@ -150,7 +150,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(dir.path(), 8 << 20, Position::MAX).unwrap());
         let (clock, noted) = (Clock::manual(START), Noted::default());
-        let scheduler = scheduler(&store, &clock, limits, closed_doors(), noted.clone());
+        let scheduler = scheduler(&store, &clock, limits, closed_channels(), noted.clone());
         Self {
             dir,
             store,
@@ -168,7 +168,7 @@ impl World {
         assert!(self.dir.path().exists());
         self.noted = Noted::default();
         self.scheduler =
-            scheduler(&self.store, &self.clock, self.limits, closed_doors(), self.noted.clone());
+            scheduler(&self.store, &self.clock, self.limits, closed_channels(), self.noted.clone());
     }
 
     pub(super) fn now(&self) -> Timestamp {

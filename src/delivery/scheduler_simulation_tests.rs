@@ -136,9 +136,9 @@ impl Simulation {
         let committer = Committer::new(engine, submissions, writer, limits).unwrap();
         #[expect(clippy::disallowed_methods, reason = "a test")]
         let committer = std::thread::spawn(|| committer.run());
-        let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
+        let (noted, channels) = (Noted::default(), (intake.clone(), hints, queue));
         let mut scheduler =
-            scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
+            scheduler(&store, &self.fast_clock, self.plan.limits, channels, noted.clone());
         scheduler.scan.is_off = self.plan.hearing == Hearing::BadWithoutScan;
         self.running = Some(Running { store, intake, committer, scheduler, noted });
     }

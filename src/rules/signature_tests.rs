@@ -117,7 +117,7 @@ fn every_change_of_one_byte_is_refused() {
 }
 
 #[test]
-fn either_of_two_keys_is_believed_while_a_secret_is_rotated() {
+fn either_of_two_keys_is_accepted_while_a_secret_is_rotated() {
     let (old, new) = ([1u8; 32], [2u8; 32]);
     let signature = sign(&[&new, &old], "evt_1", 1_000, b"{}");
     assert_eq!(signature.split(' ').count(), 2);
@@ -128,7 +128,7 @@ fn either_of_two_keys_is_believed_while_a_secret_is_rotated() {
 }
 
 #[test]
-fn only_fresh_requests_are_believed() {
+fn only_fresh_requests_are_accepted() {
     let at = |now_s| verify(&example_key(), &example(), now_s, 300);
     assert_eq!(at(EXAMPLE_TIME_S + 300), Ok(()));
     assert_eq!(at(EXAMPLE_TIME_S + 301), Err(Untrusted::TooOld));
@@ -145,7 +145,7 @@ fn only_fresh_requests_are_believed() {
 
 proptest! {
     #[test]
-    fn what_is_signed_is_believed(
+    fn what_is_signed_is_accepted(
         key: [u8; 32],
         id in "[a-z0-9_]{1,40}",
         timestamp in 0u64..10_000_000_000,

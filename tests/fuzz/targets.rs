@@ -162,8 +162,8 @@ pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Config::from_toml(text) {
         Err(error) => assert!(!error.to_string().is_empty()),
+        // The effective configuration masks the token, so it cannot be read again.
         Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()),
-        // masks the token
         Ok(config) => {
             let effective = config.effective();
             match Config::from_toml(&effective) {

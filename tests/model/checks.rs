@@ -35,7 +35,7 @@ pub(crate) fn check_all(
 pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
     let counts = store.counts().map_err(|error| error.to_string())?;
     let events = || naive.orgs.iter().flat_map(|org| org.events.values());
-    let standing = |wanted: fn(Stands) -> bool| {
+    let count = |wanted: fn(Stands) -> bool| {
         events()
             .flat_map(|event| event.deliveries.values())
             .filter(|delivery| wanted(delivery.stands))
@@ -50,9 +50,9 @@ pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
     same(
         "waiting counted",
         &counts.waiting,
-        &standing(|stands| matches!(stands, Stands::Waiting(_))),
+        &count(|stands| matches!(stands, Stands::Waiting(_))),
     )?;
-    same("dead counted", &counts.dead, &standing(|stands| matches!(stands, Stands::Dead(_))))
+    same("dead counted", &counts.dead, &count(|stands| matches!(stands, Stands::Dead(_))))
 }
 
 pub(crate) fn check_org(
@@ -189,23 +189,26 @@ pub(crate) fn check_event(
             .delivery(org, id, u32::try_from(number).unwrap())
             .map_err(|error| failed(&error))?;
         let found = found.map(|found| {
-            (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id))
+            (found_summary(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id))
         });
         let living = naive.endpoint(*endpoint).map(|endpoint| endpoint.id);
-        same("delivery", &found, &Some((told(id, delivery, living.is_some()), living)))?;
+        same("delivery", &found, &Some((known_summary(id, delivery, living.is_some()), living)))?;
     }
     let of = |endpoint: &EndpointId| {
         let lives = naive.endpoint(*endpoint).is_some();
-        event.deliveries.get(endpoint).map(|delivery| (*endpoint, told(id, delivery, lives)))
+        event
+            .deliveries
+            .get(endpoint)
+            .map(|delivery| (*endpoint, known_summary(id, delivery, lives)))
     };
     let expected: Vec<_> = naive.made.iter().filter_map(of).collect();
     same("deliveries of an event", &listed(naive, org, store, (Some(id), 2))?, &expected)
 }
 
 /// The state of a delivery and its attempts, in a form common to the system and the model.
-type Told = (EventId, DeliveryStatus, Option<Timestamp>, u32);
+type Summary = (EventId, DeliveryStatus, Option<Timestamp>, u32);
 
-fn told(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Told {
+fn known_summary(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Summary {
     let (status, at) = match known.stands {
         Stands::Waiting(_) if !endpoint_lives => (DeliveryStatus::Canceled, None),
         Stands::Waiting(at) if known.attempts == 0 => (DeliveryStatus::Pending, Some(at)),
@@ -217,7 +220,7 @@ fn told(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Told {
     (event, status, at, known.attempts)
 }
 
-fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
+fn found_summary(found: &Delivery, naive: &NaiveOrg) -> Summary {
     let received_at = naive.events.get(&found.event).map(|event| event.received_at);
     // The store has a first attempt at once as due from its event's arrival; the route may have
     // named an earlier time.
@@ -238,7 +241,7 @@ fn listed(
     org: OrgNo,
     store: &Store,
     (event, limit): (Option<EventId>, usize),
-) -> Result<Vec<(EndpointId, Told)>, String> {
+) -> Result<Vec<(EndpointId, Summary)>, String> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let query = DeliveryQuery {
@@ -251,7 +254,7 @@ fn listed(
             limit,
         };
         let page = store.deliveries(org, &query).map_err(|error| failed(&error))?;
-        found.extend(page.items.iter().map(|item| (item.endpoint, told_of(item, naive))));
+        found.extend(page.items.iter().map(|item| (item.endpoint, found_summary(item, naive))));
         after = page.next;
         if after.is_none() {
             return Ok(found);
@@ -273,7 +276,11 @@ pub(crate) fn check_deliveries(
         events.filter_map(move |(id, event)| {
             Some((
                 endpoint,
-                told(*id, event.deliveries.get(&endpoint)?, naive.endpoint(endpoint).is_some()),
+                known_summary(
+                    *id,
+                    event.deliveries.get(&endpoint)?,
+                    naive.endpoint(endpoint).is_some(),
+                ),
             ))
         })
     };

@@ -121,11 +121,11 @@ mod tests {
             began.elapsed()
         );
         keep(&failures);
-        let told: Vec<_> = failures
+        let faults: Vec<_> = failures
             .iter()
             .map(|(seed, fault)| format!("TRIGGERD_MODEL_SEED={seed}: {fault}"))
             .collect();
-        assert!(told.is_empty(), "{}", told.join("\n"));
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
     /// The negative controls: each broken system is noticed, for the right reason.

@@ -27,7 +27,7 @@ fn mark(dir: &Path) -> PathBuf {
 fn reason(dir: &Path, journal_end: Position) -> Option<Reason> {
     let store = open(dir, journal_end).unwrap();
     if store.rebuild_reason().is_some() {
-        assert_eq!(store.applied(), Position::FIRST, "made anew from the beginning");
+        assert_eq!(store.applied(), Position::FIRST, "computed from the beginning of the journal");
         assert_eq!(generations(dir).unwrap(), [2], "the old one is gone");
     }
     store.rebuild_reason().cloned()
@@ -59,7 +59,7 @@ fn a_state_of_a_crashed_process_is_gone_on_with_and_one_of_another_boot_is_not()
 }
 
 #[test]
-fn a_copy_is_not_believed_even_if_its_original_was_closed() {
+fn a_copy_is_not_valid_even_if_its_original_was_closed() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     closed(dir.path());
     let status = std::process::Command::new("cp")
@@ -72,7 +72,7 @@ fn a_copy_is_not_believed_even_if_its_original_was_closed() {
 }
 
 #[test]
-fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_is_not_believed() {
+fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_invalidated_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
     let store = open(dir.path(), Position(99)).unwrap();
@@ -97,7 +97,7 @@ fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_i
 }
 
 #[test]
-fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
+fn a_garbled_or_truncated_database_is_computed_again_or_found_broken() {
     for damage in [|bytes: &mut Vec<u8>| bytes.truncate(10), |bytes: &mut Vec<u8>| bytes.fill(0xa5)]
     {
         let dir = tempfile::tempdir().unwrap();

@@ -197,7 +197,7 @@ fn rows_that_contradict_each_other_are_found() {
 }
 
 #[test]
-fn a_state_that_is_not_believed_says_why() {
+fn a_state_that_is_not_valid_says_why() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(StateValidity::of(&dir.path().join("none")).unwrap(), StateValidity::Absent);
     filled(dir.path());

@@ -288,8 +288,8 @@ impl Plain {
     /// Applies a step to the model and to the state.
     fn apply(&mut self, state: &mut Fixture, step: &Step) {
         let id = |endpoint: usize| FIRST_ENDPOINT + endpoint as u128;
-        let waits = |situation: DeliveryStatus| {
-            matches!(situation, DeliveryStatus::Pending | DeliveryStatus::Retrying)
+        let waits = |status: DeliveryStatus| {
+            matches!(status, DeliveryStatus::Pending | DeliveryStatus::Retrying)
         };
         match step {
             Step::Make if self.endpoints.len() < 16 => {
@@ -314,16 +314,15 @@ impl Plain {
                 }
             }
             Step::Settle(endpoint, event, verdict) => {
-                let Some((situation, attempts)) = self.deliveries.get_mut(&(*endpoint, *event))
-                else {
+                let Some((status, attempts)) = self.deliveries.get_mut(&(*endpoint, *event)) else {
                     return;
                 };
-                if !waits(*situation) {
+                if !waits(*status) {
                     return;
                 }
                 *attempts += 1;
                 state.apply(&settle(*event as u128, id(*endpoint), *attempts, *verdict));
-                *situation = match verdict {
+                *status = match verdict {
                     Verdict::Delivered => DeliveryStatus::Delivered,
                     Verdict::RetryAt(_) => DeliveryStatus::Retrying,
                     Verdict::Dead(_) => DeliveryStatus::Dead,
@@ -343,8 +342,8 @@ impl Plain {
                 let of_it = self
                     .deliveries
                     .iter_mut()
-                    .filter(|((at, _), (situation, _))| at == endpoint && waits(*situation));
-                of_it.for_each(|(_, (situation, _))| *situation = DeliveryStatus::Canceled);
+                    .filter(|((at, _), (status, _))| at == endpoint && waits(*status));
+                of_it.for_each(|(_, (status, _))| *status = DeliveryStatus::Canceled);
             }
         }
     }
@@ -357,19 +356,17 @@ impl Plain {
     ) -> Vec<(usize, usize, DeliveryStatus, u32)> {
         let mut all: Vec<_> = self.deliveries.iter().collect();
         all.sort_by_key(|((endpoint, event), _)| (*endpoint, std::cmp::Reverse(*event)));
-        let shown = |((endpoint, event), (situation, attempts)): (
-            &(usize, usize),
-            &(DeliveryStatus, u32),
-        )| {
-            let ended = !self.endpoints[*endpoint]
-                && matches!(situation, DeliveryStatus::Pending | DeliveryStatus::Retrying);
-            (
-                *endpoint,
-                *event,
-                if ended { DeliveryStatus::Canceled } else { *situation },
-                *attempts,
-            )
-        };
+        let shown =
+            |((endpoint, event), (status, attempts)): (&(usize, usize), &(DeliveryStatus, u32))| {
+                let ended = !self.endpoints[*endpoint]
+                    && matches!(status, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+                (
+                    *endpoint,
+                    *event,
+                    if ended { DeliveryStatus::Canceled } else { *status },
+                    *attempts,
+                )
+            };
         let wanted = |it: &(usize, usize, DeliveryStatus, u32)| {
             event.is_none_or(|event| it.1 == event) && status.is_none_or(|status| it.2 == status)
         };

@@ -160,8 +160,8 @@ impl Naive {
             (Command::SettleAttempt(settle), Applied::SettleAttempt(settled))
                 if *settled != SettleOutcome::NoEffect =>
             {
-                for told in settled.told() {
-                    self.note_told(settle, told);
+                for stored in settled.told() {
+                    self.store_operational_event(settle, stored);
                 }
                 self.done(command);
             }
@@ -224,10 +224,10 @@ impl Naive {
     }
 
     /// Adds an operational event: an event like any other, but never in the inbox.
-    fn note_told(&mut self, settle: &SettleAttempt, told: &Stored) {
-        self.last_event = Some(told.id);
+    fn store_operational_event(&mut self, settle: &SettleAttempt, stored: &Stored) {
+        self.last_event = Some(stored.id);
         let Some(org) = self.org_mut(settle.org) else { return };
-        match told.kind {
+        match stored.kind {
             OperationalEventKind::EndpointFailing => {
                 let streak = org.failing.get(&settle.endpoint).copied();
                 org.failing_told.extend(streak.map(|streak| (settle.endpoint, streak)));
@@ -242,10 +242,10 @@ impl Naive {
         let payload = settle
             .operational_events
             .iter()
-            .find(|operational_event| operational_event.kind == told.kind)
+            .find(|operational_event| operational_event.kind == stored.kind)
             .map(|operational_event| operational_event.payload.clone());
         let event = NewEvent {
-            event_type: told.kind.event_type(),
+            event_type: stored.kind.event_type(),
             dedup: None,
             labels: Vec::new(),
             occurred_at: Some(ended_at(settle)),
@@ -255,7 +255,7 @@ impl Naive {
         };
         let event = NaiveEvent {
             event,
-            received_at: told.received_at,
+            received_at: stored.received_at,
             acknowledged_at: None,
             erased_at: None,
             left: true,
@@ -263,7 +263,7 @@ impl Naive {
             crashes: 0,
             deliveries: BTreeMap::new(),
         };
-        org.events.insert(told.id, event);
+        org.events.insert(stored.id, event);
     }
 
     fn done(&mut self, command: &Command) {

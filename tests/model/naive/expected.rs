@@ -131,8 +131,8 @@ impl Naive {
                 }
             }
             Command::SettleAttempt(settle) => match self.settles(settle) {
-                Some(Stands::Waiting(_)) => Expected::Stored(self.told_by(settle)),
-                Some(Stands::Canceled) => Expected::Canceled(self.told_by(settle)),
+                Some(Stands::Waiting(_)) => Expected::Stored(self.operational_events_of(settle)),
+                Some(Stands::Canceled) => Expected::Canceled(self.operational_events_of(settle)),
                 _ => exactly(Applied::SettleAttempt(SettleOutcome::NoEffect)),
             },
             Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
@@ -211,8 +211,8 @@ impl Naive {
         (delivery.attempts < settle.number).then_some(delivery.stands)
     }
 
-    /// Returns the kinds of the settlement's true notices, each once.
-    fn told_by(&self, settle: &SettleAttempt) -> Vec<OperationalEventKind> {
+    /// Returns the kinds of the settlement's true operational events, each once.
+    fn operational_events_of(&self, settle: &SettleAttempt) -> Vec<OperationalEventKind> {
         let Some(org) = self.org(settle.org) else { return Vec::new() };
         let waits = matches!(self.settles(settle), Some(Stands::Waiting(_)));
         let endpoint = org.endpoint(settle.endpoint);

@@ -217,7 +217,7 @@ impl World {
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
-    /// Returns notices of an attempt, true and false ones.
+    /// Returns operational events of an attempt, true and false ones.
     fn operational_events(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<OperationalEvent> {
         let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
         let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
