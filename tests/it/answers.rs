@@ -172,8 +172,7 @@ fn nothing_waits_for_who_sends_further_ahead_than_is_read() {
 }
 
 #[test]
-fn a_compressed_body_that_is_too_large_is_told_the_same_bound_whether_its_length_was_announced_or_not()
- {
+fn a_compressed_body_that_is_too_large_is_refused_alike_with_and_without_an_announced_length() {
     let (server, _dir) = server("");
     let org = server.org("Acme");
     let head = format!(

@@ -312,12 +312,51 @@ fn a_rotation_has_room_among_a_hundred_keys() {
     assert_eq!((more.status, more.code()), (422, "limit_reached"), "{more:?}");
 }
 
-/// Revoked, rotated without grace or expired: a key that ended stays ended at every time of the
-/// clock, also after a restart.
+const START_MS: u64 = 1_800_000_000_000;
+const HOUR_MS: u64 = 3_600_000;
+
+/// Keys of one organization that end in every way, and one that ends later.
+struct EndingKeys {
+    /// The id of the key `never`, which no request uses after its end.
+    never_id: String,
+    /// Ends in three hours.
+    later: Client,
+    /// Names and clients of all keys that end within an hour.
+    ending: [(&'static str, Client); 5],
+}
+
+impl EndingKeys {
+    fn make(org: &Client) -> Self {
+        let at = |ms: u64| triggerd::model::time::Timestamp(ms).to_string();
+        let ends_after = |hours: u64| {
+            let end = at(START_MS + hours * HOUR_MS);
+            key(org, &json!({"name": "short", "scopes": all_scopes(org), "expires_at": end}))
+        };
+        let (_, asks) = ends_after(1);
+        let (never_id, never) = ends_after(1);
+        let (_, later) = ends_after(3);
+        let (id, ended) = twin(org);
+        let [rotated, in_grace] = [(); 2].map(|()| twin(org).1);
+        end(org, &id);
+        for (key, grace_seconds) in [(&rotated, 0), (&in_grace, 3_600)] {
+            let grace = json!({ "grace_seconds": grace_seconds });
+            assert_eq!(key.post("/api/keys/rotate", &grace).status, 201);
+        }
+        let working = [&asks, &never, &later, &in_grace];
+        assert_eq!(working.map(|key| key.get("/api/keys").status), [200; 4]);
+        let ending = [
+            ("asks", asks),
+            ("never", never),
+            ("ended", ended),
+            ("rotated", rotated),
+            ("grace", in_grace),
+        ];
+        Self { never_id, later, ending }
+    }
+}
+
 #[test]
 fn a_clock_that_is_set_back_revives_no_key() {
-    const START_MS: u64 = 1_800_000_000_000;
-    const HOUR_MS: u64 = 3_600_000;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let start = |clock: &Clock| {
@@ -327,48 +366,28 @@ fn a_clock_that_is_set_back_revives_no_key() {
     let app = start(&clock);
     let client = |app: &App, key: &str| Client::new(&format!("http://{}", app.address()), key);
     let org = client(&app, app.admin_token()).new_org("Acme");
-    let at = |ms: u64| triggerd::model::time::Timestamp(ms).to_string();
-    let wish =
-        |end: u64| json!({"name": "short", "scopes": all_scopes(&org), "expires_at": at(end)});
-    let (_, asks) = key(&org, &wish(START_MS + HOUR_MS));
-    let (nobodys, never_asks) = key(&org, &wish(START_MS + HOUR_MS));
-    let (_, later) = key(&org, &wish(START_MS + 3 * HOUR_MS));
-    let (id, ended) = twin(&org);
-    let (_, rotated) = twin(&org);
-    let (_, in_grace) = twin(&org);
-    end(&org, &id);
-    assert_eq!(rotated.post("/api/keys/rotate", &json!({"grace_seconds": 0})).status, 201);
-    assert_eq!(in_grace.post("/api/keys/rotate", &json!({"grace_seconds": 3600})).status, 201);
-    assert_eq!(
-        [&asks, &never_asks, &later, &in_grace].map(|key| key.get("/api/keys").status),
-        [200; 4]
-    );
+    let keys = EndingKeys::make(&org);
     clock.set_ms(START_MS + 2 * HOUR_MS);
-    assert_eq!((asks.get("/api/keys").status, in_grace.get("/api/keys").status), (401, 401));
+    for (name, key) in keys.ending.iter().filter(|(name, _)| *name != "never") {
+        assert_eq!(key.get("/api/keys").status, 401, "{name}");
+    }
     // The sweeper ends the key within about a second, without any request.
-    let nobodys = nobodys.parse().unwrap();
-    let stored =
-        || app.store().key(nobodys).unwrap().expect("it is there until another key is made");
+    let id = keys.never_id.parse().unwrap();
+    let stored = || app.store().key(id).unwrap().expect("it is there until another key is made");
     until(|| stored().key().has_ended().then_some(()));
     for hours_back in [0, 3] {
         clock.set_ms(START_MS + HOUR_MS / 2 - hours_back * HOUR_MS);
-        for (name, key) in [
-            ("asks", &asks),
-            ("never", &never_asks),
-            ("ended", &ended),
-            ("rotated", &rotated),
-            ("grace", &in_grace),
-        ] {
+        for (name, key) in &keys.ending {
             assert_eq!(key.get("/api/keys").status, 401, "{name} {hours_back} hours back");
         }
-        assert_eq!(later.get("/api/keys").status, 200, "its time never came");
+        assert_eq!(keys.later.get("/api/keys").status, 200, "its time never came");
     }
     assert_eq!(app.stop(), ExitCode::Clean);
     let app = start(&clock);
-    for key in [&asks, &never_asks, &ended, &rotated, &in_grace] {
-        assert_eq!(client(&app, &key.key).get("/api/keys").status, 401);
+    for (name, key) in &keys.ending {
+        assert_eq!(client(&app, &key.key).get("/api/keys").status, 401, "{name}");
     }
-    assert_eq!(client(&app, &later.key).get("/api/keys").status, 200);
+    assert_eq!(client(&app, &keys.later.key).get("/api/keys").status, 200);
     assert_eq!(app.stop(), ExitCode::Clean);
 }
 

@@ -6,48 +6,62 @@ use reqwest::Method;
 use serde_json::json;
 use triggerd::base::clock::Clock;
 use triggerd::http::{Route, Verb, Who, routes};
+use triggerd::model::key::Scope;
+use triggerd::model::time::Timestamp;
 
 use super::{Ids, all_scopes, body, end, key, server, twin};
-use crate::harness::{Client, until};
+use crate::harness::{Answer, Client, until};
 
 fn changes(route: &Route) -> bool {
     route.verb != Verb::Get
 }
 
-/// Every route for every caller: without a key; with a malformed, an ended or an expired key, a key
-/// of another organization or without the scope; with the right key; and the operator. The objects
-/// exist, belong to another organization, or do not exist.
+/// Asks a route about the objects of these ids. Every request has the same id.
+fn ask(route: &Route, client: &Client, ids: &Ids) -> Answer {
+    let method = Method::from_bytes(route.verb.name().as_bytes()).unwrap();
+    let headers = [("Content-Type", "application/json"), ("X-Request-Id", "same")];
+    let text = if changes(route) { body(route.path, ids).to_string() } else { String::new() };
+    if route.path == "/api/tail" {
+        // The stream has no end.
+        return client.request(Method::HEAD, route.path, &headers, "");
+    }
+    client.request(method, &ids.path(route), &headers, text)
+}
+
+/// Callers without authority: without a key; with a malformed, an ended or an expired key.
+fn strangers(org: &Client) -> [Client; 4] {
+    let (id, ended) = twin(org);
+    end(org, &id);
+    let soon = Timestamp(Clock::system().now_ms() + 300).to_string();
+    let short = json!({"name": "short", "scopes": all_scopes(org), "expires_at": soon});
+    let (_, expired) = key(org, &short);
+    until(|| (expired.get("/api/keys").status == 401).then_some(()));
+    [org.with_key(""), org.with_key(&format!("{}x", org.key)), ended, expired]
+}
+
+/// A key of the organization with all scopes but this one.
+fn without(org: &Client, scope: Scope) -> Client {
+    let mut scopes = all_scopes(org);
+    scopes.as_array_mut().unwrap().retain(|known| known != scope.name());
+    key(org, &json!({"name": "without", "scopes": scopes})).1
+}
+
+/// Every route for every caller: strangers, a key of another organization or without the scope, the
+/// right key, and the operator. The objects exist, belong to another organization, or do not exist.
 #[test]
 fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let (server, _dir) = server();
     let (org, other, admin) = (server.org("Acme"), server.org("Other"), server.admin());
     let (foreign, absent) = (Ids::make(&other), Ids::absent());
-    let (id, ended) = twin(&org);
-    end(&org, &id);
-    let soon = triggerd::model::time::Timestamp(Clock::system().now_ms() + 300).to_string();
-    let (_, expired) =
-        key(&org, &json!({"name": "short", "scopes": all_scopes(&org), "expires_at": soon}));
-    until(|| (expired.get("/api/keys").status == 401).then_some(()));
-    let malformed = org.with_key(&format!("{}x", org.key));
-    let nobody = org.with_key("");
+    let strangers = strangers(&org);
     let mut own = Ids::make(&org);
-    let mut without: HashMap<&str, Client> = HashMap::new();
+    let mut without_scope: HashMap<&str, Client> = HashMap::new();
     let others = other.get("/api/endpoints").text;
     for route in routes().iter().filter(|route| route.who != Who::Public) {
-        let ask = |client: &Client, ids: &Ids| {
-            let method = Method::from_bytes(route.verb.name().as_bytes()).unwrap();
-            let headers = [("Content-Type", "application/json"), ("X-Request-Id", "same")];
-            let text =
-                if changes(route) { body(route.path, ids).to_string() } else { String::new() };
-            if route.path == "/api/tail" {
-                // The stream has no end.
-                return client.request(Method::HEAD, route.path, &headers, "");
-            }
-            client.request(method, &ids.path(route), &headers, text)
-        };
+        let ask = |client: &Client, ids: &Ids| ask(route, client, ids);
         let name = format!("{} {}", route.verb.name(), route.path);
-        for client in [&nobody, &malformed, &ended, &expired] {
-            assert_eq!(ask(client, &absent).status, 401, "{name}");
+        for stranger in &strangers {
+            assert_eq!(ask(stranger, &absent).status, 401, "{name}");
         }
         let (scope, for_admin) = match route.who {
             Who::Scope(scope) => (Some(scope), false),
@@ -55,12 +69,8 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
             Who::AnyKey | Who::Public => (None, false),
         };
         if let Some(scope) = scope {
-            let without = without.entry(scope.name()).or_insert_with(|| {
-                let mut scopes = all_scopes(&org);
-                scopes.as_array_mut().unwrap().retain(|known| known != scope.name());
-                key(&org, &json!({"name": "without", "scopes": scopes})).1
-            });
-            assert_eq!(ask(without, &absent).status, 403, "{name}");
+            let lacks = without_scope.entry(scope.name()).or_insert_with(|| without(&org, scope));
+            assert_eq!(ask(lacks, &absent).status, 403, "{name}");
         }
         assert_eq!(ask(&admin, &absent).status == 403, !for_admin, "{name}");
         if route.path.contains('{') {
@@ -74,10 +84,7 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
         if changes(route) {
             own = Ids::make(&org);
         }
-        assert_eq!(
-            other.get("/api/endpoints").text,
-            others,
-            "{name}: nothing of the other organization has changed"
-        );
+        let others_now = other.get("/api/endpoints").text;
+        assert_eq!(others_now, others, "{name}: nothing of the other organization has changed");
     }
 }

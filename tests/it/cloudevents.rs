@@ -78,6 +78,20 @@ fn bodies(received: &[Received]) -> Vec<Value> {
     received.iter().map(read).collect()
 }
 
+/// Posts an event twice to each organization, and another one with the same id to the first.
+fn post_twice(orgs: [&Client; 2], event: &Value) {
+    for org in orgs {
+        let answer = post(org, event);
+        assert_eq!(answer.status, 202, "{event} {answer:?}");
+        let again = post(org, event);
+        assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{again:?}");
+    }
+    let mut other = event.clone();
+    other["ext"] = json!("other");
+    let other = post(orgs[0], &other);
+    assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{other:?}");
+}
+
 #[test]
 fn structured_and_batched_events_come_out_as_they_came_in() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,30 +101,11 @@ fn structured_and_batched_events_come_out_as_they_came_in() {
     endpoint(&pushed, &receivers[0]);
     endpoint(&batched, &receivers[1]);
     let events = events();
-    for event in &events {
-        for org in [&pulls, &pushed] {
-            let answer = post(org, event);
-            assert_eq!(answer.status, 202, "{event} {answer:?}");
-            let again = post(org, event);
-            assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{again:?}");
-        }
-        let mut other = event.clone();
-        other["ext"] = json!("other");
-        let other = post(&pulls, &other);
-        assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{other:?}");
-    }
-    let answer = batched.request(
-        Method::POST,
-        "/api/events/batch",
-        &[BATCHED],
-        Value::from(events.clone()).to_string(),
-    );
-    let accepted = answer.json["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|it| it["status"] == "accepted")
-        .count();
+    events.iter().for_each(|event| post_twice([&pulls, &pushed], event));
+    let batch = Value::from(events.clone()).to_string();
+    let answer = batched.request(Method::POST, "/api/events/batch", &[BATCHED], batch);
+    let results = answer.json["results"].as_array().unwrap();
+    let accepted = results.iter().filter(|it| it["status"] == "accepted").count();
     assert_eq!(accepted, events.len(), "{answer:?}");
     let inbox = pulls.inbox();
     assert_eq!(inbox.len(), events.len());
@@ -128,6 +123,13 @@ fn structured_and_batched_events_come_out_as_they_came_in() {
         assert_eq!(bodies(&receiver.wait_for(events.len(), PATIENCE)), events);
         receiver.stop();
     }
+}
+
+/// An order's event with more members.
+fn with(more: &Value) -> Value {
+    let mut event = json!({"specversion": "1.0", "type": "orders/create", "source": "/shop"});
+    event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event
 }
 
 #[test]
@@ -157,26 +159,70 @@ fn binary_events_come_out_as_they_came_in() {
     );
     post(&[("ce-id", "3"), ("ce-count", "7"), ("Content-Type", "application/x-thing")], "\0\u{1}");
     post(&[("ce-id", "4")], "");
-    let with = |more: Value| {
-        let mut event = json!({"specversion": "1.0", "type": "orders/create", "source": "/shop"});
-        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        event
-    };
     let expected = [
-        with(json!({"id": "1", "time": "2018-04-05T17:31:00.000000000Z",
+        with(&json!({"id": "1", "time": "2018-04-05T17:31:00.000000000Z",
             "datacontenttype": "application/json", "data": [1.0]})),
-        with(json!({"id": "2", "subject": "Euro €", "datacontenttype": "text/plain; \
+        with(&json!({"id": "2", "subject": "Euro €", "datacontenttype": "text/plain; \
                 charset=utf-8", "data": "ä"})),
-        with(json!({"id": "3", "count": "7", "datacontenttype": "application/x-thing",
+        with(&json!({"id": "3", "count": "7", "datacontenttype": "application/x-thing",
             "data_base64": "AAE="})),
-        with(json!({"id": "4"})),
+        with(&json!({"id": "4"})),
     ];
     assert_eq!(bodies(&receiver.wait_for(expected.len(), PATIENCE)), expected);
     receiver.stop();
 }
 
+/// The data of an event in each mode.
+struct InModes {
+    /// The data and its content type as members of a structured event.
+    structured: &'static str,
+    content_type: &'static str,
+    /// The same data as the body of a binary event.
+    same: &'static [u8],
+    /// Other data.
+    other: &'static [u8],
+}
+
+const IN_MODES: [InModes; 6] = [
+    InModes {
+        structured: r#","data":{"a": 1, "b":"\u00e4\/"}"#,
+        content_type: "application/json",
+        same: "{\n \"b\":\"ä/\",\"a\":1}".as_bytes(),
+        other: b"{\"a\":2}",
+    },
+    InModes {
+        structured: r#","datacontenttype":"application/json","data_base64":"eyJhIjoxfQ==""#,
+        content_type: "application/json",
+        same: b"{ \"a\" : 1 }",
+        other: b"[1]",
+    },
+    InModes {
+        structured: r#","datacontenttype":"text/plain","data":"x\n\u00e4""#,
+        content_type: "text/plain",
+        same: "x\nä".as_bytes(),
+        other: b"x",
+    },
+    InModes {
+        structured: r#","datacontenttype":"text/plain","data_base64":"eA==""#,
+        content_type: "text/plain",
+        same: b"x",
+        other: b"y",
+    },
+    InModes {
+        structured: r#","datacontenttype":"application/yaml","data":"a: b""#,
+        content_type: "application/yaml",
+        same: b"a: b",
+        other: b"a: c",
+    },
+    InModes {
+        structured: r#","datacontenttype":"image/png","data_base64":"/wA=""#,
+        content_type: "image/png",
+        same: b"\xff\0",
+        other: b"\xff",
+    },
+];
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
@@ -192,71 +238,40 @@ fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
         let headers = [least.as_slice(), &[("Content-Type", content_type)]].concat();
         org.try_request_bytes(Method::POST, "/api/events", &headers, body.to_vec()).unwrap()
     };
-    let json = "application/json";
-    for (id, more, content_type, body, other) in [
-        (
-            "1",
-            r#","data":{"a": 1, "b":"\u00e4\/"}"#,
-            json,
-            "{\n \"b\":\"ä/\",\"a\":1}".as_bytes(),
-            &b"{\"a\":2}"[..],
-        ),
-        (
-            "2",
-            r#","datacontenttype":"application/json","data_base64":"eyJhIjoxfQ==""#,
-            json,
-            b"{ \"a\" : 1 }",
-            b"[1]",
-        ),
-        (
-            "3",
-            r#","datacontenttype":"text/plain","data":"x\n\u00e4""#,
-            "text/plain",
-            "x\nä".as_bytes(),
-            b"x",
-        ),
-        ("4", r#","datacontenttype":"text/plain","data_base64":"eA==""#, "text/plain", b"x", b"y"),
-        (
-            "5",
-            r#","datacontenttype":"application/yaml","data":"a: b""#,
-            "application/yaml",
-            b"a: b",
-            b"a: c",
-        ),
-        (
-            "6",
-            r#","datacontenttype":"image/png","data_base64":"/wA=""#,
-            "image/png",
-            b"\xff\0",
-            b"\xff",
-        ),
-    ] {
-        let first = structured(id, more);
+    for (number, data) in IN_MODES.iter().enumerate() {
+        let (id, content_type, same) = (number.to_string(), data.content_type, data.same);
+        let first = structured(&id, data.structured);
         assert_eq!(first.status, 202, "{first:?}");
-        for again in [structured(id, more), binary(id, content_type, body)] {
-            assert_eq!(
-                (again.status, &again.json["duplicate"]),
-                (200, &json!(true)),
-                "{id}: {again:?}"
-            );
+        for again in [structured(&id, data.structured), binary(&id, content_type, same)] {
+            let is_same = (again.status, &again.json["duplicate"]);
+            assert_eq!(is_same, (200, &json!(true)), "{id}: {again:?}");
             assert_eq!(again.id(), first.id());
         }
-        let other = binary(id, content_type, other);
+        let other = binary(&id, content_type, data.other);
         assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{id}: {other:?}");
         // The same in the other order.
         let id = format!("{id} again");
-        assert_eq!(binary(&id, content_type, body).status, 202);
-        assert_eq!(structured(&id, more).status, 200, "{id}");
+        assert_eq!(binary(&id, content_type, same).status, 202);
+        assert_eq!(structured(&id, data.structured).status, 200, "{id}");
     }
+}
+
+#[test]
+fn a_source_that_is_no_uri_reference_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
     for source in [":a", "http://a:b/", "/ä", "a[b]"] {
-        let text = format!(r#"{{"specversion":"1.0","type":"a.b","source":"{source}","id":"7"}}"#);
-        let refused = org.request(Method::POST, "/api/events", &[STRUCTURED], text);
-        assert_eq!(
-            (refused.status, &refused.json["errors"][0]["pointer"]),
-            (422, &json!("/source")),
-            "{refused:?}"
-        );
+        let event = json!({"specversion": "1.0", "type": "a.b", "source": source, "id": "7"});
+        let refused = post(&org, &event);
+        assert_eq!(refused.status, 422, "{refused:?}");
+        assert_eq!(refused.json["errors"][0]["pointer"], "/source", "{refused:?}");
     }
+}
+
+/// A type of the maximum length.
+fn longest_type() -> String {
+    format!("orders/{}", "x".repeat(248))
 }
 
 #[test]
@@ -264,13 +279,12 @@ fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let settings = json!({"url": receiver.url(), "event_types": ["orders.*", "repo:*", "Größe"],
-    "ordering": "strict"});
-    assert_eq!(org.post("/api/endpoints", &settings).status, 201);
-    let longest = format!("orders/{}", "x".repeat(248));
+    let types = ["orders.*", "repo:*", "Größe"];
+    org.endpoint(&json!({"url": receiver.url(), "event_types": types, "ordering": "strict"}));
     for beside in ["ordersx/create", "orders", "repository:push", "größe"] {
         assert_eq!(org.send(beside, &json!(1)).status, 202, "{beside}");
     }
+    let longest = longest_type();
     let wanted = [
         "orders/create",
         "orders.created",
@@ -283,28 +297,25 @@ fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
     for event_type in wanted {
         assert_eq!(org.send(event_type, &json!(1)).status, 202, "{event_type}");
     }
-    let types: Vec<Value> = receiver
-        .wait_for(wanted.len(), PATIENCE)
-        .iter()
-        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["type"].clone())
-        .collect();
-    assert_eq!(types, wanted);
-    for bad in [
-        "",
-        " ",
-        "a b",
-        "a*",
-        "!a",
-        "a,b",
-        "a\u{200b}",
-        &format!("{longest}x"),
-        "triggerd/x",
-        "triggerd:x",
-    ] {
-        assert_eq!(org.send(bad, &json!(1)).status, 422, "{bad:?}");
-    }
+    let received = receiver.wait_for(wanted.len(), PATIENCE);
+    let type_of = |request: &Received| {
+        serde_json::from_slice::<Value>(&request.body).unwrap()["type"].clone()
+    };
+    assert_eq!(received.iter().map(type_of).collect::<Vec<_>>(), wanted);
     assert_eq!(org.get("/api/events?type=orders.*").json["data"].as_array().unwrap().len(), 4);
     receiver.stop();
+}
+
+#[test]
+fn a_type_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let too_long = format!("{}x", longest_type());
+    let malformed = ["", " ", "a b", "a*", "!a", "a,b", "a\u{200b}"];
+    for bad in malformed.into_iter().chain([&*too_long, "triggerd/x", "triggerd:x"]) {
+        assert_eq!(org.send(bad, &json!(1)).status, 422, "{bad:?}");
+    }
 }
 
 #[test]

@@ -75,61 +75,55 @@ fn an_endpoint_whose_secret_nobody_saw_is_deleted_and_a_lost_secret_is_said() {
         .post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false}))
         .id();
     let ran = with(&["endpoint", "rotate-secret", &id], full());
-    let told = [id.as_str(), "old secret also signs", "86400 seconds", "makes another secret"];
-    assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+    let parts = [id.as_str(), "old secret also signs", "86400 seconds", "makes another secret"];
+    assert!(ran.code == Some(1) && parts.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+}
+
+/// Commands without arguments of the client, whose output goes to standard output.
+const LOCAL_COMMANDS: [&[&str]; 3] = [&["check-config"], &["version"], &["--help"]];
+
+/// Runs a command that cannot write. Returns its exit code and its errors.
+fn run_on_a_full_disk(world: &World, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = command(&world.empty(), words);
+    let mut child = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut errors = String::new();
+    if words[0] == "tail" {
+        // The command has connected, and writes when something happens.
+        std::io::BufRead::read_line(&mut stderr, &mut errors).unwrap();
+        world.org.send("a.b", &json!("seen"));
+    }
+    stderr.read_to_string(&mut errors).unwrap();
+    (child.wait().unwrap().code(), errors)
 }
 
 #[test]
 fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
     let world = World::new();
-    let event = world.org.send("a.b", &json!(1)).id();
-    let other = world.org.send("a.b", &json!(2)).id();
-    let endpoint = world
-        .org
-        .post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false}))
-        .id();
+    let [event, other] = [1, 2].map(|n| world.org.send("a.b", &json!(n)).id());
+    let endpoint = world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
     let with = ["--url", &world.server.url, "--key", &world.org.key];
-    let commands: [(&[&str], bool); 14] = [
-        (&["inbox"], true),
-        (&["inbox", "--json"], true),
-        (&["explain", &event], true),
-        (&["explain", &event, "--json"], true),
-        (&["send", "a.b", "3"], true),
-        (&["ack", &event, &other], true),
-        (&["tail"], true),
-        (&["tail", "--json"], true),
-        (&["endpoint", "list"], true),
-        (&["endpoint", "stats", &endpoint], true),
-        (&["replay", "start", "--only", "all", "--no-wait"], true),
-        (&["check-config"], false),
-        (&["version"], false),
-        (&["--help"], false),
+    let commands: [&[&str]; 11] = [
+        &["inbox"],
+        &["inbox", "--json"],
+        &["explain", &event],
+        &["explain", &event, "--json"],
+        &["send", "a.b", "3"],
+        &["ack", &event, &other],
+        &["tail"],
+        &["tail", "--json"],
+        &["endpoint", "list"],
+        &["endpoint", "stats", &endpoint],
+        &["replay", "start", "--only", "all", "--no-wait"],
     ];
-    for (words, is_client) in commands {
-        let words = if is_client { [words, &with].concat() } else { words.to_vec() };
-        let mut command = command(&world.empty(), &words);
-        let mut child = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
-        if words[0] == "tail" {
-            // The command writes when something happens.
-            let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-            let mut line = String::new();
-            std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
-            world.org.send("a.b", &json!("seen"));
-            stderr.read_to_string(&mut line).unwrap();
-            assert!(
-                child.wait().unwrap().code() == Some(1) && line.contains("No space left"),
-                "{words:?}: {line}"
-            );
-        } else {
-            let ran = Ran::of(child.wait_with_output().unwrap());
-            assert_eq!(ran.code, Some(1), "{words:?}: {ran:?}");
-            assert!(ran.err.contains("No space left on device"), "{words:?}: {ran:?}");
-        }
+    let commands = commands.map(|words| [words, &with].concat());
+    for words in commands.into_iter().chain(LOCAL_COMMANDS.map(<[_]>::to_vec)) {
+        let (code, errors) = run_on_a_full_disk(&world, &words);
+        assert_eq!(code, Some(1), "{words:?}: {errors}");
+        assert!(errors.contains("No space left on device"), "{words:?}: {errors}");
     }
-    assert!(
-        !world.org.inbox_ids().iter().any(|id| *id == event || *id == other),
-        "both were acknowledged all the same"
-    );
+    let acknowledged = !world.org.inbox_ids().iter().any(|id| *id == event || *id == other);
+    assert!(acknowledged, "both were acknowledged all the same");
     for words in
         [&["inbox"][..], &["explain", &event], &["ack", &event, &other], &["send", "a.b", "4"]]
     {
@@ -139,29 +133,29 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
     }
 }
 
+/// Text that moves the cursor, sets the title or hides characters where a terminal shows it raw.
+const EVIL: &str = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}\
+    g\u{7f}h\u{2028}i";
+
+fn is_harmless(text: &str) -> bool {
+    let is_hidden = |c| "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c);
+    text.chars().all(|c| c == '\n' || !(c.is_control() || is_hidden(c)))
+}
+
 #[test]
 fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
     let world = World::new();
-    let evil = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}g\u{7f}h\u{2028}i";
     // The text is raw where JSON allows this, and escaped elsewhere; line breaks are between the
     // tokens.
     let payload =
-        format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(evil));
+        format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(EVIL));
     let sent =
         world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
     assert_eq!(sent.status, 202, "{sent:?}");
     let ran = world.run(&["inbox"]);
-    let is_harmless = |text: &str| {
-        text.chars().all(|c| {
-            c == '\n'
-                || !(c.is_control() || "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c))
-        })
-    };
     assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
-    assert!(
-        ran.out.contains("\\u202e") && ran.out.contains("\\u009b") && ran.out.contains("\\u007f"),
-        "{ran:?}"
-    );
+    let escaped = ["\\u202e", "\\u009b", "\\u007f"];
+    assert!(escaped.iter().all(|text| ran.out.contains(text)), "{ran:?}");
     for words in [&["inbox", "--json"][..], &["explain", &sent.id(), "--json"]] {
         let ran = world.run(words);
         assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
@@ -170,29 +164,29 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         let own: Value = serde_json::from_str(&payload).unwrap();
         assert_eq!(event["payload"], own, "{ran:?}");
     }
-    let made = world.org.post(
-        "/api/endpoints",
-        &json!({"url": "http://127.0.0.1:1/", "description": evil.replace(char::is_control, "")}),
-    );
-    assert_eq!(made.status, 201, "{made:?}");
+    let description = EVIL.replace(char::is_control, "");
+    let made =
+        world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "description": description}));
     for words in [
         &["endpoint", "list"][..],
         &["endpoint", "list", "--json"],
-        &["endpoint", "show", &made.id(), "--json"],
+        &["endpoint", "show", &made, "--json"],
     ] {
         let ran = world.run(words);
         assert!(ran.code == Some(0) && is_harmless(&ran.out), "{ran:?}");
     }
-    // A server's refusal is foreign text too.
+}
+
+#[test]
+fn a_refusal_of_another_program_is_made_visible_too() {
+    let world = World::new();
     let problem = json!({"code": "x\u{1b}[1m", "detail": "y\n\u{202e}z",
-    "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
+        "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
     let (hostile, _asked) =
         says(answer("400 Bad\r\ncontent-type: application/problem+json", &problem.to_string()));
     let ran = run(&world.empty(), &["inbox", "--key", "k", "--url", &hostile]);
-    assert!(
-        ran.code == Some(1) && is_harmless(&ran.err) && ran.err.contains("y\\n\\u202ez"),
-        "{ran:?}"
-    );
+    assert!(ran.code == Some(1) && is_harmless(&ran.err), "{ran:?}");
+    assert!(ran.err.contains("y\\n\\u202ez"), "{ran:?}");
 }
 
 #[test]

@@ -16,9 +16,9 @@ fn an_event_is_accepted_waits_in_the_inbox_and_is_gone_when_acknowledged() {
     let org = server.org("Acme");
     // The payload keeps its numbers, key order, spaces and escapes.
     let payload = r#"{ "z":1.10, "a" : 12345678901234567890123, "e":1e400, "u":"\u00e9" }"#;
-    let body = format!(
-        r#"{{"type":"order.created","payload":{payload},"dedup_id":"o-1","labels":{{"region":"eu"}},"occurred_at":"2026-01-31T11:00:00+01:00"}}"#
-    );
+    let attributes = r#""labels":{"region":"eu"},"occurred_at":"2026-01-31T11:00:00+01:00""#;
+    let body =
+        format!(r#"{{"type":"order.created","payload":{payload},"dedup_id":"o-1",{attributes}}}"#);
     let sent = org.post_text("/api/events", &body);
     assert_eq!(sent.status, 202, "{sent:?}");
     assert_eq!(

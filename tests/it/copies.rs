@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use triggerd::journal::JournalScan;
+use triggerd::journal::{JournalScan, RawRecord};
 
 use crate::harness::{Client, Process, command, first_segment, settings};
 
@@ -35,6 +35,32 @@ fn refused(data: &Path) -> String {
 /// Damages a copy.
 type Harm<'a> = &'a dyn Fn(&Path);
 
+/// The offset of each record in the first segment.
+fn record_starts(data: &Path) -> Vec<u64> {
+    let mut starts = Vec::new();
+    let scan = JournalScan::open(&data.join("journal")).unwrap();
+    let mut note = |record: &RawRecord<'_>| {
+        starts.push(64 + record.position.0 - 1);
+        Ok(())
+    };
+    scan.look(0, &mut note).unwrap();
+    starts
+}
+
+/// Sets the length of the first segment.
+fn cut(copy: &Path, len: u64) {
+    fs::File::options().write(true).open(first_segment(copy)).unwrap().set_len(len).unwrap();
+}
+
+/// Leaves a cut segment alone in its directory.
+fn cut_alone(copy: &Path) {
+    cut(copy, 100_001);
+    for name in ["FORMAT", "admin.token", "secrets.key"] {
+        fs::remove_file(copy.join(name)).unwrap();
+    }
+    fs::remove_dir_all(copy.join("sled")).unwrap();
+}
+
 #[test]
 fn a_copy_with_a_cut_segment_is_refused_and_can_be_salvaged() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,28 +69,12 @@ fn a_copy_with_a_cut_segment_is_refused_and_can_be_salvaged() {
     let org = server.org("Acme");
     let ids: Vec<_> = (0..40).map(|_| org.send("a", &json!("x".repeat(5_000))).id()).collect();
     assert_eq!(server.stop().0, Some(0));
-    let mut starts = Vec::new();
-    let scan = JournalScan::open(&data.join("journal")).unwrap();
-    scan.look(0, &mut |record| {
-        starts.push(64 + record.position.0 - 1);
-        Ok(())
-    })
-    .unwrap();
-    let cut = |copy: &Path, len: u64| {
-        fs::File::options().write(true).open(first_segment(copy)).unwrap().set_len(len).unwrap();
-    };
-    let alone = |copy: &Path| {
-        cut(copy, 100_001);
-        for name in ["FORMAT", "admin.token", "secrets.key"] {
-            fs::remove_file(copy.join(name)).unwrap();
-        }
-        fs::remove_dir_all(copy.join("sled")).unwrap();
-    };
+    let starts = record_starts(&data);
     let cases: [(&str, &str, Harm<'_>); 6] = [
         ("cut", "100001 bytes long, but was made 1048640", &|copy| cut(copy, 100_001)),
         ("at-a-record", "bytes long, but was made 1048640", &|copy| cut(copy, starts[20])),
         ("in-the-zeros", "1000000 bytes long, but was made 1048640", &|copy| cut(copy, 1_000_000)),
-        ("alone", "it was cut, or copied only in part", &alone),
+        ("alone", "it was cut, or copied only in part", &cut_alone),
         ("header", "has no segment header", &|copy| cut(copy, 40)),
         ("empty", "has no segment header", &|copy| cut(copy, 0)),
     ];

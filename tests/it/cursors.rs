@@ -1,7 +1,6 @@
 //! Cursors with the real binary: each page of each list has a cursor, also the last page, and later
 //! items come after it.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Process, until};
@@ -49,39 +48,30 @@ fn all(org: &Client, list: &str, limit: usize) -> (Vec<String>, String) {
     }
 }
 
+/// The cursor of a list that is empty; the list of keys has one key from the beginning.
+fn cursor_of_empty(org: &Client, list: &str) -> String {
+    let empty = page(org, list);
+    assert_eq!(empty["has_more"], json!(false), "{list}: {empty}");
+    let begins = cursor(&empty);
+    if list != "/api/keys" {
+        assert_eq!(empty["data"], json!([]), "{list}");
+        let again = page(org, &format!("{list}?cursor={begins}"));
+        assert_eq!(cursor(&again), begins, "{list}: an empty page gives the cursor back");
+    }
+    begins
+}
+
 #[test]
 fn every_page_of_every_list_has_a_cursor() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let begins: Vec<(&str, String)> = LISTS
-        .into_iter()
-        .map(|list| {
-            let empty = page(&org, list);
-            assert_eq!(empty["has_more"], json!(false), "{list}: {empty}");
-            let begins = cursor(&empty);
-            if list != "/api/keys" {
-                assert_eq!(empty["data"], json!([]), "{list}");
-                let again = page(&org, &format!("{list}?cursor={begins}"));
-                assert_eq!(cursor(&again), begins, "{list}: an empty page gives the cursor back");
-            }
-            (list, begins)
-        })
-        .collect();
+    let begins = LISTS.map(|list| (list, cursor_of_empty(&org, list)));
+    let key = json!({"name": "x", "scopes": ["inbox:read"]});
     for _ in 0..3 {
-        assert_eq!(
-            org.post(
-                "/api/endpoints",
-                &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []})
-            )
-            .status,
-            201
-        );
+        org.endpoint(&json!({"url": "http://127.0.0.1:1/", "retry_schedule": []}));
         assert_eq!(org.post("/api/replays", &json!({"only": "missing"})).status, 202);
-        assert_eq!(
-            org.post("/api/keys/generate", &json!({"name": "x", "scopes": ["inbox:read"]})).status,
-            201
-        );
+        assert_eq!(org.post("/api/keys/generate", &key).status, 201);
     }
     for _ in 0..3 {
         assert_eq!(org.send("a.b", &json!(1)).status, 202);
@@ -209,82 +199,68 @@ fn spaces_around_the_terms_of_a_list_mean_nothing() {
     }
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-fn null_is_the_absence_of_every_optional_member() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
-    let org = server.org("Acme");
-    let (url, admin) = ("http://127.0.0.1:1/", server.admin());
-    let delivery = "dlv_01h2xcejqtf2nbrexx3vqjhp41";
-    for (path, body, status) in [
-        (
-            "/api/keys/generate",
-            json!({"name": "x", "scopes": ["inbox:read"], "organization": null, "tier": null,
-            "expires_at": null}),
-            201,
-        ),
+/// The optional members of an endpoint's settings.
+const OPTIONAL_SETTINGS: [&str; 11] = [
+    "description",
+    "event_types",
+    "enabled",
+    "headers",
+    "body",
+    "ordering",
+    "metadata",
+    "retry_schedule",
+    "timeout_ms",
+    "max_in_flight",
+    "rate_per_second",
+];
+
+/// Requests in which every optional member is null, with the status of their answers.
+fn with_nulls() -> Vec<(&'static str, Value, u16)> {
+    let (url, delivery) = ("http://127.0.0.1:1/", "dlv_01h2xcejqtf2nbrexx3vqjhp41");
+    let mut endpoint = json!({ "url": url });
+    for name in OPTIONAL_SETTINGS {
+        endpoint[name] = Value::Null;
+    }
+    let key = json!({"name": "x", "scopes": ["inbox:read"], "organization": null, "tier": null,
+        "expires_at": null});
+    let event = json!({"type": "a", "event_type": null, "payload": null, "dedup_id": null,
+        "labels": null, "occurred_at": null, "deliver_after": null});
+    let old_event = json!({"event_type": "a", "type": null, "payload": 1, "labels": null});
+    let replay = json!({"only": "missing", "endpoint_id": null, "since": null, "until": null,
+        "event_types": null});
+    let by_id = json!({"ids": [delivery], "endpoint_id": null, "since": null, "until": null});
+    let by_time = json!({"ids": null, "endpoint_id": null, "since": "1h", "until": null});
+    vec![
+        ("/api/keys/generate", key, 201),
         ("/api/keys/rotate", json!({"grace_seconds": null}), 201),
-        (
-            "/api/events",
-            json!({"type": "a", "event_type": null, "payload": null, "dedup_id": null,
-            "labels": null,
-            "occurred_at": null, "deliver_after": null}),
-            202,
-        ),
-        (
-            "/api/events",
-            json!({"event_type": "a", "type": null, "payload": 1, "labels": null}),
-            202,
-        ),
-        (
-            "/api/endpoints",
-            json!({"url": url, "description": null, "event_types": null, "enabled": null,
-            "headers": null,
-            "body": null, "ordering": null, "metadata": null, "retry_schedule": null,
-            "timeout_ms": null,
-            "max_in_flight": null, "rate_per_second": null}),
-            201,
-        ),
+        ("/api/events", event, 202),
+        ("/api/events", old_event, 202),
+        ("/api/endpoints", endpoint, 201),
         ("/api/endpoints", json!({"url": url, "headers": null, "metadata": null}), 201),
         ("/api/webhook/config", json!({"url": url, "event_types": null, "enabled": null}), 201),
         ("/api/hooks", json!({"target_url": url, "hookUrl": null, "event": null}), 201),
-        (
-            "/api/replays",
-            json!({"only": "missing", "endpoint_id": null, "since": null, "until": null,
-            "event_types": null}),
-            202,
-        ),
-        (
-            "/api/dead-letters/replay",
-            json!({"ids": [delivery], "endpoint_id": null, "since": null, "until": null}),
-            200,
-        ),
-        (
-            "/api/dead-letters/replay",
-            json!({"ids": null, "endpoint_id": null, "since": "1h", "until": null}),
-            200,
-        ),
-    ] {
+        ("/api/replays", replay, 202),
+        ("/api/dead-letters/replay", by_id, 200),
+        ("/api/dead-letters/replay", by_time, 200),
+    ]
+}
+
+#[test]
+fn null_is_the_absence_of_every_optional_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, admin) = (server.org("Acme"), server.admin());
+    for (path, body, status) in with_nulls() {
         let answer = org.post(path, &body);
         assert_eq!(answer.status, status, "{path} {body}: {answer:?}");
     }
     let made = json!({"organization": "Other", "tier": null, "name": null, "scopes": null,
-    "expires_at": null});
+        "expires_at": null});
     assert_eq!(admin.post("/api/keys/generate", &made).status, 201);
     let known =
         json!({"name": "x", "scopes": ["inbox:read"], "organization": "Acme", "tier": "free"});
-    let refused = org.request(
-        Method::POST,
-        "/api/keys/generate",
-        &[("Content-Type", "application/json")],
-        known.to_string(),
-    );
-    let places: Vec<_> =
-        refused.json["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
-    assert_eq!(
-        (refused.status, places),
-        (422, vec![&json!("/organization"), &json!("/tier")]),
-        "{refused:?}"
-    );
+    let refused = org.post("/api/keys/generate", &known);
+    let faults = refused.json["errors"].as_array().unwrap().iter();
+    let places: Vec<_> = faults.map(|fault| fault["pointer"].clone()).collect();
+    assert_eq!((refused.status, places), (422, vec![json!("/organization"), json!("/tier")]));
 }

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
-use triggerd::model::id::EventId;
+use triggerd::commands::{AckEvent, Command, Results, apply};
+use triggerd::journal::Position;
+use triggerd::model::id::{EventId, OrgNo};
+use triggerd::model::time::Timestamp;
+use triggerd::store::Store;
 
 use crate::harness::{Client, PATIENCE, Process, command, first_segment};
 
@@ -64,7 +68,8 @@ fn frame_of(data: &Path, id: &str) -> usize {
     let mut id = id.parse::<EventId>().unwrap().to_bytes();
     id.reverse();
     let at = bytes.windows(16).position(|window| window == id).expect("the event's frame is there");
-    at - 17 - 4 - 18 // behind the frame's header, the organization's number and the key that posted it
+    // The id is behind the frame's header, the organization's number and the key that posted it.
+    at - 17 - 4 - 18
 }
 
 fn flip(file: &Path, offset: usize) {
@@ -111,72 +116,65 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     assert!(!dir.path().join("nothing").exists());
 }
 
+/// Acknowledges an event in the state of a stopped server, without the journal.
+fn acknowledge_behind_its_back(data: &Path, event: &str) {
+    let store = Store::open(&data.join("sled"), 8 << 20, Position::MAX).unwrap();
+    let ack = AckEvent { org: OrgNo(0), event: event.parse().unwrap(), at: Timestamp(1) };
+    let (command, applied) = (Command::AckEvent(ack), store.applied());
+    let mut results = Results::default();
+    apply(&store, std::iter::once((applied, &command)), applied, &mut results).unwrap();
+    store.close().unwrap();
+}
+
 #[test]
 fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (key, waiting) = filled(&data);
-    let store =
-        triggerd::store::Store::open(&data.join("sled"), 8 << 20, triggerd::journal::Position::MAX)
-            .unwrap();
-    let ack = triggerd::commands::AckEvent {
-        org: triggerd::model::id::OrgNo(0),
-        event: waiting[0].parse().unwrap(),
-        at: triggerd::model::time::Timestamp(1),
-    };
-    let applied = store.applied();
-    let command_of_nobody = triggerd::commands::Command::AckEvent(ack);
-    triggerd::commands::apply(
-        &store,
-        std::iter::once((applied, &command_of_nobody)),
-        applied,
-        &mut triggerd::commands::Results::default(),
-    )
-    .unwrap();
-    store.close().unwrap();
-    drop(store);
+    acknowledge_behind_its_back(&data, &waiting[0]);
     let (code, report, text) = verify(&data);
     assert_eq!((code, &report["state"]["standing"]), (Some(3), &json!("different")), "{text}");
     let differences = &report["state"]["differences"];
     let named = &differences["first"][0];
     assert_eq!((&named["kind"], &named["id"]), (&json!("event"), &json!(waiting[0])), "{text}");
-    assert_eq!(
-        (&named["label"], &named["organization"]),
-        (&json!("test.event"), &json!("Pulls")),
-        "{text}"
-    );
+    let names = (&named["label"], &named["organization"]);
+    assert_eq!(names, (&json!("test.event"), &json!("Pulls")), "{text}");
     assert!(named["was"].as_str().unwrap().starts_with("acknowledged"), "{text}");
     assert!(named["is"].as_str().unwrap().starts_with("accepted, in the inbox"), "{text}");
     let list = fs::read_to_string(differences["list"].as_str().unwrap()).unwrap();
     assert!(list.contains(&waiting[0]) && list.contains("test.event"), "{list}");
     fs::remove_file(differences["list"].as_str().unwrap()).unwrap();
+    let (code, text) = command(&data, &["rebuild"]);
+    assert!(code == Some(0) && text.contains("the state is rebuilt"), "{text}");
+    assert_eq!(verify(&data).0, Some(0));
+    let server = Process::start(&data);
+    assert_eq!(Client::new(&server.url, &key).inbox_ids(), waiting);
+}
+
+#[test]
+fn differences_are_listed_in_words_and_a_list_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (_, waiting) = filled(&data);
+    acknowledge_behind_its_back(&data, &waiting[0]);
     let list = dir.path().join("list.txt");
-    let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
-    let told = [
+    let to_list = ["verify", "--list", list.to_str().unwrap()];
+    let (_, text) = command(&data, &to_list);
+    let expected = [
         "DIFFERENT event",
         &waiting[0],
         "(Pulls)",
         "`triggerd rebuild` computes the state",
         "list.txt",
     ];
-    assert!(told.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
-    let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
-    assert!(
-        text.contains("cannot be written") && text.contains("File exists"),
-        "nothing is written over: {text}"
-    );
+    assert!(expected.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
+    let (_, text) = command(&data, &to_list);
+    let refused = ["cannot be written", "File exists"].map(|part| text.contains(part));
+    assert_eq!(refused, [true; 2], "nothing is written over: {text}");
     let list = dir.path().join("second.txt");
     let (_, text) = command(&data, &["verify", "--verbose", "--list", list.to_str().unwrap()]);
-    assert!(
-        text.contains("events (OrgNo(0)")
-            && fs::read_to_string(list).unwrap().contains(&waiting[0]),
-        "{text}"
-    );
-    let (code, text) = command(&data, &["rebuild"]);
-    assert!(code == Some(0) && text.contains("the state is rebuilt"), "{text}");
-    assert_eq!(verify(&data).0, Some(0));
-    let server = Process::start(&data);
-    assert_eq!(Client::new(&server.url, &key).inbox_ids(), waiting);
+    assert!(text.contains("events (OrgNo(0)"), "{text}");
+    assert!(fs::read_to_string(list).unwrap().contains(&waiting[0]), "{text}");
 }
 
 /// Writes an organization's events into several segments and flips a byte of the second event in

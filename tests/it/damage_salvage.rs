@@ -34,6 +34,27 @@ fn assert_is_found(data: &Path, at: usize) {
     );
 }
 
+/// Asserts that the report of a rebuild names the lost event, at this offset, and nothing else.
+/// Returns the file that keeps the damaged segment.
+fn assert_is_all_that_is_lost(report: &Value, lost: &str, at: usize) -> String {
+    let salvaged = &report["salvaged"];
+    assert_eq!(
+        (&salvaged["lost"][0]["offset"], salvaged["lost"].as_array().unwrap().len()),
+        (&json!(at), 1),
+        "{report}"
+    );
+    assert!(salvaged["rows_that_differ"]["events"].as_u64().unwrap() >= 1, "{report}");
+    let named = salvaged["differences"]["first"].as_array().unwrap();
+    assert_eq!(named.len(), 1, "the other rows of its block are the same: {report}");
+    let of_event = ["id", "kind", "is", "label", "organization"].map(|name| &named[0][name]);
+    let expected = [json!(lost), json!("event"), Value::Null, json!("test.event"), json!("Pulls")];
+    assert_eq!(of_event, expected.each_ref(), "{report}");
+    let list = fs::read_to_string(salvaged["differences"]["list"].as_str().unwrap()).unwrap();
+    assert!(list.starts_with(&format!("LOST      event {lost} (test.event) of org_")), "{list}");
+    assert!(salvaged["raw"].is_null(), "{report}");
+    salvaged["files"][0].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     let dir = tempfile::tempdir().unwrap();
@@ -41,47 +62,17 @@ fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     let (key, waiting) = filled(&data);
     let lost = &waiting[5];
     let at = frame_of(&data, lost);
-    let segment = first_segment(&data);
-    flip(&segment, at + 60);
-    let damaged = fs::read(&segment).unwrap();
+    flip(&first_segment(&data), at + 60);
+    let damaged = fs::read(first_segment(&data)).unwrap();
     assert_is_found(&data, at);
     let (code, text) = command(&data, &["rebuild", "--skip-damaged", "--json"]);
     assert_eq!(code, Some(0), "{text}");
-    let report: Value = serde_json::from_str(&text).unwrap();
-    let salvaged = &report["salvaged"];
-    assert_eq!(
-        (&salvaged["lost"][0]["offset"], salvaged["lost"].as_array().unwrap().len()),
-        (&json!(at), 1),
-        "{text}"
-    );
-    assert!(salvaged["rows_that_differ"]["events"].as_u64().unwrap() >= 1, "{text}");
-    let named = &salvaged["differences"]["first"];
-    let (first, all) = (&named[0], named.as_array().unwrap());
-    assert_eq!(
-        (&first["id"], &first["kind"], &first["is"]),
-        (&json!(lost), &json!("event"), &Value::Null),
-        "{text}"
-    );
-    assert_eq!(
-        (&first["label"], &first["organization"]),
-        (&json!("test.event"), &json!("Pulls")),
-        "{text}"
-    );
-    assert_eq!(all.len(), 1, "what stands beside it in its block is the same: {text}");
-    let list = fs::read_to_string(salvaged["differences"]["list"].as_str().unwrap()).unwrap();
-    assert!(list.starts_with(&format!("LOST      event {lost} (test.event) of org_")), "{list}");
-    assert!(salvaged["raw"].is_null(), "{text}");
-    let aside = salvaged["files"][0].as_str().unwrap();
-    assert!(
-        aside.contains("journal-damaged-1") && fs::read(aside).unwrap() == damaged,
-        "kept as it was"
-    );
+    let aside = assert_is_all_that_is_lost(&serde_json::from_str(&text).unwrap(), lost, at);
+    let is_as_it_was = fs::read(&aside).unwrap() == damaged;
+    assert!(aside.contains("journal-damaged-1") && is_as_it_was, "{aside}");
     let (code, report, text) = verify(&data);
-    assert_eq!(
-        (code, &report["journal"]["given_up_before"].as_array().map(Vec::len)),
-        (Some(0), &Some(1)),
-        "{text}"
-    );
+    let given_up = report["journal"]["given_up_before"].as_array().map(Vec::len);
+    assert_eq!((code, given_up), (Some(0), Some(1)), "{text}");
     // Everything else exists, in order; the next start and a rebuild from nothing agree.
     let server = Process::start(&data);
     let client = Client::new(&server.url, &key);
@@ -138,43 +129,48 @@ fn places(data: &Path, mut id: [u8; 16]) -> Vec<usize> {
     bytes.windows(16).enumerate().filter(|(_, window)| *window == id).map(|(at, _)| at).collect()
 }
 
+/// Creates two replays that wait, and ends them. Returns their ids.
+fn two_ended_replays(org: &Client, data: &Path) -> [String; 2] {
+    let off = org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let replays =
+        [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
+    // Each replay has begun with the endpoint, so its end is its last mention.
+    let has_begun = |replay| places(data, replay_bytes(replay)).len() == 2;
+    crate::harness::until(|| replays.iter().all(has_begun).then_some(()));
+    for path in replays.each_ref().map(|id| format!("/api/replays/{id}")) {
+        assert_eq!(org.delete(&path).json["state"], "canceled");
+    }
+    replays
+}
+
+fn replay_bytes(id: &String) -> [u8; 16] {
+    id.parse::<ReplayId>().unwrap().to_bytes()
+}
+
 #[test]
 fn what_comes_back_because_its_end_is_lost_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let org = server.org("Pulls");
-    let off = json!({"url": "http://127.0.0.1:1/", "enabled": false});
-    let off = org.post("/api/endpoints", &off).id();
     let ids: Vec<_> = (0..3).map(|n| org.send("a.b", &json!(n)).id()).collect();
-    let replays =
-        [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
-    let id_of = |replay: &String| replay.parse::<ReplayId>().unwrap().to_bytes();
-    // Each replay has begun with the endpoint, so its end is its last mention.
-    crate::harness::until(|| {
-        replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(())
-    });
-    for path in replays.iter().map(|id| format!("/api/replays/{id}")) {
-        assert_eq!(org.delete(&path).json["state"], "canceled");
-    }
+    let replays = two_ended_replays(&org, &data);
     for id in &ids[1..] {
         assert_eq!(org.delete(&format!("/api/events/{id}")).status, 200);
     }
     org.send("a.b", &json!("last"));
     assert_eq!(server.stop().0, Some(0));
-    let lost = [id_of(&replays[1]), ids[1].parse::<EventId>().unwrap().to_bytes()];
+    let lost = [replay_bytes(&replays[1]), ids[1].parse::<EventId>().unwrap().to_bytes()];
     for id in lost {
         flip(&first_segment(&data), *places(&data, id).last().unwrap());
     }
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
     assert_eq!(code, Some(0), "{text}");
-    let told: Vec<_> = text
-        .lines()
-        .filter(|line| line.starts_with("ERASED") || line.starts_with("REPLAY"))
-        .collect();
+    let is_named = |line: &&str| line.starts_with("ERASED") || line.starts_with("REPLAY");
+    let named: Vec<_> = text.lines().filter(is_named).collect();
     let erased = format!("ERASED    {} is shown again: erase it again", ids[1]);
     let replay = format!("REPLAY    {} runs again: cancel it if it should not", replays[1]);
-    assert_eq!(told, [erased, replay], "those alone: {text}");
+    assert_eq!(named, [erased, replay], "those alone: {text}");
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
     let payload = |id: &String| org.get(&format!("/api/events/{id}")).json["payload"].clone();
@@ -185,6 +181,13 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
 
 #[test]
 fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_later_ones_too() {
+    let named = [
+        "LOST      organization org_",
+        "LOST      key key_",
+        "(Pulls) refer to something that was lost",
+        "and ",
+        " events, ",
+    ];
     // Without the old state, the rebuild reports less but saves the same.
     for has_state in [true, false] {
         let dir = tempfile::tempdir().unwrap();
@@ -201,33 +204,17 @@ fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_l
         }
         let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
         assert_eq!(code, Some(0), "{text}");
-        let named = [
-            "LOST      organization org_",
-            "LOST      key key_",
-            "(Pulls) refer to something that was lost",
-            "and ",
-            " events, ",
-        ];
-        let told = ["LOST      event evt_"].iter().chain(named.iter().filter(|_| has_state));
-        assert_eq!(told.into_iter().find(|part| !text.contains(**part)), None, "{text}");
+        let expected = ["LOST      event evt_"].iter().chain(named.iter().filter(|_| has_state));
+        assert_eq!(expected.into_iter().find(|part| !text.contains(**part)), None, "{text}");
         assert!(!text.contains("OrgNo("), "{text}");
         assert_eq!(verify(&data).0, Some(0));
         let server = Process::start(&data);
-        assert_eq!(
-            Client::new(&server.url, &key).get("/api/inbox").status,
-            401,
-            "its key is lost with it"
-        );
-        assert_eq!(
-            Client::new(&server.url, &third.key).inbox_ids(),
-            [own],
-            "nobody got its events"
-        );
-        assert_eq!(
-            server.org("Fourth").inbox_ids(),
-            Vec::<String>::new(),
-            "nor does one that comes later"
-        );
+        let of_lost = Client::new(&server.url, &key).get("/api/inbox");
+        assert_eq!(of_lost.status, 401, "its key is lost with it");
+        let inbox = Client::new(&server.url, &third.key).inbox_ids();
+        assert_eq!(inbox, [own], "nobody got its events");
+        let later = server.org("Fourth").inbox_ids();
+        assert_eq!(later, Vec::<String>::new(), "nor does one that comes later");
     }
 }
 

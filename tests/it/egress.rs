@@ -32,54 +32,60 @@ const SPECIAL: [[u8; 4]; 16] = [
     [255, 255, 255, 255],
 ];
 
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
 /// An address in every spelling known from URL parsers, resolvers and operating systems.
-fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
+fn spellings(bytes: [u8; 4]) -> Vec<String> {
+    [ipv4_spellings(bytes), ipv6_spellings(bytes)].concat()
+}
+
+fn ipv4_spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
     let number = u32::from_be_bytes([a, b, c, d]);
-    let (high, low) = (number >> 16, number & 0xffff);
-    let v4 = Ipv4Addr::from(number);
-    let wide = |text: String| text.replace('.', "。");
-    let full_width = |text: String| {
-        text.chars()
-            .map(|c| {
-                char::from_u32(u32::from(c) + if c.is_ascii_digit() { 0xfee0 } else { 0 }).unwrap()
-            })
-            .collect()
+    let v4 = Ipv4Addr::from(number).to_string();
+    let full_width = |c: char| {
+        char::from_u32(u32::from(c) + if c.is_ascii_digit() { 0xfee0 } else { 0 }).unwrap()
     };
-    let percent =
-        |text: &str| text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"));
-    let carried = |prefix: Ipv6Addr, shift: u32| {
-        format!("[{}]", Ipv6Addr::from(prefix.to_bits() | u128::from(number) << shift))
-    };
-    let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
     vec![
-        v4.to_string(),
+        v4.clone(),
         format!("{v4}."),
         format!("{number}"),
         format!("0x{number:x}"),
         format!("0X{number:08X}"),
         format!("0{number:o}"),
         format!("{a}.{}", number & 0xff_ffff),
-        format!("{a}.{b}.{low}"),
+        format!("{a}.{b}.{}", number & 0xffff),
         format!("0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}"),
         format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
         format!("0{a:o}.0x{b:x}.{c}.{d}"),
-        wide(v4.to_string()),
-        full_width(v4.to_string()),
-        percent(&v4.to_string()),
+        v4.replace('.', "。"),
+        v4.chars().map(full_width).collect(),
+        v4.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02x}")),
         format!("user@{v4}"),
         format!("example.com:pass@{v4}"),
+    ]
+}
+
+fn ipv6_spellings(bytes: [u8; 4]) -> Vec<String> {
+    let number = u32::from_be_bytes(bytes);
+    let (high, low) = (number >> 16, number & 0xffff);
+    let v4 = Ipv4Addr::from(number);
+    let bits = |text: &str| text.parse::<Ipv6Addr>().unwrap().to_bits();
+    let carried = |prefix: &str, shift: u32| {
+        format!("[{}]", Ipv6Addr::from(bits(prefix) | u128::from(number) << shift))
+    };
+    vec![
         format!("[::ffff:{v4}]"),
         format!("[::ffff:{high:x}:{low:x}]"),
         format!("[0:0:0:0:0:FFFF:{high:04X}:{low:04X}]"),
         format!("[64:ff9b::{v4}]"),
         format!("[64:ff9b::{high:x}:{low:x}]"),
         format!("[2002:{high:x}:{low:x}::1]"),
-        carried(v6("2002::"), 80),
+        carried("2002::", 80),
         // Teredo holds the client's address with all bits inverted.
-        format!("[{}]", Ipv6Addr::from(v6("2001:0:808:808::").to_bits() | u128::from(!number))),
-        carried(v6("fe80::"), 0),
-        carried(v6("fd00:ec2::"), 0),
-        carried(v6("::"), 0),
+        format!("[{}]", Ipv6Addr::from(bits("2001:0:808:808::") | u128::from(!number))),
+        carried("fe80::", 0),
+        carried("fd00:ec2::", 0),
+        carried("::", 0),
     ]
 }
 
@@ -157,6 +163,17 @@ fn hundreds_of_spellings_of_special_addresses_are_refused_wherever_a_url_can_be_
     assert_eq!(server.stop().0, Some(0));
 }
 
+/// All URLs of the canary that rules with loopback addresses allow.
+fn loopback_urls(canary: &Canary) -> Vec<String> {
+    let names = ["localhost".to_owned(), "a.localhost.".to_owned()];
+    let hosts = spellings([127, 0, 0, 1]).into_iter().chain(names);
+    let rules = EgressRules { allow: LOOPBACK.map(|network| network.parse().unwrap()).into() };
+    let urls = hosts.map(|host| url(&host, canary.port()));
+    let allowed: Vec<_> = urls.filter(|url| rules.judge_text(url).is_ok()).collect();
+    assert!(allowed.len() >= 15, "{allowed:?}");
+    allowed
+}
+
 /// The endpoints were created while their addresses were allowed; names and literals are checked
 /// again at every attempt.
 fn attempts_after_a_change_of_rules(
@@ -165,27 +182,13 @@ fn attempts_after_a_change_of_rules(
 ) -> (Vec<Value>, Canary) {
     let (dir, canary) = (tempfile::tempdir().unwrap(), Canary::start());
     let data = dir.path().join("data");
-    let first = server(&data, &["127.0.0.0/8", "::1/128"]);
+    let first = server(&data, &LOOPBACK);
     let org = first.org("Acme");
-    let loopback = spellings([127, 0, 0, 1])
-        .into_iter()
-        .chain(["localhost".to_owned(), "a.localhost.".to_owned()]);
-    let judge =
-        EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()] };
-    let allowed: Vec<String> = loopback
-        .map(|host| url(&host, canary.port()))
-        .filter(|url| judge.judge_text(url).is_ok())
-        .collect();
-    assert!(allowed.len() >= 15, "{allowed:?}");
-    let mut paths = Vec::new();
-    for url in &allowed {
-        let made = org.post(
-            "/api/endpoints",
-            &json!({"url": url, "retry_schedule": [], "timeout_ms": timeout_ms}),
-        );
-        assert_eq!(made.status, 201, "{url}: {made:?}");
-        paths.push(format!("/api/endpoints/{}", made.json["id"].as_str().unwrap()));
-    }
+    let endpoint = |url: &String| {
+        let settings = json!({"url": url, "retry_schedule": [], "timeout_ms": timeout_ms});
+        format!("/api/endpoints/{}", org.endpoint(&settings))
+    };
+    let paths: Vec<_> = loopback_urls(&canary).iter().map(endpoint).collect();
     assert_eq!(first.stop().0, Some(0));
     assert!(!canary.was_reached(), "setting a URL asks nobody");
 

@@ -46,105 +46,118 @@ fn assert_is_not_tried_again(org: &Client, delivery: &Value) {
     assert_eq!(replayed.json["replayed"], json!(0), "{replayed:?}");
 }
 
+fn listed(org: &Client, list: &str) -> Vec<Value> {
+    org.get(list).json["data"].as_array().unwrap().clone()
+}
+
+/// Two events that two receivers refused: the first of them is erased.
+struct Refused {
+    receivers: [Receiver; 2],
+    /// The request that posted the first event.
+    body: Value,
+    erased: String,
+    kept: String,
+    /// The deliveries of the first event: a dead letter, and one that is tried again later.
+    deliveries: [Value; 2],
+}
+
+impl Refused {
+    fn of(org: &Client) -> Self {
+        let receivers = [(); 2].map(|()| Receiver::start().unwrap());
+        receivers.iter().for_each(|receiver| receiver.answer_next([500; 2]));
+        let urls = receivers.each_ref().map(Receiver::url);
+        org.endpoint(&json!({"url": urls[0], "retry_schedule": [3_600]}));
+        let once = json!({"url": urls[1], "retry_schedule": [], "event_types": ["order.*"]});
+        org.endpoint(&once);
+        let body =
+            json!({"type": "order.created", "payload": {"name": "canary"}, "dedup_id": "d-1"});
+        let erased = org.post("/api/events", &body).id();
+        let kept = org.send("order.created", &json!({"name": "kept"})).id();
+        let deliveries = ["/api/dead-letters", "/api/deliveries?state=retrying"].map(|list| {
+            let both = until(|| Some(listed(org, list)).filter(|all| all.len() == 2));
+            both.into_iter().find(|found| found["event_id"] == json!(erased)).unwrap()
+        });
+        Self { receivers, body, erased, kept, deliveries }
+    }
+
+    /// Asserts that the payload is shown nowhere, and that the event is otherwise as it was.
+    fn assert_is_erased(&self, org: &Client, erased_at: &Value) {
+        let Self { body, erased, kept, deliveries, .. } = self;
+        for text in shown(org, erased) {
+            assert!(!text.contains("canary"), "{text}");
+        }
+        assert!(shown(org, kept).iter().all(|text| text.contains("kept")), "of this event alone");
+        let event = org.get(&path(erased)).json;
+        assert_eq!((&event["payload"], &event["erased_at"]), (&Value::Null, erased_at));
+        assert_eq!((&event["type"], &event["dedup_id"]), (&json!("order.created"), &json!("d-1")));
+        let in_inbox = [&event, &org.get(&path(kept)).json].map(|event| event["in_inbox"] == true);
+        assert_eq!(in_inbox, [false, true]);
+        let inbox = org.inbox_ids();
+        assert!(!inbox.contains(erased) && inbox.contains(kept), "{inbox:?}");
+        let letters = listed(org, "/api/dead-letters");
+        assert!(letters.iter().all(|letter| letter["event_id"] != json!(erased)), "{letters:?}");
+        for delivery in deliveries {
+            assert_eq!(state_of(org, delivery), "canceled");
+            assert_is_not_tried_again(org, delivery);
+        }
+        let again = org.post("/api/events", body);
+        assert_eq!((again.status, &again.id()), (200, erased));
+        assert_eq!(org.send_once("d-1", &json!("other")).code(), "dedup_mismatch");
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_without_the_state() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Process::start(&data);
-    let (org, other) = (server.org("Acme"), server.org("Other"));
-    let [down, gives_up] = [(); 2].map(|()| Receiver::start().unwrap());
-    down.answer_next([500; 2]);
-    gives_up.answer_next([500; 2]);
-    let made = org.post("/api/endpoints", &json!({"url": down.url(), "retry_schedule": [3_600]}));
-    assert_eq!(made.status, 201, "{made:?}");
-    let once = json!({"url": gives_up.url(), "retry_schedule": [], "event_types": ["order.*"]});
-    assert_eq!(org.post("/api/endpoints", &once).status, 201);
-    let body = json!({"type": "order.created", "payload": {"name": "canary"}, "dedup_id": "d-1"});
-    let erased = org.post("/api/events", &body).id();
-    let kept = org.send("order.created", &json!({"name": "kept"})).id();
-    let dead = || org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
-    let retrying =
-        || org.get("/api/deliveries?state=retrying").json["data"].as_array().unwrap().clone();
-    until(|| (dead().len() == 2 && retrying().len() == 2).then_some(()));
-    for text in shown(&org, &erased) {
+    let org = server.org("Acme");
+    let refused = Refused::of(&org);
+    for text in shown(&org, &refused.erased) {
         assert!(text.contains("canary"), "the control: {text}");
     }
-    let of_erased =
-        |all: Vec<Value>| all.into_iter().find(|found| found["event_id"] == json!(erased)).unwrap();
-    let (dead_one, waiting) = (of_erased(dead()), of_erased(retrying()));
-
-    for (client, path) in
-        [(&other, path(&erased)), (&org, ABSENT.to_owned()), (&org, path("evt_x"))]
-    {
-        let answer = client.delete(&path);
-        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
-    }
-    let answer = org.delete(&path(&erased));
-    assert_eq!((answer.status, &answer.json["id"]), (200, &json!(erased)), "{answer:?}");
-    assert!(answer.json["erased_at"].is_string());
-    assert_eq!(org.delete(&path(&erased)).text, answer.text, "again: the same answer");
+    let answer = org.delete(&path(&refused.erased));
+    assert_eq!((answer.status, &answer.json["id"]), (200, &json!(refused.erased)), "{answer:?}");
+    let erased_at = &answer.json["erased_at"];
+    assert!(erased_at.is_string());
+    assert_eq!(org.delete(&path(&refused.erased)).text, answer.text, "again: the same answer");
     assert_eq!(org.metric("triggerd_events_erased_total"), 1.0);
-
-    let look = |org: &Client| {
-        for text in shown(org, &erased) {
-            assert!(!text.contains("canary"), "{text}");
-        }
-        assert!(shown(org, &kept).iter().all(|text| text.contains("kept")), "of this event alone");
-        let event = org.get(&path(&erased)).json;
-        assert_eq!(
-            (&event["payload"], &event["erased_at"]),
-            (&Value::Null, &answer.json["erased_at"])
-        );
-        assert_eq!(
-            (&event["in_inbox"], &org.get(&path(&kept)).json["in_inbox"]),
-            (&json!(false), &json!(true))
-        );
-        assert_eq!((&event["type"], &event["dedup_id"]), (&json!("order.created"), &json!("d-1")));
-        let inbox = org.inbox_ids();
-        assert!(!inbox.contains(&erased) && inbox.contains(&kept), "{inbox:?}");
-        assert_eq!(
-            (state_of(org, &waiting), state_of(org, &dead_one)),
-            ("canceled".into(), "canceled".into())
-        );
-        let letters = org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
-        assert!(letters.iter().all(|letter| letter["event_id"] != json!(erased)), "{letters:?}");
-        assert_is_not_tried_again(org, &waiting);
-        assert_is_not_tried_again(org, &dead_one);
-        let (again, changed) =
-            (org.post("/api/events", &body), org.send_once("d-1", &json!("other")));
-        assert_eq!(
-            (again.status, again.id(), changed.code()),
-            (200, erased.clone(), "dedup_mismatch")
-        );
-    };
-    look(&org);
+    refused.assert_is_erased(&org, erased_at);
     server.kill();
     std::fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
-    look(&org);
+    refused.assert_is_erased(&org, erased_at);
     // The receivers work again. A retry of the other event goes to both receivers, so a delivery of
     // the erased event would have come before.
-    for delivery in
-        org.get(&format!("/api/deliveries?event_id={kept}")).json["data"].as_array().unwrap()
-    {
+    for delivery in listed(&org, &format!("/api/deliveries?event_id={}", refused.kept)) {
         let id = delivery["id"].as_str().unwrap();
         assert_eq!(org.post(&format!("/api/deliveries/{id}/retry"), &json!({})).status, 202);
     }
-    for receiver in [down, gives_up] {
+    for receiver in refused.receivers {
         let requests = receiver.wait_for(3, PATIENCE);
-        let erased = requests.iter().filter(|request| request.id == erased).count();
-        assert_eq!(
-            (requests.len(), erased),
-            (3, 1),
-            "the attempt before it was erased, and no other"
-        );
+        let erased = requests.iter().filter(|request| request.id == refused.erased).count();
+        let expected = (3, 1);
+        assert_eq!((requests.len(), erased), expected, "only the attempt before it was erased");
         receiver.stop();
     }
     assert_eq!(server.stop().0, Some(0));
     let (code, text) = command(&data, &["verify"]);
     assert!(code == Some(0), "{text}");
+}
+
+#[test]
+fn an_event_of_another_organization_or_of_nobody_is_not_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let event = org.send("a.b", &json!("canary")).id();
+    for (client, path) in [(&other, path(&event)), (&org, ABSENT.to_owned()), (&org, path("evt_x"))]
+    {
+        let answer = client.delete(&path);
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+    assert!(org.get(&path(&event)).text.contains("canary"));
 }
 
 /// Reads a request whose body is a JSON object, or the part before the connection ended.
@@ -263,14 +276,14 @@ fn an_attempt_under_way_while_its_event_is_erased_is_seen_and_disables_but_is_no
     assert_eq!(shown["attempts"][0]["status"], json!(410), "{shown}");
     assert_eq!(org.get("/api/dead-letters").json["data"], json!([]));
     assert_eq!(org.get("/api/inbox").json["data"], json!([]));
-    let told = org.get("/api/events?type=!a").json["data"].clone();
+    let reported = org.get("/api/events?type=!a").json["data"].clone();
     assert_eq!(
-        (told.as_array().unwrap().len(), &told[0]["type"]),
+        (reported.as_array().unwrap().len(), &reported[0]["type"]),
         (1, &json!("triggerd.endpoint.disabled"))
     );
     // The metrics change after the answer to the settling.
-    let told = "triggerd_operational_events_total{kind=\"endpoint_disabled\"}";
-    until(|| (org.metric(told) > 0.0).then_some(()));
+    let metric = "triggerd_operational_events_total{kind=\"endpoint_disabled\"}";
+    until(|| (org.metric(metric) > 0.0).then_some(()));
     assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"dead\"}"), 0.0);
     assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"retried\"}"), 0.0);
     // The endpoint gets no further events.

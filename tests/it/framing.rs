@@ -2,6 +2,9 @@
 //! answer, each refusal is a problem document with a request id, and a request without a length has
 //! no body (RFC 9112, 6.3).
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::Process;
@@ -62,64 +65,68 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|(status, ..)| *status).collect()
 }
 
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+const LIVE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+const UPGRADE: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n";
+const BODY: &str = r#"{"type":"a.b","payload":1}"#;
+/// A route that needs no body, about an event that does not exist.
+const NEEDS_NONE: &str = "/api/ack/evt_01h2xcejqtf2nbrexx3vqjhp41";
+
+/// The head of a request for JSON, with more header lines.
+fn head(path: &str, key: &str, more: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+         application/json\r\n{more}\r\n"
+    )
+}
+
+/// Bytes that a client sends at once, and the statuses of their answers.
+fn requests_behind_each_other(key: &str) -> Vec<(String, &'static [u16])> {
+    let head = |path: &str, more: &str| head(path, key, more);
+    let length = &*format!("Content-Length: {}\r\n", BODY.len());
+    let chunks = &*format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len());
+    let bare = format!("POST {NEEDS_NONE} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{BODY}");
+    let (events, nothing) = ("/api/events", "/api/nothing");
+    vec![
+        // Without a length there is no body, so the following bytes are a request of their own,
+        // which cannot be parsed.
+        (bare.clone(), &[404, 400]),
+        (format!("{LIVE}{bare}{LIVE}"), &[200, 404, 400]),
+        // After a refusal of a request that seems to have a body, nothing more is answered.
+        (head(events, "") + BODY, &[400]),
+        (head(nothing, "") + BODY + LIVE, &[404]),
+        (head(NEEDS_NONE, "") + BODY, &[404]),
+        (head(events, "") + "\r\n" + BODY, &[400]),
+        (format!("POST /api/events HTTP/1.1\r\nHost: x\r\n\r\n{BODY}{LIVE}"), &[401, 400]),
+        (head(events, length) + BODY + BODY, &[202, 400]),
+        (head(events, length) + BODY + LIVE + "{}\r\n\r\n{}", &[202, 200, 400]),
+        (head(events, CHUNKED) + chunks + "{}", &[202, 400]),
+        (head(events, CHUNKED) + chunks + LIVE + chunks, &[202, 200, 400]),
+        (head(NEEDS_NONE, CHUNKED) + "0\r\n\r\n" + LIVE, &[404, 200]),
+        (
+            head(NEEDS_NONE, CHUNKED) + chunks + &head(NEEDS_NONE, length) + BODY + LIVE,
+            &[404, 404, 200],
+        ),
+        // An incomplete body gets a single answer, whichever part of the server refuses the
+        // request.
+        (head(events, CHUNKED) + "x\r\n\r\n", &[400]),
+        (head(events, CHUNKED) + "2\r\n{}x\r\n0\r\n\r\n" + LIVE, &[400]),
+        (head(nothing, CHUNKED) + "2\r\n{}x\r\n0\r\n\r\n" + LIVE, &[404]),
+        (head(NEEDS_NONE, CHUNKED) + "zz" + LIVE, &[404]),
+        // Several heads that actix itself answers.
+        ("{}\r\n\r\n".repeat(3), &[400]),
+        (LIVE.to_owned() + &"{}\r\n\r\n".repeat(3), &[200, 400]),
+        (format!("{LIVE}GET / HTTP/1.1\r\n\r\n{LIVE}"), &[200, 400]),
+        (format!("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n{LIVE}"), &[404]),
+        (format!("{UPGRADE}{LIVE}"), &[200]),
+    ]
+}
+
 #[test]
 fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
     let (server, _dir) = server("workers = 1");
     let org = server.org("Acme");
-    let key = &org.key;
-    let body = r#"{"type":"a.b","payload":1}"#;
-    let head = |path: &str, more: &str| {
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
-             application/json\r\n{more}\r\n"
-        )
-    };
-    let length = format!("Content-Length: {}\r\n", body.len());
-    let chunked = "Transfer-Encoding: chunked\r\n";
-    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    let live = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
-    let none = "/api/ack/evt_01h2xcejqtf2nbrexx3vqjhp41";
-    for (text, expected) in [
-        // Without a length there is no body, so the following bytes are a request of their own,
-        // which cannot be parsed.
-        (
-            format!("POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}"),
-            &[404, 400][..],
-        ),
-        (
-            format!(
-                "{live}POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}{live}"
-            ),
-            &[200, 404, 400],
-        ),
-        // After a refusal of a request that seems to have a body, nothing more is answered.
-        (head("/api/events", "") + body, &[400]),
-        (head("/api/nothing", "") + body + live, &[404]),
-        (head(none, "") + body, &[404]),
-        (head("/api/events", "") + "\r\n" + body, &[400]),
-        (format!("POST /api/events HTTP/1.1\r\nHost: x\r\n\r\n{body}{live}"), &[401, 400]),
-        (head("/api/events", &length) + body + body, &[202, 400]),
-        (head("/api/events", &length) + body + live + "{}\r\n\r\n{}", &[202, 200, 400]),
-        (head("/api/events", chunked) + &chunks + "{}", &[202, 400]),
-        (head("/api/events", chunked) + &chunks + live + &chunks, &[202, 200, 400]),
-        (head(none, chunked) + "0\r\n\r\n" + live, &[404, 200]),
-        (head(none, chunked) + &chunks + &head(none, &length) + body + live, &[404, 404, 200]),
-        // An incomplete body gets a single answer, whichever part of the server refuses the
-        // request.
-        (head("/api/events", chunked) + "x\r\n\r\n", &[400]),
-        (head("/api/events", chunked) + "2\r\n{}x\r\n0\r\n\r\n" + live, &[400]),
-        (head("/api/nothing", chunked) + "2\r\n{}x\r\n0\r\n\r\n" + live, &[404]),
-        (head(none, chunked) + "zz" + live, &[404]),
-        // Several heads that actix itself answers.
-        ("{}\r\n\r\n".repeat(3), &[400]),
-        (live.to_owned() + &"{}\r\n\r\n".repeat(3), &[200, 400]),
-        (format!("{live}GET / HTTP/1.1\r\n\r\n{live}"), &[200, 400]),
-        (format!("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n{live}"), &[404]),
-        (
-            format!("GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n{live}"),
-            &[200],
-        ),
-    ] {
+    for (text, expected) in requests_behind_each_other(&org.key) {
         let mut raw = Raw::connect(&server);
         raw.say(&text);
         raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -127,65 +134,66 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
         assert_eq!(statuses(&answers), expected, "{text:?}: {answers:?}");
         assert_are_problems(&answers, &text);
     }
-    let malformed = head("/api/events", chunked) + "x\r\n\r\n";
     let mut raw = Raw::connect(&server);
-    raw.say(&malformed);
+    raw.say(&(head("/api/events", &org.key, CHUNKED) + "x\r\n\r\n"));
     let detail = raw.answer().1["detail"].clone();
     assert!(detail.as_str().unwrap().contains("chunks"), "{detail}");
 }
+
+/// Versions of HTTP, and header lines that say nothing of a body.
+const WITHOUT_A_BODY: [(&str, &str); 8] = [
+    ("1.0", ""),
+    ("1.0", "Connection: close\r\n"),
+    ("1.0", "Connection: keep-alive\r\n"),
+    ("1.0", "Connection: keep-alive\r\nContent-Type: application/json\r\n"),
+    ("1.1", ""),
+    ("1.1", "Connection: close\r\n"),
+    ("1.1", "Connection: keep-alive\r\nContent-Type: application/json\r\n"),
+    ("1.1", "Content-Length: 0\r\n"),
+];
+
+const NEED_A_BODY: [&str; 8] = [
+    "/api/events",
+    "/api/events/batch",
+    "/api/webhook/config",
+    "/api/endpoints",
+    "/api/dead-letters/replay",
+    "/api/replays",
+    "/api/hooks",
+    "/api/keys/generate",
+];
 
 #[test]
 fn a_post_that_says_nothing_of_a_body_has_none() {
     let (server, _dir) = server("workers = 1");
     let org = server.org("Acme");
     let event = org.send("a.b", &json!(1)).id();
-    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"})).id();
-    let needs_none = [
-        (format!("/api/ack/{event}"), 200),
-        (format!("/api/endpoints/{endpoint}/enable"), 200),
-        (format!("/api/endpoints/{endpoint}/secret/rotate"), 200),
-        (format!("/api/endpoints/{endpoint}/test"), 200),
-        ("/api/deliveries/dlv_01h2xcejqtf2nbrexx3vqjhp41/retry".to_owned(), 404),
-        ("/api/nothing".to_owned(), 404),
-        ("/health/live".to_owned(), 405),
-        ("/api/keys/rotate".to_owned(), 201),
+    let endpoint = org.endpoint(&json!({"url": "http://127.0.0.1:1/"}));
+    let need_none = [
+        (&*format!("/api/ack/{event}"), 200),
+        (&format!("/api/endpoints/{endpoint}/enable"), 200),
+        (&format!("/api/endpoints/{endpoint}/secret/rotate"), 200),
+        (&format!("/api/endpoints/{endpoint}/test"), 200),
+        ("/api/deliveries/dlv_01h2xcejqtf2nbrexx3vqjhp41/retry", 404),
+        ("/api/nothing", 404),
+        ("/health/live", 405),
+        ("/api/keys/rotate", 201),
     ];
-    let needs_one = [
-        "/api/events",
-        "/api/events/batch",
-        "/api/webhook/config",
-        "/api/endpoints",
-        "/api/dead-letters/replay",
-        "/api/replays",
-        "/api/hooks",
-        "/api/keys/generate",
-    ];
-    let request = |path: &str, version: &str, more: &str| {
-        format!("POST {path} HTTP/{version}\r\nHost: x\r\nX-API-Key: {}\r\n{more}\r\n", org.key)
-    };
-    let says_so =
-        |body: &Value| body["detail"].as_str().is_some_and(|detail| detail.contains("no body"));
-    for (version, more) in [
-        ("1.0", ""),
-        ("1.0", "Connection: close\r\n"),
-        ("1.0", "Connection: keep-alive\r\n"),
-        ("1.0", "Connection: keep-alive\r\nContent-Type: application/json\r\n"),
-        ("1.1", ""),
-        ("1.1", "Connection: close\r\n"),
-        ("1.1", "Connection: keep-alive\r\nContent-Type: application/json\r\n"),
-        ("1.1", "Content-Length: 0\r\n"),
-    ] {
-        for (path, status) in &needs_none {
+    for (version, more) in WITHOUT_A_BODY {
+        let ask = |path: &str| {
             let mut raw = Raw::connect(&server);
-            raw.say(&request(path, version, more));
-            let (got, body) = raw.answer();
-            assert_eq!(got, *status, "{path} {version} {more:?}: {body}");
+            let head = format!("POST {path} HTTP/{version}\r\nHost: x\r\nX-API-Key: {}", org.key);
+            raw.say(&format!("{head}\r\n{more}\r\n"));
+            raw.answer()
+        };
+        for (path, status) in need_none {
+            let (got, body) = ask(path);
+            assert_eq!(got, status, "{path} {version} {more:?}: {body}");
         }
-        for path in needs_one {
-            let mut raw = Raw::connect(&server);
-            raw.say(&request(path, version, more));
-            let (status, body) = raw.answer();
-            assert!(status == 400 && says_so(&body), "{path} {version} {more:?}: {status} {body}");
+        for path in NEED_A_BODY {
+            let (status, body) = ask(path);
+            let says_so = body["detail"].as_str().is_some_and(|text| text.contains("no body"));
+            assert!(status == 400 && says_so, "{path} {version} {more:?}: {status} {body}");
         }
     }
 }
@@ -230,67 +238,53 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
     assert_eq!(statuses(&answers), [422], "{answers:?}");
 }
 
+/// Heads of requests that are refused, the bytes that follow them, and the status of the answer.
+fn refused_heads(key: &str) -> Vec<(String, &'static str, u16)> {
+    let (small, large) = ("Content-Length: 1000\r\n", "Content-Length: 100000000\r\n");
+    let refused = [
+        ("/api/events", "trg_live_x", small, 401),
+        ("/api/events", "trg_live_x", large, 401),
+        ("/api/events", "trg_live_x", CHUNKED, 401),
+        ("/api/events", key, small, 408),
+        ("/api/events", key, large, 413),
+        ("/api/events", key, CHUNKED, 408),
+        ("/api/events", "trg_live_x", "", 401),
+        ("/api/events", key, "", 400),
+        ("/api/nothing", key, "", 404),
+        ("/api/nothing", key, small, 404),
+        ("/api/nothing", key, large, 404),
+        ("/api/nothing", key, CHUNKED, 404),
+    ];
+    let refused = refused.into_iter().map(|(path, key, more, status)| {
+        let dribble = if more == CHUNKED { "1\r\n{\r\n" } else { "a" };
+        (head(path, key, more), dribble, status)
+    });
+    // The bytes after these heads are not HTTP either.
+    let others = [("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 404), (UPGRADE, 200)];
+    refused.chain(others.map(|(text, status)| (text.to_owned(), "a", status))).collect()
+}
+
 #[test]
 fn a_refused_body_that_dribbles_on_has_one_answer() {
     let (server, _dir) = server("client_timeout_seconds = 1\nbody_timeout_seconds = 1");
     let org = server.org("Acme");
-    let head = |path: &str, key: &str, more: &str| {
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
-             application/json\r\n{more}\r\n"
-        )
-    };
-    let (small, large, chunked) = (
-        "Content-Length: 1000\r\n",
-        "Content-Length: 100000000\r\n",
-        "Transfer-Encoding: chunked\r\n",
-    );
-    let (mut threads, mut raws) = (Vec::new(), Vec::new());
-    let refused = [
-        ("/api/events", "trg_live_x", small, 401),
-        ("/api/events", "trg_live_x", large, 401),
-        ("/api/events", "trg_live_x", chunked, 401),
-        ("/api/events", &*org.key, small, 408),
-        ("/api/events", &org.key, large, 413),
-        ("/api/events", &org.key, chunked, 408),
-        ("/api/events", "trg_live_x", "", 401),
-        ("/api/events", &org.key, "", 400),
-        ("/api/nothing", &org.key, "", 404),
-        ("/api/nothing", &org.key, small, 404),
-        ("/api/nothing", &org.key, large, 404),
-        ("/api/nothing", &org.key, chunked, 404),
-    ];
-    let mut all: Vec<_> = refused
-        .into_iter()
-        .map(|(path, key, more, status)| (head(path, key, more), more == chunked, status))
-        .collect();
-    // The bytes after these heads are not HTTP either.
-    all.push(("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), false, 404));
-    all.push((
-        "GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n".to_owned(),
-        false,
-        200,
-    ));
-    for (text, is_chunked, status) in all {
+    let begin = |(text, dribble, status): (String, &'static str, u16)| {
         let mut raw = Raw::connect(&server);
         raw.say(&text);
-        let mut drips = raw.stream.try_clone().unwrap();
-        let drip = if is_chunked { "1\r\n{\r\n" } else { "a" };
-        threads.push(std::thread::spawn(move || {
-            use std::io::Write as _;
-            while drips.write_all(drip.as_bytes()).is_ok() {
-                std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut writer = raw.stream.try_clone().unwrap();
+        let dribbling = std::thread::spawn(move || {
+            while writer.write_all(dribble.as_bytes()).is_ok() {
+                std::thread::park_timeout(Duration::from_millis(50));
             }
-        }));
-        raws.push((raw, text, status));
-    }
-    for (mut raw, text, status) in raws {
+        });
+        (raw, dribbling, text, status)
+    };
+    let begun: Vec<_> = refused_heads(&org.key).into_iter().map(begin).collect();
+    for (mut raw, dribbling, text, status) in begun {
         let answers = answers(&mut raw);
         assert_eq!(statuses(&answers), [status], "{text:?}: {answers:?}");
         assert_are_problems(&answers, &text);
         drop(raw);
-    }
-    for thread in threads {
-        thread.join().unwrap();
+        dribbling.join().unwrap();
     }
 }

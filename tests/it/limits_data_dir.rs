@@ -155,10 +155,10 @@ fn a_file_that_only_a_start_needs_is_missed_in_a_second_and_the_server_goes_on()
             until(|| (health() == good).then_some(()));
             harm();
             until(|| (health() == bad).then_some(()));
-            let told = until(|| server.lines(&says).pop());
-            let text = told["message"].as_str().unwrap();
-            assert!(told["level"] == "ERROR" && text.contains(path.to_str().unwrap()), "{told}");
-            assert!(text.contains("the next start"), "{told}");
+            let line = until(|| server.lines(&says).pop());
+            let text = line["message"].as_str().unwrap();
+            assert!(line["level"] == "ERROR" && text.contains(path.to_str().unwrap()), "{line}");
+            assert!(text.contains("the next start"), "{line}");
             assert_eq!(org.send("a.b", &json!(1)).status, 202, "the server goes on");
             assert_eq!(org.get("/health/ready").status, 200);
             fs::write(&path, &content).unwrap();

@@ -2,7 +2,8 @@
 
 use super::LAYERS;
 
-/// The top-level module of a path: `http/inbox.rs` → `http`, `app.rs` → `app`; none for the crate's root.
+/// The top-level module of a path: `http` of `http/inbox.rs`, and `app` of `app.rs`; none for the
+/// crate's root.
 pub(super) fn top_module(path: &str) -> Option<&str> {
     let module = path.split('/').next()?;
     let module = module.strip_suffix(".rs").unwrap_or(module);
