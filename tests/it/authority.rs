@@ -13,15 +13,10 @@ use triggerd::base::exit_code::ExitCode;
 use triggerd::config::Config;
 use triggerd::http::{Route, Verb, Who, routes};
 
-use crate::harness::{Answer, Client, PATIENCE, Process, settings, silence, until};
+use crate::harness::{Answer, Client, PATIENCE, Process, server, settings, silence, until};
 
 #[path = "authority_routes.rs"]
 mod routes;
-
-fn server() -> (Process, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    (Process::start(&dir.path().join("data")), dir)
-}
 
 /// Creates a key of the organization; returns its id and a client with it.
 fn key(org: &Client, wish: &Value) -> (String, Client) {

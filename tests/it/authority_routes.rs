@@ -9,8 +9,8 @@ use triggerd::http::{Route, Verb, Who, routes};
 use triggerd::model::key::Scope;
 use triggerd::model::time::Timestamp;
 
-use super::{Ids, all_scopes, body, end, key, server, twin};
-use crate::harness::{Answer, Client, until};
+use super::{Ids, all_scopes, body, end, key, twin};
+use crate::harness::{Answer, Client, server, until};
 
 fn changes(route: &Route) -> bool {
     route.verb != Verb::Get

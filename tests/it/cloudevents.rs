@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::{Received, Receiver};
 
-use crate::harness::{Answer, Client, PATIENCE, Process};
+use crate::harness::{Answer, Client, PATIENCE, Process, server};
 use crate::npm::installed;
 
 const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json; charset=utf-8");
@@ -94,14 +94,15 @@ fn post_twice(orgs: [&Client; 2], event: &Value) {
 
 #[test]
 fn structured_and_batched_events_come_out_as_they_came_in() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (pulls, pushed, batched) = (server.org("Pull"), server.org("Push"), server.org("Batch"));
     let receivers = [Receiver::start().unwrap(), Receiver::start().unwrap()];
     endpoint(&pushed, &receivers[0]);
     endpoint(&batched, &receivers[1]);
     let events = events();
-    events.iter().for_each(|event| post_twice([&pulls, &pushed], event));
+    for event in &events {
+        post_twice([&pulls, &pushed], event);
+    }
     let batch = Value::from(events.clone()).to_string();
     let answer = batched.request(Method::POST, "/api/events/batch", &[BATCHED], batch);
     let results = answer.json["results"].as_array().unwrap();
@@ -224,8 +225,7 @@ const IN_MODES: [InModes; 6] = [
 
 #[test]
 fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let structured = |id: &str, more: &str| {
         let text =
@@ -258,8 +258,7 @@ fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
 
 #[test]
 fn a_source_that_is_no_uri_reference_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     for source in [":a", "http://a:b/", "/ä", "a[b]"] {
         let event = json!({"specversion": "1.0", "type": "a.b", "source": source, "id": "7"});
@@ -276,8 +275,7 @@ fn longest_type() -> String {
 
 #[test]
 fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let types = ["orders.*", "repo:*", "Größe"];
     org.endpoint(&json!({"url": receiver.url(), "event_types": types, "ordering": "strict"}));
@@ -308,8 +306,7 @@ fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
 
 #[test]
 fn a_type_that_is_none_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let too_long = format!("{}x", longest_type());
     let malformed = ["", " ", "a b", "a*", "!a", "a,b", "a\u{200b}"];

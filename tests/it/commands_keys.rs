@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::{Ran, World, run, run_with};
-use crate::harness::{Client, Process, binary};
+use crate::harness::{Process, binary};
 
 #[test]
 fn key_create_says_where_it_looked_for_the_token() {

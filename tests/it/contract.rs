@@ -3,12 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Process, until};
-
-fn server() -> (Process, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    (Process::start(&dir.path().join("data")), dir)
-}
+use crate::harness::{Client, Process, server, until};
 
 #[test]
 fn an_event_is_accepted_waits_in_the_inbox_and_is_gone_when_acknowledged() {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Process, until};
+use crate::harness::{Client, Process, server, until};
 
 /// Every list with pages.
 const LISTS: [&str; 7] = [
@@ -63,8 +63,7 @@ fn cursor_of_empty(org: &Client, list: &str) -> String {
 
 #[test]
 fn every_page_of_every_list_has_a_cursor() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let begins = LISTS.map(|list| (list, cursor_of_empty(&org, list)));
     let key = json!({"name": "x", "scopes": ["inbox:read"]});
@@ -131,8 +130,7 @@ fn a_list_refuses_the_cursor_of_another_list_and_names_both() {
 
 #[test]
 fn what_comes_later_is_behind_the_last_cursor_of_lists_that_begin_with_the_oldest() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let endpoint = || {
         org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id()
@@ -158,8 +156,7 @@ fn what_comes_later_is_behind_the_last_cursor_of_lists_that_begin_with_the_oldes
 #[test]
 fn who_waits_behind_the_last_cursor_gets_each_event_once_also_of_one_millisecond() {
     const BATCHES: usize = 20;
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let producer = Client::new(&org.url, &org.key);
     let sending = std::thread::spawn(move || {
@@ -181,8 +178,7 @@ fn who_waits_behind_the_last_cursor_gets_each_event_once_also_of_one_millisecond
 
 #[test]
 fn spaces_around_the_terms_of_a_list_mean_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     for event_type in ["a", "b.c", "d"] {
         org.send(event_type, &json!(1));
@@ -247,8 +243,7 @@ fn with_nulls() -> Vec<(&'static str, Value, u16)> {
 
 #[test]
 fn null_is_the_absence_of_every_optional_member() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, admin) = (server.org("Acme"), server.admin());
     for (path, body, status) in with_nulls() {
         let answer = org.post(path, &body);

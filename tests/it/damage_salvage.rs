@@ -135,7 +135,7 @@ fn two_ended_replays(org: &Client, data: &Path) -> [String; 2] {
     let replays =
         [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
     // Each replay has begun with the endpoint, so its end is its last mention.
-    let has_begun = |replay| places(data, replay_bytes(replay)).len() == 2;
+    let has_begun = |replay: &String| places(data, replay_bytes(replay)).len() == 2;
     crate::harness::until(|| replays.iter().all(has_begun).then_some(()));
     for path in replays.each_ref().map(|id| format!("/api/replays/{id}")) {
         assert_eq!(org.delete(&path).json["state"], "canceled");
@@ -143,7 +143,7 @@ fn two_ended_replays(org: &Client, data: &Path) -> [String; 2] {
     replays
 }
 
-fn replay_bytes(id: &String) -> [u8; 16] {
+fn replay_bytes(id: &str) -> [u8; 16] {
     id.parse::<ReplayId>().unwrap().to_bytes()
 }
 

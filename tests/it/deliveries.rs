@@ -7,7 +7,7 @@ use triggerd::base::clock::Clock;
 use triggerd::cli::demo::receiver::Receiver;
 use triggerd::config::Config;
 
-use crate::harness::{Answer, Client, PATIENCE, Process, command, settings, until};
+use crate::harness::{Answer, Client, PATIENCE, Process, command, server, settings, until};
 
 #[path = "deliveries_events.rs"]
 mod events;
@@ -91,8 +91,7 @@ fn events_by_pages(org: &Client) -> Vec<String> {
 
 #[test]
 fn deliveries_are_listed_page_by_page_and_by_state() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let good = org.endpoint(&json!({"url": receiver.url(), "event_types": ["good.*"]}));
     let bad =
@@ -124,8 +123,7 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
 
 #[test]
 fn the_list_of_deliveries_names_each_wrong_parameter_and_needs_its_scope() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let wrong = org.get(
         "/api/deliveries?state=lost&endpoint_id=x&event_id=y&since=z&limit=0&cursor=c&colour=red",
@@ -172,8 +170,7 @@ impl Failing {
 
 #[test]
 fn a_delivery_is_tried_again_when_somebody_says_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let failing = Failing::of(&org, 3);
     assert_eq!(failing.retry(&other).status, 404);
@@ -209,8 +206,7 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
 
 #[test]
 fn an_attempt_shows_its_address_its_times_and_the_headers_of_its_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let failing = Failing::of(&org, 1);
     let attempt = org.get(&failing.path).json["attempts"][0].clone();
@@ -226,8 +222,7 @@ fn an_attempt_shows_its_address_its_times_and_the_headers_of_its_answer() {
 
 #[test]
 fn a_disabled_endpoint_gets_a_retried_delivery_when_it_is_enabled_and_a_deleted_one_gets_none() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let failing = Failing::of(&org, 1);
     assert_eq!(failing.retry(&org).status, 202);
@@ -269,8 +264,7 @@ fn drop_dead(org: &Client, body: &Value) -> Value {
 
 #[test]
 fn dead_letters_are_listed_and_dropped() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let (_, receiver, dead) = five_dead_letters(&org);
     assert!(dead.is_sorted_by(|a, b| text(a, "dead_at") >= text(b, "dead_at")), "{dead:?}");
@@ -293,8 +287,7 @@ fn dead_letters_are_listed_and_dropped() {
 
 #[test]
 fn dead_letters_are_replayed() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let (to, receiver, dead) = five_dead_letters(&org);
     assert_eq!(drop_dead(&org, &json!({"ids": [dead[0]["id"], dead[1]["id"]]})), json!(2));
@@ -317,8 +310,7 @@ fn dead_letters_are_replayed() {
 
 #[test]
 fn every_fault_of_a_choice_of_dead_letters_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     for (body, faults) in [
         (json!({"ids": ["dlv_x", 7], "since": "yesterday", "colour": "red"}), 5),

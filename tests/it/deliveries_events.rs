@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
 use super::{data, delivery, text};
-use crate::harness::{Client, Process, command, until};
+use crate::harness::{Client, Process, command, server, until};
 
 /// An event, the endpoint that wanted it, and three endpoints that did not get it.
 struct Matched {
@@ -45,8 +45,7 @@ impl Matched {
 
 #[test]
 fn an_event_says_why_each_endpoint_matched_or_did_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let matched = Matched::of(&org, &receiver.url());
@@ -79,8 +78,7 @@ fn an_event_says_why_each_endpoint_matched_or_did_not() {
 
 #[test]
 fn the_reasons_of_an_event_stay_whatever_becomes_of_the_endpoints() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let matched = Matched::of(&org, &receiver.url());
     org.patch(&format!("/api/endpoints/{}", matched.off), &json!({"enabled": true}));
@@ -115,8 +113,7 @@ fn explain_says_what_became_of_an_event_at_each_endpoint() {
 
 #[test]
 fn events_are_listed_by_status_and_type_and_page_by_page() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let good = org.endpoint(&json!({"url": receiver.url(), "event_types": ["order.*"]}));

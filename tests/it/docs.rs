@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::Process;
+use crate::harness::server;
 
 /// Longer texts belong in `docs/`.
 const README_LINES_MAX: usize = 130;
@@ -49,8 +49,7 @@ fn every_reason_of_a_routing_is_in_the_api() {
 
 #[test]
 fn every_metric_is_in_the_operations() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let metrics = server.admin().get("/metrics").text;
     let text = read("docs/operations.md");
     let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
@@ -92,8 +91,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn the_server_shows_every_page_and_each_problem_type_and_each_link_opens() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let client = server.admin();
     let mut opened = BTreeMap::new();
     let mut wanted = vec!["/docs".to_owned()];

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::{Received, Receiver};
 
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, command, server, until};
 
 fn create(org: &Client, settings: &Value) -> (String, Vec<u8>) {
     let made = org.post("/api/endpoints", settings);
@@ -29,8 +29,7 @@ fn all_settings() -> Value {
 
 #[test]
 fn an_endpoint_is_made_shown_and_changed() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let settings = all_settings();
     let made = org.post("/api/endpoints", &settings);
@@ -61,8 +60,7 @@ fn an_endpoint_is_made_shown_and_changed() {
 
 #[test]
 fn endpoints_are_listed_and_ended_by_their_organization_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let [path, ..] = [0, 1, 2]
         .map(|number| create(&org, &json!({ "url": format!("https://example.com/{number}") })).0);
@@ -86,8 +84,7 @@ fn endpoints_are_listed_and_ended_by_their_organization_alone() {
 
 #[test]
 fn an_endpoint_that_cannot_be_is_refused_with_each_fault() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let wrong = json!({"url": "x", "headers": {"Webhook-Id": "a"}, "colour": 1});
     let wrong = org.post("/api/endpoints", &wrong);
@@ -99,8 +96,7 @@ fn an_endpoint_that_cannot_be_is_refused_with_each_fault() {
 
 #[test]
 fn the_next_request_is_as_the_endpoint_was_set() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let settings = json!({"url": receiver.url(), "body": "payload", "headers": {"X-Team": "blue"},
         "retry_schedule": []});
@@ -136,8 +132,7 @@ fn now() -> u64 {
 
 #[test]
 fn rotated_secrets_sign_together_while_they_overlap() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let (path, first) = create(&org, &json!({ "url": receiver.url() }));
     let rotate = |overlap_seconds: u32| {
@@ -217,8 +212,7 @@ fn an_endpoint_can_be_tried_out() {
 
 #[test]
 fn the_figures_of_an_endpoint_say_how_it_fails_and_recovers() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let (path, _) = create(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
     let stats_with_one = |figure: &str| {
@@ -352,8 +346,7 @@ fn nothing_starts_with_another_key_of_the_secrets_and_with_theirs_they_sign_agai
 
 #[test]
 fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, one, other) =
         (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
     let headers = json!({"Authorization": "Bearer canary", "X-Signature": "canary"});
@@ -392,8 +385,7 @@ fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
 
 #[test]
 fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other, receiver) =
         (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let made = org.post("/api/hooks", &json!({"target_url": receiver.url(), "event": "order.*"}));

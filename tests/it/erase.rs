@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, command, server, until};
 
 const ABSENT: &str = "/api/events/evt_01h2xcejqtf2nbrexx3vqjhp41";
 
@@ -64,7 +64,9 @@ struct Refused {
 impl Refused {
     fn of(org: &Client) -> Self {
         let receivers = [(); 2].map(|()| Receiver::start().unwrap());
-        receivers.iter().for_each(|receiver| receiver.answer_next([500; 2]));
+        for receiver in &receivers {
+            receiver.answer_next([500; 2]);
+        }
         let urls = receivers.each_ref().map(Receiver::url);
         org.endpoint(&json!({"url": urls[0], "retry_schedule": [3_600]}));
         let once = json!({"url": urls[1], "retry_schedule": [], "event_types": ["order.*"]});
@@ -148,8 +150,7 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
 
 #[test]
 fn an_event_of_another_organization_or_of_nobody_is_not_erased() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let event = org.send("a.b", &json!("canary")).id();
     for (client, path) in [(&other, path(&event)), (&org, ABSENT.to_owned()), (&org, path("evt_x"))]
@@ -202,8 +203,7 @@ fn echo(redirects: bool) -> String {
 
 #[test]
 fn a_receivers_answer_that_repeats_the_payload_is_not_shown_either() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     for redirects in [false, true] {
         let made =
@@ -257,8 +257,7 @@ fn gone_when_told() -> (String, mpsc::Receiver<()>, mpsc::Sender<()>) {
 
 #[test]
 fn an_attempt_under_way_while_its_event_is_erased_is_seen_and_disables_but_is_no_dead_letter() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
+    let (server, _dir) = server();
     let org = server.org("Acme");
     let (url, has_come, answer) = gone_when_told();
     let endpoint = org.post("/api/endpoints", &json!({"url": url, "retry_schedule": [1]})).id();

@@ -41,6 +41,12 @@ pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap()).unwrap()
 }
 
+/// A server on a data directory of its own.
+pub(crate) fn server() -> (Process, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Process::start(&dir.path().join("data")), dir)
+}
+
 /// The first segment of the journal in a data directory.
 pub(crate) fn first_segment(data: &Path) -> PathBuf {
     data.join("journal/00000000000000000001.seg")

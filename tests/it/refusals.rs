@@ -7,16 +7,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use triggerd::http::{Who, routes};
 
-use crate::harness::{Answer, Client, PATIENCE, Process, settings, until};
+use crate::harness::{Answer, Client, PATIENCE, server, settings, until};
 use crate::operator::{Served, Start};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
-
-fn server() -> (Process, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    (Process::start(&dir.path().join("data")), dir)
-}
 
 fn post(org: &Client, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
     org.request(Method::POST, path, headers, body)

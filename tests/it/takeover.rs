@@ -77,8 +77,7 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
     }
     let (round, expected) = round(&org.key, &body);
     for _ in 0..20 {
-        let mut writer = raw.stream.try_clone().unwrap();
-        let text = round.clone();
+        let (mut writer, text) = (raw.stream.try_clone().unwrap(), round.clone());
         let writes = std::thread::spawn(move || writer.write_all(text.as_bytes()).unwrap());
         let statuses: Vec<u16> = (0..8).map(|_| raw.answer().0).collect();
         assert_eq!(statuses, expected);
