@@ -95,10 +95,10 @@
 //! - `logging/files.rs`: log files, bounded in size and number
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
 //! - `data_dir.rs`: the data directory and its secrets
+//! - `data_dir/error.rs`: the reasons why a data directory cannot be used
 //! - `data_dir/names.rs`: the names in a data directory
 //! - `data_dir/whole.rs`: writes small files completely or not at all
 //! - `data_dir/contents.rs`: refuses a directory that holds foreign files
-//! - `data_dir/error.rs`: the reasons why a data directory cannot be used
 //! - `data_dir/format.rs`: the format file, which tells a copy from an original
 //! - `data_dir/locks.rs`: one process at a time
 //!
