@@ -226,50 +226,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn each_endpoint_has_its_sentence() {
-        let dead = json!({"id": "dlv_1", "endpoint_id": "ep_1", "state": "dead", "attempt_count": 1,
-        "reason": "gone",
-            "dead_at": "T"});
+    /// An event with a dead letter, an endpoint that did not want it, and a canceled delivery.
+    fn event() -> Value {
+        let dead = json!({"id": "dlv_1", "endpoint_id": "ep_1", "state": "dead",
+            "attempt_count": 1, "reason": "gone", "dead_at": "T"});
         let canceled =
             json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
-        let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
-        "endpoints": [
-            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted",
-            "delivery": dead},
-            {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
-        ], "deliveries": [dead, canceled]});
-        let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted",
-        "erased_at": "E"});
-        let said = sentences(&erased, &|_| None);
-        assert_eq!(said[1], "Its payload was erased at E and is no longer shown or sent.");
-        let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered \
-            500"},
-            "response_body": " do\u{1b}wn\n", "trigger": "retry", "address": "1.2.3.4:443",
-            "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
-            "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
-        let with_details =
-            sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(
-            with_details[3],
-            "  The last attempt, at S: it answered 500; the receiver said: do\u{1b}wn"
-        );
-        assert_eq!(
-            with_details[4],
-            "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because \
-             a retry was requested; the receiver's x-request-id: r-1"
-        );
-        let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
-        let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
-        "endpoints": [
-            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted"}]});
-        assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
-        for status in ["accepted", "delivered", "dead"] {
-            assert!(event_status(&with(status, true)).contains("in the inbox"), "{status}");
-            assert!(!event_status(&with(status, false)).contains("in the inbox"), "{status}");
-        }
-        let said = sentences(&event, &|_| None);
-        assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
+        let wanted = json!({"endpoint_id": "ep_1", "url": "u", "matched": true,
+            "reason": "type_wanted", "delivery": dead});
+        let not_wanted = json!({"endpoint_id": "ep_2", "url": "v", "matched": false,
+            "reason": "type_not_wanted"});
+        json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
+            "endpoints": [wanted, not_wanted], "deliveries": [dead, canceled]})
+    }
+
+    #[test]
+    fn each_endpoint_has_its_sentence() {
+        let said = sentences(&event(), &|_| None);
+        assert_eq!(said.len(), 5, "{said:?}");
         assert_eq!(
             said[2],
             "ep_1 (u): given up at T after 1 attempt: the receiver answered 410 Gone. (dlv_1)"
@@ -280,5 +254,42 @@ mod tests {
              event was routed."
         );
         assert_eq!(said[4], "ep_3 (deleted since): canceled after 2 attempts. (dlv_3)");
+    }
+
+    #[test]
+    fn the_last_attempt_of_a_dead_letter_has_its_sentences() {
+        let attempts = json!({"attempts": [{"started_at": "S",
+            "error": {"detail": "it answered 500"}, "response_body": " do\u{1b}wn\n",
+            "trigger": "retry", "address": "1.2.3.4:443",
+            "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
+            "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
+        let said = sentences(&event(), &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
+        assert_eq!(said.len(), 7, "{said:?}");
+        assert_eq!(
+            said[3],
+            "  The last attempt, at S: it answered 500; the receiver said: do\u{1b}wn"
+        );
+        assert_eq!(
+            said[4],
+            "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because \
+             a retry was requested; the receiver's x-request-id: r-1"
+        );
+    }
+
+    #[test]
+    fn an_event_has_its_sentences() {
+        let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted",
+            "erased_at": "E"});
+        let said = sentences(&erased, &|_| None);
+        assert_eq!(said[1], "Its payload was erased at E and is no longer shown or sent.");
+        let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
+        for status in ["accepted", "delivered", "dead"] {
+            assert!(event_status(&with(status, true)).contains("in the inbox"), "{status}");
+            assert!(!event_status(&with(status, false)).contains("in the inbox"), "{status}");
+        }
+        let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
+            "endpoints": [
+                {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted"}]});
+        assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
     }
 }

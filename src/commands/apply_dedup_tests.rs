@@ -35,55 +35,53 @@ fn the_same_dedup_id_is_the_first_event_within_the_window_and_a_new_one_after_it
     assert_eq!(state.apply(&submit(5, 6_003, Some(("a", 9)))), forgotten);
 }
 
+const IDS: u128 = 400;
+
+/// An event whose dedup id is its number, which is always in the window.
+fn numbered(n: u128, at: u64) -> Box<SubmitEvent> {
+    let Command::SubmitEvent(mut submit) = submit(n, at, Some((&format!("{n:03}"), 1))) else {
+        unreachable!()
+    };
+    submit.event.dedup.as_mut().unwrap().window_start = Timestamp(0);
+    submit
+}
+
+/// Returns true for each dedup id that is known; checks that it is known as its first event.
+fn known(state: &Fixture) -> Vec<bool> {
+    let submits: Vec<_> = (0..IDS).map(|n| numbered(n + 1, 9_000)).collect();
+    let events = submits.iter().map(|submit| Some((submit.by, submit.event.dedup.as_ref()?)));
+    let outcomes = state.store.known_duplicates(events, Timestamp(0)).unwrap();
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let (id, received_at) = (EventId(n as u128 + 1), Timestamp(n as u64));
+        let first = Earlier { id, received_at, is_same: true };
+        assert!(outcome.as_ref().is_none_or(|outcome| *outcome == first), "{outcome:?}");
+    }
+    outcomes.iter().map(Option::is_some).collect()
+}
+
 #[test]
 fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old() {
-    const IDS: u128 = 400;
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000));
-    let of = |n: u128, at: u64| {
-        let Command::SubmitEvent(mut submit) = submit(n, at, Some((&format!("{n:03}"), 1))) else {
-            unreachable!()
-        };
-        submit.event.dedup.as_mut().unwrap().window_start = Timestamp(0);
-        Command::SubmitEvent(submit)
-    };
     for n in 0..IDS {
-        state.apply(&of(n + 1, u64::try_from(n).unwrap()));
+        state.apply(&Command::SubmitEvent(numbered(n + 1, u64::try_from(n).unwrap())));
     }
-    let known = |state: &mut Fixture| -> Vec<bool> {
-        let submits: Vec<_> = (0..IDS).map(|n| of(n + 1, 9_000)).collect();
-        let events = submits.iter().map(|command| match command {
-            Command::SubmitEvent(submit) => Some((submit.by, submit.event.dedup.as_ref()?)),
-            _ => None,
-        });
-        let outcomes = state.store.known_duplicates(events, Timestamp(0)).unwrap();
-        for (n, outcome) in
-            outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref()?)))
-        {
-            let received_at = Timestamp(n as u64);
-            assert_eq!(
-                *outcome,
-                Earlier { id: EventId(n as u128 + 1), received_at, is_same: true }
-            );
-        }
-        outcomes.iter().map(Option::is_some).collect()
-    };
-    assert_eq!(known(&mut state), vec![true; 400]);
+    assert_eq!(known(&state), vec![true; 400]);
     state.reopen();
-    assert_eq!(known(&mut state), vec![true; 400], "the index is computed again");
+    assert_eq!(known(&state), vec![true; 400], "the index is computed again");
     assert!(!state.store.has_expired_dedup(Timestamp(127)).unwrap());
     assert!(state.store.has_expired_dedup(Timestamp(128)).unwrap());
     // The third block has entries within the window, so it stays.
     state.apply(&Command::ExpireDedup(ExpireDedup { before: Timestamp(300) }));
     let remembered: Vec<bool> = (0..IDS).map(|n| n >= 256).collect();
-    assert_eq!(known(&mut state), remembered);
+    assert_eq!(known(&state), remembered);
     state.apply(&Command::ExpireDedup(ExpireDedup { before: Timestamp(400) }));
-    assert_eq!(known(&mut state), vec![false; 400]);
+    assert_eq!(known(&state), vec![false; 400]);
     let again = Applied::SubmitEvent(SubmitOutcome::Accepted {
         id: EventId(401),
         received_at: Timestamp(500),
     });
-    let Command::SubmitEvent(mut submit) = of(1, 500) else { unreachable!() };
+    let mut submit = numbered(1, 500);
     submit.id = EventId(401);
     assert_eq!(state.apply(&Command::SubmitEvent(submit)), again);
 }

@@ -5,16 +5,15 @@ use super::*;
 
 const ERASED: Applied = Applied::EraseEvent(EraseOutcome::Erased { at: Timestamp(50) });
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
+/// Three erased events. Two of them had deliveries in each state, one to a deleted endpoint.
+fn erased() -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::AckOnly, 1_000_000));
     for endpoint in 50..54 {
         state.apply(&put_endpoint(endpoint));
     }
-    for (event, due_at) in [(1, AT_ONCE), (2, LATER)] {
-        state.apply(&submit(event, 1, Some((["a", "b"][usize::try_from(event).unwrap() - 1], 1))));
+    for (event, dedup, due_at) in [(1, "a", AT_ONCE), (2, "b", LATER)] {
+        state.apply(&submit(event, 1, Some((dedup, 1))));
         state.apply(&route(event, &[50, 51, 52, 53], due_at));
         state.apply(&settle(event, 50, 1, Verdict::Delivered));
         state.apply(&settle(event, 51, 1, Verdict::RetryAt(Timestamp(900))));
@@ -28,35 +27,42 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     for (event, endpoints) in [(1, [51, 52].as_slice()), (2, &[52, 7]), (3, &[])] {
         assert_eq!(state.apply(&erase(event, endpoints)), ERASED);
     }
+    state
+}
+
+/// Returns the status of the first event's delivery to the endpoint with this number.
+fn status(state: &Fixture, endpoint_number: u32) -> DeliveryStatus {
+    let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
+    found.delivery.situation.status()
+}
+
+fn assert_is_consistent(state: &Fixture) {
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
+    let mut state = erased();
     assert_eq!(state.apply(&erase(9, &[50])), Applied::EraseEvent(EraseOutcome::NotFound));
     assert_eq!(state.inbox(ORG), []);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
-    let status_of = |state: &Fixture, endpoint_number| {
-        let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
-        found.delivery.situation.status()
-    };
-    let all: Vec<_> = (1..=4).map(|number| status_of(&state, number)).collect();
-    let canceled = DeliveryStatus::Canceled;
-    assert_eq!(
-        all,
-        [DeliveryStatus::Delivered, canceled, canceled, canceled],
-        "what was accepted stays so"
-    );
+    assert_eq!(status(&state, 1), DeliveryStatus::Delivered, "what was accepted stays so");
+    assert_eq!([2, 3, 4].map(|number| status(&state, number)), [DeliveryStatus::Canceled; 3]);
     for endpoint in [50, 51, 53] {
-        assert_eq!(
-            state
-                .store
-                .due_delivery(EndpointId(endpoint), EventId(1))
-                .unwrap()
-                .map(|due| due.event),
-            None
-        );
+        let due = state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap();
+        assert_eq!(due.map(|due| due.event), None);
         let erased = RetryOutcome::Erased { at: Timestamp(50) };
         assert_eq!(state.apply(&retry(1, endpoint, false)), Applied::RetryDelivery(erased));
     }
-    // The outcome of an attempt under way is recorded and disables the endpoint, but the delivery
-    // stays canceled; and the event is not routed any more.
+    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Applied::RouteEvent(()));
+    assert_eq!(state.store.counts().unwrap().waiting, 0, "it is not routed any more");
+    assert_is_consistent(&state);
+}
+
+#[test]
+fn the_outcome_of_an_attempt_under_way_is_recorded_and_an_erased_event_stays_canceled() {
+    let mut state = erased();
     let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
     let disabled = vec![OperationalEventKind::EndpointDisabled];
     let kinds = |applied: Applied| {
@@ -79,18 +85,20 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
         "there is no such event"
     );
     let found = state.store.delivery(ORG, EventId(1), 4).unwrap().unwrap();
-    assert_eq!(
-        (found.delivery.attempts, found.delivery.last_attempt.is_some()),
-        (1, true),
-        "it was sent"
-    );
+    assert_eq!(found.delivery.attempts, 1, "it was sent");
+    assert!(found.delivery.last_attempt.is_some());
     assert_eq!(found.endpoint.unwrap().disabled, Some(DisabledReason::Gone));
     let (_, health) = state.store.endpoint_of(ORG, EndpointId(53)).unwrap().unwrap();
     assert_eq!((health.accepted, health.failed, health.waiting, health.dead), (1, 1, 0, 0));
-    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Applied::RouteEvent(()));
     let counts = state.store.counts().unwrap();
-    assert_eq!((status_of(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
-    // The dedup id still finds the erased event, and the event can be acknowledged.
+    assert_eq!((counts.waiting, counts.dead), (0, 0));
+    assert_eq!(status(&state, 4), DeliveryStatus::Canceled);
+    assert_is_consistent(&state);
+}
+
+#[test]
+fn an_erased_event_is_found_by_its_dedup_id_and_can_be_acknowledged_and_erased_again() {
+    let mut state = erased();
     let first = Applied::SubmitEvent(SubmitOutcome::Duplicate {
         id: EventId(1),
         received_at: Timestamp(1),
@@ -106,7 +114,7 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
     assert_eq!(state.apply(&later), ERASED, "again: the same answer");
     assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
-    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+    assert_is_consistent(&state);
 }
 
 /// An event with a delivery to a deleted endpoint, and `ended_since` endpoints created and deleted
@@ -140,7 +148,7 @@ fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebod
     assert_eq!(state.apply(&erase(1, &[])), ERASED);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead), (2, 0), "what waits is of the other event");
-    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+    assert_is_consistent(&state);
 
     // With more deleted endpoints the command changes nothing, and a new command that names them is
     // complete.
@@ -152,5 +160,5 @@ fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebod
     };
     assert_eq!(rows(state.store.dump().unwrap()), rows(before), "nothing changed");
     assert_eq!(state.apply(&erase(1, &[50])), ERASED);
-    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+    assert_is_consistent(&state);
 }

@@ -8,16 +8,19 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 
-/// A command with few possible ids, so that commands concern the same things.
-fn any_command() -> impl Strategy<Value = Command> {
-    let event = 1u128..40;
-    let endpoint = prop_oneof![8 => 50u128..53, 1 => 53u128..60];
-    let verdict = prop_oneof![
+fn any_verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
         3 => Just(Verdict::Delivered),
         2 => (30u64..60).prop_map(|at| Verdict::RetryAt(Timestamp(at))),
         1 => Just(Verdict::Dead(DeadReason::AttemptsExhausted)),
         1 => Just(Verdict::Dead(DeadReason::Gone)),
-    ];
+    ]
+}
+
+/// A command with few possible ids, so that commands concern the same things.
+fn any_command() -> impl Strategy<Value = Command> {
+    let event = 1u128..40;
+    let endpoint = prop_oneof![8 => 50u128..53, 1 => 53u128..60];
     prop_oneof![
         4 => (event.clone(), proptest::option::of(0u8..5)).prop_map(|(id, dedup)| {
             let text = dedup.map(|n| char::from(b'a' + n).to_string());
@@ -33,10 +36,9 @@ fn any_command() -> impl Strategy<Value = Command> {
                 route(event, &endpoints.into_iter().collect::<Vec<_>>(), due_at)
             }
         ),
-        4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number,
-        verdict)| {
-            settle(event, endpoint, number, verdict)
-        }),
+        4 => (event.clone(), endpoint.clone(), 1u32..4, any_verdict()).prop_map(
+            |(event, endpoint, number, verdict)| settle(event, endpoint, number, verdict)
+        ),
         2 => (event.clone(), endpoint.clone(), 0u8..4).prop_map(|(event, endpoint, kind)| {
             let (event, endpoint) = (EventId(event), EndpointId(endpoint));
             match kind {

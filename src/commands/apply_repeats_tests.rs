@@ -9,10 +9,12 @@ fn stands(state: &Fixture, event: u128) -> (DeliveryStatus, u32, Option<u32>) {
     (found.situation.status(), found.attempts, due.map(|due| due.base))
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() {
-    const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
+const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
+const QUEUED: Applied = Applied::RetryDelivery(RetryOutcome::Queued);
+const NOT_FOUND: Applied = Applied::RetryDelivery(RetryOutcome::NotFound);
+
+/// Four events with a delivery each: retried, dead, accepted, not attempted yet.
+fn four_deliveries() -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&put_endpoint(50));
@@ -23,21 +25,20 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() 
     state.apply(&settle(1, 50, 1, Verdict::RetryAt(Timestamp(900))));
     state.apply(&settle(2, 50, 1, DEAD));
     state.apply(&settle(3, 50, 1, Verdict::Delivered));
+    state
+}
+
+#[test]
+fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() {
+    let mut state = four_deliveries();
     assert_eq!(state.status(3), EventStatus::Delivered);
     for id in [1, 3, 4] {
-        assert_eq!(
-            state.apply(&retry(id, 50, true)),
-            Applied::RetryDelivery(RetryOutcome::NotFound),
-            "no dead letter"
-        );
+        assert_eq!(state.apply(&retry(id, 50, true)), NOT_FOUND, "no dead letter");
     }
-    assert_eq!(state.apply(&retry(9, 50, false)), Applied::RetryDelivery(RetryOutcome::NotFound));
+    assert_eq!(state.apply(&retry(9, 50, false)), NOT_FOUND);
     for _twice in 0..2 {
         for id in 1..=4 {
-            assert_eq!(
-                state.apply(&retry(id, 50, false)),
-                Applied::RetryDelivery(RetryOutcome::Queued)
-            );
+            assert_eq!(state.apply(&retry(id, 50, false)), QUEUED);
         }
         assert_eq!(
             stands(&state, 1),
@@ -56,6 +57,14 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() 
             (4, 0, 3),
             "the accepted one has left the inbox for good"
         );
+    }
+}
+
+#[test]
+fn what_is_tried_again_can_end_in_each_way_again() {
+    let mut state = four_deliveries();
+    for id in 1..=4 {
+        assert_eq!(state.apply(&retry(id, 50, false)), QUEUED);
     }
     state.apply(&settle(2, 50, 2, DEAD));
     assert_eq!(stands(&state, 2), (DeliveryStatus::Dead, 2, None));
@@ -79,9 +88,5 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_again() 
     assert_eq!(stands(&state, 3), (DeliveryStatus::Retrying, 2, Some(1)), "the base stays");
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
-    assert_eq!(
-        state.apply(&retry(1, 50, false)),
-        Applied::RetryDelivery(RetryOutcome::NotFound),
-        "its endpoint is no more"
-    );
+    assert_eq!(state.apply(&retry(1, 50, false)), NOT_FOUND, "its endpoint is no more");
 }

@@ -234,27 +234,30 @@ fn step(state: &mut Fixture, replay: u128) {
     state.apply(&command_of_turn((ORG, ReplayId(replay)), turn, NOW).unwrap());
 }
 
+/// Replay 8 is to endpoint 50 alone, replay 9 to all endpoints. Endpoint 50 is disabled before the
+/// start of replay 9 (0), after its cursor began (1), or between the computing of a step with
+/// deliveries and the step (2).
+fn replays_of_a_disabled_endpoint(begun: u32) -> Fixture {
+    let mut state = history();
+    let alone = ReplayRequest { endpoint: Some(EndpointId(50)), ..request(ReplayOnly::Missing) };
+    state.apply(&start(8, alone));
+    state.apply(&start(9, request(ReplayOnly::Missing)));
+    if begun > 0 {
+        step(&mut state, 9);
+    }
+    let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
+    set_disabled(&mut state, 50, Some(DisabledReason::ByOwner));
+    if begun > 1 {
+        state.apply(&command_of_turn((ORG, ReplayId(9)), turn, NOW).unwrap());
+    }
+    state
+}
+
 #[test]
 fn a_replay_to_all_endpoints_passes_over_one_that_is_disabled_at_its_turn_and_one_to_it_alone_waits()
  {
-    let off = Some(DisabledReason::ByOwner);
-    // Endpoint 50 is disabled before the start, after its cursor began, or between the computing of
-    // a step with deliveries and the step.
     for begun in 0..3 {
-        let mut state = history();
-        state.apply(&start(
-            8,
-            ReplayRequest { endpoint: Some(EndpointId(50)), ..request(ReplayOnly::Missing) },
-        ));
-        state.apply(&start(9, request(ReplayOnly::Missing)));
-        if begun > 0 {
-            step(&mut state, 9);
-        }
-        let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
-        set_disabled(&mut state, 50, off);
-        if begun > 1 {
-            state.apply(&command_of_turn((ORG, ReplayId(9)), turn, NOW).unwrap());
-        }
+        let mut state = replays_of_a_disabled_endpoint(begun);
         assert_eq!(seen(&state, 9).waits_for, None, "{begun}");
         assert_eq!(go_on(&mut state, 9), None, "{begun}");
         let found = seen(&state, 9);

@@ -124,15 +124,17 @@ fn settled() -> SettleAttempt {
     }
 }
 
-/// Returns a command of each kind, in the order of the kind numbers.
-pub(crate) fn one_of_each() -> Vec<Command> {
-    let org = Org {
+fn org() -> Org {
+    Org {
         id: OrgId(8),
         name: "o".into(),
         tier: Tier::Pro,
         inbox_mode: InboxMode::AckOnly,
         created_at: AT,
-    };
+    }
+}
+
+fn endpoint() -> Endpoint {
     let settings = EndpointSettings {
         url: "u".into(),
         description: "d".into(),
@@ -149,48 +151,46 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     let mut endpoint = Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![8; 72]), AT);
     endpoint.rotate(SealedSecret::new(vec![9; 72]), AT, AT.plus_ms(1));
     endpoint.disabled = Some(DisabledReason::Failing);
+    endpoint
+}
+
+fn route() -> RouteEvent {
+    RouteEvent {
+        org: ORG,
+        event: EVENT,
+        endpoints: vec![ENDPOINT],
+        due_at: AT,
+        reasons: RouteReasons::record([(1, RouteReason::TypeWanted), (9, RouteReason::Disabled)]),
+    }
+}
+
+/// Returns a command of each kind, in the order of the kind numbers.
+pub(crate) fn one_of_each() -> Vec<Command> {
     let (only_dead, trigger) = (true, Trigger::Retry);
+    let (events, endpoints, keys) = (vec![EVENT], vec![ENDPOINT], vec![KeyId(7)]);
     let retry =
         RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
     let mut commands = vec![
-        Command::CreateOrg(CreateOrg { number: ORG, org, key: key() }),
+        Command::CreateOrg(CreateOrg { number: ORG, org: org(), key: key() }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
         Command::RotateKey(RotateKey { org: ORG, old: KeyId(1), old_ends_at: AT, new: key() }),
         Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(7), AT)] }),
-        Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true }),
+        Command::PutEndpoint(PutEndpoint { org: ORG, endpoint: endpoint(), sets_enabled: true }),
         Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: ENDPOINT }),
         submit(),
         Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT }),
-        Command::RouteEvent(RouteEvent {
-            org: ORG,
-            event: EVENT,
-            endpoints: vec![ENDPOINT],
-            due_at: AT,
-            reasons: RouteReasons::record([
-                (1, RouteReason::TypeWanted),
-                (9, RouteReason::Disabled),
-            ]),
-        }),
+        Command::RouteEvent(route()),
         Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EVENT }),
         Command::SettleAttempt(Box::new(settled())),
-        Command::CancelDeliveries(CancelDeliveries {
-            org: ORG,
-            endpoint: ENDPOINT,
-            events: vec![EVENT],
-        }),
+        Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: ENDPOINT, events }),
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
         Command::RetryDelivery(retry),
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ];
     commands.extend(replaying());
-    commands.push(Command::EraseEvent(EraseEvent {
-        org: ORG,
-        event: EVENT,
-        endpoints: vec![ENDPOINT],
-        at: AT,
-    }));
-    commands.push(Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(7)], at: AT }));
+    commands.push(Command::EraseEvent(EraseEvent { org: ORG, event: EVENT, endpoints, at: AT }));
+    commands.push(Command::ExpireKeys(ExpireKeys { keys, at: AT }));
     commands.push(requested());
     commands.push(
         NoteLoss { next_org: 2, judged_before: Position(3), lost_keys: vec![KeyId(7)] }.into(),

@@ -225,26 +225,18 @@ fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
         );
         assert_eq!(fixture.key(KeyId(old)).ends_at(), Some(Timestamp(2_000)));
     }
+    let has_ended = |fixture: &Fixture, key: u128| {
+        let found = fixture.store.key(KeyId(key)).unwrap();
+        found.is_none_or(|found| !found.key().is_valid(Timestamp(1)))
+    };
     // Without a grace period the key ends at once, even if the clock is set back.
     assert_eq!(fixture.became(&rotate(KeyId(8), 12, NOW)), Ok(Applied::RotateKey(KeyAdded::Added)));
-    assert!(
-        fixture
-            .store
-            .key(KeyId(8))
-            .unwrap()
-            .is_none_or(|found| !found.key().is_valid(Timestamp(1)))
-    );
+    assert!(has_ended(&fixture, 8));
     assert_eq!(
         fixture.became(&rotate(KeyId(12), 13, Timestamp(0))),
         Ok(Applied::RotateKey(KeyAdded::Added))
     );
-    assert!(
-        fixture
-            .store
-            .key(KeyId(12))
-            .unwrap()
-            .is_none_or(|found| !found.key().is_valid(Timestamp(1)))
-    );
+    assert!(has_ended(&fixture, 12));
 }
 
 #[test]

@@ -154,47 +154,54 @@ fn a_hint_that_nobody_hears_costs_a_minute_at_most_and_the_figure_for_it_stays_b
     }
 }
 
+/// A pause of the breaker, for minutes.
+fn a_pause_of_the_breaker(world: &mut World, org: OrgNo) {
+    for event in 1..=5 {
+        world.event(org, event, &[1]);
+    }
+    world.begun();
+    for event in 1..=4 {
+        world.end((1, event), Answer::Failed, DEAD);
+    }
+    world.begun();
+    world.end((1, 5), Answer::Busy(Some(3_600_000)), DEAD);
+    world.event(org, 6, &[1]);
+}
+
+/// An attempt that hangs, with a limit of 1.
+fn an_attempt_that_hangs(world: &mut World, org: OrgNo) {
+    world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
+    world.event(org, 1, &[1]);
+    world.event(org, 2, &[1]);
+}
+
+/// Strict order: the first event is retried in an hour.
+fn a_retry_in_strict_order(world: &mut World, org: OrgNo) {
+    world.endpoint(org, 1, strict());
+    world.event(org, 1, &[1]);
+    world.event(org, 2, &[1]);
+    world.begun();
+    world.fail((1, 1), 3_600_000);
+}
+
+/// The owner has disabled the endpoint.
+fn a_disabled_endpoint(world: &mut World, org: OrgNo) {
+    let Command::PutEndpoint(mut put) = harness::put_endpoint(org, 1, settings(), world.now())
+    else {
+        return;
+    };
+    put.endpoint.disabled = Some(DisabledReason::ByOwner);
+    world.apply(&Command::PutEndpoint(put));
+    world.event(org, 1, &[1]);
+}
+
 #[test]
 fn what_something_keeps_from_being_sent_is_not_overdue() {
-    let hold: [fn(&mut World, OrgNo); 4] = [
-        |world, org| {
-            // A pause of the breaker, for minutes.
-            for event in 1..=5 {
-                world.event(org, event, &[1]);
-            }
-            world.begun();
-            for event in 1..=4 {
-                world.end((1, event), Answer::Failed, DEAD);
-            }
-            world.begun();
-            world.end((1, 5), Answer::Busy(Some(3_600_000)), DEAD);
-            world.event(org, 6, &[1]);
-        },
-        |world, org| {
-            // An attempt that hangs, with a limit of 1.
-            world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
-            world.event(org, 1, &[1]);
-            world.event(org, 2, &[1]);
-        },
-        |world, org| {
-            // Strict order: the first event is retried in an hour.
-            world.endpoint(org, 1, strict());
-            world.event(org, 1, &[1]);
-            world.event(org, 2, &[1]);
-            world.begun();
-            world.fail((1, 1), 3_600_000);
-        },
-        |world, org| {
-            // The owner has disabled the endpoint.
-            let Command::PutEndpoint(mut put) =
-                harness::put_endpoint(org, 1, settings(), world.now())
-            else {
-                return;
-            };
-            put.endpoint.disabled = Some(DisabledReason::ByOwner);
-            world.apply(&Command::PutEndpoint(put));
-            world.event(org, 1, &[1]);
-        },
+    let hold = [
+        a_pause_of_the_breaker,
+        an_attempt_that_hangs,
+        a_retry_in_strict_order,
+        a_disabled_endpoint,
     ];
     for (number, hold) in hold.into_iter().enumerate() {
         let (mut world, org) = world(settings());

@@ -149,6 +149,48 @@ impl Game {
         }
     }
 
+    fn do_something(&mut self, dice: &mut Dice) {
+        match dice.roll(13) {
+            0..3 => self.submit(),
+            3..6 => self.route(dice),
+            6..9 => self.end_one(dice),
+            9 => self.world.pass(dice.roll(3_000)),
+            10 if dice.roll(10) == 0 => self.restart(),
+            10 if dice.roll(5) == 0 => {
+                // Some hints were missed.
+                self.world.scheduler.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
+            }
+            11 => self.repeat(),
+            _ => {}
+        }
+    }
+
+    /// Goes on until every delivery has ended; fails if nothing happens for a minute.
+    fn end_all(&mut self, dice: &mut Dice) -> Result<(), String> {
+        let in_flight = |game: &Self| game.waiting.values().filter(|it| it.on_its_way).count();
+        let began = self.world.now();
+        let mut quiet_since = began;
+        while !self.waiting.is_empty() {
+            let before = in_flight(self);
+            self.work();
+            let now = self.world.now();
+            let has_begun = in_flight(self) > before;
+            let is_due = self.waiting.values().any(|it| it.due_at <= now);
+            if has_begun || !self.is_quiet() || !is_due {
+                quiet_since = now;
+            }
+            if now.0 - quiet_since.0 > LATE_MAX_MS || now.0 - began.0 > ALL_MAX_MS {
+                return Err(format!("nothing happens for a minute to {:?}", self.waiting));
+            }
+            if in_flight(self) > 0 {
+                self.end_one(dice);
+            } else {
+                self.world.pass(500);
+            }
+        }
+        Ok(())
+    }
+
     /// Retries an ended delivery, often before the scheduler knows its end.
     fn repeat(&mut self) {
         let Some((endpoint, event)) = self.over.pop() else { return };
@@ -179,57 +221,21 @@ fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String>
     game.world.unreliable = is_unreliable.then(|| Unreliable::new(seed));
     for _ in 0..150 {
         game.world.scheduler.scan.is_off = scan_is_off;
-        match dice.roll(13) {
-            0..3 => game.submit(),
-            3..6 => game.route(&mut dice),
-            6..9 => game.end_one(&mut dice),
-            9 => game.world.pass(dice.roll(3_000)),
-            10 if dice.roll(10) == 0 => game.restart(),
-            10 if dice.roll(5) == 0 => {
-                // Some hints were missed.
-                game.world.scheduler.engine.hints.scheduler_missed.store(true, Ordering::SeqCst);
-            }
-            11 => game.repeat(),
-            _ => {}
-        }
+        game.do_something(&mut dice);
         game.work();
     }
     while !game.unrouted.is_empty() {
         game.route(&mut dice);
     }
-    let began = game.world.now();
-    let mut quiet_since = began;
-    while !game.waiting.is_empty() {
-        let before = game.waiting.values().filter(|it| it.on_its_way).count();
-        game.work();
-        let now = game.world.now();
-        let has_begun = game.waiting.values().filter(|it| it.on_its_way).count() > before;
-        let is_due = game.waiting.values().any(|it| it.due_at <= now);
-        if has_begun || !game.is_quiet() || !is_due {
-            quiet_since = now;
-        }
-        if now.0 - quiet_since.0 > LATE_MAX_MS || now.0 - began.0 > ALL_MAX_MS {
-            return Err(format!("seed {seed}: nothing happens for a minute to {:?}", game.waiting));
-        }
-        if game.waiting.values().any(|it| it.on_its_way) {
-            game.end_one(&mut dice);
-        } else {
-            game.world.pass(500);
-        }
-    }
+    game.end_all(&mut dice).map_err(|fault| format!("seed {seed}: {fault}"))?;
     for _ in 0..10 {
         game.world.pass(600_000);
         game.work();
     }
-    assert_eq!(
-        (game.world.scheduler.queues.len(), game.world.scheduler.queues.queued()),
-        (0, 0),
-        "seed {seed}"
-    );
-    assert_eq!(
-        (game.world.scheduler.queues.turns().unsettled(), game.world.scheduler.under_way.len()),
-        (0, 0)
-    );
+    let scheduler = &game.world.scheduler;
+    let queues = &scheduler.queues;
+    assert_eq!((queues.len(), queues.queued()), (0, 0), "seed {seed}");
+    assert_eq!((queues.turns().unsettled(), scheduler.under_way.len()), (0, 0), "seed {seed}");
     Ok(())
 }
 

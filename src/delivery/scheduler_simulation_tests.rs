@@ -351,41 +351,10 @@ impl Simulation {
         let now = self.now();
         let later = self.on_their_way.split_off(&(now.plus_ms(1), 0));
         let over: Vec<_> = std::mem::replace(&mut self.on_their_way, later).into_values().collect();
-        let mut settles = Vec::new();
-        for (delivery, mut completion) in over {
-            let attempt = completion.attempt();
-            *self.in_flight_of_org.entry(attempt.org).or_default() -= 1;
-            let mut outcome = self.outcome(attempt);
-            let requests = self.seen.requests.get_mut(&(attempt.endpoint, attempt.event)).unwrap();
-            let request = requests.last_mut().unwrap();
-            request.ended_at = Some(now);
-            request.asked_ms = outcome.retry_after_ms.unwrap_or(0);
-            outcome.retry_after_ms = outcome.retry_after_ms.filter(|_| !self.plan.deaf);
-            let number = delivery.attempts + 1;
-            let verdict =
-                verdict(&self.plan.policy, number - delivery.base, &outcome, now, self.dice.unit());
-            if let Verdict::RetryAt(at) = verdict {
-                self.due.insert((attempt.endpoint, attempt.event), at);
-            }
-            let is_gone = outcome.status == Some(410);
-            let disables =
-                disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
-            completion.answered(Answer::of(&outcome), now);
-            completion.over();
-            let settle = SettleAttempt {
-                org: delivery.org,
-                endpoint: attempt.endpoint,
-                event: attempt.event,
-                number,
-                outcome,
-                verdict,
-                disables: disables.filter(|_| !(self.plan.stubborn && is_gone)),
-                previous: delivery.last_attempt,
-                trigger: delivery.trigger,
-                operational_events: Vec::new(),
-            };
-            settles.push((completion, verdict, Command::SettleAttempt(Box::new(settle))));
-        }
+        let settles: Vec<_> = over
+            .into_iter()
+            .map(|(delivery, completion)| self.end(&delivery, completion, now))
+            .collect();
         self.hear_reports();
         let commands: Vec<_> = settles.iter().map(|(.., command)| command.clone()).collect();
         assert!(
@@ -399,6 +368,46 @@ impl Simulation {
         }
         self.hear_reports();
         has_settled
+    }
+
+    /// Ends a request and judges its outcome; returns the command that settles it.
+    fn end(
+        &mut self,
+        delivery: &DueDelivery,
+        mut completion: Completion,
+        now: Timestamp,
+    ) -> (Completion, Verdict, Command) {
+        let attempt = completion.attempt();
+        *self.in_flight_of_org.entry(attempt.org).or_default() -= 1;
+        let mut outcome = self.outcome(attempt);
+        let key = (attempt.endpoint, attempt.event);
+        let request = self.seen.requests.get_mut(&key).unwrap().last_mut().unwrap();
+        request.ended_at = Some(now);
+        request.asked_ms = outcome.retry_after_ms.unwrap_or(0);
+        outcome.retry_after_ms = outcome.retry_after_ms.filter(|_| !self.plan.deaf);
+        let number = delivery.attempts + 1;
+        let verdict =
+            verdict(&self.plan.policy, number - delivery.base, &outcome, now, self.dice.unit());
+        if let Verdict::RetryAt(at) = verdict {
+            self.due.insert(key, at);
+        }
+        let is_gone = outcome.status == Some(410);
+        let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
+        completion.answered(Answer::of(&outcome), now);
+        completion.over();
+        let settle = SettleAttempt {
+            org: delivery.org,
+            endpoint: attempt.endpoint,
+            event: attempt.event,
+            number,
+            outcome,
+            verdict,
+            disables: disables.filter(|_| !(self.plan.stubborn && is_gone)),
+            previous: delivery.last_attempt,
+            trigger: delivery.trigger,
+            operational_events: Vec::new(),
+        };
+        (completion, verdict, Command::SettleAttempt(Box::new(settle)))
     }
 
     /// Passes reports of attempts to the scheduler.

@@ -161,11 +161,8 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
     world.accept((1, 3));
     world.begun();
     world.event(org, 4, &[1]);
-    assert_eq!(
-        world.events_begun(),
-        [] as [u128; 0],
-        "the rate is not forgotten with the last delivery"
-    );
+    let begun = world.events_begun();
+    assert_eq!(begun, [] as [u128; 0], "the rate is not forgotten with the last delivery");
     world.clock.set_ms(START - 600_000);
     world.event(org, 5, &[1]);
     assert_eq!(world.events_begun(), [] as [u128; 0], "no time passes when a clock is set back");
@@ -199,24 +196,31 @@ fn a_busy_endpoint_gets_fewer_at_a_time() {
     assert_eq!(world.events_begun(), [6, 7], "three");
 }
 
+/// Organizations with `endpoints` endpoints and `events` events each; every event is for every
+/// endpoint of its organization.
+fn backlog(limits: SchedulerLimits, orgs: u128, endpoints: u128, events: u128) -> World {
+    let mut world = World::new(limits);
+    for org_at in 0..orgs {
+        let org = world.org();
+        let endpoints: Vec<u128> = (1..=endpoints).map(|at| org_at * endpoints + at).collect();
+        for endpoint in &endpoints {
+            world.endpoint(org, *endpoint, settings());
+        }
+        for event in 1..=events {
+            world.event(org, org_at * events + event, &endpoints);
+        }
+    }
+    world
+}
+
 #[test]
 fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
     const ORGS: u128 = 100;
     const ENDPOINTS: u128 = 100;
     const EVENTS: u128 = 10;
     let limits = SchedulerLimits { queued: 5_000, ..LIMITS };
-    let mut world = World::new(limits);
+    let mut world = backlog(limits, ORGS, ENDPOINTS, EVENTS);
     let everything = usize::try_from(ORGS * ENDPOINTS * EVENTS).unwrap();
-    for org_at in 0..ORGS {
-        let org = world.org();
-        let endpoints: Vec<u128> = (1..=ENDPOINTS).map(|at| org_at * ENDPOINTS + at).collect();
-        for endpoint in &endpoints {
-            world.endpoint(org, *endpoint, settings());
-        }
-        for event in 1..=EVENTS {
-            world.event(org, org_at * EVENTS + event, &endpoints);
-        }
-    }
     world.pass(3_600_000);
     world.restart();
     let most = limits.queued + usize::try_from(ORGS * ENDPOINTS).unwrap();

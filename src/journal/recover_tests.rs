@@ -363,30 +363,41 @@ fn live_copy(states: &[Vec<u8>], page_state: impl Fn(usize) -> usize) -> Vec<u8>
     (0..pages).flat_map(page).collect()
 }
 
+/// Fills a segment with groups of `frames` frames of `len` bytes, and seals it. Returns the bytes
+/// of the segment and the written frames after each group.
+fn states_of_a_segment(
+    origin: &Path,
+    segment_bytes: u64,
+    (frames, len): (usize, usize),
+) -> (Vec<Vec<u8>>, Vec<Vec<Written>>) {
+    let (mut writer, _, _) = open(origin, Arc::new(OsFiles), segment_bytes).unwrap();
+    let file = segment_files(origin)[0].clone();
+    let (mut states, mut written) = (vec![fs::read(&file).unwrap()], vec![Vec::new()]);
+    loop {
+        let n = states.len() * 10;
+        let bodies: Vec<_> = (n..n + frames).map(|n| body(n, len)).collect();
+        if group_of(&bodies).bytes() as u64 + writer.end().0 > segment_bytes {
+            break;
+        }
+        let new = append(&mut writer, &bodies).unwrap();
+        written.push([written.last().unwrap().clone(), new].concat());
+        states.push(fs::read(&file).unwrap());
+    }
+    // The segment is sealed while the copy is made, and the copy lacks the next segment.
+    append(&mut writer, &[body(0, usize::try_from(segment_bytes).unwrap())]).unwrap();
+    written.push(written.last().unwrap().clone());
+    states.push(fs::read(&file).unwrap());
+    (states, written)
+}
+
 #[test]
 fn a_live_copy_holds_everything_up_to_its_begin() {
     let segment_bytes = 10 * PAGE as u64;
     let mut causes = BTreeSet::new();
     for (frames, len) in [(1, 37), (3, 200), (2, 1500), (1, 6000), (7, 600), (1, 101)] {
         let origin = tempfile::tempdir().unwrap();
-        let (mut writer, _, _) = open(origin.path(), Arc::new(OsFiles), segment_bytes).unwrap();
+        let (states, written) = states_of_a_segment(origin.path(), segment_bytes, (frames, len));
         let file = segment_files(origin.path())[0].clone();
-        let (mut states, mut written) = (vec![fs::read(&file).unwrap()], vec![Vec::new()]);
-        loop {
-            let n = states.len() * 10;
-            let bodies: Vec<_> = (n..n + frames).map(|n| body(n, len)).collect();
-            if group_of(&bodies).bytes() as u64 + writer.end().0 > segment_bytes {
-                break;
-            }
-            let new = append(&mut writer, &bodies).unwrap();
-            written.push([written.last().unwrap().clone(), new].concat());
-            states.push(fs::read(&file).unwrap());
-        }
-        // The segment is sealed while the copy is made, and the copy lacks the next segment.
-        append(&mut writer, &[body(0, usize::try_from(segment_bytes).unwrap())]).unwrap();
-        written.push(written.last().unwrap().clone());
-        states.push(fs::read(&file).unwrap());
-        drop(writer);
         let last = states.len() - 1;
         for begin in (0..=last).step_by(last / 12 + 1) {
             for groups_per_page in [0, 1, 2, last / 5 + 1, last] {

@@ -132,9 +132,12 @@ fn any_single_failed_operation_leaves_a_journal_that_the_next_try_makes_whole() 
     let mut lost = Vec::new();
     try_salvage(salvaged.path(), "aside", &Arc::new(FaultyFiles::new()), &mut lost).unwrap();
     assert_eq!(lost.len(), 3, "{lost:?}");
+    let ranges =
+        |lost: &[Lost]| lost.iter().map(|lost| (lost.from, lost.to)).collect::<BTreeSet<_>>();
     let (mut unfinished, mut finished) = (0, 0);
     for fault in [Fault::Io, Fault::NoSpace, Fault::ShortWrite] {
         for n in 1.. {
+            let at = format!("{fault:?} at operation {n}");
             let copy = copy_of(dir.path());
             let files = Arc::new(FaultyFiles::new());
             files.fail_at(n, fault);
@@ -143,24 +146,13 @@ fn any_single_failed_operation_leaves_a_journal_that_the_next_try_makes_whole() 
             assert_old_or_new(dir.path(), copy.path(), salvaged.path());
             if first.is_ok() {
                 finished += 1;
-                assert_eq!(
-                    losses(copy.path()),
-                    [],
-                    "{fault:?} at operation {n}: not whole, but nothing was said"
-                );
+                assert_eq!(losses(copy.path()), [], "{at}: not whole, but nothing was said");
             } else {
                 unfinished += 1;
                 try_salvage(copy.path(), "again", &Arc::new(FaultyFiles::new()), &mut told)
                     .unwrap();
             }
-            let ranges = |lost: &[Lost]| {
-                lost.iter().map(|lost| (lost.from, lost.to)).collect::<BTreeSet<_>>()
-            };
-            assert_eq!(
-                ranges(&told),
-                ranges(&lost),
-                "{fault:?} at operation {n}: what is lost was not told"
-            );
+            assert_eq!(ranges(&told), ranges(&lost), "{at}: what is lost was not told");
             let (_, reader, _) = open_small(copy.path()).unwrap();
             assert_kept(&written, &all(&reader).unwrap(), &lost);
             if files.is_armed() {

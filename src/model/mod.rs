@@ -28,79 +28,61 @@ mod tests {
     use super::replay::{ReplayOnly, ReplayWait};
     use super::routing::RouteReason;
 
-    /// The names follow from the variants, so a renamed variant would change the API.
+    /// Writes the names of an enum. They follow from the variants, so a renamed variant would
+    /// change the API.
+    fn names<E: Copy>(all: &[E], name: fn(E) -> &'static str) -> String {
+        all.iter().map(|each| name(*each)).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn names_in_the_api_never_change() {
-        fn names<E: Copy>(all: &[E], name: fn(E) -> &'static str) -> String {
-            all.iter().map(|each| name(*each)).collect::<Vec<_>>().join(" ")
-        }
-        for (names, expected) in [
-            (names(Tier::ALL, Tier::name), "free pro enterprise"),
-            (names(&[InboxMode::Auto, InboxMode::AckOnly], InboxMode::name), "auto ack_only"),
-            (names(EventStatus::ALL, EventStatus::name), "accepted delivered acknowledged dead"),
-            (
-                names(DeliveryStatus::ALL, DeliveryStatus::name),
-                "pending retrying delivered dead canceled",
-            ),
-            (
-                names(ErrorCode::ALL, ErrorCode::name),
-                "timeout connect tls dns egress_blocked http_status redirect protocol",
-            ),
-            (
-                names(
-                    &[Trigger::Schedule, Trigger::Retry, Trigger::Replay, Trigger::Test],
-                    Trigger::name,
-                ),
-                "schedule retry replay test",
-            ),
-            (
-                names(&[DeadReason::AttemptsExhausted, DeadReason::Gone], DeadReason::name),
-                "attempts_exhausted gone",
-            ),
-            (names(BodyForm::ALL, BodyForm::name), "envelope payload cloudevents"),
-            (names(Ordering::ALL, Ordering::name), "none strict"),
-            (
-                names(
-                    &[
-                        DisabledReason::ByOwner,
-                        DisabledReason::Gone,
-                        DisabledReason::Failing,
-                        DisabledReason::SecretLost,
-                    ],
-                    DisabledReason::name,
-                ),
-                "by_owner gone failing secret_lost",
-            ),
-            (names(ReplayOnly::ALL, ReplayOnly::name), "failed missing all"),
-            (
-                names(
-                    &[
-                        ReplayWait::EndpointDisabled,
-                        ReplayWait::EndpointBusy,
-                        ReplayWait::Routing,
-                        ReplayWait::DiskFull,
-                    ],
-                    ReplayWait::name,
-                ),
-                "endpoint_disabled endpoint_busy routing disk_full",
-            ),
-            (
-                names(&[DataKind::Json, DataKind::Base64, DataKind::None], DataKind::name),
-                "json base64 none",
-            ),
-            (
-                names(RouteReason::ALL, RouteReason::name),
-                "type_wanted type_not_wanted disabled made_later not_routed_yet routing_failed \
-                 erased replayed",
-            ),
-            (
-                names(Scope::ALL, Scope::name),
-                "events:write inbox:read inbox:write endpoints:read endpoints:write keys:read \
-                 keys:write events:read deliveries:read deliveries:write",
-            ),
-        ] {
-            assert_eq!(names, expected);
-        }
+    fn names_of_organizations_keys_and_events_never_change() {
+        let modes = [InboxMode::Auto, InboxMode::AckOnly];
+        let kinds = [DataKind::Json, DataKind::Base64, DataKind::None];
+        let scopes = "events:write inbox:read inbox:write endpoints:read endpoints:write keys:read \
+                      keys:write events:read deliveries:read deliveries:write";
+        let reasons = "type_wanted type_not_wanted disabled made_later not_routed_yet \
+                       routing_failed erased replayed";
+        let statuses = "accepted delivered acknowledged dead";
+        assert_eq!(names(Tier::ALL, Tier::name), "free pro enterprise");
+        assert_eq!(names(&modes, InboxMode::name), "auto ack_only");
+        assert_eq!(names(Scope::ALL, Scope::name), scopes);
+        assert_eq!(names(EventStatus::ALL, EventStatus::name), statuses);
+        assert_eq!(names(&kinds, DataKind::name), "json base64 none");
+        assert_eq!(names(RouteReason::ALL, RouteReason::name), reasons);
+    }
+
+    #[test]
+    fn names_of_deliveries_never_change() {
+        let triggers = [Trigger::Schedule, Trigger::Retry, Trigger::Replay, Trigger::Test];
+        let reasons = [DeadReason::AttemptsExhausted, DeadReason::Gone];
+        let statuses = "pending retrying delivered dead canceled";
+        let errors = "timeout connect tls dns egress_blocked http_status redirect protocol";
+        assert_eq!(names(DeliveryStatus::ALL, DeliveryStatus::name), statuses);
+        assert_eq!(names(ErrorCode::ALL, ErrorCode::name), errors);
+        assert_eq!(names(&triggers, Trigger::name), "schedule retry replay test");
+        assert_eq!(names(&reasons, DeadReason::name), "attempts_exhausted gone");
+    }
+
+    #[test]
+    fn names_of_endpoints_and_replays_never_change() {
+        let disabled = [
+            DisabledReason::ByOwner,
+            DisabledReason::Gone,
+            DisabledReason::Failing,
+            DisabledReason::SecretLost,
+        ];
+        let waits = [
+            ReplayWait::EndpointDisabled,
+            ReplayWait::EndpointBusy,
+            ReplayWait::Routing,
+            ReplayWait::DiskFull,
+        ];
+        let waits_names = "endpoint_disabled endpoint_busy routing disk_full";
+        assert_eq!(names(BodyForm::ALL, BodyForm::name), "envelope payload cloudevents");
+        assert_eq!(names(Ordering::ALL, Ordering::name), "none strict");
+        assert_eq!(names(&disabled, DisabledReason::name), "by_owner gone failing secret_lost");
+        assert_eq!(names(ReplayOnly::ALL, ReplayOnly::name), "failed missing all");
+        assert_eq!(names(&waits, ReplayWait::name), waits_names);
     }
 
     #[test]

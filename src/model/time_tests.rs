@@ -34,48 +34,50 @@ fn every_form_of_rfc_3339_is_read() {
     }
 }
 
+const NOT_RFC_3339: [&str; 38] = [
+    "",
+    "yesterday",
+    "2026-01-31",
+    "2026-01-31T10:00:00",
+    "2026-01-31 10:00:00Z",
+    "2026-01-31_10:00:00Z",
+    "2026-01-31T10:00Z",
+    "2026-01-31T10:00:00.Z",
+    "2026-01-31T10:00:00,5Z",
+    "2026-01-31T10:00:00+25:00",
+    "2026-01-31T10:00:00+24:00",
+    "2026-01-31T10:00:00+01:60",
+    "2026-01-31T10:00:00+05",
+    "2026-01-31T10:00:00+0530",
+    "2026-01-31T10:00:00 01:00",
+    "2026-01-31T10:00:00+01:00:00",
+    "2026-01-31T10:00:00Z[UTC]",
+    "2026-01-31T10:00:00ZZ",
+    " 2026-01-31T10:00:00Z",
+    "2026-01-31T10:00:00Z\n",
+    "20260131T100000Z",
+    "2026-13-01T00:00:00Z",
+    "2026-00-01T00:00:00Z",
+    "2026-02-29T00:00:00Z",
+    "2100-02-29T00:00:00Z",
+    "2026-04-31T00:00:00Z",
+    "2026-01-31T24:00:00Z",
+    "2026-01-31T10:60:00Z",
+    "2026-01-31T10:00:60Z",
+    "2026-01-30T23:59:60Z",
+    "2016-12-31T23:59:60+01:00",
+    "2016-12-31T23:59:61Z",
+    "-2026-01-31T10:00:00Z",
+    "+02026-01-31T10:00:00Z",
+    "12026-01-31T10:00:00Z",
+    "2026-1-31T10:00:00Z",
+    "2026-01-31T10:00:00\u{2212}01:00",
+    "\u{0662}026-01-31T10:00:00Z",
+];
+
 #[test]
 fn nothing_else_is_read() {
-    for bad in [
-        "",
-        "yesterday",
-        "2026-01-31",
-        "2026-01-31T10:00:00",
-        "2026-01-31 10:00:00Z",
-        "2026-01-31_10:00:00Z",
-        "2026-01-31T10:00Z",
-        "2026-01-31T10:00:00.Z",
-        "2026-01-31T10:00:00,5Z",
-        "2026-01-31T10:00:00+25:00",
-        "2026-01-31T10:00:00+24:00",
-        "2026-01-31T10:00:00+01:60",
-        "2026-01-31T10:00:00+05",
-        "2026-01-31T10:00:00+0530",
-        "2026-01-31T10:00:00 01:00",
-        "2026-01-31T10:00:00+01:00:00",
-        "2026-01-31T10:00:00Z[UTC]",
-        "2026-01-31T10:00:00ZZ",
-        " 2026-01-31T10:00:00Z",
-        "2026-01-31T10:00:00Z\n",
-        "20260131T100000Z",
-        "2026-13-01T00:00:00Z",
-        "2026-00-01T00:00:00Z",
-        "2026-02-29T00:00:00Z",
-        "2100-02-29T00:00:00Z",
-        "2026-04-31T00:00:00Z",
-        "2026-01-31T24:00:00Z",
-        "2026-01-31T10:60:00Z",
-        "2026-01-31T10:00:60Z",
-        "2026-01-30T23:59:60Z",
-        "2016-12-31T23:59:60+01:00",
-        "2016-12-31T23:59:61Z",
-        "-2026-01-31T10:00:00Z",
-        "+02026-01-31T10:00:00Z",
-        "12026-01-31T10:00:00Z",
-        "2026-1-31T10:00:00Z",
-        "2026-01-31T10:00:00\u{2212}01:00",
-        "\u{0662}026-01-31T10:00:00Z",
-    ] {
+    for bad in NOT_RFC_3339 {
         assert_eq!(bad.parse::<Timestamp>(), Err(BadTimestamp::NotRfc3339), "{bad}");
     }
     for far in [
@@ -93,8 +95,7 @@ fn nothing_else_is_read() {
 fn oracle(text: &str) -> Option<i64> {
     let text = text.to_uppercase();
     let (base, tail) = text.split_at_checked(19)?;
-    let shape: String = base.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    if shape != "0000-00-00T00:00:00" {
+    if shape(base) != "0000-00-00T00:00:00" {
         return None;
     }
     let part = |from: usize, to: usize| base[from..to].parse::<i64>().unwrap();
@@ -107,36 +108,51 @@ fn oracle(text: &str) -> Option<i64> {
     if fraction.is_empty() {
         return None;
     }
-    let offset_minutes = if offset == "Z" {
-        0
-    } else {
-        let shape: String =
-            offset.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        if !["+00:00", "-00:00"].contains(&shape.as_str()) {
-            return None;
-        }
-        let (hours, minutes) =
-            (offset[1..3].parse::<i64>().unwrap(), offset[4..6].parse::<i64>().unwrap());
-        if hours > 23 || minutes > 59 {
-            return None;
-        }
-        (hours * 60 + minutes) * if offset.starts_with('-') { -1 } else { 1 }
-    };
-    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_of = |year: i64, month: i64| match month {
+    let offset_minutes = minutes_of_offset(offset)?;
+    let is_date = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let days = days_since_1970(year, month, day);
+    let ms = format!("{fraction}00")[..3].parse::<i64>().unwrap();
+    let minutes = days * 1_440 + hour * 60 + minute - offset_minutes;
+    if second < 60 {
+        return Some(minutes * 60_000 + second * 1_000 + ms);
+    }
+    begins_a_month(minutes + 1)?.then_some(minutes * 60_000 + 59_999)
+}
+
+/// Writes 0 for each digit.
+fn shape(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect()
+}
+
+fn minutes_of_offset(offset: &str) -> Option<i64> {
+    if offset == "Z" {
+        return Some(0);
+    }
+    if !["+00:00", "-00:00"].contains(&shape(offset).as_str()) {
+        return None;
+    }
+    let (hours, minutes) =
+        (offset[1..3].parse::<i64>().unwrap(), offset[4..6].parse::<i64>().unwrap());
+    let sign = if offset.starts_with('-') { -1 } else { 1 };
+    (hours <= 23 && minutes <= 59).then_some((hours * 60 + minutes) * sign)
+}
+
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_of(year: i64, month: i64) -> i64 {
+    match month {
         4 | 6 | 9 | 11 => 30,
         2 => 28 + i64::from(is_leap(year)),
         _ => 31,
-    };
-    if !(1..=12).contains(&month)
-        || day < 1
-        || day > days_of(year, month)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
-        return None;
     }
+}
+
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let mut days = 0;
     for earlier in 1970..year {
         days += 365 + i64::from(is_leap(earlier));
@@ -144,21 +160,19 @@ fn oracle(text: &str) -> Option<i64> {
     for later in year..1970 {
         days -= 365 + i64::from(is_leap(later));
     }
-    days += (1..month).map(|month| days_of(year, month)).sum::<i64>() + day - 1;
-    let ms = format!("{fraction}00")[..3].parse::<i64>().unwrap();
-    let minutes = days * 1_440 + hour * 60 + minute - offset_minutes;
-    if second < 60 {
-        return Some(minutes * 60_000 + second * 1_000 + ms);
-    }
-    // The minute ends a month of UTC: the next minute begins the first day of a month.
-    let mut left =
-        (minutes + 1).checked_div_euclid(1_440).filter(|_| (minutes + 1) % 1_440 == 0)?;
+    days + (1..month).map(|month| days_of(year, month)).sum::<i64>() + day - 1
+}
+
+/// Returns true if this minute since 1970 is the first of a month of UTC, so that the minute before
+/// it may have a leap second. Returns `None` if it is not the first of a day.
+fn begins_a_month(minutes: i64) -> Option<bool> {
+    let mut left = minutes.checked_div_euclid(1_440).filter(|_| minutes % 1_440 == 0)?;
     let (mut year, mut month) = (1970, 1);
     while left > 0 {
         left -= days_of(year, month);
         (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
     }
-    (left == 0).then_some(minutes * 60_000 + 59_999)
+    Some(left == 0)
 }
 
 /// Generates times. Most have the right form, with parts at and beyond their bounds.

@@ -386,6 +386,14 @@ impl Client {
     }
 }
 
+/// Checks that an object has these members with these values. Null is the same as absence.
+#[track_caller]
+pub(crate) fn assert_has(object: &Value, members: &Value) {
+    for (name, value) in members.as_object().unwrap() {
+        assert_eq!(&object[name], value, "{name} of {object}");
+    }
+}
+
 /// Calls `ask` repeatedly until there is a result.
 pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
     let began = Instant::now();

@@ -57,6 +57,15 @@ struct Scene {
 }
 
 impl Scene {
+    fn start(dir: &Path) -> Self {
+        let server = Start::on(&dir.join("data")).config(DELIVERY).ready();
+        let made = server.admin().post("/api/keys/generate", &json!({"organization": "Acme"}));
+        let organization = made.json["organization_id"].as_str().unwrap().to_owned();
+        assert!(organization.starts_with("org_"), "{organization}");
+        let org = server.client(made.json["key"].as_str().unwrap());
+        Self { server, org, organization }
+    }
+
     fn endpoint(&self, url: &str, event_type: &str, more: &Value) -> String {
         let mut settings = json!({"url": url, "event_types": [event_type]});
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -90,16 +99,9 @@ impl Scene {
 }
 
 #[test]
-fn each_line_about_a_delivery_or_a_breaker_names_it_as_users_know_it() {
+fn each_line_about_a_retry_or_a_breaker_names_it_as_users_know_it() {
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let server = Start::on(&data).config(DELIVERY).ready();
-    let made = server.admin().post("/api/keys/generate", &json!({"organization": "Acme"}));
-    let organization = made.json["organization_id"].as_str().unwrap().to_owned();
-    assert!(organization.starts_with("org_"), "{organization}");
-    let org = server.client(made.json["key"].as_str().unwrap());
-    let mut scene = Scene { server, org, organization };
-
+    let mut scene = Scene::start(dir.path());
     let retried = Receiver::start().unwrap();
     retried.answer_next([500]);
     let endpoint = scene.endpoint(&retried.url(), "a.retried", &json!({}));
@@ -116,7 +118,13 @@ fn each_line_about_a_delivery_or_a_breaker_names_it_as_users_know_it() {
     }
     let line = scene.line("delivered", &endpoint, &event);
     assert_eq!((&line["state"], &line["status"]), (&json!("delivered"), &json!(200)), "{line}");
+    retried.stop();
+}
 
+#[test]
+fn each_line_about_a_dead_letter_names_it_as_users_know_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(dir.path());
     let dead = Receiver::start().unwrap();
     dead.answer_next([410]);
     let endpoint = scene.endpoint(&dead.url(), "a.dead", &json!({"retry_schedule": []}));
@@ -131,7 +139,13 @@ fn each_line_about_a_delivery_or_a_breaker_names_it_as_users_know_it() {
     }
     let line = scene.line("the endpoint is disabled", &endpoint, &event);
     assert_eq!((&line["status"], &line["reason"]), (&json!(410), &json!("gone")), "{line}");
+    dead.stop();
+}
 
+#[test]
+fn the_line_about_a_closed_connection_names_the_delivery_as_users_know_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::start(dir.path());
     let (url, thread) = closing_receiver();
     let endpoint = scene.endpoint(&url, "a.closed", &json!({}));
     let first = scene.org.send("a.closed", &json!(1)).id();
@@ -142,8 +156,6 @@ fn each_line_about_a_delivery_or_a_breaker_names_it_as_users_know_it() {
     assert_eq!(line["state"], "pending", "{line}");
     scene.line("delivered", &endpoint, &event);
     thread.join().unwrap();
-    retried.stop();
-    dead.stop();
 }
 
 /// Lines of libraries below `warn`, as target and level.

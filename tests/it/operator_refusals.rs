@@ -4,6 +4,31 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
+/// Checks that every file of a data directory belongs to the service.
+fn nothing_is_of_root(data: &Path) {
+    let mut found = Vec::new();
+    owners(data, &mut found);
+    found.retain(|(_, owner)| *owner != NOBODY);
+    assert!(found.is_empty(), "root's: {found:?}");
+}
+
+/// Gives a file to root, starts the service and a rebuild, and gives the file back.
+fn a_file_of_root_is_named(data: &Path, file: &str) {
+    let path = data.join(file);
+    let mode = fs::metadata(&path).unwrap().mode();
+    chown(&path, Some(0), Some(0)).unwrap();
+    let (code, text) = Start::on(data).under(&AS_NOBODY).ended();
+    let text = text.lines().last().unwrap_or_default().to_owned();
+    assert_eq!(code, Some(5), "{file}: {text}");
+    for part in [path.to_str().unwrap(), "belongs to root (user 0)", "runs as nobody"] {
+        assert!(text.contains(part), "{file}: {part} is missing in: {text}");
+    }
+    let (code, text) = run(data, &["rebuild"], &AS_NOBODY);
+    assert!(code == Some(5) && text.contains(path.to_str().unwrap()), "{file}: {text}");
+    chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode(), mode);
+}
+
 #[test]
 fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named() {
     if !is_root() {
@@ -21,13 +46,7 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
     let service = || Start::on(&data).under(&AS_NOBODY);
     fs::remove_file(data.with_extension("log")).unwrap();
     assert_eq!(run(&data, &["rebuild"], &[]).0, Some(0));
-    let all = |dir: &Path| {
-        let mut found = Vec::new();
-        owners(dir, &mut found);
-        found
-    };
-    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
-    assert!(roots.is_empty(), "root's: {roots:?}");
+    nothing_is_of_root(&data);
     let server = service().ready();
     assert_eq!(server.client(&key).inbox().len(), 1);
     assert_eq!(server.stop().0, Some(0));
@@ -36,24 +55,11 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
     let big = json!("x".repeat(200_000));
     (0..12).for_each(|_| assert_eq!(server.client(&key).send("a.b", &big).status, 202));
     assert_eq!(server.stop().0, Some(0));
-    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
-    assert!(roots.is_empty(), "root's: {roots:?}");
+    nothing_is_of_root(&data);
     // A file that belongs to root nevertheless is named, with its owner and the user of the
     // process.
     for odd in ["journal/00000000000000000001.seg", "FORMAT", "LOCK", "sled", "secrets.key"] {
-        let path = data.join(odd);
-        let mode = fs::metadata(&path).unwrap().mode();
-        chown(&path, Some(0), Some(0)).unwrap();
-        let (code, text) = service().ended();
-        let text = text.lines().last().unwrap_or_default().to_owned();
-        assert_eq!(code, Some(5), "{odd}: {text}");
-        for part in [path.to_str().unwrap(), "belongs to root (user 0)", "runs as nobody"] {
-            assert!(text.contains(part), "{odd}: {part} is missing in: {text}");
-        }
-        let (code, text) = run(&data, &["rebuild"], &AS_NOBODY);
-        assert!(code == Some(5) && text.contains(path.to_str().unwrap()), "{odd}: {text}");
-        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode(), mode);
+        a_file_of_root_is_named(&data, odd);
     }
     assert_eq!(service().ready().stop().0, Some(0));
 }
@@ -178,6 +184,13 @@ fn what_the_configuration_cannot_mean_does_not_start() {
         Some(0),
         "the most that is allowed starts"
     );
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Start::on(&data).ready().stop();
     fs::write(data.join("admin.token"), "x").unwrap();
     fs::set_permissions(data.join("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
     let (code, text) = Start::on(&data).ended();

@@ -6,8 +6,12 @@ use triggerd::cli::demo::receiver::Receiver;
 use super::Start;
 use crate::harness::{Client, PATIENCE, settings, until};
 
+fn limit(org: &Client) -> String {
+    org.get("/api/endpoints").header("x-ratelimit-limit").to_owned()
+}
+
 #[test]
-fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
+fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut server = Start::on(&data).ready();
@@ -30,13 +34,7 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
     let rest = server.lines("these changes need a restart").pop().unwrap();
     assert_eq!(rest["changed"], "workers.threads (2 → 3)", "{text}");
     assert_eq!(org.post("/api/endpoints", &endpoint).status, 201, "the network is allowed now");
-    let limit = |org: &Client| org.get("/api/endpoints").header("x-ratelimit-limit").to_owned();
     assert_eq!(limit(&org), "70", "ten times as many requests as events");
-    let broken = wider.replace("burst = 7", "burst = 0");
-    let text = server.reload(&broken, "reload refused");
-    assert!(text.contains("tiers.free.burst"), "{text}");
-    assert_eq!(limit(&org), "70", "as it was");
-    server.reload("no = toml = at all", "reload refused");
     // A new log level takes effect at once.
     let narrow = format!("{wider}[log]\nlevel = \"debug\"\n");
     server.reload(&narrow, "log.level");
@@ -49,6 +47,22 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
         "egress_blocked",
         "and is forbidden again"
     );
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_reload_of_a_broken_configuration_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let config = settings(&data, "").replace("burst = 1000000", "burst = 7");
+    let mut server = Start { config: config.clone(), ..Start::on(&data) }.ready();
+    let org = server.admin().new_org("Acme");
+    assert_eq!(limit(&org), "70", "ten times as many requests as events");
+    let broken = config.replace("burst = 7", "burst = 0");
+    let text = server.reload(&broken, "reload refused");
+    assert!(text.contains("tiers.free.burst"), "{text}");
+    assert_eq!(limit(&org), "70", "as it was");
+    server.reload("no = toml = at all", "reload refused");
     assert_eq!(server.stop().0, Some(0));
 }
 

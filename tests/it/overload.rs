@@ -40,6 +40,27 @@ fn number(value: &Value, pointer: &str) -> f64 {
         .unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
+/// Checks that the figures of a run fit each other; returns the number of accepted events.
+fn events_of_a_consistent_run(run: &Value) -> f64 {
+    let statuses = run["statuses"].as_object().unwrap();
+    assert!(statuses.keys().all(|status| status == "202"), "nothing but 202: {run:#}");
+    let answered = statuses.get("202").map_or(0.0, |count| count.as_f64().unwrap());
+    // The server counted the same events, and wrote them in the reported groups.
+    assert_eq!(number(run, "/events_accepted"), answered, "{run:#}");
+    let latency = &run["latency_ms"];
+    let percentiles = ["p50", "p99", "p999", "max"].map(|name| latency[name].as_f64().unwrap());
+    assert!(percentiles.is_sorted() && number(run, "/rss_bytes") > 1e6, "{run:#}");
+    if answered > 0.0 {
+        assert!(percentiles[0] > 0.0 && number(run, "/cpu_us_per_event") >= 0.0, "{run:#}");
+        let (commands, sync_ms) = (number(run, "/commit_group/mean"), number(run, "/sync_ms/mean"));
+        assert!(commands >= 1.0 && sync_ms > 0.0, "{run:#}");
+    }
+    // Each connection of a closed loop posts at least once.
+    let connections = number(run, "/load/connections");
+    assert!(run["load"]["kind"] == "open" || answered >= connections, "{run:#}");
+    answered
+}
+
 #[test]
 fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
@@ -59,25 +80,7 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     );
     let mut events = 0.0;
     for run in runs {
-        let statuses = run["statuses"].as_object().unwrap();
-        assert!(statuses.keys().all(|status| status == "202"), "nothing but 202: {run:#}");
-        let answered = statuses.get("202").map_or(0.0, |count| count.as_f64().unwrap());
-        // The server counted the same events, and wrote them in the reported groups.
-        assert_eq!(number(run, "/events_accepted"), answered, "{run:#}");
-        events += answered;
-        let latency = &run["latency_ms"];
-        let percentiles = ["p50", "p99", "p999", "max"].map(|name| latency[name].as_f64().unwrap());
-        assert!(percentiles.is_sorted() && number(run, "/rss_bytes") > 1e6, "{run:#}");
-        if answered > 0.0 {
-            assert!(percentiles[0] > 0.0 && number(run, "/cpu_us_per_event") >= 0.0, "{run:#}");
-            assert!(
-                number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0,
-                "{run:#}"
-            );
-        }
-        // Each connection of a closed loop posts at least once.
-        let connections = number(run, "/load/connections");
-        assert!(run["load"]["kind"] == "open" || answered >= connections, "{run:#}");
+        events += events_of_a_consistent_run(run);
     }
     // Open loop: exactly the requests due, at 50 % and 80 % of the best closed loop.
     let best =

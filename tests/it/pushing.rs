@@ -226,30 +226,15 @@ fn a_clock_that_is_set_back_holds_up_nothing_and_times_are_when_an_event_was_rec
     timed.settled(3);
     let ids = |path: &str, member: &str| -> Vec<String> {
         let listed = timed.org.get(path).json["data"].clone();
-        listed
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it[member].as_str().unwrap().to_owned())
-            .collect()
+        let listed = listed.as_array().unwrap().iter();
+        listed.map(|it| it[member].as_str().unwrap().to_owned()).collect()
     };
     let between = text(START_MS - HOUR_MS / 2);
     for (list, member) in [("events", "id"), ("deliveries", "event_id")] {
-        assert_eq!(
-            ids(&format!("/api/{list}?until={between}"), member),
-            [second.as_str()],
-            "{list}"
-        );
-        assert_eq!(
-            ids(&format!("/api/{list}?since={between}"), member),
-            [first.as_str()],
-            "{list}"
-        );
-        assert_eq!(
-            ids(&format!("/api/{list}?since={}", text(START_MS - HOUR_MS)), member).len(),
-            2,
-            "{list}"
-        );
+        let found = |bound: &str, time: &str| ids(&format!("/api/{list}?{bound}={time}"), member);
+        assert_eq!(found("until", &between), [second.as_str()], "{list}");
+        assert_eq!(found("since", &between), [first.as_str()], "{list}");
+        assert_eq!(found("since", &text(START_MS - HOUR_MS)).len(), 2, "{list}");
     }
     timed.stop();
 }

@@ -70,62 +70,45 @@ impl Evil {
         (Self::NeverAccepts, 20, 60_000, "connect"),
     ];
 
+    fn speaks_tls(self) -> bool {
+        matches!(self, Self::SilentTls | Self::LongTls)
+    }
+
     /// Serves one connection until the other side closes it.
     fn serve(self, mut stream: TcpStream) {
-        if self == Self::SilentTls {
-            return until_closed(&mut stream, |_| {});
+        let stream = &mut stream;
+        if !self.speaks_tls() {
+            read_head(stream);
         }
-        if self == Self::LongTls {
-            // Records of a server's first message, which announces a length of 64 KiB.
-            let mut record = [0x16, 0x03, 0x03, 0x10, 0x00].to_vec();
-            record.extend(b"\x02\x00\xff\xff\x03\x03".iter().chain([0; 0x1000 - 6].iter()));
-            drop(stream.read(&mut [0; 4096]));
-            say(&mut stream, &record.repeat(15));
-            return until_closed(&mut stream, |_| {});
-        }
-        read_head(&mut stream);
-        let drip = |stream: &mut TcpStream| drop(stream.write_all(b"x"));
         match self {
             Self::EndlessBody => {
-                say(&mut stream, b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n");
-                let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
-                say_on(&mut stream, chunk.as_bytes());
+                say(stream, "HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n");
+                say_on(stream, &format!("1000\r\n{}\r\n", "x".repeat(0x1000)));
             }
             Self::DrippingBody => {
-                say(&mut stream, b"HTTP/1.1 500 X\r\nContent-Length: 10000\r\n\r\n");
-                until_closed(&mut stream, drip);
+                drip_behind(stream, "HTTP/1.1 500 X\r\nContent-Length: 10000\r\n\r\n");
             }
-            Self::DrippingHead => {
-                say(&mut stream, b"HTTP/1.1 200 OK\r\nX-Slow: ");
-                until_closed(&mut stream, drip);
-            }
+            Self::DrippingHead => drip_behind(stream, "HTTP/1.1 200 OK\r\nX-Slow: "),
             Self::LongestHead => {
-                say(
-                    &mut stream,
-                    format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(16_000)).as_bytes(),
-                );
-                until_closed(&mut stream, drip);
+                drip_behind(stream, &format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(16_000)));
             }
             Self::LongHead => {
-                say(
-                    &mut stream,
-                    format!("HTTP/1.1 500 X\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes(),
-                );
-                until_closed(&mut stream, |_| {});
+                let long = "x".repeat(LONG_HEAD_BYTES);
+                say(stream, format!("HTTP/1.1 500 X\r\nX-Long: {long}"));
+                until_closed(stream, |_| {});
             }
             Self::ManyHeaders => {
-                say(&mut stream, b"HTTP/1.1 500 X\r\n");
-                say_on(&mut stream, "X-Many: 1\r\n".repeat(1_000).as_bytes());
+                say(stream, "HTTP/1.1 500 X\r\n");
+                say_on(stream, &"X-Many: 1\r\n".repeat(1_000));
             }
             Self::EarlyHints => {
-                let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(200);
-                say_on(&mut stream, hint.as_bytes());
+                say_on(stream, &"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(200));
             }
-            Self::Garbage => say(&mut stream, b"\x16\x03SSH-2.0-\0\xff\r\n\r\n"),
-            Self::Reset => set_socket_linger(&stream, Some(Duration::ZERO)).unwrap(),
-            Self::SilentTls | Self::LongTls | Self::NeverAccepts => {
-                unreachable!("has no connection by now")
-            }
+            Self::Garbage => say(stream, b"\x16\x03SSH-2.0-\0\xff\r\n\r\n"),
+            Self::Reset => set_socket_linger(stream, Some(Duration::ZERO)).unwrap(),
+            Self::SilentTls => until_closed(stream, |_| {}),
+            Self::LongTls => say_unfinished_tls(stream),
+            Self::NeverAccepts => unreachable!("it has no connection"),
         }
     }
 }
@@ -142,13 +125,28 @@ fn read_head(stream: &mut TcpStream) {
 }
 
 /// Writes the bytes; the other side may have closed the connection.
-fn say(stream: &mut TcpStream, bytes: &[u8]) {
-    drop(stream.write_all(bytes));
+fn say(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
+    drop(stream.write_all(bytes.as_ref()));
 }
 
-/// Writes the bytes repeatedly until the other side closes the connection.
-fn say_on(stream: &mut TcpStream, bytes: &[u8]) {
-    let taken = std::iter::from_fn(|| stream.write(bytes).ok()).sum();
+/// Writes the beginning of an answer, followed by single bytes with pauses.
+fn drip_behind(stream: &mut TcpStream, beginning: &str) {
+    say(stream, beginning);
+    until_closed(stream, |stream| say(stream, "x"));
+}
+
+/// Writes records of a server's first TLS message, which announces a length of 64 KiB.
+fn say_unfinished_tls(stream: &mut TcpStream) {
+    let mut record = [0x16, 0x03, 0x03, 0x10, 0x00].to_vec();
+    record.extend(b"\x02\x00\xff\xff\x03\x03".iter().chain([0; 0x1000 - 6].iter()));
+    drop(stream.read(&mut [0; 4096]));
+    say(stream, record.repeat(15));
+    until_closed(stream, |_| {});
+}
+
+/// Writes the text repeatedly until the other side closes the connection.
+fn say_on(stream: &mut TcpStream, text: &str) {
+    let taken = std::iter::from_fn(|| stream.write(text.as_bytes()).ok()).sum();
     MOST_TAKEN.fetch_max(taken, Ordering::Relaxed);
 }
 
@@ -178,7 +176,7 @@ impl Receivers {
     fn start(evil: Evil) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = listener.local_addr().unwrap();
-        let scheme = if matches!(evil, Evil::SilentTls | Evil::LongTls) { "https" } else { "http" };
+        let scheme = if evil.speaks_tls() { "https" } else { "http" };
         let url = format!("{scheme}://{place}/");
         if evil == Evil::NeverAccepts {
             rustix::net::listen(&listener, 0).unwrap();
@@ -235,6 +233,36 @@ fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
     (memory_kib(server, "VmHWM").saturating_sub(before), found)
 }
 
+/// A kind of receiver, the time limit of its attempts in milliseconds, and the expected error code.
+type Expected = (Evil, u64, &'static str);
+
+/// Creates the endpoints of all kinds; returns them by their ids, and the connections to keep.
+fn hostile_endpoints(org: &Client) -> (BTreeMap<String, Expected>, Vec<impl Sized>) {
+    let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());
+    for (evil, count, timeout_ms, code) in Evil::ALL {
+        let receivers = Receivers::start(evil);
+        for number in 0..count {
+            let types =
+                if number == 0 { vec!["test.flood", "test.warm"] } else { vec!["test.flood"] };
+            let body = json!({"url": receivers.url, "event_types": types, "retry_schedule": [],
+                "timeout_ms": timeout_ms});
+            endpoints.insert(org.post("/api/endpoints", &body).id(), (evil, timeout_ms, code));
+        }
+        kept.extend(receivers.full);
+    }
+    (endpoints, kept)
+}
+
+fn assert_ended_as_expected((evil, timeout_ms, code): Expected, attempt: &Value) {
+    assert_eq!(attempt["error"]["code"], code, "{evil:?}: {attempt}");
+    let is_in_time = attempt["duration_ms"].as_u64().unwrap() < timeout_ms;
+    assert_eq!(is_in_time, code != "timeout", "{evil:?}: {attempt}");
+    let body_bytes = attempt["response_body"].as_str().unwrap_or_default().len();
+    assert_eq!(body_bytes == 4096, evil == Evil::EndlessBody, "{evil:?}: {attempt}");
+    let address = attempt["address"].as_str().unwrap();
+    assert!(address.starts_with("127.0.0.1:"), "{evil:?}: {attempt}");
+}
+
 #[test]
 fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     let dir = tempfile::tempdir().unwrap();
@@ -243,30 +271,12 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
         1000\nconnect_timeout_ms = 5000\n";
     let server = Process::start_with(&data, more);
     let org = server.org("Acme");
-    let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());
-    for (evil, count, timeout_ms, code) in Evil::ALL {
-        let receivers = Receivers::start(evil);
-        for number in 0..count {
-            let types =
-                if number == 0 { vec!["test.flood", "test.warm"] } else { vec!["test.flood"] };
-            let body = json!({"url": receivers.url, "event_types": types, "retry_schedule": [],
-            "timeout_ms": timeout_ms});
-            endpoints.insert(org.post("/api/endpoints", &body).id(), (evil, timeout_ms, code));
-        }
-        kept.extend(receivers.full);
-    }
+    let (endpoints, _full) = hostile_endpoints(&org);
     let (grown_kib, found) = flood(&server, &org, endpoints.len());
     for delivery in found {
-        let (evil, timeout_ms, code) = endpoints[delivery["endpoint_id"].as_str().unwrap()];
-        let attempt = &delivery["attempts"][0];
-        assert_eq!(attempt["error"]["code"], code, "{evil:?}: {attempt}");
-        let is_in_time = attempt["duration_ms"].as_u64().unwrap() < timeout_ms;
-        assert_eq!(is_in_time, code != "timeout", "{evil:?}: {attempt}");
-        let body_bytes = attempt["response_body"].as_str().unwrap_or_default().len();
-        assert_eq!(body_bytes == 4096, evil == Evil::EndlessBody, "{evil:?}: {attempt}");
-        assert!(
-            attempt["address"].as_str().unwrap().starts_with("127.0.0.1:"),
-            "{evil:?}: {attempt}"
+        assert_ended_as_expected(
+            endpoints[delivery["endpoint_id"].as_str().unwrap()],
+            &delivery["attempts"][0],
         );
     }
     let taken = MOST_TAKEN.load(Ordering::Relaxed);

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, assert_has, command, until};
 
 fn set_enabled(org: &Client, endpoint: &str, enabled: bool) {
     assert_eq!(
@@ -37,11 +37,7 @@ fn over(org: &Client, replay: &str) -> Value {
 /// Runs a replay to its end; returns the numbers of examined and queued events.
 fn counts(org: &Client, request: &Value) -> (u64, u64) {
     let replay = over(org, &start(org, request));
-    assert_eq!(
-        (&replay["state"], &replay["progress"]),
-        (&json!("finished"), &json!(1.0)),
-        "{replay}"
-    );
+    assert_has(&replay, &json!({"state": "finished", "progress": 1.0}));
     assert!(replay["finished_at"].is_string() && replay["waits_for"].is_null(), "{replay}");
     (replay["examined"].as_u64().unwrap(), replay["queued"].as_u64().unwrap())
 }
@@ -91,17 +87,33 @@ fn sorted(mut ids: Vec<String>) -> Vec<String> {
     ids
 }
 
+/// Five events sent to one endpoint, whose receiver refused the first and the third of them.
+struct Scene {
+    org: Client,
+    receiver: Receiver,
+    endpoint: String,
+    events: Vec<String>,
+    _server: (Process, tempfile::TempDir),
+}
+
+impl Scene {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Process::start(&dir.path().join("data"));
+        let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+        let settings = json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1});
+        let endpoint = org.endpoint(&settings);
+        receiver.answer_next([500, 200, 500, 200, 200]);
+        let events = send(&org, &["order.paid", "order.paid", "user", "user", "order.item.added"]);
+        came(&receiver, 5);
+        until(|| (posted_in_inbox(&org).len() == 2).then_some(()));
+        Self { org, receiver, endpoint, events, _server: (server, dir) }
+    }
+}
+
 #[test]
-fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
-    let (org, first, second) =
-        (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
-    let to = org.endpoint(&json!({"url": first.url(), "retry_schedule": [], "max_in_flight": 1}));
-    first.answer_next([500, 200, 500, 200, 200]);
-    let events = send(&org, &["order.paid", "order.paid", "user", "user", "order.item.added"]);
-    came(&first, 5);
-    until(|| (posted_in_inbox(&org).len() == 2).then_some(()));
+fn dead_letters_are_delivered_again_by_type_or_endpoint() {
+    let Scene { org, receiver: first, endpoint: to, events, _server } = Scene::start();
     let dead: Vec<_> = [&events[0], &events[2]].into_iter().cloned().collect();
     assert_eq!(posted_in_inbox(&org), dead);
 
@@ -114,13 +126,20 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     let path = format!("/api/deliveries/{}", deliveries[0]["id"].as_str().unwrap());
     let attempts =
         until(|| Some(org.get(&path).json["attempts"].clone()).filter(|it| it[1].is_object()));
-    assert_eq!(
-        (&attempts[0]["trigger"], &attempts[1]["trigger"]),
-        (&json!("replay"), &json!("schedule"))
-    );
+    assert_eq!(attempts[0]["trigger"], "replay");
+    assert_eq!(attempts[1]["trigger"], "schedule");
     until(|| (waiting(&org, &to) == 0 && posted_in_inbox(&org).is_empty()).then_some(()));
     assert_eq!(counts(&org, &json!({"only": "failed"})), (0, 0));
+    first.stop();
+}
 
+#[test]
+fn what_is_missing_or_everything_is_delivered_again() {
+    let Scene { org, receiver: first, endpoint: to, events, _server } = Scene::start();
+    let second = Receiver::start().unwrap();
+    assert_eq!(queued(&org, &json!({"only": "failed"})), 2);
+    came(&first, 7);
+    until(|| (waiting(&org, &to) == 0 && posted_in_inbox(&org).is_empty()).then_some(()));
     // An endpoint created later gets the past events that it wants, and no others.
     let late = org.endpoint(&json!({"url": second.url(), "event_types": ["order.*"]}));
     assert_eq!(queued(&org, &json!({"only": "missing", "event_types": ["order.item.*"]})), 1);
@@ -170,12 +189,8 @@ fn a_replay_is_its_organizations_alone() {
         );
     }
     let ask = |to: &str| {
-        other.request(
-            Method::POST,
-            "/api/replays",
-            &fixed,
-            json!({"only": "all", "endpoint_id": to}).to_string(),
-        )
+        let body = json!({"only": "all", "endpoint_id": to}).to_string();
+        other.request(Method::POST, "/api/replays", &fixed, body)
     };
     let (foreign, nowhere) = (ask(&to), ask("ep_01h2xcejqtf2nbrexx3vqjhp41"));
     assert_eq!(
@@ -194,23 +209,20 @@ fn a_replay_is_its_organizations_alone() {
 }
 
 #[test]
-fn everything_wrong_with_a_replay_is_named_and_replays_are_listed_page_by_page() {
+fn everything_wrong_with_a_replay_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let to = org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
-    send(&org, &["a"]);
-    let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
     for (body, pointers) in [
         (
             json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y",
-            "event_types": ["a.*.b"], "colour": 1}),
+                "event_types": ["a.*.b"], "colour": 1}),
             vec!["/only", "/endpoint_id", "/since", "/until", "/event_types/0", "/colour"],
         ),
         (json!({}), vec!["/only"]),
         (
             json!({"only": "all", "since": "2026-01-02T00:00:00Z",
-            "until": "2026-01-01T00:00:00Z"}),
+                "until": "2026-01-01T00:00:00Z"}),
             vec!["/until"],
         ),
     ] {
@@ -220,6 +232,17 @@ fn everything_wrong_with_a_replay_is_named_and_replays_are_listed_page_by_page()
         assert_eq!((wrong.status, found), (422, pointers), "{wrong:?}");
     }
     assert_eq!(org.get("/api/replays?colour=red").status, 400);
+    assert_eq!(org.get("/api/replays?cursor=x").status, 400);
+}
+
+#[test]
+fn replays_are_listed_page_by_page_and_their_number_is_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let to = org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    send(&org, &["a"]);
+    let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
     for _ in 1..10 {
         start(&org, &json!({"only": "missing", "endpoint_id": to}));
     }
@@ -247,7 +270,6 @@ fn everything_wrong_with_a_replay_is_named_and_replays_are_listed_page_by_page()
         (&json!(replay), true),
         "the oldest is the last"
     );
-    assert_eq!(org.get("/api/replays?cursor=x").status, 400);
 }
 
 #[test]
@@ -262,29 +284,18 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     let (waits, canceled, orphaned) = (missing(&off), missing(&off), missing(&gone));
     for replay in [&waits, &canceled, &orphaned] {
         let shown = show(&org, replay);
-        assert_eq!(
-            (&shown["state"], &shown["waits_for"]),
-            (&json!("running"), &json!("endpoint_disabled")),
-            "{shown}"
-        );
-        assert_eq!((&shown["queued"], &shown["only"]), (&json!(0), &json!("missing")), "{shown}");
+        assert_has(&shown, &json!({"state": "running", "waits_for": "endpoint_disabled"}));
+        assert_has(&shown, &json!({"queued": 0, "only": "missing"}));
     }
     for _again in 0..2 {
         let shown = org.delete(&format!("/api/replays/{canceled}"));
-        assert_eq!((shown.status, &shown.json["state"]), (200, &json!("canceled")), "{shown:?}");
-        assert_eq!(
-            (&shown.json["reason"], &shown.json["queued"]),
-            (&json!("requested"), &json!(0)),
-            "{shown:?}"
-        );
+        assert_eq!(shown.status, 200, "{shown:?}");
+        let canceled = json!({"state": "canceled", "reason": "requested", "queued": 0});
+        assert_has(&shown.json, &canceled);
     }
     assert_eq!(org.delete(&format!("/api/endpoints/{gone}")).status, 204);
     let shown = over(&org, &orphaned);
-    assert_eq!(
-        (&shown["state"], &shown["reason"]),
-        (&json!("canceled"), &json!("endpoint_deleted")),
-        "{shown}"
-    );
+    assert_has(&shown, &json!({"state": "canceled", "reason": "endpoint_deleted"}));
 
     server.kill();
     let server = Process::start(&dir.path().join("data"));
@@ -308,8 +319,8 @@ fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let off = org
-        .endpoint(&json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}));
+    let disabled = json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]});
+    let off = org.endpoint(&disabled);
     receiver.answer_next([500]);
     let to = org.endpoint(&json!({"url": receiver.url(), "retry_schedule": []}));
     send(&org, &["a"]);
@@ -317,28 +328,16 @@ fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
     // More than can run at a time.
     for only in ["failed", "missing", "all"].into_iter().cycle().take(12) {
         let started = org.post("/api/replays", &json!({ "only": only }));
-        assert_eq!(
-            (started.status, &started.json["skipped_endpoint_ids"]),
-            (202, &json!([off])),
-            "{started:?}"
-        );
+        assert_eq!(started.status, 202, "{started:?}");
+        assert_has(&started.json, &json!({"skipped_endpoint_ids": [off]}));
         let ended = over(&org, &started.id());
-        assert_eq!(
-            (&ended["state"], &ended["progress"]),
-            (&json!("finished"), &json!(1.0)),
-            "{ended}"
-        );
-        assert_eq!(
-            (&ended["skipped_endpoint_ids"], &ended["waits_for"]),
-            (&json!([off]), &Value::Null),
-            "{ended}"
-        );
+        assert_has(&ended, &json!({"state": "finished", "progress": 1.0, "waits_for": null}));
+        assert_has(&ended, &json!({"skipped_endpoint_ids": [off]}));
     }
     until(|| (waiting(&org, &to) == 0).then_some(()));
-    let (code, said) = run(
-        &data,
-        &["replay", "start", "--only", "all", "--type", "b", "--url", &org.url, "--key", &org.key],
-    );
+    let words = ["replay", "start", "--only", "all", "--type", "b"];
+    let (code, said) =
+        run(&data, &[words.as_slice(), &["--url", &org.url, "--key", &org.key]].concat());
     assert!(
         code == Some(0) && said.contains(&format!("skipped because disabled: {off}")),
         "{said}"

@@ -1,5 +1,7 @@
 //! The scopes of a key bound what its answers show and which keys it ends, with the real binary.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
@@ -61,21 +63,23 @@ fn an_event_shows_deliveries_and_the_whole_url_only_to_keys_that_may_read_them()
         assert_eq!(shown.text.contains(SECRET), endpoints, "{shown:?}");
         let recorded = (&item["matched"], &item["reason"]);
         assert_eq!(recorded, (&json!(true), &json!("type_wanted")), "{item}");
-        let id = shown.id();
-        let (code, text) =
-            command(&data, &["explain", &id, "--key", &narrow.key, "--url", &server.url]);
-        assert_eq!(code, Some(0), "{text}");
-        assert_eq!(text.contains("accepted after 1 attempt"), deliveries, "{text}");
-        assert_eq!(
-            text.contains("Only a key with the scope deliveries:read"),
-            !deliveries,
-            "{text}"
-        );
+        is_explained(&data, &narrow, &shown.id(), deliveries);
     }
+    receiver.stop();
+}
+
+/// Explains an event with this key, which shows deliveries or names the scope for them.
+fn is_explained(data: &Path, narrow: &Client, event: &str, with_deliveries: bool) {
+    let words = ["explain", event, "--key", &narrow.key, "--url", &narrow.url];
+    let (code, text) = command(data, &words);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.contains("accepted after 1 attempt"), with_deliveries, "{text}");
+    let names_scope = text.contains("Only a key with the scope deliveries:read");
+    assert_eq!(names_scope, !with_deliveries, "{text}");
 }
 
 #[test]
-fn who_may_only_write_sees_nothing_that_others_wrote() {
+fn who_may_only_write_endpoints_sees_nothing_of_them_that_others_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Process::start(&data);
@@ -111,7 +115,15 @@ fn who_may_only_write_sees_nothing_that_others_wrote() {
     assert_eq!(org.patch(&path, &json!({"metadata": {"team": "blue"}})).status, 200);
     let set = writer.post("/api/webhook/config", &json!({ "url": receiver.url() }));
     assert_eq!(members(&set), CHANGED, "{set:?}");
+    receiver.stop();
+}
 
+#[test]
+fn who_may_only_write_deliveries_sees_nothing_of_them_that_others_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    org.push_to(&receiver.url());
     let event = org.send("a.b", &json!(1)).id();
     let list = format!("/api/deliveries?event_id={event}&state=delivered");
     let delivery = until(|| org.get(&list).json["data"][0]["id"].as_str().map(String::from));
@@ -128,6 +140,7 @@ fn who_may_only_write_sees_nothing_that_others_wrote() {
     let replay = org.post("/api/replays", &json!({"only": "failed"})).id();
     let canceled = writer.delete(&format!("/api/replays/{replay}"));
     assert_eq!(members(&canceled), ["finished_at", "id", "reason", "state"], "{canceled:?}");
+    receiver.stop();
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `GET /api/tail` and `triggerd tail` with the real binary: the stream shows events and attempts
 //! of its own organization as they happen, until its key ends.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
-use crate::harness::{Answer, Client, PATIENCE, Process, settings};
+use crate::harness::{Answer, Client, PATIENCE, Process, assert_has, settings};
 
 /// A watcher of the stream; each item has its name, and a comment is named `comment`.
 struct Watch(mpsc::Receiver<(String, Value)>);
@@ -105,49 +105,30 @@ fn events_and_attempts_are_seen_as_they_happen_by_their_organization_alone() {
     let (watch, others) = (Watch::start(&org, ""), Watch::start(&other, ""));
     receiver.answer_next([500]);
     let elsewhere = other.send("other.kind", &json!("canary")).id();
-    let sent =
-        org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"}));
-    assert_eq!(
-        org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"}))
-            .status,
-        200
-    );
+    let body = json!({"type": "a.b", "payload": "canary", "dedup_id": "d"});
+    let sent = org.post("/api/events", &body);
+    assert_eq!(org.post("/api/events", &body).status, 200);
 
     let event = watch.expect("event");
-    assert_eq!(
-        event,
-        json!({"id": sent.id(), "type": "a.b", "received_at": sent.json["received_at"]})
-    );
+    let received_at = &sent.json["received_at"];
+    assert_eq!(event, json!({"id": sent.id(), "type": "a.b", "received_at": received_at}));
     let failed = watch.expect("attempt");
-    assert_eq!(
-        (&failed["event_id"], &failed["endpoint_id"]),
-        (&json!(sent.id()), &json!(to)),
-        "{failed}"
-    );
-    assert_eq!(
-        (&failed["number"], &failed["status"], &failed["state"]),
-        (&json!(1), &json!(500), &json!("retrying"))
-    );
-    assert_eq!(
-        (&failed["error"]["code"], &failed["event_type"]),
-        (&json!("http_status"), &json!("a.b"))
-    );
+    assert_has(&failed, &json!({"event_id": sent.id(), "event_type": "a.b", "endpoint_id": to}));
+    assert_has(&failed, &json!({"number": 1, "status": 500, "state": "retrying"}));
+    assert_eq!(failed["error"]["code"], "http_status");
     assert!(failed["next_attempt_at"].is_string() && failed["duration_ms"].is_u64(), "{failed}");
     let delivery = org.get(&format!("/api/deliveries/{}", failed["delivery_id"].as_str().unwrap()));
     assert_eq!(delivery.json["event_id"], json!(sent.id()), "{delivery:?}");
     let accepted = watch.expect("attempt");
-    assert_eq!(
-        (&accepted["number"], &accepted["state"], &accepted["error"]),
-        (&json!(2), &json!("delivered"), &Value::Null)
-    );
-    assert_eq!(accepted["next_attempt_at"], Value::Null, "{accepted}");
+    assert_has(&accepted, &json!({"number": 2, "state": "delivered"}));
+    assert_has(&accepted, &json!({"error": null, "next_attempt_at": null}));
 
     receiver.answer_next([410]);
     org.send("a.c", &json!(1));
     assert_eq!(watch.expect("event")["type"], json!("a.c"), "the duplicate was none");
     let dead = watch.expect("attempt");
-    assert_eq!((&dead["state"], &dead["reason"]), (&json!("dead"), &json!("gone")), "{dead}");
-    assert_eq!(dead["endpoint_disabled_reason"], json!("gone"), "{dead}");
+    assert_has(&dead, &json!({"state": "dead", "reason": "gone"}));
+    assert_has(&dead, &json!({"endpoint_disabled_reason": "gone"}));
     let theirs = others.expect("event");
     assert_eq!(theirs["id"], json!(elsewhere));
     assert!(others.0.try_recv().is_err(), "and nothing of ours");
@@ -160,8 +141,7 @@ fn events_and_attempts_are_seen_as_they_happen_by_their_organization_alone() {
 #[test]
 fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     let (server, _dir) = server();
-    let (org, other, receiver) =
-        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let (first, second) = (endpoint(&org, &receiver, &[]), endpoint(&org, &receiver, &[]));
     let orders = Watch::start(&org, "?type=order.*");
     let to_second = Watch::start(&org, &format!("?endpoint_id={second}"));
@@ -185,12 +165,21 @@ fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     org.send("last.one", &json!(3));
     assert_eq!(events_only.expect("event")["id"], json!(id));
     assert_eq!(events_only.expect("event")["type"], json!("last.one"), "no attempt between them");
+    receiver.stop();
+}
 
+#[test]
+fn who_may_not_watch_and_one_watcher_too_many_are_refused() {
+    let (server, _dir) = server();
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let first = endpoint(&org, &receiver, &[]);
     let refused = |client: &Client, query: &str, status: u16, code: &str| -> Answer {
         let answer = client.get(&format!("/api/tail{query}"));
         assert_eq!((answer.status, answer.code()), (status, code), "{query}: {answer:?}");
         answer
     };
+    let reader = key(&org, &["events:read"]).0;
     refused(&reader, &format!("?endpoint_id={first}"), 403, "forbidden");
     refused(&key(&org, &["deliveries:read"]).0, "", 403, "forbidden");
     refused(&other, &format!("?endpoint_id={first}"), 404, "not_found");
@@ -200,8 +189,7 @@ fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     let head = org.request(reqwest::Method::HEAD, "/api/tail", &[], "");
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
 
-    // Three watchers are connected already.
-    let _more: Vec<_> = (0..5).map(|_| Watch::start(&org, "")).collect();
+    let _watchers: Vec<_> = (0..8).map(|_| Watch::start(&org, "")).collect();
     let full = refused(&org, "", 429, "rate_limited");
     assert!(full.header("retry-after").parse::<u32>().unwrap() >= 1, "{full:?}");
     drop(Watch::start(&other, ""));
@@ -262,6 +250,21 @@ fn a_key_that_ends_and_a_server_that_stops_end_it_and_silence_is_filled_with_com
     assert!(by_org.is_over());
 }
 
+/// Starts a command; returns it, and the lines of both its outputs as they come.
+fn start(command: &mut Command) -> (Child, mpsc::Receiver<String>) {
+    fn pass_on(output: impl Read + Send + 'static, sender: mpsc::Sender<String>) {
+        std::thread::spawn(move || {
+            let lines = BufReader::new(output).lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line)));
+        });
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (sender, lines) = mpsc::channel();
+    pass_on(child.stdout.take().unwrap(), sender.clone());
+    pass_on(child.stderr.take().unwrap(), sender);
+    (child, lines)
+}
+
 #[test]
 fn the_command_shows_a_line_each_connects_again_and_ends_clean_with_ctrl_c() {
     let (server, dir) = server();
@@ -269,24 +272,10 @@ fn the_command_shows_a_line_each_connects_again_and_ends_clean_with_ctrl_c() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     endpoint(&org, &receiver, &[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
-    command
-        .args(["tail", "--type", "order.*", "--url", &org.url, "--config"])
-        .arg(data.with_extension("toml"));
-    let mut tail = command
-        .env("TRIGGERD_API_KEY", &org.key)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (sender, lines) = mpsc::channel();
-    let (out, told) = (tail.stdout.take().unwrap(), tail.stderr.take().unwrap());
-    let other = sender.clone();
-    std::thread::spawn(move || {
-        BufReader::new(out).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
-    });
-    std::thread::spawn(move || {
-        BufReader::new(told).lines().map_while(Result::ok).for_each(|line| drop(other.send(line)));
-    });
+    command.args(["tail", "--type", "order.*", "--url", &org.url, "--config"]);
+    command.arg(data.with_extension("toml"));
+    command.env("TRIGGERD_API_KEY", &org.key);
+    let (mut tail, lines) = start(&mut command);
     let next = |wanted: &str| {
         let line = lines.recv_timeout(PATIENCE).unwrap();
         assert!(line.contains(wanted), "{wanted} in {line}");
@@ -311,8 +300,7 @@ fn the_command_shows_a_line_each_connects_again_and_ends_clean_with_ctrl_c() {
     shown(&Client::new(&server.url, &org.key));
 
     kill_process(Pid::from_child(&tail), Signal::INT).unwrap();
-    let code = tail.wait().unwrap().code();
-    assert_eq!(code, Some(0), "Ctrl-C is no failure");
+    assert_eq!(tail.wait().unwrap().code(), Some(0), "Ctrl-C is no failure");
     let wrong = command.env("TRIGGERD_API_KEY", "nonsense").output().unwrap();
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("unauthorized"));

@@ -1,7 +1,7 @@
 //! Errors of libraries as users read them, with the real binary: in triggerd's words, with advice.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Process, command};
 
@@ -22,7 +22,7 @@ fn is_ours(text: &str) -> bool {
 }
 
 #[test]
-fn what_a_library_refuses_is_said_in_our_words() {
+fn what_a_library_refuses_in_a_command_is_said_in_our_words() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Process::start(&data);
@@ -53,6 +53,13 @@ fn what_a_library_refuses_is_said_in_our_words() {
         let (code, said) = command(&data, &["inbox", "--key", &org.key, "--url", url]);
         assert!(code != Some(0) && said.contains(part) && is_ours(&said), "{url}: {said}");
     }
+}
+
+#[test]
+fn what_a_library_refuses_in_a_body_is_said_in_our_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
     let json = [("Content-Type", "application/json")];
     for (body, part) in [
         ("", "the request has no body"),
@@ -106,40 +113,59 @@ fn a_configuration_that_is_wrong_names_file_line_key_and_what_is_right_and_makes
     assert!(code == Some(2) && said.contains(&place), "{said}");
 }
 
+/// Settings that can be as configured, which is shown as null.
+fn limits() -> Value {
+    json!({"retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4, "rate_per_second": 5})
+}
+
+/// Settings that are never shown as null.
+fn others() -> Value {
+    json!({"description": "d", "event_types": ["a.*"], "headers": {"x-team": "blue"},
+        "body": "payload", "ordering": "strict", "metadata": {"k": "v"}})
+}
+
+fn names(members: &Value) -> Vec<String> {
+    members.as_object().unwrap().keys().cloned().collect()
+}
+
+/// The same members, each of them null.
+fn nulls(members: &Value) -> Value {
+    names(members).into_iter().map(|name| (name, Value::Null)).collect::<Map<_, _>>().into()
+}
+
+/// The settings of an endpoint with this URL and these members.
+fn settings(url: &str, members: [&Value; 2]) -> Value {
+    let mut all = json!({ "url": url });
+    for members in members {
+        all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    }
+    all
+}
+
+#[test]
+fn null_in_a_new_endpoint_is_the_same_as_an_absent_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let url = "https://example.com/b";
+    let with_nothing = org.post("/api/endpoints", &json!({ "url": url }));
+    let null = settings(url, [&nulls(&limits()), &nulls(&others())]);
+    let with_nulls = org.post("/api/endpoints", &null);
+    for name in names(&limits()).into_iter().chain(names(&others())) {
+        assert_eq!(with_nulls.json[&name], with_nothing.json[&name], "{name}");
+    }
+}
+
 #[test]
 fn null_leaves_a_member_as_it_is_and_sets_what_is_shown_as_null_back_to_what_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let limits = json!({"retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4,
-    "rate_per_second": 5});
-    let others = json!({"description": "d", "event_types": ["a.*"], "headers": {"x-team": "blue"},
-    "body": "payload",
-        "ordering": "strict", "metadata": {"k": "v"}});
-    let mut all = json!({"url": "https://example.com/a"});
-    for members in [&limits, &others] {
-        all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    }
-    let nulls = |of: &serde_json::Value| {
-        of.as_object()
-            .unwrap()
-            .keys()
-            .map(|name| (name.clone(), json!(null)))
-            .collect::<serde_json::Map<_, _>>()
-    };
-    // In a new endpoint, null is the same as an absent member.
-    let mut bare = json!({"url": "https://example.com/b"});
-    let with_nothing = org.post("/api/endpoints", &bare);
-    for members in [&limits, &others] {
-        bare.as_object_mut().unwrap().extend(nulls(members));
-    }
-    let with_nulls = org.post("/api/endpoints", &bare);
-    for name in limits.as_object().unwrap().keys().chain(others.as_object().unwrap().keys()) {
-        assert_eq!(with_nulls.json[name], with_nothing.json[name], "{name}");
-    }
+    let (limits, others) = (limits(), others());
+    let all = settings("https://example.com/a", [&limits, &others]);
     let path = format!("/api/endpoints/{}", org.post("/api/endpoints", &all).id());
     let before = org.get(&path).json;
-    assert_eq!(org.patch(&path, &json!(nulls(&others))).status, 200);
+    assert_eq!(org.patch(&path, &nulls(&others)).status, 200);
     for name in others.as_object().unwrap().keys() {
         assert_eq!(
             org.get(&path).json[name],

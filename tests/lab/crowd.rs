@@ -8,6 +8,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,12 +38,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     // There is room for all who wait, and not for all who hold connections later. These are not
     // closed for their slowness alone.
     let connections_max = waiters + waiters / 2;
-    let connections = format!(
-        "\nmax_connections = {connections_max}\nclient_timeout_seconds = 300\n\
-         body_timeout_seconds = 300\nwrite_timeout_seconds = 300\n[storage]"
-    );
-    let server =
-        Process::start_on(&data, &settings(&data, "").replacen("[storage]", &connections[1..], 1));
+    let server = start(&data, connections_max);
     let (crowd, other) = (server.org("Crowd"), server.org("Other"));
     for _ in 0..waiters / 100 {
         let events: Vec<_> =
@@ -70,6 +66,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
          {alone:?} without; {NEWCOMERS} newcomers got in beside {held} sockets that hold \
          connections, of which {ended} lost theirs"
     ))
+}
+
+fn start(data: &Path, connections_max: usize) -> Process {
+    let connections = format!(
+        "max_connections = {connections_max}\nclient_timeout_seconds = 300\n\
+         body_timeout_seconds = 300\nwrite_timeout_seconds = 300\n[storage]"
+    );
+    Process::start_on(data, &settings(data, "").replacen("[storage]", &connections, 1))
 }
 
 /// Lets sockets hold connections, each in one of several ways, and newcomers get in. Returns the

@@ -137,6 +137,17 @@ fn restore(dir: &Path, whole: &[(Vec<u8>, PathBuf)]) {
     }
 }
 
+/// Writes the bytes to the file with one bit flipped, not behind the last written byte. Returns the
+/// offset of the flipped byte.
+fn flip_a_written_byte(file: &Path, bytes: &[u8], random: &mut Random) -> usize {
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let at = random.index(written + 1);
+    let mut flipped = bytes.to_vec();
+    flipped[at] ^= 1 << random.below(8);
+    std::fs::write(file, flipped).unwrap();
+    at
+}
+
 /// Flips written bytes under the real binary. Returns the number of starts that ended with exit
 /// code 3. The state is a witness of how far the journal reached, so its end cannot go missing
 /// either.
@@ -152,11 +163,7 @@ fn flip_under_the_binary(plan: &Plan) -> usize {
     let mut ended = 0;
     for _ in 0..plan.rounds {
         let bytes = std::fs::read(&file).unwrap();
-        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-        let at = random.index(written + 1);
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 1 << random.below(8);
-        std::fs::write(&file, flipped).unwrap();
+        let at = flip_a_written_byte(&file, &bytes, &mut random);
         match Process::spawn(&data, &config(&data), &[]).ready() {
             Ok(server) => {
                 assert_eq!(

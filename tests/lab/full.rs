@@ -80,24 +80,7 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     full.goes_on();
     let first = full.recovers_without(&ballast);
 
-    // Another program takes the rest of the space, to the last byte.
-    take_space(&ballast, u64::MAX);
-    full.fill();
-    full.lives_without_a_byte();
-    full.starts_again(false);
-    full.starts_again(true);
-    let held = ballast.metadata().unwrap().len();
-    File::options()
-        .write(true)
-        .open(&ballast)
-        .unwrap()
-        .set_len(held.saturating_sub(LITTLE))
-        .unwrap();
-    full.give_back();
-    full.starts_again(false);
-    full.starts_again(true);
-    // The start also copes with a wrong estimate of the room (in builds with failpoints).
-    full.starts_again_under(&["env", "TRIGGERD_FAILPOINTS=room_misjudged"]);
+    full.starts_without_a_byte_and_with_few(&ballast);
     full.goes_on();
     let second = full.recovers_without(&ballast);
 
@@ -203,6 +186,24 @@ impl Full {
         pushes.inbox_until(<[_]>::is_empty);
         assert_eq!(self.post_event(), 507, "still full");
         assert!(self.server.ended().is_none(), "a full disk ended the server");
+    }
+
+    /// Another program takes the rest of the space, to the last byte, and gives a little of it
+    /// back. The server starts before and after.
+    fn starts_without_a_byte_and_with_few(&mut self, ballast: &Path) {
+        take_space(ballast, u64::MAX);
+        self.fill();
+        self.lives_without_a_byte();
+        self.starts_again(false);
+        self.starts_again(true);
+        let held = ballast.metadata().unwrap().len();
+        let file = File::options().write(true).open(ballast).unwrap();
+        file.set_len(held.saturating_sub(LITTLE)).unwrap();
+        self.give_back();
+        self.starts_again(false);
+        self.starts_again(true);
+        // The start also copes with a wrong estimate of the room (in builds with failpoints).
+        self.starts_again_under(&["env", "TRIGGERD_FAILPOINTS=room_misjudged"]);
     }
 
     /// Reads go on, and confirmations do as long as the last segment has room. This lasts longer

@@ -77,23 +77,14 @@ fn era(dir: &Path, rounds: std::ops::Range<u64>, random: &mut Random, totals: &m
         };
         load.during(|| {
             wait_for_acknowledgements(&ledger, 1 + random.below(120));
-            if matches!(hit, Hit::Sealing) {
-                wait_for_a_new_segment(&data);
-            } else {
-                std::thread::park_timeout(Duration::from_micros(random.below(20_000)));
-            }
+            wait_for_the_moment(hit, &data, random);
             server.kill();
         });
         kills += 1 + hit_again(hit, &data, random);
         let (started, took) = Process::boot(&data);
         server = started;
         totals.slowest_start = totals.slowest_start.max(took);
-        let history = ledger.read();
-        let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
-        check_pulls(&pulls, &history);
-        check_pushes(&pushes, &history, &receiver);
-        check_received(&history, &receiver);
-        confirm_all_but(LEFT, &pulls, &ledger);
+        check(&server, &orgs, &ledger, &receiver);
     }
     let history = ledger.read();
     let pushes = Client::new(&server.url, &orgs[1].1);
@@ -105,6 +96,24 @@ fn era(dir: &Path, rounds: std::ops::Range<u64>, random: &mut Random, totals: &m
     totals.acknowledgements += ledger.acknowledgements();
     totals.delivered += delivered;
     totals.duplicates += duplicates;
+}
+
+/// Checks that nothing acknowledged is lost, and empties the inbox except for some events.
+fn check(server: &Process, orgs: &[(&str, String); 2], ledger: &Ledger, receiver: &Receiver) {
+    let history = ledger.read();
+    let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+    check_pulls(&pulls, &history);
+    check_pushes(&pushes, &history, receiver);
+    check_received(&history, receiver);
+    confirm_all_but(LEFT, &pulls, ledger);
+}
+
+fn wait_for_the_moment(hit: Hit, data: &Path, random: &mut Random) {
+    if matches!(hit, Hit::Sealing) {
+        wait_for_a_new_segment(data);
+    } else {
+        std::thread::park_timeout(Duration::from_micros(random.below(20_000)));
+    }
 }
 
 /// Kills the server again before the start under test. Returns the number of kills.

@@ -56,35 +56,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     make_noise(&noisy.server.org("Slow"), &silence, plan.rounds);
     silence.holds(IN_FLIGHT_LEAST);
 
-    let mut faults = Vec::new();
-    let turns = match plan.rounds {
-        _ if !plan.judges_time => 2,
-        ..50_000 => 10,
-        50_000.. => 60,
-    };
-    let (mut quiet_times, mut noisy_times, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
-    for _ in 0..turns {
-        for (side, other, times) in
-            [(&quiet, &noisy, &mut quiet_times), (&noisy, &quiet, &mut noisy_times)]
-        {
-            other.server.signal(Signal::STOP);
-            slowest = slowest.max(side.wake_up(&receiver));
-            times.extend((0..EVENTS_OF_A_TURN).map(|_| side.latency(&receiver)));
-            other.server.signal(Signal::CONT);
-        }
-    }
-    let percent = if noisy_times.len() < SAMPLES_FOR_P99 { 90 } else { 99 };
-    let [alone, beside] = [quiet_times, noisy_times].map(|times| percentile_of(times, percent));
-    let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE).min(LATENCY_MAX);
-    if plan.judges_time && slowest > LATENCY_MAX {
-        faults
-            .push(format!("another organization waits {slowest:?} for its first event of a turn"));
-    }
-    if plan.judges_time && beside > allowed {
-        faults.push(format!(
-            "another organization waits {beside:?} beside the noise and {alone:?} without it"
-        ));
-    }
+    let turns = Turns::take(plan, [&quiet, &noisy], &receiver);
+    let mut faults = if plan.judges_time { turns.faults() } else { Vec::new() };
     let most = silence.most();
     if most > IN_FLIGHT_MAX {
         faults.push(format!("{most} requests at once to endpoints that hang"));
@@ -93,29 +66,75 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     assert_eq!(quiet.server.stop().0, Some(0));
     let after = restart(noisy, &silence, &receiver);
     let grown = after.memory.saturating_sub(empty);
-    if grown > MEMORY_MORE_MAX {
-        faults.push(format!("the restart took {grown} bytes of memory more than an empty start"));
-    }
-    if after.most > IN_FLIGHT_MAX {
-        faults.push(format!(
-            "the restart made {} requests at once to endpoints that hang",
-            after.most
-        ));
-    }
-    if plan.judges_time && after.latency > LATENCY_MAX {
-        faults.push(format!("after the restart another organization waits {:?}", after.latency));
-    }
+    faults.extend(after.faults(grown, plan.judges_time));
     assert!(faults.is_empty(), "{}", faults.join("; "));
     keep("neighbours", &plan.dir.join("noisy"));
     Outcome::Passed(format!(
-        "p{percent} of {} events {beside:?} beside {most} hanging requests, {alone:?} without \
-         them; after kill -9 {} requests at once, {} KiB more memory than an empty start, the \
-         slowest event {:?}",
-        turns * EVENTS_OF_A_TURN,
+        "p{} of {} events {:?} beside {most} hanging requests, {:?} without them; after kill -9 \
+         {} requests at once, {} KiB more memory than an empty start, the slowest event {:?}",
+        turns.percent,
+        turns.events,
+        turns.beside,
+        turns.alone,
         after.most,
         grown >> 10,
         after.latency
     ))
+}
+
+/// Latencies of the other organization, measured while the servers take turns.
+struct Turns {
+    /// Number of events on each side.
+    events: u64,
+    percent: usize,
+    /// Percentile on the quiet server.
+    alone: Duration,
+    /// Percentile on the noisy server.
+    beside: Duration,
+    /// The slowest first event of a turn.
+    slowest: Duration,
+}
+
+impl Turns {
+    fn take(plan: &Plan, [quiet, noisy]: [&Side; 2], receiver: &Receiver) -> Self {
+        let turns = match plan.rounds {
+            _ if !plan.judges_time => 2,
+            ..50_000 => 10,
+            50_000.. => 60,
+        };
+        let (mut quiet_times, mut noisy_times) = (Vec::new(), Vec::new());
+        let mut slowest = Duration::ZERO;
+        for _ in 0..turns {
+            for (side, other, times) in
+                [(quiet, noisy, &mut quiet_times), (noisy, quiet, &mut noisy_times)]
+            {
+                other.server.signal(Signal::STOP);
+                slowest = slowest.max(side.wake_up(receiver));
+                times.extend((0..EVENTS_OF_A_TURN).map(|_| side.latency(receiver)));
+                other.server.signal(Signal::CONT);
+            }
+        }
+        let percent = if noisy_times.len() < SAMPLES_FOR_P99 { 90 } else { 99 };
+        let [alone, beside] = [quiet_times, noisy_times].map(|times| percentile_of(times, percent));
+        Self { events: turns * EVENTS_OF_A_TURN, percent, alone, beside, slowest }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let Self { alone, beside, slowest, .. } = *self;
+        let mut faults = Vec::new();
+        if slowest > LATENCY_MAX {
+            faults.push(format!(
+                "another organization waits {slowest:?} for its first event of a turn"
+            ));
+        }
+        let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE).min(LATENCY_MAX);
+        if beside > allowed {
+            faults.push(format!(
+                "another organization waits {beside:?} beside the noise and {alone:?} without it"
+            ));
+        }
+        faults
+    }
 }
 
 /// A server, and an organization whose latencies are measured.
@@ -155,6 +174,25 @@ struct Restarted {
     most: usize,
     memory: u64,
     latency: Duration,
+}
+
+impl Restarted {
+    /// The faults of a restart that took `grown` bytes of memory more than an empty start.
+    fn faults(&self, grown: u64, judges_time: bool) -> Vec<String> {
+        let Self { most, latency, .. } = *self;
+        let mut faults = Vec::new();
+        if grown > MEMORY_MORE_MAX {
+            faults
+                .push(format!("the restart took {grown} bytes of memory more than an empty start"));
+        }
+        if most > IN_FLIGHT_MAX {
+            faults.push(format!("the restart made {most} requests at once to endpoints that hang"));
+        }
+        if judges_time && latency > LATENCY_MAX {
+            faults.push(format!("after the restart another organization waits {latency:?}"));
+        }
+        faults
+    }
 }
 
 fn restart(noisy: Side, silence: &Silence, receiver: &Receiver) -> Restarted {

@@ -83,17 +83,22 @@ fn cut(
         ledger.dark().store(false, Ordering::SeqCst);
         be_another_boot(&data);
         server = Process::boot(&data).0;
-        let history = ledger.read();
-        let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
-        check_accounts(&server.url, &orgs[1].1, &history);
-        check_pulls(&pulls, &history);
-        check_pushes(&pushes, &history, &receiver);
-        check_received(&history, &receiver);
-        confirm_all_but(0, &pulls, &ledger);
+        check(&server, &orgs, &ledger, &receiver);
     }
     assert_eq!(server.stop().0, Some(0));
     keep("power", &data);
     ledger.acknowledgements()
+}
+
+/// Checks that nothing acknowledged is lost, and empties the inbox.
+fn check(server: &Process, orgs: &[(&str, String); 2], ledger: &Ledger, receiver: &Receiver) {
+    let history = ledger.read();
+    let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+    check_accounts(&server.url, &orgs[1].1, &history);
+    check_pulls(&pulls, &history);
+    check_pushes(&pushes, &history, receiver);
+    check_received(&history, receiver);
+    confirm_all_but(0, &pulls, ledger);
 }
 
 /// Changes the boot id in the state's mark: after a real power cut the boot id is new, and this

@@ -31,12 +31,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let (server, _) = Process::boot(&data);
     let org = server.org("replays");
     let dead = die(&org, &receiver, plan.rounds);
-    // The replay is slow enough to be killed before its end.
-    let rate = json!({"rate_per_second": (plan.rounds / SECONDS).max(RATE_MIN)});
-    assert_eq!(org.patch(&format!("/api/endpoints/{}", only_endpoint(&org)), &rate).status, 200);
-    let asked = org.post("/api/replays", &json!({"only": "failed"}));
-    assert_eq!(asked.status, 202, "{asked:?}");
-    let path = format!("/api/replays/{}", asked.id());
+    let path = start_slowly(&org, (plan.rounds / SECONDS).max(RATE_MIN));
     let kills_most = KILLS_MIN + plan.rounds / DEAD_PER_KILL;
     let (server, kills, while_running) =
         kill_until_finished(server, &org, &path, (kills_most, &mut random));
@@ -65,6 +60,15 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
          each queued once, {twice} came twice",
         dead.len()
     ))
+}
+
+/// Starts a replay of all dead letters, slow enough to be killed before its end. Returns its path.
+fn start_slowly(org: &Client, rate_per_second: u64) -> String {
+    let rate = json!({ "rate_per_second": rate_per_second });
+    assert_eq!(org.patch(&format!("/api/endpoints/{}", only_endpoint(org)), &rate).status, 200);
+    let asked = org.post("/api/replays", &json!({"only": "failed"}));
+    assert_eq!(asked.status, 202, "{asked:?}");
+    format!("/api/replays/{}", asked.id())
 }
 
 /// Makes `count` dead letters. Returns the ids of their events.

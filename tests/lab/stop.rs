@@ -21,28 +21,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let url = server.url.clone();
     let load = Load { seed: plan.seed, ..Load::new(&url, &orgs, &ledger, 0) };
     load.during(|| {
-        wait_for_acknowledgements(&ledger, 50);
-        server.signal(Signal::STOP);
-        let before = ledger.acknowledgements();
-        std::thread::park_timeout(Duration::from_secs(plan.rounds));
-        let meanwhile = ledger.acknowledgements() - before;
-        // One answer to each client may have been on its way.
-        assert!(
-            meanwhile <= 2 * load.clients,
-            "{meanwhile} acknowledgements of a suspended server"
-        );
-        server.signal(Signal::CONT);
-        // The watchdog looks again in this time.
-        std::thread::park_timeout(Duration::from_secs(3));
-        let wanted = ledger.acknowledgements() + 50;
-        let began = Instant::now();
-        while ledger.acknowledgements() < wanted {
-            if let Some(status) = server.ended() {
-                panic!("the server ended ({status}) because it had been suspended");
-            }
-            assert!(began.elapsed() < PATIENCE, "no acknowledgements come");
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        suspend(&mut server, &ledger, load.clients, Duration::from_secs(plan.rounds));
     });
     let [unanswered, refused] = [&load.unanswered, &load.refused]
         .map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
@@ -61,4 +40,28 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         "{} acknowledgements, 0 lost; {delivered} delivered, {duplicates} of them twice",
         ledger.acknowledgements()
     ))
+}
+
+/// Suspends a server under load for this time; checks that it acknowledges nothing meanwhile, and
+/// that it goes on afterwards.
+fn suspend(server: &mut Process, ledger: &Ledger, clients: u64, time: Duration) {
+    wait_for_acknowledgements(ledger, 50);
+    server.signal(Signal::STOP);
+    let before = ledger.acknowledgements();
+    std::thread::park_timeout(time);
+    let meanwhile = ledger.acknowledgements() - before;
+    // One answer to each client may have been on its way.
+    assert!(meanwhile <= 2 * clients, "{meanwhile} acknowledgements of a suspended server");
+    server.signal(Signal::CONT);
+    // The watchdog looks again in this time.
+    std::thread::park_timeout(Duration::from_secs(3));
+    let wanted = ledger.acknowledgements() + 50;
+    let began = Instant::now();
+    while ledger.acknowledgements() < wanted {
+        if let Some(status) = server.ended() {
+            panic!("the server ended ({status}) because it had been suspended");
+        }
+        assert!(began.elapsed() < PATIENCE, "no acknowledgements come");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }

@@ -23,6 +23,10 @@ pub(crate) struct Syscall {
 }
 
 impl Syscall {
+    fn new(name: &str, arguments: &str, result: &str) -> Self {
+        Self { name: name.into(), arguments: arguments.into(), result: result.into() }
+    }
+
     /// Returns the path of the file in the first argument.
     pub(crate) fn path(&self) -> String {
         path_in(self.arguments.split(',').next().unwrap_or_default())
@@ -92,19 +96,11 @@ pub(crate) fn read(trace: &str) -> (Vec<Syscall>, Vec<Moment>) {
         let number = calls.len();
         moments.push(Moment::Begins(number));
         if let Some(arguments) = rest.strip_suffix(" <unfinished ...>") {
-            calls.push(Syscall {
-                name: name.into(),
-                arguments: arguments.into(),
-                result: String::new(),
-            });
+            calls.push(Syscall::new(name, arguments, ""));
             unfinished.insert(pid, number);
         } else {
             let (arguments, result) = split_result(rest);
-            calls.push(Syscall {
-                name: name.into(),
-                arguments: arguments.into(),
-                result: result.into(),
-            });
+            calls.push(Syscall::new(name, arguments, result));
             moments.push(Moment::Ends(number));
         }
     }

@@ -47,34 +47,17 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 
     let mut outcome = Vec::new();
     for (name, addresses) in [("one address", 1), ("1,600 addresses", ADDRESSES)] {
-        let (mut quiet, mut noisy, mut sent, mut attack) =
-            (Vec::new(), Vec::new(), 0, Duration::ZERO);
-        for turn in 0..plan.rounds {
-            quiet.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(&owner)));
-            let (count, took) = beside_wrong_keys(&server.url, &org.key, (addresses, turn), || {
-                noisy.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(&owner)));
-            });
-            (sent, attack) = (sent + count, attack + took);
-        }
+        let waits = Waits::beside_wrong_keys(&owner, addresses, plan.rounds);
         // A key not verified before is let in as well.
         if addresses > 1 {
             beside_wrong_keys(&server.url, &org.key, (addresses, plan.rounds), || {
                 ask(&Client::new(&server.url, &other.key));
             });
         }
-        let rate = u128::from(sent) * 1_000 / attack.as_millis().max(1);
-        let [alone, beside] = [quiet, noisy].map(p99_of);
-        let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE);
         if plan.judges_time {
-            assert!(
-                rate * 100 >= RATE_PERCENT_LEAST * u128::from(RATE),
-                "only {rate} wrong keys a second from {name}"
-            );
-            assert!(
-                beside <= allowed,
-                "the owner waits {beside:?} beside wrong keys from {name}, {alone:?} without them"
-            );
+            waits.judge(name);
         }
+        let Waits { alone, beside, rate } = waits;
         outcome.push(format!(
             "p99 {beside:?} beside {rate} wrong keys a second from {name}, {alone:?} without"
         ));
@@ -87,6 +70,46 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     assert_eq!(server.stop().0, Some(0));
     keep("wrong_keys", &data);
     Outcome::Passed(outcome.join("; "))
+}
+
+/// 99th percentiles of the owner's waits.
+struct Waits {
+    alone: Duration,
+    /// Beside wrong keys.
+    beside: Duration,
+    /// Wrong keys sent each second.
+    rate: u128,
+}
+
+impl Waits {
+    fn beside_wrong_keys(owner: &Client, addresses: u64, turns: u64) -> Self {
+        let (mut quiet, mut noisy) = (Vec::new(), Vec::new());
+        let (mut sent, mut attack) = (0, Duration::ZERO);
+        for turn in 0..turns {
+            quiet.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(owner)));
+            let (count, took) =
+                beside_wrong_keys(&owner.url, &owner.key, (addresses, turn), || {
+                    noisy.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(owner)));
+                });
+            (sent, attack) = (sent + count, attack + took);
+        }
+        let rate = u128::from(sent) * 1_000 / attack.as_millis().max(1);
+        let [alone, beside] = [quiet, noisy].map(p99_of);
+        Self { alone, beside, rate }
+    }
+
+    fn judge(&self, name: &str) {
+        let Self { alone, beside, rate } = *self;
+        assert!(
+            rate * 100 >= RATE_PERCENT_LEAST * u128::from(RATE),
+            "only {rate} wrong keys a second from {name}"
+        );
+        let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE);
+        assert!(
+            beside <= allowed,
+            "the owner waits {beside:?} beside wrong keys from {name}, {alone:?} without them"
+        );
+    }
 }
 
 /// Makes one request with the right key. Returns the time of the answer.

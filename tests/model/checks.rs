@@ -173,26 +173,7 @@ pub(crate) fn check_event(
     let routing = store.routing(org, id).map_err(|error| failed(&error))?;
     same("routing", &(routing == Some(Routing::Waits)), &event.unrouted)?;
     for (endpoint, delivery) in &event.deliveries {
-        let found = store
-            .due_delivery(*endpoint, id)
-            .map_err(|error| failed(&error))?
-            .map(|found| (found.org, found.attempts, found.base, found.trigger));
-        let waits =
-            matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same(
-            "due delivery",
-            &found,
-            &waits.then_some((org, delivery.attempts, delivery.base, delivery.trigger)),
-        )?;
-        let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
-        let found = store
-            .delivery(org, id, u32::try_from(number).unwrap())
-            .map_err(|error| failed(&error))?;
-        let found = found.map(|found| {
-            (found_summary(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id))
-        });
-        let living = naive.endpoint(*endpoint).map(|endpoint| endpoint.id);
-        same("delivery", &found, &Some((known_summary(id, delivery, living.is_some()), living)))?;
+        check_delivery(naive, (org, *endpoint, id), delivery, store)?;
     }
     let of = |endpoint: &EndpointId| {
         let lives = naive.endpoint(*endpoint).is_some();
@@ -203,6 +184,28 @@ pub(crate) fn check_event(
     };
     let expected: Vec<_> = naive.made.iter().filter_map(of).collect();
     same("deliveries of an event", &listed(naive, org, store, (Some(id), 2))?, &expected)
+}
+
+/// Compares a delivery of an event, and the delivery as it waits.
+fn check_delivery(
+    naive: &NaiveOrg,
+    (org, endpoint, event): (OrgNo, EndpointId, EventId),
+    delivery: &NaiveDelivery,
+    store: &Store,
+) -> Result<(), String> {
+    let living = naive.endpoint(endpoint).map(|endpoint| endpoint.id);
+    let found = store.due_delivery(endpoint, event).map_err(|error| failed(&error))?;
+    let found = found.map(|found| (found.org, found.attempts, found.base, found.trigger));
+    let waits = matches!(delivery.stands, Stands::Waiting(_)) && living.is_some();
+    let due = (org, delivery.attempts, delivery.base, delivery.trigger);
+    same("due delivery", &found, &waits.then_some(due))?;
+    let number = naive.made.iter().position(|made| *made == endpoint).map_or(0, |at| at + 1);
+    let number = u32::try_from(number).unwrap();
+    let found = store.delivery(org, event, number).map_err(|error| failed(&error))?;
+    let found = found.map(|found| {
+        (found_summary(&found.delivery, naive), found.endpoint.map(|living| living.id))
+    });
+    same("delivery", &found, &Some((known_summary(event, delivery, living.is_some()), living)))
 }
 
 /// The state of a delivery and its attempts, in a form common to the system and the model.
@@ -288,6 +291,29 @@ pub(crate) fn check_deliveries(
     same("deliveries", &found, &expected)
 }
 
+/// Returns the dead letters of the organization page by page: times of death, events, endpoints.
+fn dead_letters(
+    org: OrgNo,
+    store: &Store,
+    limit: usize,
+    oldest_first: bool,
+) -> Result<Vec<(Timestamp, EventId, EndpointId)>, String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let (endpoint, since, until, with_deleted) = (None, None, None, !oldest_first);
+        let query = DeadQuery { endpoint, since, until, after, limit, oldest_first, with_deleted };
+        let page = store.dead_letters(org, &query).map_err(|error| failed(&error))?;
+        found.extend(page.items.iter().map(|item| match item.situation {
+            DeliverySituation::Dead(_, at) => (at, item.event, item.endpoint),
+            other => panic!("no dead letter: {other:?}"),
+        }));
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
 /// Compares the lists of dead letters, which are sorted by time of death, event and endpoint. The
 /// list with the newest first includes deleted endpoints; the list with the oldest first does not.
 pub(crate) fn check_dead_letters(
@@ -297,21 +323,7 @@ pub(crate) fn check_dead_letters(
     limit: usize,
 ) -> Result<(), String> {
     for oldest_first in [true, false] {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let (endpoint, since, until, with_deleted) = (None, None, None, !oldest_first);
-            let query =
-                DeadQuery { endpoint, since, until, after, limit, oldest_first, with_deleted };
-            let page = store.dead_letters(org, &query).map_err(|error| failed(&error))?;
-            found.extend(page.items.iter().map(|item| match item.situation {
-                DeliverySituation::Dead(_, at) => (at, item.event, item.endpoint),
-                other => panic!("no dead letter: {other:?}"),
-            }));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+        let found = dead_letters(org, store, limit, oldest_first)?;
         let dead = |(endpoint, delivery): (&EndpointId, &NaiveDelivery)| match delivery.stands {
             Stands::Dead(at) if !oldest_first || naive.endpoint(*endpoint).is_some() => {
                 Some((at, *endpoint))

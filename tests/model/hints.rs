@@ -81,8 +81,7 @@ impl Attempts for Sent {
 /// The accepted deliveries, by endpoint and event.
 type Accepted = Arc<Mutex<BTreeSet<(EndpointId, EventId)>>>;
 
-/// Answers as the receivers. Half of the events fail at first and are retried. A third of these is
-/// given up at the second attempt, and accepted at the third.
+/// Answers all requests as the receivers.
 fn receive(
     requests: &Receiver<(DueDelivery, Completion)>,
     intake: &Intake,
@@ -94,20 +93,9 @@ fn receive(
         let key = (delivery.endpoint.id, delivery.event);
         let times = made.entry(key).or_default();
         *times += 1;
-        let is_given_up = (delivery.event.0 >> 80) % 3 == 0;
         let steady = Timestamp(clock.steady_ms());
-        let verdict = match *times {
-            1 if key.1.0 >> 80 & 1 == 0 => Verdict::RetryAt(steady.plus_ms(3_000)),
-            2 if is_given_up => Verdict::Dead(DeadReason::AttemptsExhausted),
-            _ => Verdict::Delivered,
-        };
-        let error = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
-        let failed = verdict != Verdict::Delivered;
-        let outcome = AttemptOutcome {
-            status: Some(if failed { 500 } else { 200 }),
-            error: failed.then_some(error),
-            ..AttemptOutcome::new(Timestamp(clock.now_ms()), 1)
-        };
+        let verdict = verdict_on(delivery.event, *times, steady);
+        let outcome = outcome_of(&verdict, Timestamp(clock.now_ms()));
         completion.answered(Answer::of(&outcome), steady);
         completion.over();
         let settle = SettleAttempt {
@@ -123,10 +111,31 @@ fn receive(
             operational_events: Vec::new(),
         };
         let stored = intake.push_for_outcomes([settle]);
-        if stored.is_some() && !failed {
+        if stored.is_some() && verdict == Verdict::Delivered {
             accepted.lock().unwrap().insert(key);
         }
         completion.end(stored.map(|_| verdict));
+    }
+}
+
+/// Returns the verdict on this attempt of all for the event. Half of the events fail at first and
+/// are retried. A third of these is given up at the second attempt, and accepted at the third.
+fn verdict_on(event: EventId, attempt: u32, now: Timestamp) -> Verdict {
+    let is_given_up = (event.0 >> 80).is_multiple_of(3);
+    match attempt {
+        1 if event.0 >> 80 & 1 == 0 => Verdict::RetryAt(now.plus_ms(3_000)),
+        2 if is_given_up => Verdict::Dead(DeadReason::AttemptsExhausted),
+        _ => Verdict::Delivered,
+    }
+}
+
+fn outcome_of(verdict: &Verdict, at: Timestamp) -> AttemptOutcome {
+    let failed = *verdict != Verdict::Delivered;
+    let error = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
+    AttemptOutcome {
+        status: Some(if failed { 500 } else { 200 }),
+        error: failed.then_some(error),
+        ..AttemptOutcome::new(at, 1)
     }
 }
 

@@ -69,8 +69,6 @@ pub(crate) struct NaiveDelivery {
     pub(crate) trigger: Trigger,
 }
 
-impl NaiveDelivery {}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stands {
     Waiting(Timestamp),

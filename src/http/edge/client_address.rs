@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_an_address_is_read() {
+    fn every_way_to_write_an_address_in_x_forwarded_for_is_read() {
         for (written, address) in [
             ("192.0.2.1", "192.0.2.1"),
             ("192.0.2.1:4711", "192.0.2.1"),
@@ -198,6 +198,10 @@ mod tests {
         ] {
             assert_eq!(seen(&[("x-forwarded-for", written)]), address, "{written}");
         }
+    }
+
+    #[test]
+    fn every_way_to_write_an_address_in_forwarded_is_read() {
         for (written, address) in [
             ("for=192.0.2.1", "192.0.2.1"),
             ("For=\"192.0.2.1:4711\";proto=https;by=10.0.0.1", "192.0.2.1"),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::delivery::envelope::Body;
 use crate::model::endpoint::BodyForm;
+use crate::model::event::Dedup;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 
@@ -85,13 +86,12 @@ fn the_servers_own_types_are_refused_in_both_modes() {
     assert!(binary(&rules(), &headers(&REQUIRED), b"").is_ok());
 }
 
-/// The valid kinds of events in cloudevents/conformance, with more examples of each.
-#[test]
-fn what_is_valid_comes_out_as_it_came_in() {
-    for more in [
+/// The members of events of each valid kind in cloudevents/conformance, with more examples of each.
+fn valid_members() -> Vec<Value> {
+    vec![
         json!({}),
         json!({"datacontenttype": "text/plain", "dataschema": "https://example.com/schema",
-        "subject": "s", "time": "2018-04-05T17:31:00Z"}),
+            "subject": "s", "time": "2018-04-05T17:31:00Z"}),
         json!({"time": "2018-04-05T17:31:00.000000000Z"}),
         json!({"time": "2018-04-05T18:31:00+01:00"}),
         json!({"time": "1937-01-01T12:00:27.87+00:20"}),
@@ -103,7 +103,7 @@ fn what_is_valid_comes_out_as_it_came_in() {
         json!({"type": "any thing, at * all!"}),
         json!({"type": "ä".repeat(255)}),
         json!({"subject": "x".repeat(4096), "source": format!("/{}", "y".repeat(4095)),
-        "id": "z".repeat(4096)}),
+            "id": "z".repeat(4096)}),
         json!({"datacontenttype": "text/plain", "data": "Simple text"}),
         json!({"datacontenttype": "application/xml", "data": "<much wow=\"xml\"/>"}),
         json!({"datacontenttype": "application/octet-stream", "data_base64": "/wA="}),
@@ -114,12 +114,16 @@ fn what_is_valid_comes_out_as_it_came_in() {
         json!({"data": {"data_base64": "/wA="}}),
         json!({"datacontenttype": "application/vnd.a.b+json; charset=utf-8", "data": [1]}),
         json!({"extinteger": 10, "extboolean": true, "extstring": "text",
-        "exturi": "https://example.com",
-            "exturiref": "//authority/path", "exttimestamp": "2023-03-31T15:12:00Z",
-            "extbinary": "TWE="}),
+            "exturi": "https://example.com", "exturiref": "//authority/path",
+            "exttimestamp": "2023-03-31T15:12:00Z", "extbinary": "TWE="}),
         json!({"least": i32::MIN, "most": i32::MAX, "none": 0, "no": false, "empty": "",
-        "a1b2": "x"}),
-    ] {
+            "a1b2": "x"}),
+    ]
+}
+
+#[test]
+fn what_is_valid_comes_out_as_it_came_in() {
+    for more in valid_members() {
         let event = least_and(&more);
         let read = structured(&rules(), &event.to_string())
             .unwrap_or_else(|problem| panic!("{event} {problem:?}"));
@@ -219,15 +223,16 @@ fn binary_mode_means_the_same() {
     }
 }
 
+fn read_binary(content_type: &str, body: &[u8]) -> NewEvent {
+    let mut given = headers(&REQUIRED);
+    if !content_type.is_empty() {
+        given.append(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
+    }
+    binary(&rules(), &given, body).unwrap()
+}
+
 #[test]
 fn binary_data_stays_what_it_was() {
-    let read = |content_type: &str, body: &[u8]| {
-        let mut given = headers(&REQUIRED);
-        if !content_type.is_empty() {
-            given.append(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
-        }
-        binary(&rules(), &given, body).unwrap()
-    };
     for (content_type, body, member, data, payload) in [
         ("text/plain", "ä\"".as_bytes(), "data", json!("ä\""), "\"ä\\\"\""),
         (
@@ -250,7 +255,7 @@ fn binary_data_stays_what_it_was() {
         ("application/json", b"null", "data", json!(null), "null"),
         ("application/vnd.a+json", b"[1]", "data", json!([1]), "[1]"),
     ] {
-        let event = read(content_type, body);
+        let event = read_binary(content_type, body);
         assert_eq!(str::from_utf8(&event.payload).unwrap(), payload);
         let pushed = pushed(event);
         assert_eq!(
@@ -261,11 +266,15 @@ fn binary_data_stays_what_it_was() {
         let said = (!content_type.is_empty()).then(|| json!(content_type));
         assert_eq!(pushed.get("datacontenttype").cloned(), said);
     }
-    let without = pushed(read("application/json", b""));
+}
+
+#[test]
+fn a_body_without_bytes_is_no_data_and_other_bytes_are_as_in_structured_mode() {
+    let without = pushed(read_binary("application/json", b""));
     assert!(without.get("data").is_none() && without.get("data_base64").is_none(), "{without}");
     let encoded =
         structured(&rules(), &least_and(&json!({"data_base64": "/wA="})).to_string()).unwrap();
-    assert_eq!(encoded.payload, read("application/octet-stream", &[0xff, 0]).payload);
+    assert_eq!(encoded.payload, read_binary("application/octet-stream", &[0xff, 0]).payload);
 }
 
 #[test]
@@ -326,11 +335,13 @@ fn a_long_source_and_id_are_hashed_and_no_two_pairs_are_one() {
     assert_ne!(dedup_id("a b", "c"), dedup_id("a", "b c"));
 }
 
+fn dedup(more: &Value) -> Dedup {
+    structured(&rules(), &least_and(more).to_string()).unwrap().dedup.unwrap()
+}
+
 #[test]
 fn the_same_event_again_is_known_by_everything_that_matters() {
-    let dedup =
-        |more: Value| structured(&rules(), &least_and(&more).to_string()).unwrap().dedup.unwrap();
-    let first = dedup(json!({"subject": "s", "count": 7, "data": 1}));
+    let first = dedup(&json!({"subject": "s", "count": 7, "data": 1}));
     for same in [
         json!({"data": 1, "count": 7, "subject": "s"}),
         json!({"data": 1, "count": "7", "subject": "s", "none": null}),
@@ -339,7 +350,7 @@ fn the_same_event_again_is_known_by_everything_that_matters() {
         json!({"data": 1, "count": 7, "subject": "s", "traceparent": "00-1-2-03",
         "tracestate": "a=b"}),
     ] {
-        assert_eq!(dedup(same.clone()), first, "{same}");
+        assert_eq!(dedup(&same), first, "{same}");
     }
     for other in [
         json!({"subject": "s", "count": 7, "data": 2}),
@@ -355,10 +366,16 @@ fn the_same_event_again_is_known_by_everything_that_matters() {
         json!({"subject": "s", "count": 7, "data_base64": "/wA="}),
         json!({"subject": "s", "count": 7, "data": {"data_base64": "/wA="}}),
     ] {
-        let read = dedup(other.clone());
+        let read = dedup(&other);
         assert!(read.digest == first.digest && read.fingerprint != first.fingerprint, "{other}");
     }
-    let of_type = |media: &str| dedup(json!({"datacontenttype": media, "data": "x"}));
+    let (none, null) = (dedup(&json!({})), dedup(&json!({"data": null})));
+    assert_ne!(none.fingerprint, null.fingerprint, "no data is not null");
+}
+
+#[test]
+fn the_same_event_again_is_known_by_the_meaning_of_its_content_type() {
+    let of_type = |media: &str| dedup(&json!({"datacontenttype": media, "data": "x"}));
     let plain = of_type("text/plain; charset=utf-8");
     for same in ["Text/Plain;CHARSET=UTF-8", "text/plain ;  charset=\"Utf-8\""] {
         assert_eq!(of_type(same), plain, "{same}");
@@ -366,8 +383,6 @@ fn the_same_event_again_is_known_by_everything_that_matters() {
     for other in ["text/plain", "text/plain;charset=latin1", "text/plain;charset=utf-8;a=b"] {
         assert_ne!(of_type(other).fingerprint, plain.fingerprint, "{other}");
     }
-    let (none, null) = (dedup(json!({})), dedup(json!({"data": null})));
-    assert_ne!(none.fingerprint, null.fingerprint, "no data is not null");
 }
 
 /// Generates valid attribute values of each JSON type.

@@ -77,6 +77,12 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
 
 type Change = fn(&Store);
 
+fn change_meta(store: &Store, change: impl Fn(&mut Meta)) {
+    let mut meta = (*store.read().meta.get(()).unwrap().unwrap()).clone();
+    change(&mut meta);
+    put(store, (), Some(&meta));
+}
+
 /// Inserts a running replay with the given change.
 fn replay(store: &Store, (org, id): (u32, u128), change: impl Fn(&mut ReplayRow)) {
     let (endpoint, since, until, event_types) = (None, None, None, Vec::new());
@@ -112,75 +118,61 @@ fn a_replay_like_those_of_the_next_test_contradicts_nothing() {
     assert_eq!(again.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
+/// Changes of single rows, each with a part of the message that names the contradiction.
+const CHANGES: [(&str, Change); 15] = [
+    ("is not listed there", |store| {
+        let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: Position(5) };
+        put(store, EndpointId(49), Some(&tombstones));
+    }),
+    ("is erased, and parts of it remain:", |store| {
+        // The event has a waiting delivery.
+        let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
+        let (key, block) =
+            rows.iter().find(|(_, block)| block.events.iter().any(|it| it.waiting > 0)).unwrap();
+        let mut block = EventBlock::clone(block);
+        block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at = Some(Timestamp(1));
+        put(store, *key, Some(&block));
+    }),
+    ("above the last id", |store| change_meta(store, |meta| meta.last_id = 99)),
+    ("a replay of no organization", |store| replay(store, (9, 1), |_| ())),
+    ("impossible positions", |store| {
+        let cursor = |number| ReplayCursor { number, from: EventId(1) };
+        replay(store, (0, 1), |row| row.cursors = vec![cursor(2), cursor(1)]);
+    }),
+    ("impossible positions", |store| replay(store, (0, 1), |row| row.skipped = vec![1])),
+    ("impossible positions", |store| {
+        replay(store, (0, 1), |row| (row.skipped, row.done) = (vec![3], 1));
+    }),
+    ("too many", |store| (1..=11).for_each(|id| replay(store, (0, id), |_| ()))),
+    ("runs: false", |store| {
+        replay(store, (0, 1), |_| ());
+        put::<RunningRow>(store, (OrgNo(0), ReplayId(1)), None);
+    }),
+    ("are counted", |store| change_meta(store, |meta| meta.events = 9_999)),
+    ("open", |store| {
+        let (key, _) = store.read().open.all().next().unwrap().unwrap();
+        put::<OpenBits>(store, key, None);
+    }),
+    ("never due", |store| {
+        let (key, _) = store.read().due.all().next().unwrap().unwrap();
+        put::<DueRow>(store, key, None);
+    }),
+    ("dead deliveries, there are", |store| {
+        let (key, row) = store.read().health.all().next().unwrap().unwrap();
+        put(store, key, Some(&HealthRow { waiting: row.waiting + 1, ..*row }));
+    }),
+    ("no dead letter", |store| {
+        let (key, _) = store.read().dead.all().next().unwrap().unwrap();
+        put::<DeadRow>(store, key, None);
+    }),
+    ("below the next number", |store| change_meta(store, |meta| meta.next_org = 0)),
+];
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn rows_that_contradict_each_other_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let changes: [(&str, Change); 15] = [
-        ("is not listed there", |store| {
-            let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: Position(5) };
-            put(store, EndpointId(49), Some(&tombstones));
-        }),
-        ("is erased, and parts of it remain:", |store| {
-            // The event has a waiting delivery.
-            let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
-            let (key, block) = rows
-                .iter()
-                .find(|(_, block)| block.events.iter().any(|it| it.waiting > 0))
-                .unwrap();
-            let mut block = EventBlock::clone(block);
-            block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at =
-                Some(Timestamp(1));
-            put(store, *key, Some(&block));
-        }),
-        ("above the last id", |store| {
-            let meta =
-                Meta { last_id: 99, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
-            put(store, (), Some(&meta));
-        }),
-        ("a replay of no organization", |store| replay(store, (9, 1), |_| ())),
-        ("impossible positions", |store| {
-            let cursor = |number| ReplayCursor { number, from: EventId(1) };
-            replay(store, (0, 1), |row| row.cursors = vec![cursor(2), cursor(1)]);
-        }),
-        ("impossible positions", |store| replay(store, (0, 1), |row| row.skipped = vec![1])),
-        ("impossible positions", |store| {
-            replay(store, (0, 1), |row| (row.skipped, row.done) = (vec![3], 1));
-        }),
-        ("too many", |store| (1..=11).for_each(|id| replay(store, (0, id), |_| ()))),
-        ("runs: false", |store| {
-            replay(store, (0, 1), |_| ());
-            put::<RunningRow>(store, (OrgNo(0), ReplayId(1)), None);
-        }),
-        ("are counted", |store| {
-            let meta =
-                Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
-            put(store, (), Some(&meta));
-        }),
-        ("open", |store| {
-            let (key, _) = store.read().open.all().next().unwrap().unwrap();
-            put::<OpenBits>(store, key, None);
-        }),
-        ("never due", |store| {
-            let (key, _) = store.read().due.all().next().unwrap().unwrap();
-            put::<DueRow>(store, key, None);
-        }),
-        ("dead deliveries, there are", |store| {
-            let (key, row) = store.read().health.all().next().unwrap().unwrap();
-            put(store, key, Some(&HealthRow { waiting: row.waiting + 1, ..*row }));
-        }),
-        ("no dead letter", |store| {
-            let (key, _) = store.read().dead.all().next().unwrap().unwrap();
-            put::<DeadRow>(store, key, None);
-        }),
-        ("below the next number", |store| {
-            let meta =
-                Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
-            put(store, (), Some(&meta));
-        }),
-    ];
-    for (number, (expected, change)) in changes.into_iter().enumerate() {
+    for (number, (expected, change)) in CHANGES.into_iter().enumerate() {
         let copy = dir.path().join(format!("changed-{number}"));
         let victim = Store::open_copy(&last(dir.path()), &copy, CACHE).unwrap();
         change(&victim);

@@ -115,9 +115,14 @@ mod tests {
     use crate::model::delivery::{DeadReason, Verdict};
     use crate::model::org::InboxMode;
 
-    #[test]
-    fn dead_letters_are_listed_by_when_they_died_page_by_page() {
-        const EVENTS: u128 = 1_300;
+    const EVENTS: u128 = 1_300;
+
+    fn died_at(event: u128) -> u64 {
+        1_000 + u64::try_from(event % 100).unwrap()
+    }
+
+    /// Each event is a dead letter of both endpoints.
+    fn dead_letters() -> Fixture {
         let mut state = Fixture::new();
         state.apply(&create_org(InboxMode::Auto, 1_000_000));
         for id in [50, 51] {
@@ -127,17 +132,21 @@ mod tests {
         for id in 1..=EVENTS {
             state.apply(&submit(id, 1, None));
             state.apply(&route(id, &[50, 51], AT_ONCE));
-            let at = Timestamp(1_000 + u64::try_from(id % 100).unwrap());
             for endpoint in [50, 51] {
                 let mut settle = settle(id, endpoint, 1, dead);
                 if let Command::SettleAttempt(settle) = &mut settle {
-                    (settle.outcome.started_at, settle.outcome.duration_ms) = (at, 0);
+                    settle.outcome.started_at = Timestamp(died_at(id));
+                    settle.outcome.duration_ms = 0;
                 }
                 state.apply(&settle);
             }
         }
         state.store.write_back().unwrap();
-        let query = |limit, oldest_first| DeadQuery {
+        state
+    }
+
+    fn query(limit: usize, oldest_first: bool) -> DeadQuery {
+        DeadQuery {
             endpoint: None,
             since: None,
             until: None,
@@ -145,34 +154,38 @@ mod tests {
             limit,
             oldest_first,
             with_deleted: !oldest_first,
-        };
-        let all = |mut query: DeadQuery| {
-            let mut found = Vec::new();
-            loop {
-                let page = state.store.dead_letters(ORG, &query).unwrap();
-                assert!(page.items.len() <= query.limit);
-                found.extend(
-                    page.items
-                        .iter()
-                        .map(|item| (1_000 + item.event.0 % 100, item.event.0, item.endpoint.0)),
-                );
-                query.after = page.next;
-                if query.after.is_none() {
-                    return found;
-                }
+        }
+    }
+
+    /// Returns the times, events and endpoints of all dead letters of a query, page by page.
+    fn pages(state: &Fixture, mut query: DeadQuery) -> Vec<(u64, u128, u128)> {
+        let mut found = Vec::new();
+        loop {
+            let page = state.store.dead_letters(ORG, &query).unwrap();
+            assert!(page.items.len() <= query.limit);
+            let items = page.items.iter();
+            found.extend(items.map(|it| (died_at(it.event.0), it.event.0, it.endpoint.0)));
+            query.after = page.next;
+            if query.after.is_none() {
+                return found;
             }
-        };
+        }
+    }
+
+    #[test]
+    fn dead_letters_are_listed_by_when_they_died_page_by_page() {
+        let mut state = dead_letters();
         let mut oldest: Vec<_> =
-            (1..=EVENTS).flat_map(|id| [50, 51].map(|to| (1_000 + id % 100, id, to))).collect();
+            (1..=EVENTS).flat_map(|id| [50, 51].map(|to| (died_at(id), id, to))).collect();
         oldest.sort_unstable();
         let newest: Vec<_> = oldest.iter().rev().copied().collect();
         for limit in [7, 499, 500, 501] {
-            assert_eq!(all(query(limit, true)), oldest, "by {limit}");
-            assert_eq!(all(query(limit, false)), newest, "by {limit}");
+            assert_eq!(pages(&state, query(limit, true)), oldest, "by {limit}");
+            assert_eq!(pages(&state, query(limit, false)), newest, "by {limit}");
         }
         let (since, until, endpoint) =
             (Some(Timestamp(1_020)), Some(Timestamp(1_022)), Some(EndpointId(51)));
-        let found = all(DeadQuery { endpoint, since, until, ..query(9, false) });
+        let found = pages(&state, DeadQuery { endpoint, since, until, ..query(9, false) });
         let expected: Vec<_> = newest
             .iter()
             .filter(|(at, _, to)| (1_020..1_022).contains(at) && *to == 51)

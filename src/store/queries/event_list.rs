@@ -81,6 +81,25 @@ mod tests {
     use crate::commands::tests::{Fixture, ORG, ack, create_org, submit};
     use crate::model::org::InboxMode;
 
+    fn every_event() -> EventQuery {
+        let (before, types, status) = (None, TypeFilter::default(), None);
+        EventQuery { before, limit: 500, types, status, since: None, until: None }
+    }
+
+    /// Returns the ids of all events of a query, page by page.
+    fn pages(store: &Store, mut query: EventQuery) -> Vec<u128> {
+        let mut found = Vec::new();
+        loop {
+            let page = store.events(ORG, &query).unwrap();
+            assert!(page.items.len() <= query.limit);
+            found.extend(page.items.iter().map(|item| item.id.0));
+            query.before = page.next;
+            if query.before.is_none() {
+                return found;
+            }
+        }
+    }
+
     #[test]
     fn events_are_listed_newest_first_page_by_page() {
         const EVENTS: u128 = 1_500;
@@ -95,37 +114,17 @@ mod tests {
                 state.store.write_back().unwrap();
             }
         }
-        let all = |mut query: EventQuery| {
-            let mut found = Vec::new();
-            loop {
-                let page = state.store.events(ORG, &query).unwrap();
-                assert!(page.items.len() <= query.limit);
-                found.extend(page.items.iter().map(|item| item.id.0 >> 80));
-                query.before = page.next;
-                if query.before.is_none() {
-                    return found;
-                }
-            }
-        };
-        let query = |limit| EventQuery {
-            before: None,
-            limit,
-            types: TypeFilter::default(),
-            status: None,
-            since: None,
-            until: None,
-        };
+        let all = |query| pages(&state.store, query).into_iter().map(|id| id >> 80);
+        let query = |limit| EventQuery { limit, ..every_event() };
         for limit in [7, 64, 500] {
-            assert_eq!(all(query(limit)), (1..=EVENTS).rev().collect::<Vec<_>>(), "by {limit}");
+            assert!(all(query(limit)).eq((1..=EVENTS).rev()), "by {limit}");
         }
         let status = Some(EventStatus::Acknowledged);
         let (since, until) = (Some(Timestamp(90)), Some(Timestamp(300)));
         let found = all(EventQuery { status, since, until, ..query(9) });
-        assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
-        assert_eq!(
-            all(EventQuery { types: "other".parse().unwrap(), ..query(9) }),
-            Vec::<u128>::new()
-        );
+        assert!(found.eq((90..300).rev().filter(|n| n % 3 == 0)));
+        let types = "other".parse().unwrap();
+        assert_eq!(all(EventQuery { types, ..query(9) }).count(), 0);
     }
 
     /// The clock goes forward, back and forward again. The time in an id never goes back.
@@ -154,18 +153,8 @@ mod tests {
             let expected: Vec<u128> =
                 events.iter().rev().filter(|(_, at)| is_wanted(*at)).map(|(id, _)| *id).collect();
             let (since, until) = (since.map(Timestamp), until.map(Timestamp));
-            let types = TypeFilter::default();
-            let mut query =
-                EventQuery { before: None, limit: 33, types, status: None, since, until };
-            let mut found = Vec::new();
-            loop {
-                let page = state.store.events(ORG, &query).unwrap();
-                found.extend(page.items.iter().map(|item| item.id.0));
-                query.before = page.next;
-                if query.before.is_none() {
-                    break;
-                }
-            }
+            let found =
+                pages(&state.store, EventQuery { limit: 33, since, until, ..every_event() });
             assert_eq!(found, expected, "{since:?} to {until:?}");
         }
     }

@@ -107,6 +107,22 @@ impl NaiveOrg {
     }
 }
 
+impl NaiveOrg {
+    /// Returns an event that was just stored; `left` is true outside the inbox.
+    fn new_event(&self, event: NewEvent, received_at: Timestamp, left: bool) -> NaiveEvent {
+        NaiveEvent {
+            event,
+            received_at,
+            acknowledged_at: None,
+            erased_at: None,
+            unrouted: !self.endpoints.is_empty(),
+            crashes: 0,
+            left,
+            deliveries: BTreeMap::new(),
+        }
+    }
+}
+
 impl Naive {
     /// Ends a key for good after a command met the key expired.
     fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Timestamp) {
@@ -177,16 +193,8 @@ impl Naive {
     fn accepted(&mut self, submit: &SubmitEvent, id: EventId, received_at: Timestamp) {
         self.last_event = Some(id);
         let Some(org) = self.org_mut(submit.org) else { return };
-        let event = NaiveEvent {
-            event: submit.event.clone(),
-            received_at,
-            acknowledged_at: None,
-            erased_at: None,
-            unrouted: !org.endpoints.is_empty(),
-            crashes: 0,
-            left: submit.event.event_type.as_str().starts_with("triggerd."),
-            deliveries: BTreeMap::new(),
-        };
+        let left = submit.event.event_type.as_str().starts_with("triggerd.");
+        let event = org.new_event(submit.event.clone(), received_at, left);
         org.events.insert(id, event);
     }
 
@@ -253,16 +261,7 @@ impl Naive {
             payload: payload.unwrap_or_default(),
             cloudevent: None,
         };
-        let event = NaiveEvent {
-            event,
-            received_at: stored.received_at,
-            acknowledged_at: None,
-            erased_at: None,
-            left: true,
-            unrouted: !org.endpoints.is_empty(),
-            crashes: 0,
-            deliveries: BTreeMap::new(),
-        };
+        let event = org.new_event(event, stored.received_at, true);
         org.events.insert(stored.id, event);
     }
 
@@ -311,24 +310,7 @@ impl Naive {
                     }
                 }
             }
-            Command::RotateKey(rotate) => {
-                let at = rotate.new.created_at;
-                let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
-                let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else {
-                    return;
-                };
-                // The new key ends no later than the old key would have.
-                let Key { scopes, expires_at, ended_at, .. } = *old;
-                let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
-                old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
-                self.add_key(
-                    rotate.org,
-                    &Key { scopes, expires_at, ended_at, ..rotate.new.clone() },
-                );
-                if let Some(org) = self.org_mut(rotate.org) {
-                    org.bound_line(rotate);
-                }
-            }
+            Command::RotateKey(rotate) => self.rotated(rotate),
             Command::EndKey(end) => {
                 let keys = self.org_mut(end.org).map(|org| &mut org.keys);
                 for key in keys.into_iter().flatten().filter(|key| key.id == end.key) {
@@ -348,6 +330,23 @@ impl Naive {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn rotated(&mut self, rotate: &RotateKey) {
+        let at = rotate.new.created_at;
+        let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
+        let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else {
+            return;
+        };
+        // The new key ends no later than the old key would have.
+        let Key { scopes, expires_at, ended_at, .. } = *old;
+        let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
+        old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
+        let new = Key { scopes, expires_at, ended_at, ..rotate.new.clone() };
+        self.add_key(rotate.org, &new);
+        if let Some(org) = self.org_mut(rotate.org) {
+            org.bound_line(rotate);
         }
     }
 

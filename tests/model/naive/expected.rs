@@ -8,13 +8,13 @@ use triggerd::commands::{
 use triggerd::model::delivery::Verdict;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::event::NewEvent;
-use triggerd::model::id::{EventId, KeyId, OrgNo};
+use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::key::Key;
 use triggerd::model::operational_event::OperationalEventKind;
 use triggerd::model::time::Timestamp;
 use triggerd::store::{KeyAdded, Refusal};
 
-use super::{Naive, Stands, valid};
+use super::{Naive, NaiveEvent, Stands, valid};
 
 /// The outcomes of a command allowed by the contract.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,10 +62,6 @@ impl Naive {
     /// Returns the outcomes allowed now.
     pub(crate) fn expected(&self, command: &Command) -> Expected {
         let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
-        let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
-            self.org(org)
-                .is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
-        };
         if let Some(refused) = self.refused(command) {
             return Expected::Exactly(Err(refused));
         }
@@ -74,35 +70,16 @@ impl Naive {
                 let number = OrgNo(u32::try_from(self.orgs.len()).unwrap());
                 exactly(Applied::CreateOrg(CreateOrgOutcome::Created(number)))
             }
-            Command::CreateKey(make) => {
-                exactly(Applied::CreateKey(added_if(self.org(make.org).is_some())))
-            }
-            Command::RotateKey(rotate) => {
-                let is_valid = has_key(rotate.org, rotate.old, rotate.new.created_at);
-                exactly(Applied::RotateKey(added_if(is_valid)))
-            }
-            Command::EndKey(end) => {
-                let is_valid = has_key(end.org, end.key, end.at);
-                if is_valid && !self.may_end(command, end.key) {
-                    return Expected::Exactly(Err(Refusal::Forbidden));
-                }
-                exactly(Applied::EndKey(if is_valid {
-                    EndKeyOutcome::Ended
-                } else {
-                    EndKeyOutcome::NotFound
-                }))
+            Command::CreateKey(_) | Command::RotateKey(_) | Command::EndKey(_) => {
+                self.expected_of_key(command)
             }
             Command::PutEndpoint(put) => {
                 let is_there = self.org(put.org).is_some();
-                exactly(Applied::PutEndpoint(if is_there {
-                    PutEndpointOutcome::Put
-                } else {
-                    PutEndpointOutcome::NotFound
-                }))
+                let (done, not_found) = (PutEndpointOutcome::Put, PutEndpointOutcome::NotFound);
+                exactly(Applied::PutEndpoint(if is_there { done } else { not_found }))
             }
             Command::DeleteEndpoint(gone) => {
-                let is_there =
-                    self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some());
+                let is_there = self.has_endpoint(gone.org, gone.endpoint);
                 let (deleted, not_found) =
                     (DeleteEndpointOutcome::Deleted, DeleteEndpointOutcome::NotFound);
                 exactly(Applied::DeleteEndpoint(if is_there { deleted } else { not_found }))
@@ -118,64 +95,84 @@ impl Naive {
         }
     }
 
+    fn expected_of_key(&self, command: &Command) -> Expected {
+        let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
+        match command.action() {
+            Command::CreateKey(make) => {
+                exactly(Applied::CreateKey(added_if(self.org(make.org).is_some())))
+            }
+            Command::RotateKey(rotate) => {
+                let is_valid = self.has_key(rotate.org, rotate.old, rotate.new.created_at);
+                exactly(Applied::RotateKey(added_if(is_valid)))
+            }
+            Command::EndKey(end) => {
+                let is_valid = self.has_key(end.org, end.key, end.at);
+                if is_valid && !self.may_end(command, end.key) {
+                    return Expected::Exactly(Err(Refusal::Forbidden));
+                }
+                let (ended, not_found) = (EndKeyOutcome::Ended, EndKeyOutcome::NotFound);
+                exactly(Applied::EndKey(if is_valid { ended } else { not_found }))
+            }
+            other => panic!("{other:?} is about no key"),
+        }
+    }
+
     fn expected_of_event(&self, action: &Command) -> Expected {
         let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
         match action {
             Command::SubmitEvent(submit) => self.expected_of(submit),
-            Command::AckEvent(ack) => {
-                match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
-                    None => exactly(Applied::AckEvent(AckOutcome::NotFound)),
-                    Some(event) => exactly(Applied::AckEvent(AckOutcome::Acknowledged {
-                        at: event.acknowledged_at.unwrap_or(ack.at),
-                    })),
-                }
-            }
+            Command::AckEvent(ack) => match self.event(ack.org, ack.event) {
+                None => exactly(Applied::AckEvent(AckOutcome::NotFound)),
+                Some(event) => exactly(Applied::AckEvent(AckOutcome::Acknowledged {
+                    at: event.acknowledged_at.unwrap_or(ack.at),
+                })),
+            },
             Command::SettleAttempt(settle) => match self.settles(settle) {
                 Some(Stands::Waiting(_)) => Expected::Stored(self.operational_events_of(settle)),
                 Some(Stands::Canceled) => Expected::Canceled(self.operational_events_of(settle)),
                 _ => exactly(Applied::SettleAttempt(SettleOutcome::NoEffect)),
             },
-            Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
-                Some(at)
-                    if self
-                        .org(retry.org)
-                        .is_some_and(|org| org.endpoint(retry.endpoint).is_some()) =>
-                {
-                    exactly(Applied::RetryDelivery(RetryOutcome::Erased { at }))
-                }
-                _ => {
-                    let can = self.can_retry(retry);
-                    exactly(Applied::RetryDelivery(if can {
-                        RetryOutcome::Queued
-                    } else {
-                        RetryOutcome::NotFound
-                    }))
-                }
-            },
-            Command::EraseEvent(erase) => {
-                match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
-                    None => exactly(Applied::EraseEvent(EraseOutcome::NotFound)),
-                    Some(event) => exactly(Applied::EraseEvent(EraseOutcome::Erased {
-                        at: event.erased_at.unwrap_or(erase.at),
-                    })),
-                }
+            Command::RetryDelivery(retry) => {
+                exactly(Applied::RetryDelivery(self.expected_of_retry(retry)))
             }
+            Command::EraseEvent(erase) => match self.event(erase.org, erase.event) {
+                None => exactly(Applied::EraseEvent(EraseOutcome::NotFound)),
+                Some(event) => exactly(Applied::EraseEvent(EraseOutcome::Erased {
+                    at: event.erased_at.unwrap_or(erase.at),
+                })),
+            },
             Command::DropDead(drop) => {
-                let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
+                let event = self.event(drop.org, drop.event);
                 let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
                 let is_dead =
                     delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_)));
-                exactly(Applied::DropDead(if is_dead {
-                    DropOutcome::Dropped
-                } else {
-                    DropOutcome::NotFound
-                }))
+                let (dropped, not_found) = (DropOutcome::Dropped, DropOutcome::NotFound);
+                exactly(Applied::DropDead(if is_dead { dropped } else { not_found }))
             }
             Command::RouteEvent(_) => exactly(Applied::RouteEvent(())),
             Command::NoteRouteCrash(_) => exactly(Applied::NoteRouteCrash(())),
             Command::CancelDeliveries(_) => exactly(Applied::CancelDeliveries(())),
             other => panic!("{other:?} is about no event"),
         }
+    }
+
+    fn expected_of_retry(&self, retry: &RetryDelivery) -> RetryOutcome {
+        let erased_at = self.event(retry.org, retry.event).and_then(|event| event.erased_at);
+        match erased_at {
+            Some(at) if self.has_endpoint(retry.org, retry.endpoint) => RetryOutcome::Erased { at },
+            _ if self.can_retry(retry) => RetryOutcome::Queued,
+            _ => RetryOutcome::NotFound,
+        }
+    }
+
+    /// Returns true if the key is valid at this time.
+    fn has_key(&self, org: OrgNo, key: KeyId, at: Timestamp) -> bool {
+        let has = |known: &Key| known.id == key && valid(known, at);
+        self.org(org).is_some_and(|org| org.keys.iter().any(has))
+    }
+
+    fn has_endpoint(&self, org: OrgNo, endpoint: EndpointId) -> bool {
+        self.org(org).is_some_and(|org| org.endpoint(endpoint).is_some())
     }
 
     /// Returns the refusal of a command whose key is not valid or lacks a scope.
@@ -200,14 +197,14 @@ impl Naive {
         by.id == other.id || (by.ended_at.is_none() && end(other) <= end(by))
     }
 
-    fn erased(&self, org: OrgNo, event: EventId) -> Option<Timestamp> {
-        self.org(org)?.events.get(&event)?.erased_at
+    fn event(&self, org: OrgNo, event: EventId) -> Option<&NaiveEvent> {
+        self.org(org)?.events.get(&event)
     }
 
     /// Returns the state of the delivery, if the attempt is new.
     fn settles(&self, settle: &SettleAttempt) -> Option<Stands> {
-        let delivery =
-            self.org(settle.org)?.events.get(&settle.event)?.deliveries.get(&settle.endpoint)?;
+        let event = self.event(settle.org, settle.event)?;
+        let delivery = event.deliveries.get(&settle.endpoint)?;
         (delivery.attempts < settle.number).then_some(delivery.stands)
     }
 
