@@ -61,7 +61,7 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let disabled = vec![OperationalEventKind::EndpointDisabled];
     let kinds = |became: Applied| {
         let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
-        settled.told().iter().map(|told| told.kind).collect::<Vec<_>>()
+        settled.stored().iter().map(|stored| stored.kind).collect::<Vec<_>>()
     };
     assert_eq!(kinds(state.apply(&with_operational_events(gone.clone(), 1_000, None))), disabled);
     let moot = Applied::SettleAttempt(SettleOutcome::NoEffect);

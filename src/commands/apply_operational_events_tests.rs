@@ -49,7 +49,7 @@ fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_
             next += 10;
             let became = state.apply(&with_operational_events(command, next, since));
             let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
-            settled.told().iter().map(|told| told.kind).collect()
+            settled.stored().iter().map(|stored| stored.kind).collect()
         };
     let again = Verdict::RetryAt(Timestamp(900));
     let none: [OperationalEventKind; 0] = [];

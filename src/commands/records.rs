@@ -15,7 +15,7 @@ use crate::model::routing::RoutingEnd;
 /// A command of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The place of the command in the log.
+    /// The position of the command in the log.
     pub position: Position,
     /// The command.
     pub command: Command,
@@ -28,7 +28,7 @@ pub enum RecordError {
     #[error(transparent)]
     Log(#[from] ReadError),
     /// The log holds a record that this version does not know.
-    #[error("position {position} holds {unknown}")]
+    #[error("the log cannot be read at position {position}: {unknown}")]
     Unknown {
         /// The position of the record.
         position: Position,
@@ -36,7 +36,9 @@ pub enum RecordError {
         unknown: UnknownRecord,
     },
     /// The log holds another command than the state says.
-    #[error("position {position} holds a {found} command instead of {expected}")]
+    #[error(
+        "the log has a {found} command at position {position}, but the state expects {expected}"
+    )]
     Other {
         /// The position of the command.
         position: Position,
@@ -119,7 +121,7 @@ impl Records {
     pub fn event(&self, id: EventId, position: Position) -> Result<StoredEvent, RecordError> {
         let command = self.command(position)?;
         let found = command.kind().name;
-        let other = || RecordError::Other { position, found, expected: format!("{id}") };
+        let other = || RecordError::Other { position, found, expected: format!("the event {id}") };
         command.into_event(id).ok_or_else(other)
     }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
+use super::chunks::{Placed, chunks};
 use super::engine::Engine;
 use super::flusher::{self, Flush};
 use super::intake::{Submission, Submissions};
-use super::portions::{Placed, portions};
 use super::reply::Refused;
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
@@ -182,8 +182,8 @@ impl<L: Log> Committer<L> {
         let store = &self.engine.store;
         let mut results = Results::new(self.engine.activity_stream.is_watched());
         results.outcomes.reserve(commands.len());
-        for (portion, end) in portions(commands, end) {
-            if let Err(error) = commands::apply(store, portion.iter().copied(), end, &mut results) {
+        for (chunk, end) in chunks(commands, end) {
+            if let Err(error) = commands::apply(store, chunk.iter().copied(), end, &mut results) {
                 self.give_up(&error);
             }
             self.progress.busy();

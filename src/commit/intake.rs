@@ -37,8 +37,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Submission {
     pub(super) drafts: Vec<Draft>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Applying>, Refused>>>,
-    /// Released when the submission is dropped, however it ended.
-    place: Place,
+    /// Ends when the submission is dropped, however it ended.
+    under_way: UnderWay,
 }
 
 /// The end of the queue at which the committer takes submissions.
@@ -86,15 +86,15 @@ struct Refusals {
     told: Option<Instant>,
 }
 
-/// A submission's share of the number and bytes under way.
+/// Counts a submission among those under way, until it is dropped.
 #[derive(Debug)]
-struct Place {
+struct UnderWay {
     state: Arc<IntakeState>,
     bytes: usize,
     since_us: u64,
 }
 
-impl Drop for Place {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.state.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.state.under_way.fetch_sub(1, Ordering::SeqCst);
@@ -104,7 +104,7 @@ impl Drop for Place {
 impl Submission {
     /// Notes that the committer takes this submission. Later submissions are younger.
     pub(super) fn is_oldest(&self) {
-        self.place.state.oldest_us.store(self.place.since_us, Ordering::SeqCst);
+        self.under_way.state.oldest_us.store(self.under_way.since_us, Ordering::SeqCst);
     }
 }
 
@@ -113,7 +113,8 @@ impl IntakeState {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn place(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> Place {
+    /// Counts a submission as under way.
+    fn begin(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> UnderWay {
         let bytes = bytes(drafts);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The time is stored before the count, so that no reader combines a submission under way
@@ -122,7 +123,7 @@ impl IntakeState {
             self.oldest_us.store(now_us, Ordering::SeqCst);
         }
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        Place { state: Arc::clone(self), bytes, since_us: now_us }
+        UnderWay { state: Arc::clone(self), bytes, since_us: now_us }
     }
 
     /// Refuses events while the intake is overloaded, and counts the refusal for the log.
@@ -250,8 +251,8 @@ impl Intake {
             self.state.welcomes_events(bytes(&drafts), now_us)?;
         }
         let (reply, results) = oneshot::channel();
-        let place = self.state.place(&drafts, now_us);
-        match self.queue.try_send(Submission { drafts, reply: Some(reply), place }) {
+        let under_way = self.state.begin(&drafts, now_us);
+        match self.queue.try_send(Submission { drafts, reply: Some(reply), under_way }) {
             Ok(()) => Ok(Reply(results)),
             Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(Refused::ShuttingDown),
@@ -263,8 +264,8 @@ impl Intake {
     /// false if the committer has ended.
     pub fn push<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> bool {
         let drafts: Vec<Draft> = drafts.into_iter().map(Into::into).collect();
-        let place = self.state.place(&drafts, self.state.elapsed_us());
-        drafts.is_empty() || self.queue.send(Submission { drafts, reply: None, place }).is_ok()
+        let under_way = self.state.begin(&drafts, self.state.elapsed_us());
+        drafts.is_empty() || self.queue.send(Submission { drafts, reply: None, under_way }).is_ok()
     }
 
     /// Like [`Intake::push`], but waits until the commands are stored. Returns false if they were
@@ -289,8 +290,8 @@ impl Intake {
 
     fn push_for_reply(&self, drafts: Vec<Draft>) -> Option<Reply> {
         let (reply, results) = oneshot::channel();
-        let place = self.state.place(&drafts, self.state.elapsed_us());
-        self.queue.send(Submission { drafts, reply: Some(reply), place }).ok()?;
+        let under_way = self.state.begin(&drafts, self.state.elapsed_us());
+        self.queue.send(Submission { drafts, reply: Some(reply), under_way }).ok()?;
         Some(Reply(results))
     }
 
@@ -299,8 +300,9 @@ impl Intake {
         if !self.state.closed.swap(true, Ordering::SeqCst) {
             // An empty submission wakes a sleeping committer. If the queue is full, the
             // committer is awake.
-            let place = self.state.place(&[], self.state.elapsed_us());
-            let woken = self.queue.try_send(Submission { drafts: Vec::new(), reply: None, place });
+            let under_way = self.state.begin(&[], self.state.elapsed_us());
+            let woken =
+                self.queue.try_send(Submission { drafts: Vec::new(), reply: None, under_way });
             tracing::debug!(woken = woken.is_ok(), "the intake is closed");
         }
     }
@@ -390,19 +392,19 @@ mod tests {
         let (intake, _queue) = door(100);
         let at = |ms: u64| intake.state.welcomes_events(0, ms * 1_000);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
-        let placed = |ms: u64| intake.state.place(&[], ms * 1_000);
-        let (first, second, third) = (placed(1_000), placed(1_001), placed(1_450));
+        let begun = |ms: u64| intake.state.begin(&[], ms * 1_000);
+        let (first, second, third) = (begun(1_000), begun(1_001), begun(1_450));
         assert_eq!(at(1_500), Ok(()));
         assert_eq!(at(1_501), Err(Refused::Overloaded));
         // The oldest unfinished submission counts, not a finished one.
         drop((first, second));
-        let submission = Submission { drafts: vec![], reply: None, place: third };
+        let submission = Submission { drafts: vec![], reply: None, under_way: third };
         submission.is_oldest();
         assert_eq!(at(1_950), Ok(()));
         assert_eq!(at(1_951), Err(Refused::Overloaded));
         drop(submission);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
-        let _late = placed(200_000);
+        let _late = begun(200_000);
         assert_eq!(at(200_500), Ok(()), "the time of those that are gone is forgotten");
     }
 

@@ -37,13 +37,13 @@
 
 mod activity_stream;
 mod breakers;
+mod chunks;
 mod committer;
 mod engine;
 mod flusher;
 mod hints;
 mod intake;
 mod notifier;
-mod portions;
 mod recovery;
 mod reply;
 mod space;

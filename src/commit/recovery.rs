@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::portions::portions;
+use super::chunks::chunks;
 use super::space::Space;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{self, RecordError, Records, Results};
@@ -73,15 +73,15 @@ pub fn recover_telling(
     let mut follower = records.follow(from)?;
     let mut commands = 0;
     loop {
-        let chunk = pool.install(|| follower.chunk(CHUNK_BYTES))?;
-        if chunk.is_empty() {
+        let decoded = pool.install(|| follower.chunk(CHUNK_BYTES))?;
+        if decoded.is_empty() {
             break;
         }
-        commands += chunk.len() as u64;
+        commands += decoded.len() as u64;
         let in_order: Vec<_> =
-            chunk.iter().map(|record| (record.position, &record.command)).collect();
-        for (portion, end) in portions(&in_order, follower.position()) {
-            commands::apply(store, portion.iter().copied(), end, &mut Results::default())?;
+            decoded.iter().map(|record| (record.position, &record.command)).collect();
+        for (chunk, end) in chunks(&in_order, follower.position()) {
+            commands::apply(store, chunk.iter().copied(), end, &mut Results::default())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }

@@ -1,7 +1,7 @@
 //! Deliveries: waiting for the first attempt, canceling, dropping, and the counts of endpoints and
 //! events.
 
-use super::{Change, Count as _, Place};
+use super::{Change, Count as _, EventAddress};
 use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -25,7 +25,7 @@ impl Change<'_> {
     pub(crate) fn is_pending(
         &mut self,
         endpoint: EndpointId,
-        (first, place): Place,
+        (first, place): EventAddress,
     ) -> Result<bool, StateError> {
         Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
@@ -34,7 +34,7 @@ impl Change<'_> {
     pub(crate) fn take_pending(
         &mut self,
         endpoint: EndpointId,
-        (first, place): Place,
+        (first, place): EventAddress,
     ) -> Result<bool, StateError> {
         let key = (endpoint, first);
         let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
@@ -95,7 +95,7 @@ impl Change<'_> {
         &mut self,
         org: OrgNo,
         endpoint: EndpointId,
-        at: Place,
+        at: EventAddress,
     ) -> Result<(), StateError> {
         self.meta()?.dead.lower()?;
         self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;

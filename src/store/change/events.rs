@@ -1,6 +1,6 @@
 //! Events: their storage in blocks and the inbox, their ranges of ids, and known dedup ids.
 
-use super::{Change, Place};
+use super::{Change, EventAddress};
 use crate::model::activity::Activity;
 use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
@@ -85,7 +85,7 @@ impl Change<'_> {
         if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, place)) }
     }
 
-    fn enter_inbox(&mut self, org: OrgNo, (first, place): Place) -> Result<(), StateError> {
+    fn enter_inbox(&mut self, org: OrgNo, (first, place): EventAddress) -> Result<(), StateError> {
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |=
             1 << place;
@@ -97,7 +97,11 @@ impl Change<'_> {
 
     /// Returns the time at which the event's payload was erased, if it was. Everything that would
     /// send the event again asks this.
-    pub(crate) fn erased_at(&self, org: OrgNo, at: Place) -> Result<Option<Timestamp>, StateError> {
+    pub(crate) fn erased_at(
+        &self,
+        org: OrgNo,
+        at: EventAddress,
+    ) -> Result<Option<Timestamp>, StateError> {
         self.read_event(org, at, |entry| entry.erased_at)
     }
 

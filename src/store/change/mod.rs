@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 pub(crate) use again::Again;
 pub(crate) use events::Arrival;
-pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
+pub use keys::{GRACE_KEYS_PER_FAMILY, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::{StateError, Store};
 use crate::journal::Position;
@@ -136,7 +136,7 @@ impl Batch<'_> {
 }
 
 /// The address of an event: the key of its block, and its index in the block.
-pub(crate) type Place = (EventId, usize);
+pub(crate) type EventAddress = (EventId, usize);
 
 /// Every row of an unrouted event has its event.
 pub(crate) const UNROUTED_IS_STORED: StateError =
@@ -144,12 +144,12 @@ pub(crate) const UNROUTED_IS_STORED: StateError =
 
 const NO_EVENT: StateError = StateError::Invariant("a located event is in its block");
 
-/// A number of things that are counted one by one.
+/// A count of items.
 pub(crate) trait Count {
-    /// Counts one thing less.
+    /// Lowers the count by one.
     ///
     /// # Errors
-    /// When no thing is counted.
+    /// The count is 0.
     fn lower(&mut self) -> Result<(), StateError>;
 }
 
@@ -158,7 +158,7 @@ macro_rules! count {
         $(impl Count for $number {
             fn lower(&mut self) -> Result<(), StateError> {
                 let fewer = self.checked_sub(1);
-                *self = fewer.ok_or(StateError::Invariant("what goes was counted when it came"))?;
+                *self = fewer.ok_or(StateError::Invariant("a counted item is removed only once"))?;
                 Ok(())
             }
         })*
@@ -192,7 +192,11 @@ impl Change<'_> {
     }
 
     /// Returns the address of an event, if the event exists.
-    pub(crate) fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<Place>, StateError> {
+    pub(crate) fn locate(
+        &self,
+        org: OrgNo,
+        event: EventId,
+    ) -> Result<Option<EventAddress>, StateError> {
         let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
         Ok(block.find(event).map(|(place, _)| (first, place)))
     }
@@ -201,7 +205,7 @@ impl Change<'_> {
     pub(crate) fn read_event<T>(
         &self,
         org: OrgNo,
-        (first, place): Place,
+        (first, place): EventAddress,
         read: impl FnOnce(&EventEntry) -> T,
     ) -> Result<T, StateError> {
         let block = self.state.events.promised((org, first))?;
@@ -212,7 +216,7 @@ impl Change<'_> {
     pub(crate) fn edit_event(
         &mut self,
         org: OrgNo,
-        (first, place): Place,
+        (first, place): EventAddress,
         change: impl FnOnce(&mut EventEntry) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let stays_open = self.state.orgs.promised(org)?.org.inbox_mode == InboxMode::AckOnly;

@@ -10,7 +10,7 @@ use crate::model::org::InboxMode;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 use crate::store::change::block_of;
 use crate::store::queries::event_page::ids_ahead_ms;
-use crate::store::queries::replay_turns::LANES_MAX;
+use crate::store::queries::replay_turns::CURSORS_MAX;
 use crate::store::rows::schema::{
     BLOCK_EVENTS, DeliveryState, EventBlock, EventEntry, OrgRow, ReplayRow, TombstoneRow,
 };
@@ -127,8 +127,8 @@ impl Audit<'_> {
         for row in state.ended.all() {
             let ((org, position, number), row) = row?;
             let of = || org_text(state, org);
-            let tombstones = state.tombstones.get(row.0)?;
-            let is_tombstone = tombstones
+            let tombstone = state.tombstones.get(row.0)?;
+            let is_tombstone = tombstone
                 .is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
             self.require(is_tombstone, || {
                 format!("{} of {} is not listed as deleted at {position}", row.0, of())
@@ -488,7 +488,7 @@ fn is_shaped(row: &ReplayRow) -> bool {
         .map(|cursor| &cursor.number)
         .chain(&row.skipped)
         .all(|number| *number < row.next);
-    sorted && begun && row.cursors.len() <= LANES_MAX && row.next <= row.end
+    sorted && begun && row.cursors.len() <= CURSORS_MAX && row.next <= row.end
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {

@@ -189,7 +189,7 @@ impl Judge<'_> {
         pairs(each_event(here), each_event(other), |(org, id), ours, theirs| {
             let Some(seen) = ours.or(theirs).filter(|_| ours != theirs) else { return Ok(()) };
             let label = seen.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
-            let said = (ours.map(Seen::standing), theirs.map(Seen::standing));
+            let said = (ours.map(Seen::summary), theirs.map(Seen::summary));
             self.tell((NamedKind::Event, id.to_string()), (org, seen.received_at), label, said)
         })
     }
@@ -214,13 +214,8 @@ impl Judge<'_> {
 }
 
 impl Seen {
-    fn standing(&self) -> String {
-        let status = match self.status {
-            EventStatus::Accepted => "accepted",
-            EventStatus::Delivered => "delivered",
-            EventStatus::Acknowledged => "acknowledged",
-            EventStatus::Dead => "dead",
-        };
+    fn summary(&self) -> String {
+        let status = self.status.name();
         let [waiting, accepted, dead] = self.deliveries;
         let inbox = if self.is_open { "in the inbox" } else { "out of the inbox" };
         let erased = if self.is_erased { ", payload erased" } else { "" };

@@ -119,8 +119,8 @@ fn rows_that_contradict_each_other_are_found() {
     filled(dir.path());
     let changes: [(&str, Change); 15] = [
         ("is not listed there", |store| {
-            let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: Position(5) };
-            put(store, EndpointId(49), Some(&tombstones));
+            let tombstone = TombstoneRow { org: OrgNo(0), number: 2, ended: Position(5) };
+            put(store, EndpointId(49), Some(&tombstone));
         }),
         ("is erased, and parts of it remain:", |store| {
             // The event has a waiting delivery.

@@ -41,7 +41,7 @@ impl Store {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else {
                 return Ok(page);
             };
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let blocks = self
                 .read()
                 .events

@@ -99,7 +99,7 @@ impl Store {
                     break;
                 }
             }
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;
             let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };

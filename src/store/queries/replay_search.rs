@@ -20,8 +20,8 @@ const STEP_EVENTS_MAX: usize = 128;
 const BLOCKS_AT_ONCE: usize = 16;
 /// Number of delivery rows that are read at once.
 const ROWS_AT_ONCE: usize = 512;
-/// Maximum number of portions that are read for one step.
-const PORTIONS_MAX: usize = 16;
+/// Maximum number of chunks that are read for one step.
+const CHUNKS_MAX: usize = 16;
 
 /// The findings of a step.
 pub(in crate::store::queries) struct Found {
@@ -46,9 +46,9 @@ impl Store {
         endpoint: &Endpoint,
     ) -> Result<Option<Found>, StateError> {
         let mut found = Found::begin(cursor);
-        for _ in 0..PORTIONS_MAX {
+        for _ in 0..CHUNKS_MAX {
             let Some(from) = found.reached else { break };
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let goes_on = if from > row.last {
                 found.reached = None;

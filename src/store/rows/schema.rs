@@ -9,7 +9,7 @@
 //! keys         key id 16                          KeyRow: the key, its organization and last use
 //! endpoints    endpoint 16                        EndpointRow: the endpoint and its number
 //! numbers      org 4 · endpoint's number 4        NumberRow: the endpoint, deleted or not
-//! former       endpoint 16                        FormerRow: a deleted endpoint and its number
+//! tombstones   endpoint 16                        TombstoneRow: a deleted endpoint and its number
 //! ended        org 4 · position 8 · number 4      EndedRow: the endpoint deleted by this command
 //! health       endpoint 16                        HealthRow: counters and times of its attempts
 //! events       org 4 · first event id 16          EventBlock: up to 64 events
@@ -153,8 +153,9 @@ row!(InboxRow, 13, "inboxes", OrgNo, resident);
 pub(crate) struct KeyRow {
     pub(crate) org: OrgNo,
     pub(crate) key: Key,
-    /// The key from which rotations led to this key; the key itself if it came from no rotation.
-    pub(crate) line: KeyId,
+    /// The first key of the family: the key from which rotations led to this key, or the key itself
+    /// if it came from no rotation.
+    pub(crate) family: KeyId,
     pub(crate) last_used_at: Option<Timestamp>,
 }
 row!(KeyRow, 3, "keys", KeyId, resident);
@@ -184,7 +185,7 @@ pub(crate) struct TombstoneRow {
     /// The journal position of the command that deleted the endpoint.
     pub(crate) ended: Position,
 }
-row!(TombstoneRow, 17, "former", EndpointId);
+row!(TombstoneRow, 17, "tombstones", EndpointId);
 
 /// A deleted endpoint by the time of deletion: it has no delivery of any later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -396,6 +397,12 @@ impl ReplayRow {
     pub(crate) fn is_at(&self, cursor: ReplayCursor) -> bool {
         let begins = (self.next..self.end).contains(&cursor.number) && cursor.from == self.first;
         self.ended.is_none() && (begins || self.cursors.contains(&cursor))
+    }
+
+    /// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A
+    /// replay to this endpoint alone waits instead.
+    pub(crate) fn passes_over(&self, endpoint: &Endpoint) -> bool {
+        self.request.endpoint.is_none() && !endpoint.is_enabled()
     }
 
     /// Moves the endpoint to `reached`. `None`: the endpoint is finished.
