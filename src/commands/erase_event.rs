@@ -8,8 +8,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::routing::RoutingEnd;
 use crate::model::time::Timestamp;
-use crate::store::change::EventAddress;
-use crate::store::rows::schema::DeliveryState;
+use crate::store::rows::schema::{DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 
 /// Erases an event's payload, which is then neither shown nor sent. The record stays in the
@@ -139,7 +138,7 @@ fn is_under_way(
     (endpoint, event): (EndpointId, EventId),
     at: EventAddress,
 ) -> Result<bool, StateError> {
-    if change.is_pending(endpoint, at)? {
+    if change.state.is_pending(endpoint, at)? {
         return Ok(true);
     }
     let row = change.state.deliveries.get((endpoint, event))?;

@@ -17,9 +17,9 @@ use crate::model::event::{NewEvent, StoredEvent};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
-use crate::store::change::{Arrival, Count as _, EventAddress};
+use crate::store::change::{Arrival, Count as _};
 use crate::store::rows::schema::{
-    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow,
+    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow, EventAddress,
 };
 use crate::store::{Change, StateError, Stored, Unapplied};
 

@@ -8,8 +8,8 @@ use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{ReplayCursor, ReplayOnly};
 use crate::model::time::Timestamp;
-use crate::store::change::{Again, EventAddress};
-use crate::store::rows::schema::{DeliveryRow, DeliveryState};
+use crate::store::change::Again;
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 use crate::store::{ReplayStep, ReplayTurn};
 
@@ -122,7 +122,7 @@ fn replay_one(change: &mut Change<'_>, again: Again, only: ReplayOnly) -> Result
     if let Some(row) = change.state.deliveries.get((endpoint, event))? {
         return replay_known(change, again, only, at, &row);
     }
-    if only == ReplayOnly::Failed || change.is_pending(endpoint, at)? {
+    if only == ReplayOnly::Failed || change.state.is_pending(endpoint, at)? {
         return Ok(false);
     }
     if !has_accepted(change, endpoint, at)? {

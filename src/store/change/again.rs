@@ -1,11 +1,13 @@
 //! Deliveries made again, on request or by a replay.
 
-use super::{Change, Count as _, EventAddress};
+use super::{Change, Count as _};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::store::StateError;
-use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
+use crate::store::rows::schema::{
+    DeliveredEntry, DeliveryRow, DeliveryState, DueRow, EventAddress,
+};
 
 /// A delivery to be made again.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,12 @@
 //! Deliveries: waiting for the first attempt, canceling, dropping, and the counts of endpoints and
 //! events.
 
-use super::{Change, Count as _, EventAddress};
+use super::{Change, Count as _};
 use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::store::StateError;
-use crate::store::rows::schema::{DeliveryRow, DeliveryState, HealthRow};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, EventAddress, HealthRow};
 
 impl Change<'_> {
     /// Changes an endpoint's health row. Does nothing if the endpoint was deleted. The counts begin
@@ -20,14 +20,6 @@ impl Change<'_> {
             change(health);
         }
         Ok(())
-    }
-
-    pub(crate) fn is_pending(
-        &mut self,
-        endpoint: EndpointId,
-        (first, place): EventAddress,
-    ) -> Result<bool, StateError> {
-        Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
 
     /// Ends the wait for a first attempt that is due at once. Returns false if there was none.

@@ -1,6 +1,6 @@
 //! Events: their storage in blocks and the inbox, their ranges of ids, and known dedup ids.
 
-use super::{Change, EventAddress};
+use super::Change;
 use crate::model::activity::Activity;
 use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
@@ -9,7 +9,7 @@ use crate::store::StateError;
 use crate::store::queries::duplicates::{self, Earlier};
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
 use crate::store::rows::schema::{
-    BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
+    BLOCK_EVENTS, EventAddress, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
 
 /// A new event, from a producer or from the server itself.
@@ -39,21 +39,24 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Appends the event to the organization's last block, or begins a new block when it is full.
+    /// Returns the key of the block for the organization's next event: the last block, or a new
+    /// block that begins with this event when the last is full.
+    fn block_for(&mut self, org: OrgNo, id: EventId) -> Result<EventId, StateError> {
+        if let Some(tail) = self.state.inboxes.get(org)?.and_then(|row| row.tail)
+            && self.state.events.promised((org, tail))?.events.len() < BLOCK_EVENTS
+        {
+            return Ok(tail);
+        }
+        self.state.events.insert_new((org, id), EventBlock::default());
+        Ok(id)
+    }
+
+    /// Appends the event to a block of its organization.
     fn store_event(
         &mut self,
         Arrival { org, id, received_at, event }: Arrival<'_>,
     ) -> Result<(), StateError> {
-        let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
-        let tail_len = match tail {
-            Some(first) => self.state.events.promised((org, first))?.events.len(),
-            None => BLOCK_EVENTS,
-        };
-        let begins = tail_len >= BLOCK_EVENTS;
-        let first = tail.filter(|_| !begins).unwrap_or(id);
-        if begins {
-            self.state.events.insert_new((org, first), EventBlock::default());
-        }
+        let first = self.block_for(org, id)?;
         let block = self.state.events.edit_promised((org, first))?;
         let known = block.types.iter().position(|known| *known == event.event_type);
         let type_no = known.unwrap_or_else(|| {

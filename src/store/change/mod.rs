@@ -24,7 +24,9 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
 use crate::model::time::{Look, Timestamp};
-use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
+use crate::store::rows::schema::{
+    BLOCK_EVENTS, EventAddress, EventBlock, EventEntry, FORMAT, KeyRow, Meta,
+};
 use crate::store::rows::state::State;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
@@ -134,9 +136,6 @@ impl Batch<'_> {
         Ok(())
     }
 }
-
-/// The address of an event: the key of its block, and its index in the block.
-pub(crate) type EventAddress = (EventId, usize);
 
 /// Every row of an unrouted event has its event.
 pub(crate) const UNROUTED_IS_STORED: StateError =

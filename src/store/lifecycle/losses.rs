@@ -87,7 +87,7 @@ struct Seen {
 }
 
 /// The two states, and the function that gets each difference.
-struct Judge<'a> {
+struct Comparison<'a> {
     here: &'a State,
     other: &'a State,
     each: &'a mut dyn FnMut(Named),
@@ -106,10 +106,12 @@ impl Store {
         each: &mut dyn FnMut(Named),
     ) -> Result<(), StateError> {
         let (here, other) = (self.read(), other.read());
-        let mut judge = Judge { here: &here, other: &other, each };
-        judge.accounts()?;
-        judge.events()?;
-        judge.replays()
+        let mut comparison = Comparison { here: &here, other: &other, each };
+        comparison.organizations()?;
+        comparison.keys()?;
+        comparison.endpoints()?;
+        comparison.events()?;
+        comparison.replays()
     }
 
     /// Returns the id and the name of the organization with this number.
@@ -121,7 +123,7 @@ impl Store {
     }
 }
 
-impl Judge<'_> {
+impl Comparison<'_> {
     fn tell(
         &mut self,
         (kind, id): (NamedKind, String),
@@ -137,7 +139,7 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn accounts(&mut self) -> Result<(), StateError> {
+    fn organizations(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
         let org =
             |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
@@ -146,7 +148,11 @@ impl Judge<'_> {
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Organization, row.org.id.to_string());
             self.tell(kind, (number, row.org.created_at), row.org.name.clone(), said)
-        })?;
+        })
+    }
+
+    fn keys(&mut self) -> Result<(), StateError> {
+        let (here, other) = (self.here, self.other);
         let key = |row: &KeyRow| {
             let word = match &row.key {
                 key if key.has_ended() => "ended",
@@ -160,7 +166,11 @@ impl Judge<'_> {
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Key, id.to_string());
             self.tell(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
-        })?;
+        })
+    }
+
+    fn endpoints(&mut self) -> Result<(), StateError> {
+        let (here, other) = (self.here, self.other);
         let endpoint = |row: &EndpointRow| match row.endpoint.disabled {
             Some(reason) => format!("disabled ({})", reason.name()),
             None => "enabled".to_owned(),

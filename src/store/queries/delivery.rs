@@ -220,7 +220,7 @@ pub(in crate::store) fn find(
     let Target { org, endpoint, .. } = target;
     let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
     let Some((place, entry)) = block.find(event) else { return Ok(None) };
-    if state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0) {
+    if state.is_pending(endpoint, (first, place))? {
         return Ok(Some(target.pending(event, entry.received_at)));
     }
     if let Some(row) = state.deliveries.get((endpoint, event))? {

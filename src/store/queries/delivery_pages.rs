@@ -322,9 +322,8 @@ impl Chunk {
         self.reaches(&rows, BLOCKS_AT_ONCE);
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
-            let waits =
-                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            let waits = waits.map(|(_, entry)| target.pending(entry.id, entry.received_at));
+            let waits = block.marked(row.bits);
+            let waits = waits.map(|entry| target.pending(entry.id, entry.received_at));
             self.deliveries.extend(waits);
         }
         Ok(())

@@ -226,6 +226,9 @@ row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
     types + size_of_val(row.events.as_slice())
 });
 
+/// The address of an event: the key of its block, and its index in the block.
+pub(crate) type EventAddress = (EventId, usize);
+
 /// One event with its journal position and its status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventEntry {
@@ -256,6 +259,13 @@ impl EventBlock {
     pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
         let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
         Some((place, self.events.get(place)?))
+    }
+
+    /// Returns the events whose bits are set. The first event is the lowest bit.
+    pub(crate) fn marked(&self, bits: u64) -> impl Iterator<Item = &EventEntry> {
+        let marked =
+            self.events.iter().enumerate().filter(move |(index, _)| bits & 1 << index != 0);
+        marked.map(|(_, entry)| entry)
     }
 
     /// Returns the type of an event of the block.
