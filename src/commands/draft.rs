@@ -34,7 +34,7 @@ impl Draft {
     /// declaration of each command ([`super::Kind::ASKED_BY`]) holds for all requests.
     ///
     /// # Errors
-    /// When the declaration of the command does not allow this asker.
+    /// The declaration of the command does not allow this asker.
     pub fn asked_by(self, asker: Asker) -> Result<Self, Refusal> {
         if self.command.kind().asked_by.allows(asker) {
             Ok(Self { asker: Some(asker), ..self })

@@ -72,19 +72,19 @@ pub trait Kind: Sized {
     /// Appends the body of the command's record to `out`.
     ///
     /// # Errors
-    /// When the body exceeds the record limit.
+    /// The body exceeds the record limit.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Reads the body of a record of this kind; `version` is [`Kind::VERSION`] or lower.
     ///
     /// # Errors
-    /// When the bytes are no such body.
+    /// The bytes are no such body.
     fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord>;
 
     /// Applies the command to the state.
     ///
     /// # Errors
-    /// When the key may not ask for the command, or rows cannot be read.
+    /// The key may not ask for the command, or rows cannot be read.
     fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
 }
 

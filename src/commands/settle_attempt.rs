@@ -51,12 +51,12 @@ pub struct SettleAttempt {
 
 /// The state of an endpoint before an attempt to it was settled.
 #[derive(Clone, Copy, Debug)]
-struct Before {
+struct EndpointBefore {
     is_enabled: bool,
     failing_since: Option<Timestamp>,
 }
 
-impl Before {
+impl EndpointBefore {
     fn of(change: &Change<'_>, endpoint: EndpointId) -> Result<Self, StateError> {
         let is_enabled =
             change.state.endpoints.get(endpoint)?.is_some_and(|row| row.endpoint.is_enabled());
@@ -67,7 +67,7 @@ impl Before {
 }
 
 /// The delivery of an attempt, before the attempt was settled.
-enum Taken {
+enum DeliveryBefore {
     /// The delivery waited, and its rows are removed.
     Waiting {
         /// The number of attempts before its schedule began again.
@@ -76,7 +76,7 @@ enum Taken {
     /// The delivery was canceled, and its row stays.
     Canceled,
     /// The delivery is over or never existed, or the attempt was settled before.
-    Nothing,
+    Over,
 }
 
 /// The outcome of [`SettleAttempt`].
@@ -137,12 +137,12 @@ impl Kind for SettleAttempt {
         let before = if self.operational_events.is_empty() {
             None
         } else {
-            Some(Before::of(change, endpoint)?)
+            Some(EndpointBefore::of(change, endpoint)?)
         };
         let base = match self.take_waiting(change, at)? {
-            Taken::Waiting { base } => base,
-            Taken::Canceled => return Ok(self.settle_canceled(change, before)?),
-            Taken::Nothing => return Ok(SettleOutcome::NoEffect),
+            DeliveryBefore::Waiting { base } => base,
+            DeliveryBefore::Canceled => return Ok(self.settle_canceled(change, before)?),
+            DeliveryBefore::Over => return Ok(SettleOutcome::NoEffect),
         };
         match self.verdict {
             Verdict::Delivered => self.delivered(change, at),
@@ -198,23 +198,27 @@ impl SettleAttempt {
     }
 
     /// Takes the waiting delivery out of the state, because the attempt decides how it goes on.
-    fn take_waiting(&self, change: &mut Change<'_>, at: EventAddress) -> Result<Taken, StateError> {
+    fn take_waiting(
+        &self,
+        change: &mut Change<'_>,
+        at: EventAddress,
+    ) -> Result<DeliveryBefore, StateError> {
         let key = (self.endpoint, self.event);
         if change.take_pending(self.endpoint, at)? {
-            return Ok(Taken::Waiting { base: 0 });
+            return Ok(DeliveryBefore::Waiting { base: 0 });
         }
-        let Some(row) = change.state.deliveries.get(key)? else { return Ok(Taken::Nothing) };
+        let Some(row) = change.state.deliveries.get(key)? else { return Ok(DeliveryBefore::Over) };
         if row.attempts >= self.number {
-            return Ok(Taken::Nothing); // settled before
+            return Ok(DeliveryBefore::Over); // settled before
         }
         let due_at = match row.state {
             DeliveryState::Waiting(due_at) => due_at,
-            DeliveryState::Canceled => return Ok(Taken::Canceled),
-            DeliveryState::Dead(..) => return Ok(Taken::Nothing),
+            DeliveryState::Canceled => return Ok(DeliveryBefore::Canceled),
+            DeliveryState::Dead(..) => return Ok(DeliveryBefore::Over),
         };
         change.state.due.remove((self.endpoint, due_at, self.event));
         change.state.deliveries.remove(key);
-        Ok(Taken::Waiting { base: row.base })
+        Ok(DeliveryBefore::Waiting { base: row.base })
     }
 
     /// Records an attempt of a delivery that was canceled meanwhile. The attempt is shown all the
@@ -222,7 +226,7 @@ impl SettleAttempt {
     fn settle_canceled(
         &self,
         change: &mut Change<'_>,
-        before: Option<Before>,
+        before: Option<EndpointBefore>,
     ) -> Result<SettleOutcome, StateError> {
         let row = change.state.deliveries.edit_promised((self.endpoint, self.event))?;
         (row.attempts, row.last_attempt) = (self.number, Some(change.position));
@@ -276,9 +280,9 @@ impl SettleAttempt {
     }
 
     fn delivered(&self, change: &mut Change<'_>, at: EventAddress) -> Result<(), StateError> {
-        let (first, place) = at;
+        let (first, index) = at;
         let entry = DeliveredEntry {
-            place: u8::try_from(place)
+            index: u8::try_from(index)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
             attempts: self.number,
             attempt: change.position,
@@ -287,9 +291,9 @@ impl SettleAttempt {
         let key = (self.endpoint, first);
         let accepted =
             change.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
-        if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place)
+        if let Err(index) = accepted.entries.binary_search_by_key(&entry.index, |entry| entry.index)
         {
-            accepted.entries.insert(place, entry);
+            accepted.entries.insert(index, entry);
         }
         change.edit_event(self.org, at, |entry| {
             entry.accepted += 1;
@@ -318,7 +322,7 @@ impl SettleAttempt {
     fn store_caused(
         &self,
         change: &mut Change<'_>,
-        before: Option<Before>,
+        before: Option<EndpointBefore>,
         was_canceled: bool,
     ) -> Result<Vec<Stored>, StateError> {
         let mut stored = Vec::new();
@@ -340,7 +344,7 @@ impl SettleAttempt {
         &self,
         change: &mut Change<'_>,
         caused: &OperationalEvent,
-        before: Before,
+        before: EndpointBefore,
     ) -> Result<bool, StateError> {
         match caused.kind {
             OperationalEventKind::DeliveryDead => Ok(matches!(self.verdict, Verdict::Dead(_))),

@@ -159,9 +159,9 @@ fn replay_known(
 fn has_accepted(
     change: &Change<'_>,
     endpoint: EndpointId,
-    (first, place): EventAddress,
+    (first, index): EventAddress,
 ) -> Result<bool, StateError> {
     let block = change.state.delivered.get((endpoint, first))?;
     Ok(block
-        .is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.place) == place)))
+        .is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.index) == index)))
 }

@@ -71,7 +71,7 @@ impl ActivityStream {
     /// Starts listening to an organization.
     ///
     /// # Errors
-    /// When the organization, or all together, have too many listeners.
+    /// The organization, or all together, have too many listeners.
     pub fn listen(&self, org: OrgNo) -> Result<ActivityListener, Exhausted> {
         let place = self.0.places.take(org, 1)?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);

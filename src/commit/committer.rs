@@ -64,7 +64,7 @@ impl<L: Log> Committer<L> {
     /// Makes a committer of the engine's commands, for a state that is up to date with the log.
     ///
     /// # Errors
-    /// When the largest id in the state cannot be read.
+    /// The largest id in the state cannot be read.
     pub fn new(
         engine: Arc<Engine>,
         Submissions(queue): Submissions,

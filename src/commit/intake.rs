@@ -38,7 +38,7 @@ pub(super) struct Submission {
     pub(super) drafts: Vec<Draft>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Applying>, Refused>>>,
     /// Ends when the submission is dropped, however it ended.
-    under_way: UnderWay,
+    under_way: UnderWayGuard,
 }
 
 /// The end of the queue at which the committer takes submissions.
@@ -88,13 +88,13 @@ struct Refusals {
 
 /// Counts a submission among those under way, until it is dropped.
 #[derive(Debug)]
-struct UnderWay {
+struct UnderWayGuard {
     state: Arc<IntakeState>,
     bytes: usize,
     since_us: u64,
 }
 
-impl Drop for UnderWay {
+impl Drop for UnderWayGuard {
     fn drop(&mut self) {
         self.state.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.state.under_way.fetch_sub(1, Ordering::SeqCst);
@@ -114,7 +114,7 @@ impl IntakeState {
     }
 
     /// Counts a submission as under way.
-    fn begin(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> UnderWay {
+    fn begin(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> UnderWayGuard {
         let bytes = bytes(drafts);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The time is stored before the count, so that no reader combines a submission under way
@@ -123,7 +123,7 @@ impl IntakeState {
             self.oldest_us.store(now_us, Ordering::SeqCst);
         }
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        UnderWay { state: Arc::clone(self), bytes, since_us: now_us }
+        UnderWayGuard { state: Arc::clone(self), bytes, since_us: now_us }
     }
 
     /// Refuses events while the intake is overloaded, and counts the refusal for the log.

@@ -4,7 +4,7 @@
 //! takes the waiting commands, appends them, syncs once, applies them and answers. Another thread,
 //! the flusher, writes the changed rows to sled.
 //!
-//! # Hints, and how lost ones are made up for
+//! # Hints, and how the work of a lost hint is found
 //!
 //! Hints from the committer and between other threads may be lost, doubled, late or out of order.
 //! The state knows the work that is left, and for each kind of hint a thread looks there by itself:

@@ -42,7 +42,7 @@ pub enum RecoveryError {
 /// for which the disk has no room stay in memory.
 ///
 /// # Errors
-/// When the journal or the state cannot be read.
+/// The journal or the state cannot be read.
 pub fn recover(
     store: &Store,
     records: &Records,

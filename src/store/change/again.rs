@@ -86,11 +86,11 @@ impl Change<'_> {
     fn take_accepted(
         &mut self,
         endpoint: EndpointId,
-        (first, place): EventAddress,
+        (first, index): EventAddress,
     ) -> Result<Option<DeliveredEntry>, StateError> {
         let key = (endpoint, first);
         let Some(block) = self.state.delivered.load(key)? else { return Ok(None) };
-        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.place) == place)
+        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.index) == index)
         else {
             return Ok(None);
         };

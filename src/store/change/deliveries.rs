@@ -26,11 +26,11 @@ impl Change<'_> {
     pub(crate) fn take_pending(
         &mut self,
         endpoint: EndpointId,
-        (first, place): EventAddress,
+        (first, index): EventAddress,
     ) -> Result<bool, StateError> {
         let key = (endpoint, first);
         let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
-        let (bit, left) = (row.bits & 1 << place, row.bits & !(1 << place));
+        let (bit, left) = (row.bits & 1 << index, row.bits & !(1 << index));
         if bit == 0 {
             return Ok(false);
         }

@@ -63,7 +63,7 @@ impl Change<'_> {
             block.types.push(event.event_type.clone());
             block.types.len() - 1
         });
-        let place = block.events.len();
+        let index = block.events.len();
         block.events.push(EventEntry {
             id,
             position: self.position,
@@ -85,13 +85,13 @@ impl Change<'_> {
         inbox.tail = Some(first);
         inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(id.unix_ms().saturating_sub(received_at.0));
         // Operational events are for subscribers; consumers of the inbox did not ask for them.
-        if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, place)) }
+        if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, index)) }
     }
 
-    fn enter_inbox(&mut self, org: OrgNo, (first, place): EventAddress) -> Result<(), StateError> {
+    fn enter_inbox(&mut self, org: OrgNo, (first, index): EventAddress) -> Result<(), StateError> {
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |=
-            1 << place;
+            1 << index;
         self.meta()?.open += 1;
         self.state.inboxes.edit_or_insert(org, InboxRow::default)?.open += 1;
         self.effects.inbox_grew.push(org);

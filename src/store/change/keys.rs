@@ -79,9 +79,9 @@ impl Change<'_> {
         let meta = self.meta()?;
         meta.lost_keys.retain(|id| Some(*id) != ended);
         if let Some(new) = new
-            && let Err(place) = meta.lost_keys.binary_search(&new)
+            && let Err(index) = meta.lost_keys.binary_search(&new)
         {
-            meta.lost_keys.insert(place, new);
+            meta.lost_keys.insert(index, new);
         }
         Ok(())
     }

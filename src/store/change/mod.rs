@@ -130,7 +130,7 @@ impl Batch<'_> {
     /// Ends the batch; `applied` is the journal position behind the last command.
     ///
     /// # Errors
-    /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
+    /// Rows cannot be read. The state must not be used any more then; a restart rebuilds it.
     pub fn finish(mut self, applied: Position) -> Result<(), StateError> {
         meta(&mut self.state)?.applied = applied;
         Ok(())
@@ -197,30 +197,30 @@ impl Change<'_> {
         event: EventId,
     ) -> Result<Option<EventAddress>, StateError> {
         let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
-        Ok(block.find(event).map(|(place, _)| (first, place)))
+        Ok(block.find(event).map(|(index, _)| (first, index)))
     }
 
     /// Reads a part of an event's entry.
     pub(crate) fn read_event<T>(
         &self,
         org: OrgNo,
-        (first, place): EventAddress,
+        (first, index): EventAddress,
         read: impl FnOnce(&EventEntry) -> T,
     ) -> Result<T, StateError> {
         let block = self.state.events.promised((org, first))?;
-        block.events.get(place).map(read).ok_or(NO_EVENT)
+        block.events.get(index).map(read).ok_or(NO_EVENT)
     }
 
     /// Changes an event's entry, then updates the event's status and the inbox.
     pub(crate) fn edit_event(
         &mut self,
         org: OrgNo,
-        (first, place): EventAddress,
+        (first, index): EventAddress,
         change: impl FnOnce(&mut EventEntry) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let stays_open = self.state.orgs.promised(org)?.org.inbox_mode == InboxMode::AckOnly;
         let block = self.state.events.edit_promised((org, first))?;
-        let entry = block.events.get_mut(place).ok_or(NO_EVENT)?;
+        let entry = block.events.get_mut(index).ok_or(NO_EVENT)?;
         change(entry)?;
         entry.status = match entry.status {
             _ if entry.acknowledged_at.is_some() => EventStatus::Acknowledged,
@@ -233,9 +233,9 @@ impl Change<'_> {
             }
         };
         match entry.status {
-            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, place),
-            EventStatus::Acknowledged => self.leave_inbox(org, first, place),
-            EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
+            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, index),
+            EventStatus::Acknowledged => self.leave_inbox(org, first, index),
+            EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, index),
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),
         }
     }
@@ -243,9 +243,9 @@ impl Change<'_> {
     /// Removes an event from the inbox for good. A later replay or retry does not put the event
     /// back; otherwise consumers would see old events again when history is replayed to an
     /// endpoint.
-    fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
+    fn leave_inbox(&mut self, org: OrgNo, first: EventId, index: usize) -> Result<(), StateError> {
         let Some(open) = self.state.open.edit((org, first))? else { return Ok(()) };
-        let bit = 1 << place;
+        let bit = 1 << index;
         if open.0 & bit == 0 {
             return Ok(());
         }

@@ -254,14 +254,14 @@ impl Audit<'_> {
             format!("the block {first} belongs to {}, which does not exist", of())
         });
         let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
-        for (place, entry) in block.events.iter().enumerate() {
+        for (index, entry) in block.events.iter().enumerate() {
             let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
             self.require(ahead_ms <= ids_ahead_ms, || {
                 format!("the time of {} is ahead by {ahead_ms} ms", entry.id)
             });
             let event_type = block.event_type(entry);
             let is_own = event_type.is_some_and(EventType::is_own);
-            self.inbox_of(entry, mode, (is_own, open & (1 << place) != 0));
+            self.inbox_of(entry, mode, (is_own, open & (1 << index) != 0));
             self.leftovers(org, entry)?;
             self.require(event_type.is_some(), || format!("{} has no type", entry.id));
         }
@@ -328,7 +328,7 @@ impl Audit<'_> {
         for row in state.delivered.all() {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
-            let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
+            let sorted = block.entries.is_sorted_by(|a, b| a.index < b.index);
             self.require(sorted, || {
                 format!("deliveries to {endpoint} in the block {first} are not in order")
             });

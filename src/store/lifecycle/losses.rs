@@ -250,14 +250,14 @@ type SeenEvents = Vec<Result<((OrgNo, EventId), Arc<Seen>), StateError>>;
 
 fn seen_of(state: &State, (key, block): &KeyedRow<EventBlock>) -> Result<SeenEvents, StateError> {
     let open = state.open.get(*key)?.map_or(0, |bits| bits.0);
-    let seen = |(place, entry): (usize, &EventEntry)| {
+    let seen = |(index, entry): (usize, &EventEntry)| {
         let seen = Seen {
             event_type: block.event_type(entry).cloned(),
             received_at: entry.received_at,
             status: entry.status,
             deliveries: [entry.waiting, entry.accepted, entry.dead],
             is_erased: entry.erased_at.is_some(),
-            is_open: open & (1 << place) != 0,
+            is_open: open & (1 << index) != 0,
         };
         Ok(((key.0, entry.id), Arc::new(seen)))
     };

@@ -341,7 +341,7 @@ impl Chunk {
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             for entry in &row.entries {
-                let event = block.events.get(usize::from(entry.place));
+                let event = block.events.get(usize::from(entry.index));
                 let event = event.ok_or(StateError::Invariant("an accepted event is stored"))?;
                 self.deliveries.push(target.accepted(event.id, entry));
             }

@@ -255,10 +255,10 @@ pub(crate) struct EventEntry {
 }
 
 impl EventBlock {
-    /// Returns the event and its place in the block.
+    /// Returns the event and its index in the block.
     pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
-        let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        Some((place, self.events.get(place)?))
+        let index = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        Some((index, self.events.get(index)?))
     }
 
     /// Returns the events whose bits are set. The first event is the lowest bit.
@@ -314,7 +314,7 @@ row!(UnroutedRow, 8, "unrouted", (OrgNo, EventId));
 /// The events of a block that an endpoint accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredBlock {
-    /// The accepted deliveries, sorted by place.
+    /// The accepted deliveries, sorted by index.
     pub(crate) entries: Vec<DeliveredEntry>,
 }
 row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(
@@ -324,8 +324,8 @@ row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(
 /// One accepted delivery of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredEntry {
-    /// The place of the event in its block.
-    pub(crate) place: u8,
+    /// The index of the event in its block.
+    pub(crate) index: u8,
     pub(crate) attempts: u32,
     /// The journal position of the accepted attempt, which has everything else.
     pub(crate) attempt: Position,
