@@ -41,7 +41,7 @@ pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
-pub use kind::{AskedBy, Asker, Kind, KindInfo, Stamp, UnknownRecord};
+pub use kind::{AskedBy, Kind, KindInfo, Requester, Stamp, UnknownRecord};
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
 pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
 pub use retry_delivery::RetryOutcome;
@@ -219,10 +219,10 @@ macro_rules! registry {
                 }
             }
 
-            /// Returns the asking key, see [`Kind::asker`].
-            pub fn asker(&self) -> Option<KeyId> {
+            /// Returns the asking key, see [`Kind::requester`].
+            pub fn requester(&self) -> Option<KeyId> {
                 match self {
-                    $(Self::$name(command) => command.asker(),)*
+                    $(Self::$name(command) => command.requester(),)*
                 }
             }
 

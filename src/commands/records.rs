@@ -37,7 +37,7 @@ pub enum RecordError {
     },
     /// The log holds another command than the state says.
     #[error(
-        "the log has a {found} command at position {position}, but the state expects {expected}"
+        "position {position} of the log has the command {found}, but the state expects {expected}"
     )]
     Other {
         /// The position of the command.
@@ -219,5 +219,33 @@ fn decode(record: &RawRecord<'_>) -> Result<Record, RecordError> {
     match Command::of_raw(record) {
         Ok(command) => Ok(Record { position, command }),
         Err(unknown) => Err(RecordError::Unknown { position, unknown }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_position_and_the_record() {
+        let position = Position(5);
+        let malformed = UnknownRecord::Malformed(CodecError::new("3 bytes left over"));
+        let newer = UnknownRecord::Newer { kind: 9, version: 3 };
+        let [malformed, newer] = [malformed, newer]
+            .map(|unknown| RecordError::Unknown { position, unknown }.to_string());
+        assert_eq!(
+            malformed,
+            "the log cannot be read at position 5: not a valid record: 3 bytes left over"
+        );
+        assert_eq!(
+            newer,
+            "the log cannot be read at position 5: a record of kind 9 version 3, written by a \
+             newer version of triggerd"
+        );
+        let (found, expected) = ("ack_event", "the event evt_1".to_owned());
+        assert_eq!(
+            RecordError::Other { position, found, expected }.to_string(),
+            "position 5 of the log has the command ack_event, but the state expects the event evt_1"
+        );
     }
 }

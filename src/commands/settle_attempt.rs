@@ -242,7 +242,7 @@ impl SettleAttempt {
         verdict: Option<Verdict>,
     ) -> Result<(), StateError> {
         let at = self.ended_at();
-        change.effects.tell(self.org, || Activity::Attempted(self.attempted(verdict)));
+        change.effects.add_activity(self.org, || Activity::Attempted(self.attempted(verdict)));
         change.edit_health(self.endpoint, |health| {
             if self.outcome.error.is_none() {
                 health.accepted += 1;

@@ -93,7 +93,7 @@ impl ActivityStream {
     }
 
     /// Sends the activity of applied commands to listeners. Never waits for a listener.
-    pub(super) fn tell(&self, activity: Vec<(OrgNo, Activity)>) {
+    pub(super) fn publish(&self, activity: Vec<(OrgNo, Activity)>) {
         if activity.is_empty() {
             return;
         }

@@ -166,7 +166,7 @@ impl<L: Log> Committer<L> {
         }
         let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let Results { outcomes, mut effects } = self.apply(&placed, end);
-        self.engine.activity_stream.tell(std::mem::take(&mut effects.activity));
+        self.engine.activity_stream.publish(std::mem::take(&mut effects.activity));
         // Counted before the answer, so that a client with an answer finds it in the metrics.
         metrics.events_accepted.inc_by(effects.stored);
         metrics.events_duplicate.inc_by(known_duplicates + effects.duplicates);

@@ -25,12 +25,12 @@ use tokio::sync::oneshot;
 use super::reply::{CommitError, Pending, Refused, Reply};
 use super::space::Shortage;
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{Applying, Asker, Draft, Drafted, Kind};
+use crate::commands::{Applying, Draft, Drafted, Kind, Requester};
 
 /// Approximate memory of a command beside its payload, in bytes.
 const COMMAND_BYTES: usize = 256;
 /// Minimum time between two log lines about refused events.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ struct IntakeState {
 /// Refusals not reported in the log yet.
 #[derive(Debug, Default)]
 struct Refusals {
-    untold: u64,
-    told: Option<Instant>,
+    unreported: u64,
+    reported_at: Option<Instant>,
 }
 
 /// Counts a submission among those under way, until it is dropped.
@@ -140,9 +140,9 @@ impl IntakeState {
         {
             return Ok(());
         }
-        let told =
-            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
-        if let Some(refused) = told {
+        let unreported =
+            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+        if let Some(refused) = unreported {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(
                 refused,
@@ -158,13 +158,13 @@ impl IntakeState {
 
 impl Refusals {
     /// Counts a refusal. Returns the number of refusals since the last report when a report is due.
-    fn tell(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.unreported += 1;
+        if self.reported_at.is_some_and(|at| now.saturating_duration_since(at) < REPORT_EVERY) {
             return None;
         }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.reported_at = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -216,9 +216,9 @@ impl Intake {
     pub fn submit_requested<D: Drafted>(
         &self,
         drafts: impl IntoIterator<Item = D>,
-        asker: Asker,
+        requester: Requester,
     ) -> Result<Pending<D::Kind>, CommitError> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(asker));
+        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester));
         let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
         Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }
@@ -458,9 +458,9 @@ mod tests {
     #[test]
     fn the_log_hears_of_refusals_once_a_second_and_of_all_of_them() {
         let (mut refusals, began) = (Refusals::default(), Instant::now());
-        let told: Vec<_> =
-            (0..2_100).map(|ms| refusals.tell(began + Duration::from_millis(ms))).collect();
-        let told: Vec<_> = told.into_iter().flatten().collect();
-        assert_eq!(told, [1, 1_000, 1_000]);
+        let reported: Vec<_> =
+            (0..2_100).map(|ms| refusals.count(began + Duration::from_millis(ms))).collect();
+        let reported: Vec<_> = reported.into_iter().flatten().collect();
+        assert_eq!(reported, [1, 1_000, 1_000]);
     }
 }

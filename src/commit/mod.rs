@@ -63,7 +63,7 @@ pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use hints::{Hints, SchedulerHint};
 pub use intake::{Intake, IntakeLimits, Submissions};
 pub use notifier::{InboxListener, InboxNotifier, WantsType};
-pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
+pub use recovery::{Recovered, RecoveryError, recover, recover_with_progress};
 pub use reply::{CommitError, Pending, Refused, Reply};
 pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

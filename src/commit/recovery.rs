@@ -48,19 +48,19 @@ pub fn recover(
     records: &Records,
     space: &Space,
 ) -> Result<Recovered, RecoveryError> {
-    recover_telling(store, records, space, &|_done, _all| ())
+    recover_with_progress(store, records, space, &|_done, _all| ())
 }
 
-/// Like [`recover`], but calls `tell` after each chunk with the applied and the total number of
+/// Like [`recover`], but calls `progress` after each chunk with the applied and the total number of
 /// bytes.
 ///
 /// # Errors
 /// As [`recover`].
-pub fn recover_telling(
+pub fn recover_with_progress(
     store: &Store,
     records: &Records,
     space: &Space,
-    tell: &dyn Fn(u64, u64),
+    progress: &dyn Fn(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let began = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
@@ -86,7 +86,7 @@ pub fn recover_telling(
                 write_back(store, space)?;
             }
         }
-        tell(follower.position().since(from), records.end().since(from));
+        progress(follower.position().since(from), records.end().since(from));
     }
     write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })

@@ -28,7 +28,7 @@ const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 const KEYS_LOOKED_AT: usize = 4_096;
 /// Maximum number of organizations that are told about low disk space: each event takes some of the
 /// rest.
-const TOLD_OF_DISK_MAX: usize = 1_000;
+const DISK_LOW_EVENTS_MAX: usize = 1_000;
 
 /// Returns the keys used since the last call, with the time of their last use.
 pub type KeysUsed = Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>;
@@ -106,14 +106,14 @@ impl Sweeper {
         metrics.disk_free_bytes.set(gauge(free));
         metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
         if watch.is_due(free, space.reserve_bytes()) {
-            self.tell_disk_low(watch, (free, space.reserve_bytes()))?;
+            self.report_disk_low(watch, (free, space.reserve_bytes()))?;
         }
         Ok(())
     }
 
     /// Tells only the organizations with an endpoint for this event type. While no organization has
     /// such an endpoint, the event stays due. A failed batch is tried again in the next round.
-    fn tell_disk_low(
+    fn report_disk_low(
         &self,
         watch: &mut DiskWatch,
         (free, reserve): (u64, u64),
@@ -121,7 +121,7 @@ impl Sweeper {
         let Engine { clock, store, intake, metrics, .. } = &*self.engine;
         let now = Timestamp(clock.now_ms());
         let event_type = OperationalEventKind::DiskLow.event_type();
-        let orgs = store.orgs_asking_for(&event_type, TOLD_OF_DISK_MAX)?;
+        let orgs = store.orgs_asking_for(&event_type, DISK_LOW_EVENTS_MAX)?;
         if watch.is_new() {
             tracing::warn!(
                 free,
@@ -134,7 +134,7 @@ impl Sweeper {
         }
         let events = orgs.iter().map(|org| disk_low(*org, (free, reserve), now));
         let Some(outcomes) = intake.push_for_outcomes(events) else { return Ok(()) };
-        watch.told();
+        watch.reported();
         let is_stored =
             |outcome: &&SubmitOutcome| matches!(outcome, SubmitOutcome::Accepted { .. });
         let stored = outcomes.iter().filter(is_stored).count() as u64;

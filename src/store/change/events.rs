@@ -27,7 +27,7 @@ impl Change<'_> {
         let Arrival { org, id, received_at, event } = arrival;
         self.store_event(arrival)?;
         self.effects.stored += 1;
-        self.effects.tell(org, || {
+        self.effects.add_activity(org, || {
             let event_type = event.event_type.clone();
             Activity::Accepted { event: id, event_type, received_at }
         });

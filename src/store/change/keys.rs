@@ -34,7 +34,7 @@ pub enum KeyAdded {
 
 impl Change<'_> {
     /// Refuses the change unless its key is valid, belongs to the organization and has the needed
-    /// scopes. The key then becomes the asker of the change. A key found expired ends for good.
+    /// scopes. The key then becomes the requester of the change. A key found expired ends for good.
     pub(crate) fn judge(
         &mut self,
         authority: Authority,
@@ -57,7 +57,7 @@ impl Change<'_> {
         if !row.key.scopes.covers(authority.needs) {
             return Err(Refusal::Forbidden.into());
         }
-        self.asker = Some(row);
+        self.requester = Some(row);
         Ok(())
     }
 

@@ -100,7 +100,7 @@ pub struct Effects {
 
 impl Effects {
     /// Adds an item to the activity, if somebody watches.
-    pub(crate) fn tell(&mut self, org: OrgNo, activity: impl FnOnce() -> Activity) {
+    pub(crate) fn add_activity(&mut self, org: OrgNo, activity: impl FnOnce() -> Activity) {
         if self.is_watched {
             self.activity.push((org, activity()));
         }
@@ -124,7 +124,7 @@ pub struct Batch<'a> {
 impl Batch<'_> {
     /// Returns the change for the command at `position` in the journal.
     pub fn change(&mut self, position: Position) -> Change<'_> {
-        Change { state: &mut self.state, effects: self.effects, position, asker: None }
+        Change { state: &mut self.state, effects: self.effects, position, requester: None }
     }
 
     /// Ends the batch; `applied` is the journal position behind the last command.
@@ -174,7 +174,7 @@ pub struct Change<'a> {
     /// The journal position of the command.
     pub(crate) position: Position,
     /// The key that asks for the change; `None` for the operator and the server itself.
-    pub(crate) asker: Option<Arc<KeyRow>>,
+    pub(crate) requester: Option<Arc<KeyRow>>,
 }
 
 impl Change<'_> {

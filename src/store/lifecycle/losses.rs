@@ -124,7 +124,8 @@ impl Store {
 }
 
 impl Comparison<'_> {
-    fn tell(
+    /// Reports an object that differs.
+    fn report(
         &mut self,
         (kind, id): (NamedKind, String),
         (org, at): (OrgNo, Timestamp),
@@ -147,7 +148,7 @@ impl Comparison<'_> {
             let said = (ours.map(org), theirs.map(org));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Organization, row.org.id.to_string());
-            self.tell(kind, (number, row.org.created_at), row.org.name.clone(), said)
+            self.report(kind, (number, row.org.created_at), row.org.name.clone(), said)
         })
     }
 
@@ -165,7 +166,7 @@ impl Comparison<'_> {
             let said = (ours.map(key), theirs.map(key));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Key, id.to_string());
-            self.tell(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
+            self.report(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
         })
     }
 
@@ -185,7 +186,7 @@ impl Comparison<'_> {
             };
             let url = row.endpoint.settings.url.as_str();
             let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
-            self.tell(
+            self.report(
                 (NamedKind::Endpoint, id.to_string()),
                 (row.org, row.endpoint.created_at),
                 bare,
@@ -200,7 +201,7 @@ impl Comparison<'_> {
             let Some(seen) = ours.or(theirs).filter(|_| ours != theirs) else { return Ok(()) };
             let label = seen.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
             let said = (ours.map(Seen::summary), theirs.map(Seen::summary));
-            self.tell((NamedKind::Event, id.to_string()), (org, seen.received_at), label, said)
+            self.report((NamedKind::Event, id.to_string()), (org, seen.received_at), label, said)
         })
     }
 
@@ -213,7 +214,7 @@ impl Comparison<'_> {
             if said.0 == said.1 {
                 return Ok(());
             }
-            self.tell(
+            self.report(
                 (NamedKind::Replay, id.to_string()),
                 (org, Timestamp(id.unix_ms())),
                 String::new(),
