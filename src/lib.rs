@@ -175,12 +175,12 @@
 //! - `commit/notifier.rs`: the notifier: wakes requests that wait for an event
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
+//! - `commit/chunks.rs`: splits commands into chunks of bounded cost
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`
 //! - `commit/flusher.rs`: writes fresh rows to sled in the background
 //! - `commit/hints.rs`: hints about work, for other threads
 //! - `commit/intake.rs`: the bounded queue in front of the committer
-//! - `commit/portions.rs`: splits commands into batches of bounded cost
 //! - `commit/recovery.rs`: brings the state up to the journal
 //! - `commit/reply.rs`: the answer to submitted commands: an outcome of its own type for each
 //! - `commit/space.rs`: free space and free files of the disk

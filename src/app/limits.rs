@@ -2,7 +2,7 @@
 //! and the state, which have priority.
 
 use super::StartError;
-use crate::base::descriptors::{self, Limit, Shares};
+use crate::base::descriptors::{self, ConnectionShares, Limit};
 use crate::config::{self, Config};
 use crate::data_dir::journal_files;
 use crate::http;
@@ -34,14 +34,16 @@ fn worker_files(server: &config::Server) -> usize {
 pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
     let mut config = config.clone();
     let Some(limit) = limit else { return config };
-    let wanted =
-        Shares { incoming: config.server.max_connections, outgoing: config.delivery.max_in_flight };
+    let wanted = ConnectionShares {
+        incoming: config.server.max_connections,
+        outgoing: config.delivery.max_in_flight,
+    };
     let files = journal_files(&config.storage.data_dir) + worker_files(&config.server);
     let shares = limit.shares(wanted, files);
     if shares == wanted {
         return config;
     }
-    let Shares { incoming, outgoing } = shares;
+    let ConnectionShares { incoming, outgoing } = shares;
     tracing::warn!(
         open_files_max = limit.0,
         max_connections = incoming,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use crate::base::library_errors::io_words;
 use crate::base::{ownership, present_name};
-use crate::journal::{Change, Strayed};
+use crate::journal::{FileChange, Strayed};
 
 /// A file or directory of the data directory that was moved, removed or changed.
 #[derive(Debug)]
@@ -82,14 +82,14 @@ impl Loss {
     pub(super) fn segment(strayed: Strayed) -> Self {
         let Strayed { path, file, change } = strayed;
         let cause = match change {
-            Change::Gone | Change::Replaced => return Self::of(What::Segment, path, &file),
-            Change::Length { is, was } => {
+            FileChange::Gone | FileChange::Replaced => return Self::of(What::Segment, path, &file),
+            FileChange::Length { is, was } => {
                 Cause::Changed(format!("it is {is} bytes long, but was made {was} bytes long"))
             }
-            Change::Overwritten => {
+            FileChange::Overwritten => {
                 Cause::Changed("the records that were written last are not in it".to_owned())
             }
-            Change::Denied(error) => Cause::Denied(error),
+            FileChange::Denied(error) => Cause::Denied(error),
         };
         Self { path, what: What::Segment, cause, open_at: None }
     }
@@ -267,13 +267,14 @@ mod tests {
         assert!(said(What::Journal).contains("no start succeeds"));
         let strayed =
             |change| Strayed { path: here.clone(), file: held.try_clone().unwrap(), change };
-        let said = Loss::segment(strayed(Change::Length { is: 0, was: 64 })).to_string();
+        let said = Loss::segment(strayed(FileChange::Length { is: 0, was: 64 })).to_string();
         assert!(
             said.contains("0 bytes long, but was made 64") && said.contains("rebuild"),
             "{said}"
         );
-        let said = Loss::segment(strayed(Change::Denied(io::ErrorKind::PermissionDenied.into())))
-            .to_string();
+        let said =
+            Loss::segment(strayed(FileChange::Denied(io::ErrorKind::PermissionDenied.into())))
+                .to_string();
         assert!(said.contains("Nothing is lost") && said.contains("owner"), "{said}");
     }
 }

@@ -14,7 +14,7 @@ use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
 use crate::base::vault::Vault;
 use crate::commands::Records;
-use crate::commit::{RecoveryError, Space, recover_telling};
+use crate::commit::{RecoveryError, Space, recover_with_progress};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, free_bytes, free_files,
@@ -303,7 +303,7 @@ fn try_to_open_state(
     // sled 0.34.7 panics on some kinds of damage.
     let tell = |done, all| progress.tell(done, all);
     let recovered =
-        catch_unwind(AssertUnwindSafe(|| recover_telling(&store, &records, space, &tell)));
+        catch_unwind(AssertUnwindSafe(|| recover_with_progress(&store, &records, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.invalidate();
         tracing::error!("the state is broken; the next start computes it from the journal");

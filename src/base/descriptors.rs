@@ -22,7 +22,7 @@ pub struct Limit(pub u64);
 
 /// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
+pub struct ConnectionShares {
     /// Connections from clients to this server.
     pub incoming: usize,
     /// Connections from this server to others.
@@ -65,7 +65,7 @@ fn limits(text: &str) -> Option<(u64, u64)> {
 impl Limit {
     /// Returns the connections that fit in the limit, given the wanted numbers and `files` open
     /// files.
-    pub fn shares(self, wanted: Shares, files: usize) -> Shares {
+    pub fn shares(self, wanted: ConnectionShares, files: usize) -> ConnectionShares {
         let files = files as u64;
         let own = (OWN + files).min((self.0 / OWN_SHARE * 3).max(files + OWN_MIN));
         let room = self.0.saturating_sub(own);
@@ -78,7 +78,7 @@ impl Limit {
         let outgoing = outgoing.min((room / 4).max(1));
         let incoming = incoming.min(room.saturating_sub(outgoing).max(CONNECTIONS_MIN));
         let count = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
-        Shares { incoming: count(incoming), outgoing: count(outgoing) }
+        ConnectionShares { incoming: count(incoming), outgoing: count(outgoing) }
     }
 }
 
@@ -100,14 +100,14 @@ mod tests {
 
     #[test]
     fn what_fits_is_given_and_what_does_not_leaves_room_for_the_journal() {
-        let wanted = Shares { incoming: 10_000, outgoing: 1_024 };
+        let wanted = ConnectionShares { incoming: 10_000, outgoing: 1_024 };
         assert_eq!(Limit(65_536).shares(wanted, 300), wanted);
         assert_eq!(Limit(12_000).shares(wanted, 200), wanted, "there is room for all of it");
         assert_eq!(Limit(10_000 + 1_024 + 192 + 200).shares(wanted, 200), wanted);
         for (limit, files) in
             [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000), (256, 200)]
         {
-            let Shares { incoming, outgoing } = Limit(limit).shares(wanted, files);
+            let ConnectionShares { incoming, outgoing } = Limit(limit).shares(wanted, files);
             let left = limit - (incoming + outgoing) as u64;
             assert!(
                 left >= (files as u64 + 64).min(limit / 4),

@@ -1,10 +1,10 @@
 //! Metrics for Prometheus: every series of the server in one struct, each present at zero from the
 //! first scrape.
 //!
-//! Every module takes handles from here; `http` renders them. The only importer of the prometheus
-//! crate. An organization, endpoint or key is never a label, because each value would be a series.
-//! Handles are looked up once, at the start, so counting is an atomic addition. This module knows
-//! nothing of the product: names from the model come in as arguments.
+//! Every module counts with the handles here; `http` renders them. This is the only importer of the
+//! prometheus crate. An organization, endpoint or key is never a label, because each value would be
+//! a series. Handles are looked up once, at the start, so counting is an atomic addition. Names
+//! that the model gives, such as the codes of failed attempts, come in as arguments.
 
 mod labels;
 
@@ -58,77 +58,207 @@ impl<L: Label, M> PerLabel<L, M> {
 #[error("metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
 
-/// All metrics of the server.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
+/// Declares the metrics that are one series, or one series for each value of a label: field,
+/// type, and constructor with the name and the help of the series.
+macro_rules! metrics {
+    ($($(#[$doc:meta])+ $name:ident: $type:ty = $make:ident($($argument:expr),+);)+) => {
+        /// All metrics of the server.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            attempts: Attempts,
+            http: HttpSeries,
+            $($(#[$doc])+ pub $name: $type,)+
+        }
+
+        impl Metrics {
+            fn made_by(
+                make: Maker,
+                attempts: Attempts,
+                http: HttpSeries,
+            ) -> Result<Self, MetricsError> {
+                $(let $name = make.$make($($argument),+)?;)+
+                Ok(Self { registry: make.0, attempts, http, $($name),+ })
+            }
+        }
+    };
+}
+
+metrics! {
     /// Number of new events that are on stable storage.
-    pub events_accepted: Counter,
+    events_accepted: Counter =
+        counter("events_accepted_total", "New events that were stored.");
+
     /// Number of posted events whose `dedup_id` was known.
-    pub events_duplicate: Counter,
+    events_duplicate: Counter =
+        counter("events_duplicate_total", "Posted events whose dedup_id was known already.");
+
     /// Number of refused events, by reason.
-    pub events_rejected: PerLabel<Rejection, Counter>,
+    events_rejected: PerLabel<Rejection, Counter> =
+        counter_per("events_rejected_total", "Events refused, by reason.", "reason");
+
     /// Number of events whose payload was erased.
-    pub events_erased: Counter,
+    events_erased: Counter =
+        counter("events_erased_total", "Events whose payload was erased.");
+
     /// Number of commands in one commit group.
-    pub commit_group_commands: Histogram,
+    commit_group_commands: Histogram =
+        histogram("commit_group_commands", "Commands written with one sync.", &GROUP_COMMANDS);
+
     /// Duration of one sync, in seconds.
-    pub commit_sync_seconds: Histogram,
+    commit_sync_seconds: Histogram = histogram(
+        "commit_sync_duration_seconds",
+        "Duration of one sync of the journal.",
+        &DISK_SECONDS
+    );
+
     /// Number of commands applied to the state.
-    pub commands_applied: Counter,
+    commands_applied: Counter =
+        counter("commands_applied_total", "Commands applied to the state.");
+
     /// Number of items in each queue.
-    pub queue_depth: PerLabel<Queue, Gauge>,
+    queue_depth: PerLabel<Queue, Gauge> =
+        gauge_per("queue_depth", "Items that wait in each queue in memory.", "queue");
+
     /// Duration of one write-back of rows to sled, in seconds.
-    pub write_back_seconds: Histogram,
+    write_back_seconds: Histogram = histogram(
+        "write_back_duration_seconds",
+        "Duration of writing changed rows to disk.",
+        &DISK_SECONDS
+    );
+
     /// Number of rows written back to sled.
-    pub write_back_rows: Counter,
+    write_back_rows: Counter =
+        counter("write_back_rows_total", "Rows written back to the state on disk.");
+
     /// Age of the oldest event that an endpoint still has to get, in seconds. 0 if there is no such
     /// event.
-    pub oldest_undelivered_age_seconds: FloatGauge,
+    oldest_undelivered_age_seconds: FloatGauge = float_gauge(
+        "oldest_undelivered_age_seconds",
+        "Age of the oldest event that is not delivered to all its endpoints."
+    );
+
     /// Longest delay of an overdue delivery that nothing holds back, in seconds. 0 if there is no
     /// such delivery.
-    pub delivery_overdue_seconds: FloatGauge,
+    delivery_overdue_seconds: FloatGauge = float_gauge(
+        "delivery_overdue_seconds",
+        "Longest wait of an overdue delivery that nothing holds back; above 60 the server is at \
+         fault."
+    );
+
     /// Number of deliveries, by the outcome of an attempt.
-    pub deliveries: PerLabel<DeliveryOutcome, Counter>,
-    attempts_ok: Counter,
-    attempts_failed: Vec<Counter>,
-    attempts_other: Counter,
+    deliveries: PerLabel<DeliveryOutcome, Counter> =
+        counter_per("deliveries_total", "Deliveries, by outcome of an attempt.", "outcome");
+
     /// Duration of one attempt, in seconds.
-    pub attempt_seconds: Histogram,
+    attempt_seconds: Histogram = histogram(
+        "delivery_attempt_duration_seconds",
+        "Duration of one attempt.",
+        &REQUEST_SECONDS
+    );
+
     /// Number of attempts under way.
-    pub deliveries_in_flight: Gauge,
+    deliveries_in_flight: Gauge = gauge("deliveries_in_flight", "Attempts under way.");
+
     /// Number of endpoints whose circuit breaker is open.
-    pub breakers_open: Gauge,
+    breakers_open: Gauge = gauge("breakers_open", "Endpoints whose circuit breaker is open.");
+
     /// Number of running replays.
-    pub replays_running: Gauge,
+    replays_running: Gauge =
+        gauge("replays_running", "Running replays, including replays that wait.");
+
     /// Number of deliveries made because of replays.
-    pub replay_deliveries: Counter,
+    replay_deliveries: Counter =
+        counter("replay_deliveries_total", "Deliveries made because of replays.");
+
     /// Number of stored operational events, by kind.
-    pub operational_events: PerLabel<OperationalEvent, Counter>,
+    operational_events: PerLabel<OperationalEvent, Counter> =
+        counter_per("operational_events_total", "Operational events stored.", "kind");
+
     /// Number of events in inboxes, which nobody has acknowledged.
-    pub inbox_open_events: Gauge,
+    inbox_open_events: Gauge =
+        gauge("inbox_open_events", "Events in inboxes, which nobody acknowledged yet.");
+
     /// Number of events in the store.
-    pub events_stored: Gauge,
+    events_stored: Gauge = gauge("events_stored", "Events in the store.");
+
     /// Number of rebuilds of the state from the journal.
-    pub state_rebuilds: Counter,
+    state_rebuilds: Counter =
+        counter("state_rebuilds_total", "Rebuilds of the state from the journal.");
+
     /// Size of the journal's files, in bytes.
-    pub journal_disk_bytes: Gauge,
+    journal_disk_bytes: Gauge = gauge("journal_disk_bytes", "Size of the journal's files.");
+
     /// 1 if a record of the journal was found damaged since the start, else 0.
-    pub journal_damaged: Gauge,
+    journal_damaged: Gauge =
+        gauge("journal_damaged", "1 if the journal was found damaged since the start.");
+
     /// Free space on the disk of the data directory, in bytes.
-    pub disk_free_bytes: Gauge,
+    disk_free_bytes: Gauge =
+        gauge("disk_free_bytes", "Free space on the disk of the data directory.");
+
     /// Free inodes on the disk of the data directory. -1 if the filesystem has no fixed number.
-    pub disk_free_files: Gauge,
+    disk_free_files: Gauge = gauge(
+        "disk_free_files",
+        "Free inodes on the disk of the data directory; -1 without a fixed number."
+    );
+
     /// Number of log lines left out because they came too often.
-    pub log_lines_left_out: Counter,
+    log_lines_left_out: Counter =
+        counter("log_lines_left_out_total", "Log lines left out, because they repeated.");
+
     /// Number of connections that sent something other than HTTP.
-    pub http_malformed: Counter,
+    http_malformed: Counter = counter("http_malformed_total", "Inputs that were not HTTP.");
+
     /// Number of checked keys, by result.
-    pub key_verifications: PerLabel<KeyVerification, Counter>,
+    key_verifications: PerLabel<KeyVerification, Counter> =
+        counter_per("key_verifications_total", "API key checks, by result.", "result");
+
     /// Number of runs of the slow hash of API keys.
-    pub key_hashes: Counter,
-    http_requests: IntCounterVec,
-    http_seconds: HistogramVec,
+    key_hashes: Counter =
+        counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.");
+}
+
+/// The number of attempts, by result.
+#[derive(Debug)]
+struct Attempts {
+    ok: Counter,
+    /// One counter for each code of a failure.
+    failed: Vec<Counter>,
+    other: Counter,
+}
+
+impl Attempts {
+    fn new(make: &Maker, error_codes: &[&str]) -> Result<Self, MetricsError> {
+        let all = make.counters("delivery_attempts_total", "Attempts, by result.", &["result"])?;
+        let failed = error_codes.iter().map(|code| all.get_metric_with_label_values(&[*code]));
+        Ok(Self {
+            ok: all.get_metric_with_label_values(&["ok"])?,
+            failed: failed.collect::<Result<_, _>>()?,
+            other: spare_counter()?,
+        })
+    }
+}
+
+/// The number and the duration of HTTP requests. [`Metrics::http_route`] makes the series.
+#[derive(Debug)]
+struct HttpSeries {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl HttpSeries {
+    fn new(make: &Maker) -> Result<Self, MetricsError> {
+        let labels = ["route", "method", "status"];
+        let requests = make.counters("http_requests_total", "HTTP requests.", &labels)?;
+        let opts = opts(
+            "http_request_duration_seconds",
+            "Duration from the head of a request to its answer.",
+        );
+        let opts = HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec());
+        let seconds = make.register(HistogramVec::new(opts, &["route"])?)?;
+        Ok(Self { requests, seconds })
+    }
 }
 
 impl Metrics {
@@ -137,122 +267,26 @@ impl Metrics {
     ///
     /// # Errors
     /// A series cannot be registered.
-    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     pub fn new(error_codes: &[&str]) -> Result<Self, MetricsError> {
         let make = Maker(Registry::new());
         make.0.register(Box::new(ProcessCollector::for_self()))?;
-        make.build_info()?;
-        let disk = |name: &str, help: &str| make.histogram(name, help, &DISK_SECONDS);
-        let attempts =
-            make.counters("delivery_attempts_total", "Attempts, by result.", &["result"])?;
-        let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
-        let routes =
-            make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
-        let metrics = Self {
-            events_accepted: make
-                .counter("events_accepted_total", "New events that were stored.")?,
-            events_duplicate: make.counter(
-                "events_duplicate_total",
-                "Posted events whose dedup_id was known already.",
-            )?,
-            events_rejected: make.counter_per(
-                "events_rejected_total",
-                "Events refused, by reason.",
-                "reason",
-            )?,
-            events_erased: make
-                .counter("events_erased_total", "Events whose payload was erased.")?,
-            commit_group_commands: make.histogram(
-                "commit_group_commands",
-                "Commands written with one sync.",
-                &GROUP_COMMANDS,
-            )?,
-            commit_sync_seconds: disk(
-                "commit_sync_duration_seconds",
-                "Duration of one sync of the journal.",
-            )?,
-            commands_applied: make
-                .counter("commands_applied_total", "Commands applied to the state.")?,
-            queue_depth: make.gauge_per(
-                "queue_depth",
-                "Items that wait in each queue in memory.",
-                "queue",
-            )?,
-            write_back_seconds: disk(
-                "write_back_duration_seconds",
-                "Duration of writing changed rows to disk.",
-            )?,
-            write_back_rows: make
-                .counter("write_back_rows_total", "Rows written back to the state on disk.")?,
-            oldest_undelivered_age_seconds: make.undelivered_age()?,
-            delivery_overdue_seconds: make.overdue()?,
-            deliveries: make.counter_per(
-                "deliveries_total",
-                "Deliveries, by outcome of an attempt.",
-                "outcome",
-            )?,
-            attempts_ok: attempts.get_metric_with_label_values(&["ok"])?,
-            attempts_failed: failed.collect::<Result<_, _>>()?,
-            attempts_other: Counter::new("spare", "not shown")?,
-            attempt_seconds: make.histogram(
-                "delivery_attempt_duration_seconds",
-                "Duration of one attempt.",
-                &REQUEST_SECONDS,
-            )?,
-            deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
-            breakers_open: make
-                .gauge("breakers_open", "Endpoints whose circuit breaker is open.")?,
-            replays_running: make
-                .gauge("replays_running", "Running replays, including replays that wait.")?,
-            replay_deliveries: make
-                .counter("replay_deliveries_total", "Deliveries made because of replays.")?,
-            operational_events: make.counter_per(
-                "operational_events_total",
-                "Operational events stored.",
-                "kind",
-            )?,
-            inbox_open_events: make
-                .gauge("inbox_open_events", "Events in inboxes, which nobody acknowledged yet.")?,
-            events_stored: make.gauge("events_stored", "Events in the store.")?,
-            state_rebuilds: make
-                .counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
-            journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
-            journal_damaged: make
-                .gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
-            disk_free_bytes: make
-                .gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
-            disk_free_files: make.gauge(
-                "disk_free_files",
-                "Free inodes on the disk of the data directory; -1 without a fixed number.",
-            )?,
-            log_lines_left_out: make.counter(
-                "log_lines_left_out_total",
-                "Log lines left out, because they repeated.",
-            )?,
-            http_malformed: make.counter("http_malformed_total", "Inputs that were not HTTP.")?,
-            key_verifications: make.counter_per(
-                "key_verifications_total",
-                "API key checks, by result.",
-                "result",
-            )?,
-            key_hashes: make
-                .counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
-            http_seconds: make.route_seconds()?,
-            http_requests: routes,
-            registry: make.0,
-        };
+        let build_info = opts("build_info", "Always 1; the version is a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        make.register(Gauge::with_opts(build_info)?)?.set(1);
+        let (attempts, http) = (Attempts::new(&make, error_codes)?, HttpSeries::new(&make)?);
+        let metrics = Self::made_by(make, attempts, http)?;
         metrics.http_route("", UNMATCHED_ROUTE)?;
         Ok(metrics)
     }
 
     /// Counts an accepted attempt.
     pub fn attempt_ok(&self) {
-        self.attempts_ok.inc();
+        self.attempts.ok.inc();
     }
 
     /// Counts a failed attempt, by its index in the `error_codes` of [`Metrics::new`].
     pub fn attempt_failed(&self, error_code: usize) {
-        self.attempts_failed.get(error_code).unwrap_or(&self.attempts_other).inc();
+        self.attempts.failed.get(error_code).unwrap_or(&self.attempts.other).inc();
     }
 
     /// Creates the series of one route at zero. Callers ask once at the start and keep the handle.
@@ -264,15 +298,15 @@ impl Metrics {
     pub fn http_route(&self, method: &str, route: &str) -> Result<HttpRoute, MetricsError> {
         let handles = StatusClass::NAMES.iter();
         let handles = handles.map(|status| {
-            self.http_requests.get_metric_with_label_values(&[route, method, *status])
+            self.http.requests.get_metric_with_label_values(&[route, method, *status])
         });
         Ok(HttpRoute {
             requests: PerLabel {
                 handles: handles.collect::<Result<_, _>>()?,
-                spare: Counter::new("spare", "not shown")?,
+                spare: spare_counter()?,
                 label: PhantomData,
             },
-            seconds: self.http_seconds.get_metric_with_label_values(&[route])?,
+            seconds: self.http.seconds.get_metric_with_label_values(&[route])?,
         })
     }
 
@@ -317,21 +351,6 @@ impl Maker {
         self.register(Gauge::with_opts(opts(name, help))?)
     }
 
-    fn undelivered_age(&self) -> Result<FloatGauge, MetricsError> {
-        self.float_gauge(
-            "oldest_undelivered_age_seconds",
-            "Age of the oldest event that is not delivered to all its endpoints.",
-        )
-    }
-
-    fn overdue(&self) -> Result<FloatGauge, MetricsError> {
-        self.float_gauge(
-            "delivery_overdue_seconds",
-            "Longest wait of an overdue delivery that nothing holds back; above 60 the server is \
-             at fault.",
-        )
-    }
-
     fn float_gauge(&self, name: &str, help: &str) -> Result<FloatGauge, MetricsError> {
         self.register(FloatGauge::with_opts(opts(name, help))?)
     }
@@ -339,17 +358,6 @@ impl Maker {
     fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricsError> {
         self.register(Histogram::with_opts(
             HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec()),
-        )?)
-    }
-
-    fn route_seconds(&self) -> Result<HistogramVec, MetricsError> {
-        let opts = opts(
-            "http_request_duration_seconds",
-            "Duration from the head of a request to its answer.",
-        );
-        self.register(HistogramVec::new(
-            HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec()),
-            &["route"],
         )?)
     }
 
@@ -370,8 +378,8 @@ impl Maker {
     ) -> Result<PerLabel<L, Counter>, MetricsError> {
         let counters = self.counters(name, help, &[label])?;
         let handles = L::NAMES.iter().map(|value| counters.get_metric_with_label_values(&[*value]));
-        let spare = Counter::new("spare", "not shown")?;
-        Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
+        let (handles, spare) = (handles.collect::<Result<_, _>>()?, spare_counter()?);
+        Ok(PerLabel { handles, spare, label: PhantomData })
     }
 
     fn gauge_per<L: Label>(
@@ -385,13 +393,11 @@ impl Maker {
         let spare = Gauge::new("spare", "not shown")?;
         Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
     }
+}
 
-    fn build_info(&self) -> Result<(), MetricsError> {
-        let info = opts("build_info", "Always 1; the version is a label.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        self.register(Gauge::with_opts(info)?)?.set(1);
-        Ok(())
-    }
+/// Returns a counter that is not shown, for a value without a series.
+fn spare_counter() -> Result<Counter, MetricsError> {
+    Ok(Counter::new("spare", "not shown")?)
 }
 
 fn opts(name: &str, help: &str) -> Opts {

@@ -61,7 +61,7 @@ impl Seen {
         let named = command.org().max(command.made_org());
         self.next_org = self.next_org.max(named.map_or(0, |org| org.0.saturating_add(1)));
         self.made.extend(command.made_key());
-        if let Some(by) = command.asker() {
+        if let Some(by) = command.requester() {
             self.asked.entry(by).or_insert(record.position);
         }
         Ok(())

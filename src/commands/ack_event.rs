@@ -49,13 +49,13 @@ impl Kind for AckEvent {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<AckOutcome, Unapplied> {
-        let Some(place) = change.locate(self.org, self.event)? else {
+        let Some(address) = change.locate(self.org, self.event)? else {
             return Ok(AckOutcome::NotFound);
         };
-        if let Some(since) = change.read_event(self.org, place, |entry| entry.acknowledged_at)? {
+        if let Some(since) = change.read_event(self.org, address, |entry| entry.acknowledged_at)? {
             return Ok(AckOutcome::Acknowledged { at: since });
         }
-        change.edit_event(self.org, place, |entry| {
+        change.edit_event(self.org, address, |entry| {
             entry.acknowledged_at = Some(self.at);
             Ok(())
         })?;

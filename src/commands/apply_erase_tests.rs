@@ -67,7 +67,7 @@ fn the_outcome_of_an_attempt_under_way_is_recorded_and_an_erased_event_stays_can
     let disabled = vec![OperationalEventKind::EndpointDisabled];
     let kinds = |applied: Applied| {
         let Applied::SettleAttempt(settled) = applied else { panic!("{applied:?}") };
-        settled.told().iter().map(|told| told.kind).collect::<Vec<_>>()
+        settled.stored().iter().map(|stored| stored.kind).collect::<Vec<_>>()
     };
     assert_eq!(kinds(state.apply(&with_operational_events(gone.clone(), 1_000, None))), disabled);
     let no_effect = Applied::SettleAttempt(SettleOutcome::NoEffect);

@@ -52,7 +52,7 @@ fn told(
 ) -> Vec<OperationalEventKind> {
     let applied = state.apply(&with_operational_events(command, first_id, failing_since));
     let Applied::SettleAttempt(settled) = applied else { panic!("{applied:?}") };
-    settled.told().iter().map(|told| told.kind).collect()
+    settled.stored().iter().map(|stored| stored.kind).collect()
 }
 
 #[test]

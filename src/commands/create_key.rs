@@ -36,11 +36,11 @@ impl Kind for CreateKey {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<KeyAdded, Unapplied> {
         let mut key = self.key.clone();
-        if let Some(asker) = &change.asker {
-            if !asker.key.scopes.covers(key.scopes) {
+        if let Some(requester) = &change.requester {
+            if !requester.key.scopes.covers(key.scopes) {
                 return Err(Refusal::Forbidden.into());
             }
-            key.expires_at = [key.expires_at, asker.key.ends_at()].into_iter().flatten().min();
+            key.expires_at = [key.expires_at, requester.key.ends_at()].into_iter().flatten().min();
         }
         Ok(change.add_key(self.org, &key, None)?)
     }

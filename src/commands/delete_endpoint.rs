@@ -52,8 +52,8 @@ impl Kind for DeleteEndpoint {
         }
         let position = change.position;
         if let Some(ended) = change.state.endpoints.get(endpoint)? {
-            let tombstones = TombstoneRow { org, number: ended.number, ended: position };
-            change.state.tombstones.insert_new(endpoint, tombstones);
+            let tombstone = TombstoneRow { org, number: ended.number, ended: position };
+            change.state.tombstones.insert_new(endpoint, tombstone);
             change.state.ended.insert_new((org, position, ended.number), EndedRow(endpoint));
         }
         change.state.endpoints.remove(endpoint);

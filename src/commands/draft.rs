@@ -1,7 +1,7 @@
 //! Drafts: commands as they are submitted. A draft has no id, no number and no time. The committer
 //! gives them in journal order and so makes a command of the draft.
 
-use super::kind::{Asker, Stamp};
+use super::kind::{Requester, Stamp};
 use super::{Command, Submitted};
 use crate::model::authority::Authority;
 use crate::model::event::Dedup;
@@ -11,7 +11,7 @@ use crate::store::Refusal;
 /// A command that is not complete yet: [`super::Kind::stamp`] completes it.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    asker: Option<Asker>,
+    requester: Option<Requester>,
     command: Command,
 }
 
@@ -25,7 +25,10 @@ pub trait Drafted: Into<Draft> {
 impl From<Command> for Draft {
     fn from(command: Command) -> Self {
         let (authority, command) = command.opened();
-        Self { asker: authority.map(|Authority { key, needs, .. }| Asker { key, needs }), command }
+        Self {
+            requester: authority.map(|Authority { key, needs, .. }| Requester { key, needs }),
+            command,
+        }
     }
 }
 
@@ -34,10 +37,10 @@ impl Draft {
     /// declaration of each command ([`super::Kind::ASKED_BY`]) holds for all requests.
     ///
     /// # Errors
-    /// When the declaration of the command does not allow this asker.
-    pub fn asked_by(self, asker: Asker) -> Result<Self, Refusal> {
-        if self.command.kind().asked_by.allows(asker) {
-            Ok(Self { asker: Some(asker), ..self })
+    /// The declaration of the command does not allow this requester.
+    pub fn asked_by(self, requester: Requester) -> Result<Self, Refusal> {
+        if self.command.kind().asked_by.allows(requester) {
+            Ok(Self { requester: Some(requester), ..self })
         } else {
             Err(Refusal::Forbidden)
         }
@@ -51,7 +54,7 @@ impl Draft {
     /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
         let Command::SubmitEvent(submit) = &self.command else { return None };
-        let key = self.asker.map_or(submit.by, |asker| asker.key);
+        let key = self.requester.map_or(submit.by, |requester| requester.key);
         Some((key, submit.event.dedup.as_ref()?))
     }
 
@@ -69,9 +72,9 @@ impl Draft {
     #[must_use]
     pub fn stamped(mut self, stamp: &mut impl Stamp) -> Command {
         self.command.stamp(stamp);
-        match self.asker {
+        match self.requester {
             None => self.command,
-            Some(Asker { key, needs }) => {
+            Some(Requester { key, needs }) => {
                 self.command.requested(Authority { key, needs, at: stamp.now() })
             }
         }
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn drafts_become_commands_with_the_next_ids_and_numbers_whatever_was_in_them() {
-        let asker = Asker { key: Some(KeyId(3)), needs: Scopes::all() };
+        let requester = Requester { key: Some(KeyId(3)), needs: Scopes::all() };
         let mut noticing = settle(1, 50, 1, Verdict::Delivered);
         let Command::SettleAttempt(settling) = &mut noticing else { unreachable!() };
         let (kind, payload) = (OperationalEventKind::DiskLow, Box::from(b"1".as_slice()));
@@ -124,20 +127,20 @@ mod tests {
             payload,
         }];
         let drafts = [
-            Draft::from(submit(1, 2, None)).asked_by(asker).unwrap(),
+            Draft::from(submit(1, 2, None)).asked_by(requester).unwrap(),
             noticing.into(),
             create_org(InboxMode::Auto, 1).into(),
             Draft::from(create_org(InboxMode::Auto, 2))
-                .asked_by(Asker { key: None, ..asker })
+                .asked_by(Requester { key: None, ..requester })
                 .unwrap(),
-            Draft::from(put_endpoint(50)).asked_by(asker).unwrap(),
+            Draft::from(put_endpoint(50)).asked_by(requester).unwrap(),
         ];
         let mut stamp = Counting::default();
         let [event, settled, first, second, put] = drafts.map(|draft| draft.stamped(&mut stamp));
         let Command::SubmitEvent(event) = event else { panic!("{event:?}") };
         assert_eq!(
             (event.id, event.received_at, event.by),
-            (EventId(101), Timestamp(50), asker.key)
+            (EventId(101), Timestamp(50), requester.key)
         );
         let Command::SettleAttempt(settled) = settled else { panic!("{settled:?}") };
         assert_eq!(
@@ -145,7 +148,7 @@ mod tests {
             (EventId(102), Timestamp(50))
         );
         assert_eq!((first.made_org(), second.made_org()), (Some(OrgNo(8)), Some(OrgNo(9))));
-        let authority = Authority { key: asker.key, needs: asker.needs, at: Timestamp(50) };
+        let authority = Authority { key: requester.key, needs: requester.needs, at: Timestamp(50) };
         assert_eq!(put, put_endpoint(50).requested(authority));
         // As a draft again it is the same but for what is given anew.
         assert_eq!(Draft::from(put.clone()).stamped(&mut stamp), put);
@@ -153,14 +156,14 @@ mod tests {
 
     #[test]
     fn a_declaration_allows_the_keys_and_the_operator_that_it_names() {
-        let operator = Asker { key: None, needs: Scope::KeysWrite.into() };
+        let operator = Requester { key: None, needs: Scope::KeysWrite.into() };
         let (some, none) = (Some(KeyId(3)), Scopes::none());
-        let with = |scope: Scope| Asker { key: some, needs: scope.into() };
-        let askers = [
+        let with = |scope: Scope| Requester { key: some, needs: scope.into() };
+        let requesters = [
             operator,
             with(Scope::KeysWrite),
             with(Scope::EventsWrite),
-            Asker { key: some, needs: none },
+            Requester { key: some, needs: none },
         ];
         for (declared, allowed) in [
             (AskedBy::Server, [false; 4]),
@@ -170,7 +173,11 @@ mod tests {
             (AskedBy::Key(Scope::KeysWrite), [false, true, false, false]),
             (AskedBy::OperatorOr(Scope::KeysWrite), [true, true, false, false]),
         ] {
-            assert_eq!(askers.map(|asker| declared.allows(asker)), allowed, "{declared:?}");
+            assert_eq!(
+                requesters.map(|requester| declared.allows(requester)),
+                allowed,
+                "{declared:?}"
+            );
         }
     }
 }

@@ -52,7 +52,7 @@ impl Kind for EndKey {
         };
         let is_valid = row.key.is_valid(self.at);
         if is_valid
-            && change.asker.as_ref().is_some_and(|by| by.key.why_not_end(&row.key).is_some())
+            && change.requester.as_ref().is_some_and(|by| by.key.why_not_end(&row.key).is_some())
         {
             return Err(Refusal::Forbidden.into());
         }

@@ -8,8 +8,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::routing::RoutingEnd;
 use crate::model::time::Timestamp;
-use crate::store::change::Place;
-use crate::store::rows::schema::DeliveryState;
+use crate::store::rows::schema::{DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 
 /// Erases an event's payload, which is then neither shown nor sent. The record stays in the
@@ -104,7 +103,7 @@ impl EraseEvent {
     fn under_way_to(
         &self,
         change: &mut Change<'_>,
-        at: Place,
+        at: EventAddress,
     ) -> Result<Option<Vec<EndpointId>>, StateError> {
         let Self { org, event, .. } = *self;
         let (mut left, came) = change.read_event(org, at, |entry| {
@@ -137,9 +136,9 @@ impl EraseEvent {
 fn is_under_way(
     change: &mut Change<'_>,
     (endpoint, event): (EndpointId, EventId),
-    at: Place,
+    at: EventAddress,
 ) -> Result<bool, StateError> {
-    if change.is_pending(endpoint, at)? {
+    if change.state.is_pending(endpoint, at)? {
         return Ok(true);
     }
     let row = change.state.deliveries.get((endpoint, event))?;

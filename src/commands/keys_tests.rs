@@ -4,7 +4,7 @@ use super::*;
 use crate::journal::Position;
 use crate::model::authority::Authority;
 use crate::model::key::Scope;
-use crate::store::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX};
+use crate::store::{GRACE_KEYS_PER_FAMILY, KEYS_PER_ORG_MAX};
 
 /// The first key, made by [`create_org`].
 const FIRST: KeyId = KeyId(101);
@@ -264,7 +264,7 @@ fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_
         );
         current = KeyId(new);
         assert!(
-            fixture.store.keys_of(ORG).unwrap().len() <= KEYS_PER_ORG_MAX + GRACE_KEYS_PER_LINE
+            fixture.store.keys_of(ORG).unwrap().len() <= KEYS_PER_ORG_MAX + GRACE_KEYS_PER_FAMILY
         );
     }
     assert!(fixture.key(current).is_valid(NOW) && !fixture.key(current).is_leaving());
@@ -296,8 +296,12 @@ fn no_rotation_ends_a_key_that_does_not_come_from_the_same_key() {
         );
     }
     let kept = fixture.store.keys_of(ORG).unwrap();
-    assert_eq!(kept.len(), 2 + 1 + GRACE_KEYS_PER_LINE, "of two lines, one with a single rotation");
-    let oldest = KeyId(1_299 - GRACE_KEYS_PER_LINE as u128);
+    assert_eq!(
+        kept.len(),
+        2 + 1 + GRACE_KEYS_PER_FAMILY,
+        "of two families, one with a single rotation"
+    );
+    let oldest = KeyId(1_299 - GRACE_KEYS_PER_FAMILY as u128);
     assert!(fixture.key(oldest).is_valid(NOW) && fixture.key(narrow).is_valid(NOW));
 }
 

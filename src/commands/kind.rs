@@ -52,7 +52,7 @@ pub trait Kind: Sized {
     }
 
     /// Returns the key that asked for the command, if any.
-    fn asker(&self) -> Option<KeyId> {
+    fn requester(&self) -> Option<KeyId> {
         None
     }
 
@@ -72,19 +72,19 @@ pub trait Kind: Sized {
     /// Appends the body of the command's record to `out`.
     ///
     /// # Errors
-    /// When the body exceeds the record limit.
+    /// The body exceeds the record limit.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Reads the body of a record of this kind; `version` is [`Kind::VERSION`] or lower.
     ///
     /// # Errors
-    /// When the bytes are no such body.
+    /// The bytes are no such body.
     fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord>;
 
     /// Applies the command to the state.
     ///
     /// # Errors
-    /// When the key may not ask for the command, or rows cannot be read.
+    /// The key may not ask for the command, or rows cannot be read.
     fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
 }
 
@@ -106,15 +106,15 @@ pub enum AskedBy {
 }
 
 impl AskedBy {
-    /// Returns true if a request of this asker may make the command. Whether the key is valid and
-    /// has the scopes is judged later, when the command is applied.
-    pub fn allows(self, asker: Asker) -> bool {
+    /// Returns true if a request of this requester may make the command. The key and its scopes are
+    /// judged later, when the command is applied.
+    pub fn allows(self, requester: Requester) -> bool {
         match self {
             Self::Server | Self::Inner => false,
-            Self::Key(scope) => asker.key.is_some() && asker.needs.allows(scope),
-            Self::Operator => asker.key.is_none(),
-            Self::AnyKey => asker.key.is_some(),
-            Self::OperatorOr(scope) => asker.key.is_none() || asker.needs.allows(scope),
+            Self::Key(scope) => requester.key.is_some() && requester.needs.allows(scope),
+            Self::Operator => requester.key.is_none(),
+            Self::AnyKey => requester.key.is_some(),
+            Self::OperatorOr(scope) => requester.key.is_none() || requester.needs.allows(scope),
         }
     }
 }
@@ -134,7 +134,7 @@ pub struct KindInfo {
 
 /// The key that asks for a command, and the scopes that the key must have.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker {
+pub struct Requester {
     /// The key; `None` stands for the operator.
     pub key: Option<KeyId>,
     /// The scopes that the key must have.

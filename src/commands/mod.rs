@@ -41,7 +41,7 @@ pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
-pub use kind::{AskedBy, Asker, Kind, KindInfo, Stamp, UnknownRecord};
+pub use kind::{AskedBy, Kind, KindInfo, Requester, Stamp, UnknownRecord};
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
 pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
 pub use retry_delivery::RetryOutcome;
@@ -219,10 +219,10 @@ macro_rules! registry {
                 }
             }
 
-            /// Returns the asking key, see [`Kind::asker`].
-            pub fn asker(&self) -> Option<KeyId> {
+            /// Returns the asking key, see [`Kind::requester`].
+            pub fn requester(&self) -> Option<KeyId> {
                 match self {
-                    $(Self::$name(command) => command.asker(),)*
+                    $(Self::$name(command) => command.requester(),)*
                 }
             }
 
@@ -250,7 +250,7 @@ macro_rules! registry {
             /// Appends the body of the command's record to `out`.
             ///
             /// # Errors
-            /// When the body exceeds the record limit.
+            /// The body exceeds the record limit.
             pub fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
                 match self {
                     $(Self::$name(command) => command.write(out),)*
@@ -260,7 +260,7 @@ macro_rules! registry {
             /// Reads the command of a record.
             ///
             /// # Errors
-            /// When the record is of a newer version or malformed.
+            /// The record is of a newer version or malformed.
             pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
                 match number {
                     $(<$name as Kind>::NUMBER => read_as::<$name>(version, body).map(Self::from),)*
@@ -328,7 +328,7 @@ impl Results {
 /// last command.
 ///
 /// # Errors
-/// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
+/// Rows cannot be read. The state must not be used any more then; a restart rebuilds it.
 pub fn apply<'a>(
     store: &Store,
     commands: impl Iterator<Item = (Position, &'a Command)>,

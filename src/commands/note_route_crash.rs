@@ -50,9 +50,9 @@ impl Kind for NoteRouteCrash {
             return Ok(());
         }
         change.state.unrouted.remove(key);
-        let place = change.locate(self.org, self.event)?.ok_or(UNROUTED_IS_STORED)?;
+        let address = change.locate(self.org, self.event)?.ok_or(UNROUTED_IS_STORED)?;
         let position = change.position;
-        change.edit_event(self.org, place, |entry| {
+        change.edit_event(self.org, address, |entry| {
             (entry.status, entry.routed) = (EventStatus::Dead, Some(position));
             Ok(())
         })?;

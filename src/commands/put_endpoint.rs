@@ -104,8 +104,8 @@ fn give_number(
             .find(|number| !taken.contains(number))
             .ok_or(StateError::Invariant("there are more numbers than endpoints"))?;
         if let Some(before) = change.state.numbers.get((org, number))? {
-            if let Some(tombstones) = change.state.tombstones.get(before.0)? {
-                change.state.ended.remove((org, tombstones.ended, number));
+            if let Some(tombstone) = change.state.tombstones.get(before.0)? {
+                change.state.ended.remove((org, tombstone.ended, number));
             }
             change.state.tombstones.remove(before.0);
         }

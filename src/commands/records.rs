@@ -15,7 +15,7 @@ use crate::model::routing::RoutingEnd;
 /// A command of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The place of the command in the log.
+    /// The position of the command in the log.
     pub position: Position,
     /// The command.
     pub command: Command,
@@ -28,7 +28,7 @@ pub enum RecordError {
     #[error(transparent)]
     Log(#[from] ReadError),
     /// The log holds a record that this version does not know.
-    #[error("position {position} holds {unknown}")]
+    #[error("the log cannot be read at position {position}: {unknown}")]
     Unknown {
         /// The position of the record.
         position: Position,
@@ -36,7 +36,9 @@ pub enum RecordError {
         unknown: UnknownRecord,
     },
     /// The log holds another command than the state says.
-    #[error("position {position} holds a {found} command instead of {expected}")]
+    #[error(
+        "position {position} of the log has the command {found}, but the state expects {expected}"
+    )]
     Other {
         /// The position of the command.
         position: Position,
@@ -119,7 +121,7 @@ impl Records {
     pub fn event(&self, id: EventId, position: Position) -> Result<StoredEvent, RecordError> {
         let command = self.command(position)?;
         let found = command.kind().name;
-        let other = || RecordError::Other { position, found, expected: format!("{id}") };
+        let other = || RecordError::Other { position, found, expected: format!("the event {id}") };
         command.into_event(id).ok_or_else(other)
     }
 
@@ -217,5 +219,33 @@ fn decode(record: &RawRecord<'_>) -> Result<Record, RecordError> {
     match Command::of_raw(record) {
         Ok(command) => Ok(Record { position, command }),
         Err(unknown) => Err(RecordError::Unknown { position, unknown }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_position_and_the_record() {
+        let position = Position(5);
+        let malformed = UnknownRecord::Malformed(CodecError::new("3 bytes left over"));
+        let newer = UnknownRecord::Newer { kind: 9, version: 3 };
+        let [malformed, newer] = [malformed, newer]
+            .map(|unknown| RecordError::Unknown { position, unknown }.to_string());
+        assert_eq!(
+            malformed,
+            "the log cannot be read at position 5: not a valid record: 3 bytes left over"
+        );
+        assert_eq!(
+            newer,
+            "the log cannot be read at position 5: a record of kind 9 version 3, written by a \
+             newer version of triggerd"
+        );
+        let (found, expected) = ("ack_event", "the event evt_1".to_owned());
+        assert_eq!(
+            RecordError::Other { position, found, expected }.to_string(),
+            "position 5 of the log has the command ack_event, but the state expects the event evt_1"
+        );
     }
 }

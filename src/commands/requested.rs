@@ -67,7 +67,7 @@ impl Kind for Requested {
         self.command.made_key()
     }
 
-    fn asker(&self) -> Option<KeyId> {
+    fn requester(&self) -> Option<KeyId> {
         self.authority.key
     }
 

@@ -81,7 +81,7 @@ impl Kind for RetryDelivery {
             }
         } else if only_dead {
             return Ok(RetryOutcome::NotFound);
-        } else if change.is_pending(endpoint, at)? {
+        } else if change.state.is_pending(endpoint, at)? {
             change.effects.due.push((endpoint, Look::Now, event));
         } else if !change.repeat_accepted(again, at)? {
             return Ok(RetryOutcome::NotFound);

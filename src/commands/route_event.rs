@@ -8,8 +8,8 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::routing::{RouteReasons, RoutingEnd};
 use crate::model::time::{Look, Timestamp};
 use crate::store::change::UNROUTED_IS_STORED;
-use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
-use crate::store::{Change, Unapplied};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, EventAddress, PendingBits};
+use crate::store::{Change, StateError, Unapplied};
 
 /// Creates the deliveries of an event, to the endpoints that a worker has found.
 ///
@@ -71,25 +71,9 @@ impl Kind for RouteEvent {
                 continue;
             }
             if at_once {
-                let none = || PendingBits { org: *org, bits: 0 };
-                let known = change.state.events.may_be_in_tree((*org, at.0));
-                change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |=
-                    1 << at.1;
-                change.effects.due.push((*endpoint, Look::Now, *event));
+                self.deliver_now(change, *endpoint, at)?;
             } else {
-                let state = DeliveryState::Waiting(*due_at);
-                let trigger = Trigger::Schedule;
-                let row = DeliveryRow {
-                    org: *org,
-                    state,
-                    attempts: 0,
-                    base: 0,
-                    last_attempt: None,
-                    trigger,
-                };
-                change.state.deliveries.insert_new((*endpoint, *event), row);
-                change.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
-                change.effects.due.push((*endpoint, Look::At(*due_at), *event));
+                self.deliver_later(change, *endpoint);
             }
             change.edit_health(*endpoint, |health| health.waiting += 1)?;
             made += 1;
@@ -102,5 +86,32 @@ impl Kind for RouteEvent {
             Ok(())
         })?;
         Ok(())
+    }
+}
+
+impl RouteEvent {
+    /// Creates a delivery whose first attempt is due at once.
+    fn deliver_now(
+        &self,
+        change: &mut Change<'_>,
+        endpoint: EndpointId,
+        (first, index): EventAddress,
+    ) -> Result<(), StateError> {
+        let none = || PendingBits { org: self.org, bits: 0 };
+        let known = change.state.events.may_be_in_tree((self.org, first));
+        let pending = change.state.pending.edit_or_insert_beside(known, (endpoint, first), none)?;
+        pending.bits |= 1 << index;
+        change.effects.due.push((endpoint, Look::Now, self.event));
+        Ok(())
+    }
+
+    /// Creates a delivery whose first attempt is due later.
+    fn deliver_later(&self, change: &mut Change<'_>, endpoint: EndpointId) {
+        let Self { org, event, due_at, .. } = *self;
+        let (state, trigger) = (DeliveryState::Waiting(due_at), Trigger::Schedule);
+        let row = DeliveryRow { org, state, attempts: 0, base: 0, last_attempt: None, trigger };
+        change.state.deliveries.insert_new((endpoint, event), row);
+        change.state.due.insert_new((endpoint, due_at, event), DueRow);
+        change.effects.due.push((endpoint, Look::At(due_at), event));
     }
 }

@@ -17,9 +17,9 @@ use crate::model::event::{NewEvent, StoredEvent};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
-use crate::store::change::{Arrival, Count as _, Place};
+use crate::store::change::{Arrival, Count as _};
 use crate::store::rows::schema::{
-    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow,
+    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow, EventAddress,
 };
 use crate::store::{Change, StateError, Stored, Unapplied};
 
@@ -51,12 +51,12 @@ pub struct SettleAttempt {
 
 /// The state of an endpoint before an attempt to it was settled.
 #[derive(Clone, Copy, Debug)]
-struct Before {
+struct EndpointBefore {
     is_enabled: bool,
     failing_since: Option<Timestamp>,
 }
 
-impl Before {
+impl EndpointBefore {
     fn of(change: &Change<'_>, endpoint: EndpointId) -> Result<Self, StateError> {
         let is_enabled =
             change.state.endpoints.get(endpoint)?.is_some_and(|row| row.endpoint.is_enabled());
@@ -64,6 +64,19 @@ impl Before {
             change.state.health.get(endpoint)?.and_then(|health| health.failing_since);
         Ok(Self { is_enabled, failing_since })
     }
+}
+
+/// The delivery of an attempt, before the attempt was settled.
+enum DeliveryBefore {
+    /// The delivery waited, and its rows are removed.
+    Waiting {
+        /// The number of attempts before its schedule began again.
+        base: u32,
+    },
+    /// The delivery was canceled, and its row stays.
+    Canceled,
+    /// The delivery is over or never existed, or the attempt was settled before.
+    Over,
 }
 
 /// The outcome of [`SettleAttempt`].
@@ -81,9 +94,9 @@ pub enum SettleOutcome {
 
 impl SettleOutcome {
     /// Returns the operational events stored with the command.
-    pub fn told(&self) -> &[Stored] {
+    pub fn stored(&self) -> &[Stored] {
         match self {
-            Self::Settled(told) | Self::Canceled(told) => told,
+            Self::Settled(stored) | Self::Canceled(stored) => stored,
             Self::NoEffect => &[],
         }
     }
@@ -107,16 +120,15 @@ impl Kind for SettleAttempt {
     }
 
     fn stamp(&mut self, stamp: &mut impl Stamp) {
-        for operational_event in &mut self.operational_events {
-            (operational_event.id, operational_event.received_at) = (stamp.next_id(), stamp.now());
+        for caused in &mut self.operational_events {
+            (caused.id, caused.received_at) = (stamp.next_id(), stamp.now());
         }
     }
 
     fn into_event(self, id: EventId) -> Option<StoredEvent> {
-        let operational_event =
-            self.operational_events.iter().find(|operational_event| operational_event.id == id)?;
-        let event = self.operational_event(operational_event);
-        Some(StoredEvent { id, received_at: operational_event.received_at, event })
+        let caused = self.operational_events.iter().find(|caused| caused.id == id)?;
+        let event = self.new_event(caused);
+        Some(StoredEvent { id, received_at: caused.received_at, event })
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<SettleOutcome, Unapplied> {
@@ -125,25 +137,13 @@ impl Kind for SettleAttempt {
         let before = if self.operational_events.is_empty() {
             None
         } else {
-            Some(Before::of(change, endpoint)?)
+            Some(EndpointBefore::of(change, endpoint)?)
         };
-        let mut base = 0;
-        if !change.take_pending(endpoint, at)? {
-            let Some(row) = change.state.deliveries.get((endpoint, event))? else {
-                return Ok(SettleOutcome::NoEffect);
-            };
-            base = row.base;
-            if row.attempts >= self.number {
-                return Ok(SettleOutcome::NoEffect); // settled before
-            }
-            let due_at = match row.state {
-                DeliveryState::Waiting(due_at) => due_at,
-                DeliveryState::Canceled => return Ok(self.settle_canceled(change, before)?),
-                DeliveryState::Dead(..) => return Ok(SettleOutcome::NoEffect),
-            };
-            change.state.due.remove((endpoint, due_at, event));
-            change.state.deliveries.remove((endpoint, event));
-        }
+        let base = match self.take_waiting(change, at)? {
+            DeliveryBefore::Waiting { base } => base,
+            DeliveryBefore::Canceled => return Ok(self.settle_canceled(change, before)?),
+            DeliveryBefore::Over => return Ok(SettleOutcome::NoEffect),
+        };
         match self.verdict {
             Verdict::Delivered => self.delivered(change, at),
             Verdict::RetryAt(due_at) => {
@@ -158,7 +158,7 @@ impl Kind for SettleAttempt {
         }?;
         self.note_attempt(change, Some(self.verdict))?;
         self.note_verdict(change)?;
-        Ok(SettleOutcome::Settled(self.tell(change, before, false)?))
+        Ok(SettleOutcome::Settled(self.store_caused(change, before, false)?))
     }
 }
 
@@ -169,14 +169,14 @@ impl SettleAttempt {
     }
 
     /// Returns an operational event as a storable event.
-    fn operational_event(&self, operational_event: &OperationalEvent) -> NewEvent {
+    fn new_event(&self, caused: &OperationalEvent) -> NewEvent {
         NewEvent {
-            event_type: operational_event.kind.event_type(),
+            event_type: caused.kind.event_type(),
             dedup: None,
             labels: Vec::new(),
             occurred_at: Some(self.ended_at()),
             deliver_after: None,
-            payload: operational_event.payload.clone(),
+            payload: caused.payload.clone(),
             cloudevent: None,
         }
     }
@@ -197,17 +197,41 @@ impl SettleAttempt {
         }
     }
 
+    /// Takes the waiting delivery out of the state, because the attempt decides how it goes on.
+    fn take_waiting(
+        &self,
+        change: &mut Change<'_>,
+        at: EventAddress,
+    ) -> Result<DeliveryBefore, StateError> {
+        let key = (self.endpoint, self.event);
+        if change.take_pending(self.endpoint, at)? {
+            return Ok(DeliveryBefore::Waiting { base: 0 });
+        }
+        let Some(row) = change.state.deliveries.get(key)? else { return Ok(DeliveryBefore::Over) };
+        if row.attempts >= self.number {
+            return Ok(DeliveryBefore::Over); // settled before
+        }
+        let due_at = match row.state {
+            DeliveryState::Waiting(due_at) => due_at,
+            DeliveryState::Canceled => return Ok(DeliveryBefore::Canceled),
+            DeliveryState::Dead(..) => return Ok(DeliveryBefore::Over),
+        };
+        change.state.due.remove((self.endpoint, due_at, self.event));
+        change.state.deliveries.remove(key);
+        Ok(DeliveryBefore::Waiting { base: row.base })
+    }
+
     /// Records an attempt of a delivery that was canceled meanwhile. The attempt is shown all the
     /// same, and counts for its endpoint.
     fn settle_canceled(
         &self,
         change: &mut Change<'_>,
-        before: Option<Before>,
+        before: Option<EndpointBefore>,
     ) -> Result<SettleOutcome, StateError> {
         let row = change.state.deliveries.edit_promised((self.endpoint, self.event))?;
         (row.attempts, row.last_attempt) = (self.number, Some(change.position));
         self.note_attempt(change, None)?;
-        Ok(SettleOutcome::Canceled(self.tell(change, before, true)?))
+        Ok(SettleOutcome::Canceled(self.store_caused(change, before, true)?))
     }
 
     /// Tells watchers about the attempt, counts it for its endpoint, and disables the endpoint if
@@ -218,7 +242,7 @@ impl SettleAttempt {
         verdict: Option<Verdict>,
     ) -> Result<(), StateError> {
         let at = self.ended_at();
-        change.effects.tell(self.org, || Activity::Attempted(self.attempted(verdict)));
+        change.effects.add_activity(self.org, || Activity::Attempted(self.attempted(verdict)));
         change.edit_health(self.endpoint, |health| {
             if self.outcome.error.is_none() {
                 health.accepted += 1;
@@ -255,10 +279,10 @@ impl SettleAttempt {
         change.state.deliveries.insert_new((self.endpoint, self.event), row);
     }
 
-    fn delivered(&self, change: &mut Change<'_>, at: Place) -> Result<(), StateError> {
-        let (first, place) = at;
+    fn delivered(&self, change: &mut Change<'_>, at: EventAddress) -> Result<(), StateError> {
+        let (first, index) = at;
         let entry = DeliveredEntry {
-            place: u8::try_from(place)
+            index: u8::try_from(index)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
             attempts: self.number,
             attempt: change.position,
@@ -267,9 +291,9 @@ impl SettleAttempt {
         let key = (self.endpoint, first);
         let accepted =
             change.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
-        if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place)
+        if let Err(index) = accepted.entries.binary_search_by_key(&entry.index, |entry| entry.index)
         {
-            accepted.entries.insert(place, entry);
+            accepted.entries.insert(index, entry);
         }
         change.edit_event(self.org, at, |entry| {
             entry.accepted += 1;
@@ -281,7 +305,7 @@ impl SettleAttempt {
         &self,
         change: &mut Change<'_>,
         reason: DeadReason,
-        at: Place,
+        at: EventAddress,
     ) -> Result<(), StateError> {
         let Self { org, endpoint, event, .. } = *self;
         change.state.dead.insert_new((org, self.ended_at(), event, endpoint), DeadRow(reason));
@@ -295,45 +319,40 @@ impl SettleAttempt {
     /// Stores the operational events that are true. The attempt was judged by an earlier state, and
     /// others may have been judged at the same time, so only changes made by this command are
     /// reported. A canceled delivery is not reported as dead.
-    fn tell(
+    fn store_caused(
         &self,
         change: &mut Change<'_>,
-        before: Option<Before>,
+        before: Option<EndpointBefore>,
         was_canceled: bool,
     ) -> Result<Vec<Stored>, StateError> {
-        let mut told = Vec::new();
-        let Some(before) = before else { return Ok(told) };
-        for operational_event in &self.operational_events {
-            change.note_id(operational_event.id.0)?;
-            let is_possible =
-                !(was_canceled && operational_event.kind == OperationalEventKind::DeliveryDead);
-            if is_possible && self.is_true(change, operational_event, before)? {
-                let (id, received_at) = (operational_event.id, operational_event.received_at);
-                change.take_in(Arrival {
-                    org: self.org,
-                    id,
-                    received_at,
-                    event: &self.operational_event(operational_event),
-                })?;
-                told.push(Stored { kind: operational_event.kind, id, received_at });
+        let mut stored = Vec::new();
+        let Some(before) = before else { return Ok(stored) };
+        for caused in &self.operational_events {
+            let OperationalEvent { id, kind, received_at, .. } = *caused;
+            change.note_id(id.0)?;
+            let is_possible = !(was_canceled && kind == OperationalEventKind::DeliveryDead);
+            if is_possible && self.is_true(change, caused, before)? {
+                let event = &self.new_event(caused);
+                change.take_in(Arrival { org: self.org, id, received_at, event })?;
+                stored.push(Stored { kind, id, received_at });
             }
         }
-        Ok(told)
+        Ok(stored)
     }
 
     fn is_true(
         &self,
         change: &mut Change<'_>,
-        operational_event: &OperationalEvent,
-        before: Before,
+        caused: &OperationalEvent,
+        before: EndpointBefore,
     ) -> Result<bool, StateError> {
-        match operational_event.kind {
+        match caused.kind {
             OperationalEventKind::DeliveryDead => Ok(matches!(self.verdict, Verdict::Dead(_))),
             OperationalEventKind::EndpointDisabled => {
                 Ok(before.is_enabled && self.disables.is_some())
             }
             OperationalEventKind::EndpointFailing => {
-                let since = operational_event.failing_since;
+                let since = caused.failing_since;
                 let fails = self.outcome.error.is_some();
                 let goes_on = fails && since.is_some() && since == before.failing_since;
                 let Some(health) = change.state.health.edit(self.endpoint)?.filter(|_| goes_on)

@@ -1,5 +1,7 @@
 //! Command: starts a replay.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
@@ -49,32 +51,14 @@ impl Kind for StartReplay {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<StartReplayOutcome, Unapplied> {
         let Self { org, replay, request, at } = self;
-        let Some(row) = change.state.orgs.get(*org)? else {
+        let Some((next, end)) = self.endpoints(change)? else {
             return Ok(StartReplayOutcome::NotFound);
         };
-        let (next, end) = match request.endpoint {
-            None => (1, row.next_endpoint),
-            Some(endpoint) => {
-                match change.state.endpoints.get(endpoint)?.filter(|row| row.org == *org) {
-                    None => return Ok(StartReplayOutcome::NotFound),
-                    Some(row) => (row.number, row.number.saturating_add(1)),
-                }
-            }
-        };
-        let all = (*org, ReplayId(0))..=(*org, ReplayId(u128::MAX));
-        if change.state.running.range(all.clone(), REPLAYS_RUNNING_MAX)?.len()
-            >= REPLAYS_RUNNING_MAX
-        {
+        let running = change.state.running.range(self.all(), REPLAYS_RUNNING_MAX)?;
+        if running.len() >= REPLAYS_RUNNING_MAX {
             return Ok(StartReplayOutcome::LimitReached);
         }
-        let known = change.state.replays.range(all, REPLAYS_REMEMBERED)?;
-        let oldest = known
-            .iter()
-            .find(|(_, row)| row.ended.is_some())
-            .filter(|_| known.len() >= REPLAYS_REMEMBERED);
-        if let Some((oldest, _)) = oldest {
-            change.state.replays.remove(*oldest);
-        }
+        self.forget_oldest(change)?;
         let (first, last) = self.events(change)?;
         let row = ReplayRow {
             request: request.clone(),
@@ -99,6 +83,33 @@ impl Kind for StartReplay {
 }
 
 impl StartReplay {
+    /// Returns the first number of the replayed endpoints, and the number behind the last. `None`
+    /// if the organization or the endpoint does not exist.
+    fn endpoints(&self, change: &Change<'_>) -> Result<Option<(u32, u32)>, StateError> {
+        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(None) };
+        let Some(endpoint) = self.request.endpoint else {
+            return Ok(Some((1, org.next_endpoint)));
+        };
+        let row = change.state.endpoints.get(endpoint)?.filter(|row| row.org == self.org);
+        Ok(row.map(|row| (row.number, row.number.saturating_add(1))))
+    }
+
+    /// The keys of all replays of the organization.
+    fn all(&self) -> RangeInclusive<(OrgNo, ReplayId)> {
+        (self.org, ReplayId(0))..=(self.org, ReplayId(u128::MAX))
+    }
+
+    /// Removes the oldest ended replay if there is no room for another.
+    fn forget_oldest(&self, change: &mut Change<'_>) -> Result<(), StateError> {
+        let known = change.state.replays.range(self.all(), REPLAYS_REMEMBERED)?;
+        if known.len() >= REPLAYS_REMEMBERED
+            && let Some((oldest, _)) = known.iter().find(|(_, row)| row.ended.is_some())
+        {
+            change.state.replays.remove(*oldest);
+        }
+        Ok(())
+    }
+
     /// Returns the first and the last event that can be replayed. Later events are excluded, so
     /// that the replay ends; the first is known, so that progress can be shown.
     fn events(&self, change: &Change<'_>) -> Result<(EventId, EventId), StateError> {

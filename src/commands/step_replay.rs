@@ -8,8 +8,8 @@ use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{ReplayCursor, ReplayOnly};
 use crate::model::time::Timestamp;
-use crate::store::change::{Again, Place};
-use crate::store::rows::schema::{DeliveryRow, DeliveryState};
+use crate::store::change::Again;
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 use crate::store::{ReplayStep, ReplayTurn};
 
@@ -89,9 +89,7 @@ impl Kind for StepReplay {
         // An endpoint deleted meanwhile receives nothing.
         let target = change.state.endpoints.get(endpoint)?;
         let target = target.filter(|target| target.org == org && target.number == cursor.number);
-        if row.request.endpoint.is_none()
-            && target.as_ref().is_some_and(|target| !target.endpoint.is_enabled())
-        {
+        if target.as_ref().is_some_and(|target| row.passes_over(&target.endpoint)) {
             let row = change.state.replays.edit_promised((org, replay))?;
             row.advance(cursor.number, None);
             row.skipped.push(cursor.number);
@@ -124,7 +122,7 @@ fn replay_one(change: &mut Change<'_>, again: Again, only: ReplayOnly) -> Result
     if let Some(row) = change.state.deliveries.get((endpoint, event))? {
         return replay_known(change, again, only, at, &row);
     }
-    if only == ReplayOnly::Failed || change.is_pending(endpoint, at)? {
+    if only == ReplayOnly::Failed || change.state.is_pending(endpoint, at)? {
         return Ok(false);
     }
     if !has_accepted(change, endpoint, at)? {
@@ -140,7 +138,7 @@ fn replay_known(
     change: &mut Change<'_>,
     again: Again,
     only: ReplayOnly,
-    at: Place,
+    at: EventAddress,
     row: &DeliveryRow,
 ) -> Result<bool, StateError> {
     match (row.state, only) {
@@ -161,9 +159,9 @@ fn replay_known(
 fn has_accepted(
     change: &Change<'_>,
     endpoint: EndpointId,
-    (first, place): Place,
+    (first, index): EventAddress,
 ) -> Result<bool, StateError> {
     let block = change.state.delivered.get((endpoint, first))?;
     Ok(block
-        .is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.place) == place)))
+        .is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.index) == index)))
 }

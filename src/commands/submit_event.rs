@@ -107,7 +107,7 @@ impl Kind for SubmitEvent {
         Some(self.org)
     }
 
-    fn asker(&self) -> Option<KeyId> {
+    fn requester(&self) -> Option<KeyId> {
         self.by
     }
 

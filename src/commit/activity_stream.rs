@@ -71,7 +71,7 @@ impl ActivityStream {
     /// Starts listening to an organization.
     ///
     /// # Errors
-    /// When the organization, or all together, have too many listeners.
+    /// The organization, or all together, have too many listeners.
     pub fn listen(&self, org: OrgNo) -> Result<ActivityListener, Exhausted> {
         let place = self.0.places.take(org, 1)?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +93,7 @@ impl ActivityStream {
     }
 
     /// Sends the activity of applied commands to listeners. Never waits for a listener.
-    pub(super) fn tell(&self, activity: Vec<(OrgNo, Activity)>) {
+    pub(super) fn publish(&self, activity: Vec<(OrgNo, Activity)>) {
         if activity.is_empty() {
             return;
         }

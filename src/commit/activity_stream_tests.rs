@@ -22,7 +22,7 @@ fn tell_accepted(
     org: OrgNo,
     ids: std::ops::RangeInclusive<u128>,
 ) {
-    activity_stream.tell(ids.map(|id| (org, item(id))).collect());
+    activity_stream.publish(ids.map(|id| (org, item(id))).collect());
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
+use super::chunks::{Placed, chunks};
 use super::engine::Engine;
 use super::flusher::{self, Flush};
 use super::intake::{Submission, Submissions};
-use super::portions::{Placed, portions};
 use super::reply::Refused;
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
@@ -64,7 +64,7 @@ impl<L: Log> Committer<L> {
     /// Makes a committer of the engine's commands, for a state that is up to date with the log.
     ///
     /// # Errors
-    /// When the largest id in the state cannot be read.
+    /// The largest id in the state cannot be read.
     pub fn new(
         engine: Arc<Engine>,
         Submissions(queue): Submissions,
@@ -166,7 +166,7 @@ impl<L: Log> Committer<L> {
         }
         let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let Results { outcomes, mut effects } = self.apply(&placed, end);
-        self.engine.activity_stream.tell(std::mem::take(&mut effects.activity));
+        self.engine.activity_stream.publish(std::mem::take(&mut effects.activity));
         // Counted before the answer, so that a client with an answer finds it in the metrics.
         metrics.events_accepted.inc_by(effects.stored);
         metrics.events_duplicate.inc_by(known_duplicates + effects.duplicates);
@@ -182,8 +182,8 @@ impl<L: Log> Committer<L> {
         let store = &self.engine.store;
         let mut results = Results::new(self.engine.activity_stream.is_watched());
         results.outcomes.reserve(commands.len());
-        for (portion, end) in portions(commands, end) {
-            if let Err(error) = commands::apply(store, portion.iter().copied(), end, &mut results) {
+        for (chunk, end) in chunks(commands, end) {
+            if let Err(error) = commands::apply(store, chunk.iter().copied(), end, &mut results) {
                 self.give_up(&error);
             }
             self.progress.busy();

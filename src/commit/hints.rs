@@ -11,11 +11,10 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Look;
 use crate::store::Effects;
 
-/// Channels and signals for work following from commands. Hints may be lost, because the state
-/// holds the same facts.
+/// The channels and signals of all hints. The state has the same facts, so a hint may be lost.
 #[derive(Debug)]
 pub struct Hints {
-    /// Events to be routed to endpoints.
+    /// Events for the workers to route.
     pub unrouted: Sender<(OrgNo, EventId)>,
     /// Set when `unrouted` was full: the sweeper must look into the state.
     pub unrouted_missed: AtomicBool,
@@ -51,6 +50,7 @@ impl Hints {
         }
     }
 
+    /// Gives a hint for each item of work that follows from applied commands. Never waits.
     pub(super) fn give(&self, effects: &Effects) {
         for event in &effects.unrouted {
             if self.unrouted.try_send(*event).is_err() {
@@ -71,6 +71,6 @@ impl Hints {
         if effects.replays_began || !effects.endpoints_changed.is_empty() {
             self.replays.notify();
         }
-        self.notifier.ring(&effects.inbox_grew);
+        self.notifier.note(&effects.inbox_grew);
     }
 }

@@ -25,20 +25,20 @@ use tokio::sync::oneshot;
 use super::reply::{CommitError, Pending, Refused, Reply};
 use super::space::Shortage;
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{Applying, Asker, Draft, Drafted, Kind};
+use crate::commands::{Applying, Draft, Drafted, Kind, Requester};
 
 /// Approximate memory of a command beside its payload, in bytes.
 const COMMAND_BYTES: usize = 256;
 /// Minimum time between two log lines about refused events.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) drafts: Vec<Draft>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Applying>, Refused>>>,
-    /// Released when the submission is dropped, however it ended.
-    place: Place,
+    /// Ends when the submission is dropped, however it ended.
+    under_way: UnderWayGuard,
 }
 
 /// The end of the queue at which the committer takes submissions.
@@ -82,19 +82,19 @@ struct IntakeState {
 /// Refusals not reported in the log yet.
 #[derive(Debug, Default)]
 struct Refusals {
-    untold: u64,
-    told: Option<Instant>,
+    unreported: u64,
+    reported_at: Option<Instant>,
 }
 
-/// A submission's share of the number and bytes under way.
+/// Counts a submission among those under way, until it is dropped.
 #[derive(Debug)]
-struct Place {
+struct UnderWayGuard {
     state: Arc<IntakeState>,
     bytes: usize,
     since_us: u64,
 }
 
-impl Drop for Place {
+impl Drop for UnderWayGuard {
     fn drop(&mut self) {
         self.state.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.state.under_way.fetch_sub(1, Ordering::SeqCst);
@@ -104,7 +104,7 @@ impl Drop for Place {
 impl Submission {
     /// Notes that the committer takes this submission. Later submissions are younger.
     pub(super) fn is_oldest(&self) {
-        self.place.state.oldest_us.store(self.place.since_us, Ordering::SeqCst);
+        self.under_way.state.oldest_us.store(self.under_way.since_us, Ordering::SeqCst);
     }
 }
 
@@ -113,7 +113,8 @@ impl IntakeState {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn place(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> Place {
+    /// Counts a submission as under way.
+    fn begin(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> UnderWayGuard {
         let bytes = bytes(drafts);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The time is stored before the count, so that no reader combines a submission under way
@@ -122,7 +123,7 @@ impl IntakeState {
             self.oldest_us.store(now_us, Ordering::SeqCst);
         }
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        Place { state: Arc::clone(self), bytes, since_us: now_us }
+        UnderWayGuard { state: Arc::clone(self), bytes, since_us: now_us }
     }
 
     /// Refuses events while the intake is overloaded, and counts the refusal for the log.
@@ -139,9 +140,9 @@ impl IntakeState {
         {
             return Ok(());
         }
-        let told =
-            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
-        if let Some(refused) = told {
+        let unreported =
+            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+        if let Some(refused) = unreported {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(
                 refused,
@@ -157,13 +158,13 @@ impl IntakeState {
 
 impl Refusals {
     /// Counts a refusal. Returns the number of refusals since the last report when a report is due.
-    fn tell(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.unreported += 1;
+        if self.reported_at.is_some_and(|at| now.saturating_duration_since(at) < REPORT_EVERY) {
             return None;
         }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.reported_at = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -215,9 +216,9 @@ impl Intake {
     pub fn submit_requested<D: Drafted>(
         &self,
         drafts: impl IntoIterator<Item = D>,
-        asker: Asker,
+        requester: Requester,
     ) -> Result<Pending<D::Kind>, CommitError> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(asker));
+        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester));
         let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
         Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }
@@ -250,8 +251,8 @@ impl Intake {
             self.state.welcomes_events(bytes(&drafts), now_us)?;
         }
         let (reply, results) = oneshot::channel();
-        let place = self.state.place(&drafts, now_us);
-        match self.queue.try_send(Submission { drafts, reply: Some(reply), place }) {
+        let under_way = self.state.begin(&drafts, now_us);
+        match self.queue.try_send(Submission { drafts, reply: Some(reply), under_way }) {
             Ok(()) => Ok(Reply(results)),
             Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(Refused::ShuttingDown),
@@ -263,8 +264,8 @@ impl Intake {
     /// false if the committer has ended.
     pub fn push<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> bool {
         let drafts: Vec<Draft> = drafts.into_iter().map(Into::into).collect();
-        let place = self.state.place(&drafts, self.state.elapsed_us());
-        drafts.is_empty() || self.queue.send(Submission { drafts, reply: None, place }).is_ok()
+        let under_way = self.state.begin(&drafts, self.state.elapsed_us());
+        drafts.is_empty() || self.queue.send(Submission { drafts, reply: None, under_way }).is_ok()
     }
 
     /// Like [`Intake::push`], but waits until the commands are stored. Returns false if they were
@@ -289,8 +290,8 @@ impl Intake {
 
     fn push_for_reply(&self, drafts: Vec<Draft>) -> Option<Reply> {
         let (reply, results) = oneshot::channel();
-        let place = self.state.place(&drafts, self.state.elapsed_us());
-        self.queue.send(Submission { drafts, reply: Some(reply), place }).ok()?;
+        let under_way = self.state.begin(&drafts, self.state.elapsed_us());
+        self.queue.send(Submission { drafts, reply: Some(reply), under_way }).ok()?;
         Some(Reply(results))
     }
 
@@ -299,8 +300,9 @@ impl Intake {
         if !self.state.closed.swap(true, Ordering::SeqCst) {
             // An empty submission wakes a sleeping committer. If the queue is full, the
             // committer is awake.
-            let place = self.state.place(&[], self.state.elapsed_us());
-            let woken = self.queue.try_send(Submission { drafts: Vec::new(), reply: None, place });
+            let under_way = self.state.begin(&[], self.state.elapsed_us());
+            let woken =
+                self.queue.try_send(Submission { drafts: Vec::new(), reply: None, under_way });
             tracing::debug!(woken = woken.is_ok(), "the intake is closed");
         }
     }
@@ -390,19 +392,19 @@ mod tests {
         let (intake, _queue) = intake(100);
         let at = |ms: u64| intake.state.welcomes_events(0, ms * 1_000);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
-        let placed = |ms: u64| intake.state.place(&[], ms * 1_000);
-        let (first, second, third) = (placed(1_000), placed(1_001), placed(1_450));
+        let begun = |ms: u64| intake.state.begin(&[], ms * 1_000);
+        let (first, second, third) = (begun(1_000), begun(1_001), begun(1_450));
         assert_eq!(at(1_500), Ok(()));
         assert_eq!(at(1_501), Err(Refused::Overloaded));
         // The oldest unfinished submission counts, not a finished one.
         drop((first, second));
-        let submission = Submission { drafts: vec![], reply: None, place: third };
+        let submission = Submission { drafts: vec![], reply: None, under_way: third };
         submission.is_oldest();
         assert_eq!(at(1_950), Ok(()));
         assert_eq!(at(1_951), Err(Refused::Overloaded));
         drop(submission);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
-        let _late = placed(200_000);
+        let _late = begun(200_000);
         assert_eq!(at(200_500), Ok(()), "the time of those that are gone is forgotten");
     }
 
@@ -456,9 +458,9 @@ mod tests {
     #[test]
     fn the_log_hears_of_refusals_once_a_second_and_of_all_of_them() {
         let (mut refusals, began) = (Refusals::default(), Instant::now());
-        let told: Vec<_> =
-            (0..2_100).map(|ms| refusals.tell(began + Duration::from_millis(ms))).collect();
-        let told: Vec<_> = told.into_iter().flatten().collect();
-        assert_eq!(told, [1, 1_000, 1_000]);
+        let reported: Vec<_> =
+            (0..2_100).map(|ms| refusals.count(began + Duration::from_millis(ms))).collect();
+        let reported: Vec<_> = reported.into_iter().flatten().collect();
+        assert_eq!(reported, [1, 1_000, 1_000]);
     }
 }

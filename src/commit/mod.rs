@@ -4,7 +4,7 @@
 //! takes the waiting commands, appends them, syncs once, applies them and answers. Another thread,
 //! the flusher, writes the changed rows to sled.
 //!
-//! # Hints, and how lost ones are made up for
+//! # Hints, and how the work of a lost hint is found
 //!
 //! Hints from the committer and between other threads may be lost, doubled, late or out of order.
 //! The state knows the work that is left, and for each kind of hint a thread looks there by itself:
@@ -37,13 +37,13 @@
 
 mod activity_stream;
 mod breakers;
+mod chunks;
 mod committer;
 mod engine;
 mod flusher;
 mod hints;
 mod intake;
 mod notifier;
-mod portions;
 mod recovery;
 mod reply;
 mod space;
@@ -63,7 +63,7 @@ pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use hints::{Hints, SchedulerHint};
 pub use intake::{Intake, IntakeLimits, Submissions};
 pub use notifier::{InboxListener, InboxNotifier, WantsType};
-pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
+pub use recovery::{Recovered, RecoveryError, recover, recover_with_progress};
 pub use reply::{CommitError, Pending, Refused, Reply};
 pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

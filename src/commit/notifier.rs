@@ -49,7 +49,7 @@ struct Inner {
 
 impl fmt::Debug for InboxNotifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InboxBell").field("waiting", &self.0.count).finish_non_exhaustive()
+        f.debug_struct("InboxNotifier").field("waiting", &self.0.count).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +97,7 @@ impl InboxNotifier {
     }
 
     /// Notes new events for these organizations. Never waits.
-    pub fn ring(&self, orgs: &[OrgNo]) {
+    pub fn note(&self, orgs: &[OrgNo]) {
         if orgs.is_empty() || self.0.count.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -193,7 +193,7 @@ fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
 impl InboxListener {
     /// Waits until a wanted event came. Returns at once if such an event came since this listener
     /// was made or last waited.
-    pub async fn rung(&mut self) {
+    pub async fn notified(&mut self) {
         self.woken.notified().await;
     }
 }

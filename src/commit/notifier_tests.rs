@@ -128,10 +128,10 @@ fn a_note_that_was_lost_costs_time_only() {
 #[test]
 fn ringing_costs_nothing_while_nobody_waits() {
     let notifier = InboxNotifier::default();
-    notifier.ring(&[ORG]);
+    notifier.note(&[ORG]);
     assert!(notifier.0.grown.lock().unwrap().is_empty());
     let _listener = notifier.listen(ORG, EventId(0), Box::new(|_| true));
-    notifier.ring(&[ORG, ORG]);
+    notifier.note(&[ORG, ORG]);
     assert_eq!(notifier.0.grown.lock().unwrap().len(), 1);
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::portions::portions;
+use super::chunks::chunks;
 use super::space::Space;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{self, RecordError, Records, Results};
@@ -42,25 +42,25 @@ pub enum RecoveryError {
 /// for which the disk has no room stay in memory.
 ///
 /// # Errors
-/// When the journal or the state cannot be read.
+/// The journal or the state cannot be read.
 pub fn recover(
     store: &Store,
     records: &Records,
     space: &Space,
 ) -> Result<Recovered, RecoveryError> {
-    recover_telling(store, records, space, &|_done, _all| ())
+    recover_with_progress(store, records, space, &|_done, _all| ())
 }
 
-/// Like [`recover`], but calls `tell` after each chunk with the applied and the total number of
+/// Like [`recover`], but calls `progress` after each chunk with the applied and the total number of
 /// bytes.
 ///
 /// # Errors
 /// As [`recover`].
-pub fn recover_telling(
+pub fn recover_with_progress(
     store: &Store,
     records: &Records,
     space: &Space,
-    tell: &dyn Fn(u64, u64),
+    progress: &dyn Fn(u64, u64),
 ) -> Result<Recovered, RecoveryError> {
     let began = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
@@ -73,20 +73,20 @@ pub fn recover_telling(
     let mut follower = records.follow(from)?;
     let mut commands = 0;
     loop {
-        let chunk = pool.install(|| follower.chunk(CHUNK_BYTES))?;
-        if chunk.is_empty() {
+        let decoded = pool.install(|| follower.chunk(CHUNK_BYTES))?;
+        if decoded.is_empty() {
             break;
         }
-        commands += chunk.len() as u64;
+        commands += decoded.len() as u64;
         let in_order: Vec<_> =
-            chunk.iter().map(|record| (record.position, &record.command)).collect();
-        for (portion, end) in portions(&in_order, follower.position()) {
-            commands::apply(store, portion.iter().copied(), end, &mut Results::default())?;
+            decoded.iter().map(|record| (record.position, &record.command)).collect();
+        for (chunk, end) in chunks(&in_order, follower.position()) {
+            commands::apply(store, chunk.iter().copied(), end, &mut Results::default())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }
         }
-        tell(follower.position().since(from), records.end().since(from));
+        progress(follower.position().since(from), records.end().since(from));
     }
     write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })

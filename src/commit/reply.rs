@@ -51,7 +51,7 @@ impl Reply {
     /// Waits for the results inside an async runtime.
     ///
     /// # Errors
-    /// When the commands were refused after all.
+    /// The commands were refused after all.
     pub async fn results(self) -> Result<Vec<Applying>, Refused> {
         self.0.await.unwrap_or(Err(Refused::ShuttingDown))
     }
@@ -59,7 +59,7 @@ impl Reply {
     /// Waits for the results by blocking. Never call this on a thread that serves a runtime.
     ///
     /// # Errors
-    /// When the commands were refused after all.
+    /// The commands were refused after all.
     pub fn wait(self) -> Result<Vec<Applying>, Refused> {
         self.0.blocking_recv().unwrap_or(Err(Refused::ShuttingDown))
     }
@@ -80,7 +80,7 @@ impl<K: Submitted> Pending<K> {
     /// Waits for the outcome of a single submitted command.
     ///
     /// # Errors
-    /// When the command was refused.
+    /// The command was refused.
     pub async fn outcome(self) -> Result<K::Outcome, CommitError> {
         let outcome = self.outcomes().await?.into_iter().next();
         Ok(outcome.unwrap_or_else(|| broken("each command has a result")))
@@ -89,7 +89,7 @@ impl<K: Submitted> Pending<K> {
     /// Waits for the outcome of each command, in order.
     ///
     /// # Errors
-    /// When a command was refused; then all were.
+    /// A command was refused; then all were.
     pub async fn outcomes(self) -> Result<Vec<K::Outcome>, CommitError> {
         open::<K>(self.reply.results().await?)
     }
@@ -97,7 +97,7 @@ impl<K: Submitted> Pending<K> {
     /// Like [`Pending::outcomes`], but blocks. Never call this on a thread that serves a runtime.
     ///
     /// # Errors
-    /// When a command was refused; then all were.
+    /// A command was refused; then all were.
     pub fn wait(self) -> Result<Vec<K::Outcome>, CommitError> {
         open::<K>(self.reply.wait()?)
     }

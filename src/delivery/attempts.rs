@@ -192,9 +192,9 @@ impl Attempter {
 
     /// Counts and logs the operational events that the attempt caused.
     fn count_told(&self, subject: Subject, outcome: &SettleOutcome) {
-        for told in outcome.told() {
-            self.engine.metrics.operational_events.of(series_of(told.kind)).inc();
-            let (id, event_type) = (display(told.id), display(told.kind.event_type()));
+        for stored in outcome.stored() {
+            self.engine.metrics.operational_events.of(series_of(stored.kind)).inc();
+            let (id, event_type) = (display(stored.id), display(stored.kind.event_type()));
             let message = "an operational event was stored";
             log_about!(info, subject, operational_event = id, event_type, "{message}");
         }

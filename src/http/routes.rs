@@ -128,7 +128,7 @@ fn handler(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::{AskedBy, Asker, Draft, one_of_each};
+    use crate::commands::{AskedBy, Draft, Requester, one_of_each};
     use crate::model::id::KeyId;
 
     #[test]
@@ -181,12 +181,12 @@ mod tests {
                     AdminOr(_) => true,
                     AnyKey | Needs(_) => key.is_some(),
                 };
-                let asker = Asker { key, needs };
+                let requester = Requester { key, needs };
                 // A draft is of the command in an envelope, never of the envelope.
                 let commands = one_of_each().into_iter();
                 for command in commands.filter(|it| it.kind().asked_by != AskedBy::Inner) {
                     let kind = command.kind();
-                    let is_made = is_caller && Draft::from(command).asked_by(asker).is_ok();
+                    let is_made = is_caller && Draft::from(command).asked_by(requester).is_ok();
                     let is_expected = expected.contains(&kind.name);
                     assert_eq!(is_made, is_expected, "{} as {key:?}: {}", route.path, kind.name);
                 }

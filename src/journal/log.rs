@@ -14,7 +14,7 @@ use super::position::Position;
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord<'a> {
-    /// The place of the record in the log.
+    /// The position of the record in the log.
     pub position: Position,
     /// The kind, from 1 to 127, which the caller defines.
     pub kind: u8,
@@ -73,7 +73,8 @@ pub trait ReadLog: Send + Sync {
     fn is_damaged(&self) -> bool;
 }
 
-/// A log with the right to append, which one thread has.
+/// A log with the right to append, which one thread has. The committer only appends, and all others
+/// read through a [`ReadLog`] alone; a log that appends can also be read.
 pub trait Log: ReadLog + 'static {
     /// Appends a group of records. When this function returns their positions, all of them are
     /// durable. The group stays filled, so that the caller can append it again after

@@ -77,5 +77,5 @@ pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use spare::SpareMaker;
-pub use watch::{Change, Strayed, Watch};
+pub use watch::{FileChange, Strayed, Watch};
 pub use writer::Writer;

@@ -1,16 +1,17 @@
-//! Positions in the log.
+//! Positions of records in the log.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The place of a record in the log. In the local journal a position is a byte address in the whole
-/// log. Other modules only compare positions, so another log may count in another way.
+/// The position of a record in the log. In the local journal it is a byte address in the whole log.
+/// Another log may count in another way: other modules compare positions and show the distance
+/// between two. Only `rebuild`, which repairs a local journal, takes a distance for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(pub u64);
 
 impl Position {
-    /// The position at which every log begins. No record has the position 0.
+    /// The lowest position of a record, at which the local journal begins.
     pub const FIRST: Self = Self(1);
     /// A position that no log reaches.
     pub const MAX: Self = Self(u64::MAX);

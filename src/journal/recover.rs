@@ -85,10 +85,7 @@ pub fn open(
     };
     let is_copy = last.is_copy.unwrap_or(chain_is_copy);
     if is_copy {
-        // The copy may not be synced yet.
-        for segment in &segments {
-            files.sync_all(&segment.file).map_err(JournalError::io(&segment.path))?;
-        }
+        sync_segments(files.as_ref(), &segments)?;
     }
     files.sync_dir(dir).map_err(JournalError::io(dir))?;
 
@@ -103,17 +100,10 @@ pub fn open(
     let shared = Arc::new(Shared::new(dir.to_path_buf(), files, segments, last.end));
     let mut writer = Writer::new(Arc::clone(&shared), segment_bytes, active);
     let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
-    let (count, first) = {
-        let segments = shared.segments();
-        for segment in segments.iter().filter(|segment| segment.length().is_none()) {
-            segment
-                .length_is(segment.file.metadata().map_err(JournalError::io(&segment.path))?.len());
-        }
-        (segments.len(), segments.first().map_or(last.end, |segment| segment.first))
-    };
+    note_lengths(&shared.segments())?;
     let report = OpenReport {
-        segments: count,
-        first,
+        segments: shared.segments().len(),
+        first: shared.segments().first().map_or(last.end, |segment| segment.first),
         end: last.end,
         cut: last.cut,
         is_copy,
@@ -121,6 +111,23 @@ pub fn open(
         no_space,
     };
     Ok((writer, Reader::new(shared), report))
+}
+
+/// Syncs the segments of a copy, which may be in memory alone.
+fn sync_segments(files: &dyn Files, segments: &[Arc<Segment>]) -> Result<(), JournalError> {
+    for segment in segments {
+        files.sync_all(&segment.file).map_err(JournalError::io(&segment.path))?;
+    }
+    Ok(())
+}
+
+/// Notes the length of each file, so that a later cut is noticed.
+fn note_lengths(segments: &[Arc<Segment>]) -> Result<(), JournalError> {
+    for segment in segments.iter().filter(|segment| segment.length().is_none()) {
+        let metadata = segment.file.metadata().map_err(JournalError::io(&segment.path))?;
+        segment.length_is(metadata.len());
+    }
+    Ok(())
 }
 
 /// Creates the segment for the next group. Returns true if there was space.
@@ -226,17 +233,7 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
         }
         Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
         Header::Absent => return Err(damage(segment, 0, segment::NO_HEADER)),
-        Header::Unreadable => {
-            // Nothing is appended before the header is synced. Without frames, the crash came
-            // before this sync, and the header is written again.
-            return match window
-                .end_of_content(SEGMENT_HEADER_BYTES)
-                .map_err(JournalError::reading(&segment.path))?
-            {
-                None => Ok(Last { end: segment.first, ..Last::none() }),
-                Some(_) => Err(damage(segment, 0, "the header is incomplete, but data follows it")),
-            };
-        }
+        Header::Unreadable => return without_header(segment, &mut window),
     };
     // The frames of a killed process may be only in memory, and after a failed sync the memory may
     // differ from the disk. So the file is synced and then read from the disk.
@@ -258,6 +255,16 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
         files.sync_all(&segment.file).map_err(in_file())?;
     }
     Ok(last)
+}
+
+/// Judges a last segment whose header is incomplete. Nothing is appended before the header is
+/// synced. Without frames, the crash came before this sync, and the header is written again.
+fn without_header(segment: &Segment, window: &mut Window) -> Result<Last, JournalError> {
+    let content = window.end_of_content(SEGMENT_HEADER_BYTES);
+    match content.map_err(JournalError::reading(&segment.path))? {
+        None => Ok(Last { end: segment.first, ..Last::none() }),
+        Some(_) => Err(damage(segment, 0, "the header is incomplete, but data follows it")),
+    }
 }
 
 /// Reserves the disk space of a segment, because a part may have been given back. Returns true if

@@ -21,7 +21,7 @@ use super::scan::{Lost, SegmentFound};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
 
 /// Number of bytes that are copied at a time.
-const PORTION_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The plan for salvaging a journal.
 pub struct Salvage<'a> {
@@ -183,13 +183,13 @@ impl Salvage<'_> {
         first: Position,
         positions: Range<Position>,
     ) -> Result<(), JournalError> {
-        let mut portion = vec![0; PORTION_BYTES];
+        let mut chunk = vec![0; CHUNK_BYTES];
         let mut at = positions.start;
         while at < positions.end {
             let want = usize::try_from(positions.end.since(at))
-                .map_or(PORTION_BYTES, |left| left.min(PORTION_BYTES));
+                .map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
             let offset = SEGMENT_HEADER_BYTES + at.since(first);
-            let bytes = portion.get_mut(..want).unwrap_or_default();
+            let bytes = chunk.get_mut(..want).unwrap_or_default();
             if self.files.read_at(from, bytes, offset).map_err(JournalError::io(from_path))? < want
             {
                 return Err(JournalError::io(from_path)(io::ErrorKind::UnexpectedEof.into()));

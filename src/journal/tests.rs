@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::faults::{Fault, FaultyFiles};
 use super::*;
 
-/// Small segments, so that few frames fill them.
-/// The size of a small segment, in bytes.
+/// The size of a small segment, in bytes: a few frames fill it.
 pub(super) const SMALL: u64 = 4096;
 
 /// A frame as a test writes and expects it.

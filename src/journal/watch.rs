@@ -37,12 +37,12 @@ pub struct Strayed {
     /// The original file, which this process still has open.
     pub file: File,
     /// The change of the file.
-    pub change: Change,
+    pub change: FileChange,
 }
 
 /// A change of a segment's file.
 #[derive(Debug)]
-pub enum Change {
+pub enum FileChange {
     /// No file has the name.
     Gone,
     /// Another file has the name.
@@ -78,7 +78,7 @@ impl Watch {
             return strayed(&segment, change);
         }
         let segment = self.without_last_group()?;
-        strayed(&segment, Change::Overwritten)
+        strayed(&segment, FileChange::Overwritten)
     }
 
     fn some(&mut self) -> Vec<Arc<Segment>> {
@@ -105,30 +105,30 @@ impl Watch {
     }
 }
 
-fn strayed(segment: &Segment, change: Change) -> Option<Strayed> {
+fn strayed(segment: &Segment, change: FileChange) -> Option<Strayed> {
     // Without a free descriptor nothing can be reported. The next look is soon.
     let file = segment.file.try_clone().ok()?;
     Some(Strayed { path: segment.path.clone(), file, change })
 }
 
-fn judge(segment: &Segment) -> Option<Change> {
+fn judge(segment: &Segment) -> Option<FileChange> {
     let was = segment.length()?;
     let held = segment.file.metadata().ok()?;
     let change = match fs::metadata(&segment.path) {
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(Change::Gone),
-            io::ErrorKind::PermissionDenied => Some(Change::Denied(error)),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(FileChange::Gone),
+            io::ErrorKind::PermissionDenied => Some(FileChange::Denied(error)),
             _ => None,
         },
         Ok(named) if (named.dev(), named.ino()) != (held.dev(), held.ino()) => {
-            Some(Change::Replaced)
+            Some(FileChange::Replaced)
         }
-        Ok(named) if named.len() != was => Some(Change::Length { is: named.len(), was }),
+        Ok(named) if named.len() != was => Some(FileChange::Length { is: named.len(), was }),
         Ok(_) => match access(&segment.path, Access::READ_OK | Access::WRITE_OK)
             .map_err(io::Error::from)
         {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some(Change::Denied(error))
+                Some(FileChange::Denied(error))
             }
             _ => None,
         },

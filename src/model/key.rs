@@ -132,12 +132,20 @@ pub struct Key {
     pub created_at: Timestamp,
     /// The time from which the key is not valid, as its creator chose.
     pub expires_at: Option<Timestamp>,
-    /// The time from which the key is not valid because it was rotated or revoked. 0: the key has
-    /// ended for good, whatever the clock says.
+    /// The time from which the key is not valid because it was rotated or revoked.
+    /// [`Key::end_for_good`] sets it before every time.
     pub ended_at: Option<Timestamp>,
 }
 
 impl Key {
+    /// The end of a revoked key. No time is before it, so no clock makes the key valid again.
+    const ENDED_FOR_GOOD: Timestamp = Timestamp(0);
+
+    /// Ends the key for good, whatever the clock does.
+    pub fn end_for_good(&mut self) {
+        self.ended_at = Some(Self::ENDED_FOR_GOOD);
+    }
+
     /// Returns true if the key is valid at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.ends_at().is_none_or(|end| now < end)
@@ -145,7 +153,7 @@ impl Key {
 
     /// Returns true if the key has ended for good, whatever the clock does.
     pub fn has_ended(&self) -> bool {
-        self.ended_at == Some(Timestamp(0))
+        self.ended_at == Some(Self::ENDED_FOR_GOOD)
     }
 
     /// Returns true if the key or its creator was rotated or revoked: the key works only until the

@@ -25,26 +25,26 @@ const DEDUP_DOMAIN: &[u8] = &[0xff];
 /// Remembers the events and log lines of the current shortage, so that each is written once.
 #[derive(Debug, Default)]
 pub(super) struct DiskWatch {
-    is_told: bool,
+    is_reported: bool,
     is_logged: bool,
 }
 
 impl DiskWatch {
-    /// True if organizations should be told now. Free space above the plenty mark ends the
+    /// Returns true if organizations should be told now. Free space above the plenty mark ends the
     /// shortage.
     pub(super) fn is_due(&mut self, free: u64, reserve: u64) -> bool {
         if free >= reserve.saturating_mul(PLENTY_RESERVES) {
-            (self.is_told, self.is_logged) = (false, false);
+            (self.is_reported, self.is_logged) = (false, false);
         }
-        !self.is_told && free < reserve.saturating_mul(LOW_RESERVES)
+        !self.is_reported && free < reserve.saturating_mul(LOW_RESERVES)
     }
 
     /// Records the event as sent for this shortage.
-    pub(super) fn told(&mut self) {
-        self.is_told = true;
+    pub(super) fn reported(&mut self) {
+        self.is_reported = true;
     }
 
-    /// True at the first call in this shortage; the caller then writes the log line.
+    /// Returns true at the first call in this shortage; the caller then writes the log line.
     pub(super) fn is_new(&mut self) -> bool {
         !std::mem::replace(&mut self.is_logged, true)
     }
@@ -94,18 +94,18 @@ mod tests {
     fn it_is_told_below_twice_the_reserve_and_again_only_after_there_was_plenty() {
         const RESERVE: u64 = 100;
         let mut watch = DiskWatch::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for free in [1_000, 200, 199, 50, 250, 199, 299, 10, 300, 250, 150, 0, 400, 200, 3] {
             if watch.is_due(free, RESERVE) {
-                watch.told();
-                told.push(free);
+                watch.reported();
+                reported.push(free);
             }
         }
-        assert_eq!(told, [199, 150, 3]);
+        assert_eq!(reported, [199, 150, 3]);
         assert!(!DiskWatch::default().is_due(0, 0), "without a reserve nothing is low");
-        let mut untold = DiskWatch::default();
+        let mut unreported = DiskWatch::default();
         assert!(
-            untold.is_due(1, RESERVE) && untold.is_due(1, RESERVE),
+            unreported.is_due(1, RESERVE) && unreported.is_due(1, RESERVE),
             "what could not be stored is due again"
         );
     }

@@ -10,7 +10,7 @@ use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
 use crate::commands::{Command, EndReplay, command_of_turn};
 use crate::commit::Engine;
-use crate::model::id::EndpointId;
+use crate::model::id::{EndpointId, OrgNo, ReplayId};
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
 use crate::store::{ReplayTurn, StateError};
@@ -53,8 +53,6 @@ impl Replayer {
     }
 
     /// Takes a step of each replay that can continue; returns the wait before the next round.
-    /// An endpoint gets at most one step in a batch, because the room for the next step is known
-    /// only when this step is stored.
     fn round(&self, rounds: usize) -> Result<Duration, StateError> {
         let mut running = self.engine.store.running_replays();
         self.engine.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
@@ -68,6 +66,13 @@ impl Replayer {
         // Each round begins with another replay, so that no replay always comes last.
         let first = rounds % running.len();
         running.rotate_left(first);
+        self.advance(running)
+    }
+
+    /// Takes a step of each of these replays that can continue; returns the wait before the next
+    /// round. An endpoint gets at most one step in a batch, because the room for the next step is
+    /// known only when this step is stored.
+    fn advance(&self, running: Vec<(OrgNo, ReplayId)>) -> Result<Duration, StateError> {
         let while_busy =
             WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
@@ -79,11 +84,7 @@ impl Replayer {
             let steady = Timestamp(self.engine.clock.steady_ms());
             match self.engine.store.replay_turn(replay, steady, &taken)? {
                 turn @ (ReplayTurn::Step(_) | ReplayTurn::End(_)) => {
-                    // Deliveries are due by the steady time; users see the end of a replay as a
-                    // wall time.
-                    let is_end = matches!(turn, ReplayTurn::End(_));
-                    let at = if is_end { Timestamp(self.engine.clock.now_ms()) } else { steady };
-                    let command = command_of_turn(replay, turn, at);
+                    let command = self.command_of(replay, turn, steady);
                     taken.extend(command.as_ref().and_then(added_to));
                     steps.extend(command.map(armed_failpoints));
                 }
@@ -107,6 +108,19 @@ impl Replayer {
             (true, false) => pause,
             (false, _) => AT_LAST,
         })
+    }
+
+    /// Returns the command for a turn of a replay. Deliveries are due by the steady time; users see
+    /// the end of a replay as a wall time.
+    fn command_of(
+        &self,
+        replay: (OrgNo, ReplayId),
+        turn: ReplayTurn,
+        steady: Timestamp,
+    ) -> Option<Command> {
+        let is_end = matches!(turn, ReplayTurn::End(_));
+        let at = if is_end { Timestamp(self.engine.clock.now_ms()) } else { steady };
+        command_of_turn(replay, turn, at)
     }
 
     /// Returns true if the steps were stored; otherwise the next round computes them again.

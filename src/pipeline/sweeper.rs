@@ -28,7 +28,7 @@ const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 const KEYS_LOOKED_AT: usize = 4_096;
 /// Maximum number of organizations that are told about low disk space: each event takes some of the
 /// rest.
-const TOLD_OF_DISK_MAX: usize = 1_000;
+const DISK_LOW_EVENTS_MAX: usize = 1_000;
 
 /// Returns the keys used since the last call, with the time of their last use.
 pub type KeysUsed = Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>;
@@ -99,30 +99,29 @@ impl Sweeper {
     }
 
     fn watch_disk(&self, watch: &mut DiskWatch) -> Result<(), StateError> {
-        let space = &self.engine.space;
+        let Engine { space, store, intake, metrics, .. } = &*self.engine;
         let Some(free) = space.free() else { return Ok(()) };
-        let short = || space.is_short_for(self.engine.store.fresh()).then_some(Shortage::Bytes);
-        self.engine.intake.set_shortage(space.shortage().or_else(short), Some(free));
-        self.engine.metrics.disk_free_bytes.set(gauge(free));
-        self.engine.metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
+        let short = || space.is_short_for(store.fresh()).then_some(Shortage::Bytes);
+        intake.set_shortage(space.shortage().or_else(short), Some(free));
+        metrics.disk_free_bytes.set(gauge(free));
+        metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
         if watch.is_due(free, space.reserve_bytes()) {
-            self.tell_disk_low(watch, (free, space.reserve_bytes()))?;
+            self.report_disk_low(watch, (free, space.reserve_bytes()))?;
         }
         Ok(())
     }
 
     /// Tells only the organizations with an endpoint for this event type. While no organization has
     /// such an endpoint, the event stays due. A failed batch is tried again in the next round.
-    fn tell_disk_low(
+    fn report_disk_low(
         &self,
         watch: &mut DiskWatch,
         (free, reserve): (u64, u64),
     ) -> Result<(), StateError> {
-        let now = Timestamp(self.engine.clock.now_ms());
-        let orgs = self
-            .engine
-            .store
-            .orgs_asking_for(&OperationalEventKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
+        let Engine { clock, store, intake, metrics, .. } = &*self.engine;
+        let now = Timestamp(clock.now_ms());
+        let event_type = OperationalEventKind::DiskLow.event_type();
+        let orgs = store.orgs_asking_for(&event_type, DISK_LOW_EVENTS_MAX)?;
         if watch.is_new() {
             tracing::warn!(
                 free,
@@ -134,13 +133,12 @@ impl Sweeper {
             return Ok(());
         }
         let events = orgs.iter().map(|org| disk_low(*org, (free, reserve), now));
-        let Some(outcomes) = self.engine.intake.push_for_outcomes(events) else { return Ok(()) };
-        watch.told();
-        let told = outcomes
-            .iter()
-            .filter(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. }))
-            .count();
-        self.engine.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
+        let Some(outcomes) = intake.push_for_outcomes(events) else { return Ok(()) };
+        watch.reported();
+        let is_stored =
+            |outcome: &&SubmitOutcome| matches!(outcome, SubmitOutcome::Accepted { .. });
+        let stored = outcomes.iter().filter(is_stored).count() as u64;
+        metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(stored);
         Ok(())
     }
 
@@ -148,14 +146,15 @@ impl Sweeper {
     /// in the next round. Under load other events always come before it, so all unrouted events are
     /// also offered at a fixed interval.
     fn offer_missed(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let first = self.engine.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
-        let now_ms = self.engine.clock.steady_ms();
+        let Engine { clock, store, hints, .. } = &*self.engine;
+        let first = store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
+        let now_ms = clock.steady_ms();
         let is_time = now_ms.saturating_sub(rounds.offered_ms) >= OFFERED_EVERY_MS;
         if first.is_some()
             && (first == rounds.stuck || is_time)
             && !failpoint::is_on(Switch::ScanOff)
         {
-            self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
+            hints.unrouted_missed.store(true, Ordering::SeqCst);
         }
         if is_time {
             rounds.offered_ms = now_ms;
@@ -165,20 +164,22 @@ impl Sweeper {
     }
 
     fn expire_dedup(&self) -> Result<(), StateError> {
-        let before = Timestamp(self.engine.clock.now_ms()).minus_ms(self.dedup_window_ms);
-        if self.engine.store.has_expired_dedup(before)? {
-            self.engine.intake.push([ExpireDedup { before }]);
+        let Engine { clock, store, intake, .. } = &*self.engine;
+        let before = Timestamp(clock.now_ms()).minus_ms(self.dedup_window_ms);
+        if store.has_expired_dedup(before)? {
+            intake.push([ExpireDedup { before }]);
         }
         Ok(())
     }
 
     /// Records expired keys, so that a key stays expired even if the clock is set back.
     fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let at = Timestamp(self.engine.clock.now_ms());
-        let (keys, next) = self.engine.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
+        let Engine { clock, store, intake, .. } = &*self.engine;
+        let at = Timestamp(clock.now_ms());
+        let (keys, next) = store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
         rounds.key = next;
         if !keys.is_empty() {
-            self.engine.intake.push([ExpireKeys { keys, at }]);
+            intake.push([ExpireKeys { keys, at }]);
         }
         Ok(())
     }
@@ -191,35 +192,20 @@ impl Sweeper {
     }
 
     fn set_gauges(&self) -> Result<(), StateError> {
-        let counts = self.engine.store.counts()?;
-        self.engine.metrics.events_stored.set(gauge(counts.events));
-        self.engine.metrics.inbox_open_events.set(gauge(counts.open));
-        self.engine
-            .metrics
-            .queue_depth
-            .of(Queue::Intake)
-            .set(gauge(self.engine.intake.waiting() as u64));
-        self.engine
-            .metrics
-            .queue_depth
-            .of(Queue::Routing)
-            .set(gauge(self.engine.hints.unrouted.len() as u64));
-        self.engine.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
-        self.engine.metrics.journal_damaged.set(i64::from(self.engine.records.is_damaged()));
-        self.engine
-            .metrics
-            .journal_disk_bytes
-            .set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
-        let now_ms = self.engine.clock.steady_ms();
-        let oldest = self
-            .engine
-            .store
-            .oldest_waiting(Timestamp(now_ms))?
-            .map_or(0, |at| now_ms.saturating_sub(at.0));
-        self.engine
-            .metrics
-            .oldest_undelivered_age_seconds
-            .set(Duration::from_millis(oldest).as_secs_f64());
+        let Engine { clock, store, records, intake, hints, metrics, .. } = &*self.engine;
+        let counts = store.counts()?;
+        metrics.events_stored.set(gauge(counts.events));
+        metrics.inbox_open_events.set(gauge(counts.open));
+        metrics.queue_depth.of(Queue::Intake).set(gauge(intake.waiting() as u64));
+        metrics.queue_depth.of(Queue::Routing).set(gauge(hints.unrouted.len() as u64));
+        metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
+        metrics.journal_damaged.set(i64::from(records.is_damaged()));
+        metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
+        let now_ms = clock.steady_ms();
+        let oldest = store.oldest_waiting(Timestamp(now_ms))?;
+        let age_ms = oldest.map_or(0, |at| now_ms.saturating_sub(at.0));
+        let age = Duration::from_millis(age_ms);
+        metrics.oldest_undelivered_age_seconds.set(age.as_secs_f64());
         Ok(())
     }
 }

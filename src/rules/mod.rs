@@ -1,5 +1,5 @@
-//! The product's decisions as pure functions: `now`, jitter and policy are arguments. Used by
-//! pipeline, delivery and http. The rules have no clock, no randomness, no I/O and no knowledge of
+//! The product's decisions as pure code: `now`, jitter and policy are arguments. Modules of all
+//! higher layers use the rules. The rules have no clock, no randomness, no I/O and no knowledge of
 //! storage, so each rule can be tested exactly.
 
 pub mod breaker;

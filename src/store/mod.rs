@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use change::{
-    Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
+    Batch, Change, Effects, GRACE_KEYS_PER_FAMILY, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
     Unapplied,
 };
 pub use error::StateError;

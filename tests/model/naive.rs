@@ -29,8 +29,8 @@ pub(crate) struct NaiveOrg {
     pub(crate) org: Org,
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
-    /// For each key that a rotation made: the first key of its line.
-    lines: BTreeMap<KeyId, KeyId>,
+    /// For each key that a rotation made: the first key of its family.
+    families: BTreeMap<KeyId, KeyId>,
     pub(crate) endpoints: Vec<Endpoint>,
     /// All endpoints that ever existed, in the order of their creation.
     pub(crate) made: Vec<EndpointId>,

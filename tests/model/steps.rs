@@ -170,7 +170,7 @@ impl World {
         let new: Vec<EventId> = match outcome {
             Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. })) => vec![*id],
             Ok(Applied::SettleAttempt(settled)) => {
-                settled.told().iter().map(|told| told.id).collect()
+                settled.stored().iter().map(|stored| stored.id).collect()
             }
             _ => Vec::new(),
         };

@@ -74,7 +74,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         }
         let waiting = async {
             tokio::select! {
-                () = listener.rung() => false,
+                () = listener.notified() => false,
                 () = call.api.engine.stop.stopped() => false,
                 () = call.left() => true,
                 () = tokio::time::sleep_until(deadline) => false,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::base::shares::Exhausted;
 use crate::base::splice::Splice;
-use crate::commands::{Asker, Drafted, Kind};
+use crate::commands::{Drafted, Kind, Requester};
 use crate::commit::{CommitError, Pending};
 use crate::http::edge::auth::{Caller, Who, forbidden};
 use crate::http::edge::client_address::client_address;
@@ -264,7 +264,7 @@ impl Call {
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        let asker = Asker { key, needs: self.who.needs() };
+        let requester = Requester { key, needs: self.who.needs() };
         let _place = self.api.bounds.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
@@ -282,7 +282,8 @@ impl Call {
             CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
             CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
         };
-        let pending = self.api.engine.intake.submit_requested(drafts, asker).map_err(problem)?;
+        let pending =
+            self.api.engine.intake.submit_requested(drafts, requester).map_err(problem)?;
         let outcomes = wait(pending).await.map_err(problem)?;
         self.has_committed.set(true);
         Ok(outcomes)

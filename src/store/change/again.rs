@@ -1,11 +1,13 @@
 //! Deliveries made again, on request or by a replay.
 
-use super::{Change, Count as _, Place};
+use super::{Change, Count as _};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::store::StateError;
-use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
+use crate::store::rows::schema::{
+    DeliveredEntry, DeliveryRow, DeliveryState, DueRow, EventAddress,
+};
 
 /// A delivery to be made again.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ impl Change<'_> {
     pub(crate) fn repeat_dead(
         &mut self,
         again: Again,
-        at: Place,
+        at: EventAddress,
         row: &DeliveryRow,
         dead_at: Timestamp,
     ) -> Result<(), StateError> {
@@ -36,7 +38,11 @@ impl Change<'_> {
     }
 
     /// Makes an accepted delivery wait again. Returns false if there is no accepted delivery.
-    pub(crate) fn repeat_accepted(&mut self, again: Again, at: Place) -> Result<bool, StateError> {
+    pub(crate) fn repeat_accepted(
+        &mut self,
+        again: Again,
+        at: EventAddress,
+    ) -> Result<bool, StateError> {
         let Again { org, endpoint, .. } = again;
         let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(false) };
         let state = DeliveryState::Canceled;
@@ -55,7 +61,7 @@ impl Change<'_> {
     pub(crate) fn wait_again(
         &mut self,
         again: Again,
-        at: Place,
+        at: EventAddress,
         row: &DeliveryRow,
     ) -> Result<(), StateError> {
         let Again { org, endpoint, event, at: now, trigger, .. } = again;
@@ -80,11 +86,11 @@ impl Change<'_> {
     fn take_accepted(
         &mut self,
         endpoint: EndpointId,
-        (first, place): Place,
+        (first, index): EventAddress,
     ) -> Result<Option<DeliveredEntry>, StateError> {
         let key = (endpoint, first);
         let Some(block) = self.state.delivered.load(key)? else { return Ok(None) };
-        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.place) == place)
+        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.index) == index)
         else {
             return Ok(None);
         };

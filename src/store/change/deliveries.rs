@@ -1,12 +1,12 @@
 //! Deliveries: waiting for the first attempt, canceling, dropping, and the counts of endpoints and
 //! events.
 
-use super::{Change, Count as _, Place};
+use super::{Change, Count as _};
 use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::store::StateError;
-use crate::store::rows::schema::{DeliveryRow, DeliveryState, HealthRow};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, EventAddress, HealthRow};
 
 impl Change<'_> {
     /// Changes an endpoint's health row. Does nothing if the endpoint was deleted. The counts begin
@@ -22,23 +22,15 @@ impl Change<'_> {
         Ok(())
     }
 
-    pub(crate) fn is_pending(
-        &mut self,
-        endpoint: EndpointId,
-        (first, place): Place,
-    ) -> Result<bool, StateError> {
-        Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
-    }
-
     /// Ends the wait for a first attempt that is due at once. Returns false if there was none.
     pub(crate) fn take_pending(
         &mut self,
         endpoint: EndpointId,
-        (first, place): Place,
+        (first, index): EventAddress,
     ) -> Result<bool, StateError> {
         let key = (endpoint, first);
         let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
-        let (bit, left) = (row.bits & 1 << place, row.bits & !(1 << place));
+        let (bit, left) = (row.bits & 1 << index, row.bits & !(1 << index));
         if bit == 0 {
             return Ok(false);
         }
@@ -95,7 +87,7 @@ impl Change<'_> {
         &mut self,
         org: OrgNo,
         endpoint: EndpointId,
-        at: Place,
+        at: EventAddress,
     ) -> Result<(), StateError> {
         self.meta()?.dead.lower()?;
         self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;

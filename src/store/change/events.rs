@@ -1,6 +1,6 @@
 //! Events: their storage in blocks and the inbox, their ranges of ids, and known dedup ids.
 
-use super::{Change, Place};
+use super::Change;
 use crate::model::activity::Activity;
 use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
@@ -9,7 +9,7 @@ use crate::store::StateError;
 use crate::store::queries::duplicates::{self, Earlier};
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
 use crate::store::rows::schema::{
-    BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
+    BLOCK_EVENTS, EventAddress, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
 
 /// A new event, from a producer or from the server itself.
@@ -27,7 +27,7 @@ impl Change<'_> {
         let Arrival { org, id, received_at, event } = arrival;
         self.store_event(arrival)?;
         self.effects.stored += 1;
-        self.effects.tell(org, || {
+        self.effects.add_activity(org, || {
             let event_type = event.event_type.clone();
             Activity::Accepted { event: id, event_type, received_at }
         });
@@ -39,28 +39,31 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Appends the event to the organization's last block, or begins a new block when it is full.
+    /// Returns the key of the block for the organization's next event: the last block, or a new
+    /// block that begins with this event when the last is full.
+    fn block_for(&mut self, org: OrgNo, id: EventId) -> Result<EventId, StateError> {
+        if let Some(tail) = self.state.inboxes.get(org)?.and_then(|row| row.tail)
+            && self.state.events.promised((org, tail))?.events.len() < BLOCK_EVENTS
+        {
+            return Ok(tail);
+        }
+        self.state.events.insert_new((org, id), EventBlock::default());
+        Ok(id)
+    }
+
+    /// Appends the event to a block of its organization.
     fn store_event(
         &mut self,
         Arrival { org, id, received_at, event }: Arrival<'_>,
     ) -> Result<(), StateError> {
-        let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
-        let tail_len = match tail {
-            Some(first) => self.state.events.promised((org, first))?.events.len(),
-            None => BLOCK_EVENTS,
-        };
-        let begins = tail_len >= BLOCK_EVENTS;
-        let first = tail.filter(|_| !begins).unwrap_or(id);
-        if begins {
-            self.state.events.insert_new((org, first), EventBlock::default());
-        }
+        let first = self.block_for(org, id)?;
         let block = self.state.events.edit_promised((org, first))?;
         let known = block.types.iter().position(|known| *known == event.event_type);
         let type_no = known.unwrap_or_else(|| {
             block.types.push(event.event_type.clone());
             block.types.len() - 1
         });
-        let place = block.events.len();
+        let index = block.events.len();
         block.events.push(EventEntry {
             id,
             position: self.position,
@@ -82,13 +85,13 @@ impl Change<'_> {
         inbox.tail = Some(first);
         inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(id.unix_ms().saturating_sub(received_at.0));
         // Operational events are for subscribers; consumers of the inbox did not ask for them.
-        if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, place)) }
+        if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, index)) }
     }
 
-    fn enter_inbox(&mut self, org: OrgNo, (first, place): Place) -> Result<(), StateError> {
+    fn enter_inbox(&mut self, org: OrgNo, (first, index): EventAddress) -> Result<(), StateError> {
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |=
-            1 << place;
+            1 << index;
         self.meta()?.open += 1;
         self.state.inboxes.edit_or_insert(org, InboxRow::default)?.open += 1;
         self.effects.inbox_grew.push(org);
@@ -97,7 +100,11 @@ impl Change<'_> {
 
     /// Returns the time at which the event's payload was erased, if it was. Everything that would
     /// send the event again asks this.
-    pub(crate) fn erased_at(&self, org: OrgNo, at: Place) -> Result<Option<Timestamp>, StateError> {
+    pub(crate) fn erased_at(
+        &self,
+        org: OrgNo,
+        at: EventAddress,
+    ) -> Result<Option<Timestamp>, StateError> {
         self.read_event(org, at, |entry| entry.erased_at)
     }
 

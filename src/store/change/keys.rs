@@ -8,15 +8,18 @@ use crate::base::failpoint::{self, Switch};
 use crate::model::authority::Authority;
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Key;
-use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::rows::schema::KeyRow;
 
 /// Maximum number of lasting keys of an organization. Keys in their grace period are not counted.
 pub const KEYS_PER_ORG_MAX: usize = 100;
 
-/// Maximum number of keys in their grace period that come from the rotations of one key.
-pub const GRACE_KEYS_PER_LINE: usize = 4;
+/// Maximum number of families of an organization: a key, and the keys that come from it by
+/// rotation. A family of which only keys in their grace period are left counts too.
+const FAMILIES_PER_ORG_MAX: usize = 2 * KEYS_PER_ORG_MAX;
+
+/// Maximum number of keys of a family in their grace period.
+pub const GRACE_KEYS_PER_FAMILY: usize = 4;
 
 /// The outcome of adding a key to an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub enum KeyAdded {
 
 impl Change<'_> {
     /// Refuses the change unless its key is valid, belongs to the organization and has the needed
-    /// scopes. The key then becomes the asker of the change. A key found expired ends for good.
+    /// scopes. The key then becomes the requester of the change. A key found expired ends for good.
     pub(crate) fn judge(
         &mut self,
         authority: Authority,
@@ -54,7 +57,7 @@ impl Change<'_> {
         if !row.key.scopes.covers(authority.needs) {
             return Err(Refusal::Forbidden.into());
         }
-        self.asker = Some(row);
+        self.requester = Some(row);
         Ok(())
     }
 
@@ -76,27 +79,27 @@ impl Change<'_> {
         let meta = self.meta()?;
         meta.lost_keys.retain(|id| Some(*id) != ended);
         if let Some(new) = new
-            && let Err(place) = meta.lost_keys.binary_search(&new)
+            && let Err(index) = meta.lost_keys.binary_search(&new)
         {
-            meta.lost_keys.insert(place, new);
+            meta.lost_keys.insert(index, new);
         }
         Ok(())
     }
 
-    /// Ends a key for good, whatever the clock says later.
+    /// Revokes a key: it stays ended, whatever the clock says later.
     pub(crate) fn end_for_good(&mut self, id: KeyId) -> Result<(), StateError> {
         if self.state.keys.get(id)?.is_some_and(|row| !row.key.has_ended()) {
-            self.state.keys.edit_promised(id)?.key.ended_at = Some(Timestamp(0));
+            self.state.keys.edit_promised(id)?.key.end_for_good();
         }
         Ok(())
     }
 
-    /// Adds a key to an organization. A key that `replaces` another joins its line and is never
-    /// refused: beyond [`GRACE_KEYS_PER_LINE`] keys of this line in their grace period, the one
-    /// that ends first is removed, but not the replaced key. Keys of other lines are left alone.
+    /// Adds a key to an organization. A key that `replaces` another joins its family and is never
+    /// refused: beyond [`GRACE_KEYS_PER_FAMILY`] keys of this family in their grace period, the key
+    /// that ends first is removed, but not the replaced key. Keys of other families stay.
     ///
-    /// A key that replaces none begins a line. The organization can have [`KEYS_PER_ORG_MAX`]
-    /// lasting keys, and as many lines of which only keys in their grace period are left.
+    /// A key that replaces none begins a family. It is refused if the organization has
+    /// [`KEYS_PER_ORG_MAX`] lasting keys or [`FAMILIES_PER_ORG_MAX`] families.
     pub(crate) fn add_key(
         &mut self,
         org: OrgNo,
@@ -115,12 +118,12 @@ impl Change<'_> {
         }
         let is_full = replaces.is_none() && has_no_room(&living);
         if !is_full {
-            let line = replaces.map_or(key.id, |old| old.line);
+            let family = replaces.map_or(key.id, |old| old.family);
             for first in beyond_grace(&living, key, replaces) {
                 self.state.keys.remove(first);
                 living.retain(|other| other.key.id != first);
             }
-            let added = KeyRow { org, key: key.clone(), line, last_used_at: None };
+            let added = KeyRow { org, key: key.clone(), family, last_used_at: None };
             living.push(Arc::new(added.clone()));
             self.state.keys.put(key.id, added);
         }
@@ -131,21 +134,22 @@ impl Change<'_> {
     }
 }
 
-/// Returns true if no line can begin beside these keys.
+/// Returns true if no family can begin beside these keys.
 fn has_no_room(living: &[Arc<KeyRow>]) -> bool {
     let lasting = living.iter().filter(|row| !row.key.is_leaving()).count();
-    let lines: BTreeSet<KeyId> = living.iter().map(|row| row.line).collect();
-    lasting >= KEYS_PER_ORG_MAX || lines.len() >= 2 * KEYS_PER_ORG_MAX
+    let families: BTreeSet<KeyId> = living.iter().map(|row| row.family).collect();
+    lasting >= KEYS_PER_ORG_MAX || families.len() >= FAMILIES_PER_ORG_MAX
 }
 
-/// Returns the keys of the replaced key's line that must end, so that the line has at most
-/// [`GRACE_KEYS_PER_LINE`] keys in their grace period when `new` joins.
+/// Returns the keys of the replaced key's family that must end, so that the family has at most
+/// [`GRACE_KEYS_PER_FAMILY`] keys in their grace period when `new` joins.
 fn beyond_grace(living: &[Arc<KeyRow>], new: &Key, replaces: Option<&KeyRow>) -> Vec<KeyId> {
     let Some(old) = replaces else { return Vec::new() };
-    let of_line = living.iter().filter(|row| row.line == old.line);
-    let leaving: Vec<_> = of_line.filter_map(|row| Some((row.key.ended_at?, row.key.id))).collect();
+    let of_family = living.iter().filter(|row| row.family == old.family);
+    let leaving: Vec<_> =
+        of_family.filter_map(|row| Some((row.key.ended_at?, row.key.id))).collect();
     let excess =
-        (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_LINE);
+        (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_FAMILY);
     let mut others: Vec<_> = leaving.into_iter().filter(|(_, id)| *id != old.key.id).collect();
     others.sort_unstable();
     others.into_iter().take(excess).map(|(_, id)| id).collect()

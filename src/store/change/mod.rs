@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 pub(crate) use again::Again;
 pub(crate) use events::Arrival;
-pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
+pub use keys::{GRACE_KEYS_PER_FAMILY, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::{StateError, Store};
 use crate::journal::Position;
@@ -24,7 +24,9 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
 use crate::model::time::{Look, Timestamp};
-use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
+use crate::store::rows::schema::{
+    BLOCK_EVENTS, EventAddress, EventBlock, EventEntry, FORMAT, KeyRow, Meta,
+};
 use crate::store::rows::state::State;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
@@ -98,7 +100,7 @@ pub struct Effects {
 
 impl Effects {
     /// Adds an item to the activity, if somebody watches.
-    pub(crate) fn tell(&mut self, org: OrgNo, activity: impl FnOnce() -> Activity) {
+    pub(crate) fn add_activity(&mut self, org: OrgNo, activity: impl FnOnce() -> Activity) {
         if self.is_watched {
             self.activity.push((org, activity()));
         }
@@ -122,21 +124,18 @@ pub struct Batch<'a> {
 impl Batch<'_> {
     /// Returns the change for the command at `position` in the journal.
     pub fn change(&mut self, position: Position) -> Change<'_> {
-        Change { state: &mut self.state, effects: self.effects, position, asker: None }
+        Change { state: &mut self.state, effects: self.effects, position, requester: None }
     }
 
     /// Ends the batch; `applied` is the journal position behind the last command.
     ///
     /// # Errors
-    /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
+    /// Rows cannot be read. The state must not be used any more then; a restart rebuilds it.
     pub fn finish(mut self, applied: Position) -> Result<(), StateError> {
         meta(&mut self.state)?.applied = applied;
         Ok(())
     }
 }
-
-/// The address of an event: the key of its block, and its index in the block.
-pub(crate) type Place = (EventId, usize);
 
 /// Every row of an unrouted event has its event.
 pub(crate) const UNROUTED_IS_STORED: StateError =
@@ -144,12 +143,12 @@ pub(crate) const UNROUTED_IS_STORED: StateError =
 
 const NO_EVENT: StateError = StateError::Invariant("a located event is in its block");
 
-/// A number of things that are counted one by one.
+/// A count of items.
 pub(crate) trait Count {
-    /// Counts one thing less.
+    /// Lowers the count by one.
     ///
     /// # Errors
-    /// When no thing is counted.
+    /// The count is 0.
     fn lower(&mut self) -> Result<(), StateError>;
 }
 
@@ -158,7 +157,7 @@ macro_rules! count {
         $(impl Count for $number {
             fn lower(&mut self) -> Result<(), StateError> {
                 let fewer = self.checked_sub(1);
-                *self = fewer.ok_or(StateError::Invariant("what goes was counted when it came"))?;
+                *self = fewer.ok_or(StateError::Invariant("a counted item is removed only once"))?;
                 Ok(())
             }
         })*
@@ -175,7 +174,7 @@ pub struct Change<'a> {
     /// The journal position of the command.
     pub(crate) position: Position,
     /// The key that asks for the change; `None` for the operator and the server itself.
-    pub(crate) asker: Option<Arc<KeyRow>>,
+    pub(crate) requester: Option<Arc<KeyRow>>,
 }
 
 impl Change<'_> {
@@ -192,32 +191,36 @@ impl Change<'_> {
     }
 
     /// Returns the address of an event, if the event exists.
-    pub(crate) fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<Place>, StateError> {
+    pub(crate) fn locate(
+        &self,
+        org: OrgNo,
+        event: EventId,
+    ) -> Result<Option<EventAddress>, StateError> {
         let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
-        Ok(block.find(event).map(|(place, _)| (first, place)))
+        Ok(block.find(event).map(|(index, _)| (first, index)))
     }
 
     /// Reads a part of an event's entry.
     pub(crate) fn read_event<T>(
         &self,
         org: OrgNo,
-        (first, place): Place,
+        (first, index): EventAddress,
         read: impl FnOnce(&EventEntry) -> T,
     ) -> Result<T, StateError> {
         let block = self.state.events.promised((org, first))?;
-        block.events.get(place).map(read).ok_or(NO_EVENT)
+        block.events.get(index).map(read).ok_or(NO_EVENT)
     }
 
     /// Changes an event's entry, then updates the event's status and the inbox.
     pub(crate) fn edit_event(
         &mut self,
         org: OrgNo,
-        (first, place): Place,
+        (first, index): EventAddress,
         change: impl FnOnce(&mut EventEntry) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let stays_open = self.state.orgs.promised(org)?.org.inbox_mode == InboxMode::AckOnly;
         let block = self.state.events.edit_promised((org, first))?;
-        let entry = block.events.get_mut(place).ok_or(NO_EVENT)?;
+        let entry = block.events.get_mut(index).ok_or(NO_EVENT)?;
         change(entry)?;
         entry.status = match entry.status {
             _ if entry.acknowledged_at.is_some() => EventStatus::Acknowledged,
@@ -230,9 +233,9 @@ impl Change<'_> {
             }
         };
         match entry.status {
-            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, place),
-            EventStatus::Acknowledged => self.leave_inbox(org, first, place),
-            EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
+            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, index),
+            EventStatus::Acknowledged => self.leave_inbox(org, first, index),
+            EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, index),
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),
         }
     }
@@ -240,9 +243,9 @@ impl Change<'_> {
     /// Removes an event from the inbox for good. A later replay or retry does not put the event
     /// back; otherwise consumers would see old events again when history is replayed to an
     /// endpoint.
-    fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
+    fn leave_inbox(&mut self, org: OrgNo, first: EventId, index: usize) -> Result<(), StateError> {
         let Some(open) = self.state.open.edit((org, first))? else { return Ok(()) };
-        let bit = 1 << place;
+        let bit = 1 << index;
         if open.0 & bit == 0 {
             return Ok(());
         }

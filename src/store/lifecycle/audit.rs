@@ -10,7 +10,7 @@ use crate::model::org::InboxMode;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 use crate::store::change::block_of;
 use crate::store::queries::event_page::ids_ahead_ms;
-use crate::store::queries::replay_turns::LANES_MAX;
+use crate::store::queries::replay_turns::CURSORS_MAX;
 use crate::store::rows::schema::{
     BLOCK_EVENTS, DeliveryState, EventBlock, EventEntry, OrgRow, ReplayRow, TombstoneRow,
 };
@@ -127,8 +127,8 @@ impl Audit<'_> {
         for row in state.ended.all() {
             let ((org, position, number), row) = row?;
             let of = || org_text(state, org);
-            let tombstones = state.tombstones.get(row.0)?;
-            let is_tombstone = tombstones
+            let tombstone = state.tombstones.get(row.0)?;
+            let is_tombstone = tombstone
                 .is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
             self.require(is_tombstone, || {
                 format!("{} of {} is not listed as deleted at {position}", row.0, of())
@@ -254,14 +254,14 @@ impl Audit<'_> {
             format!("the block {first} belongs to {}, which does not exist", of())
         });
         let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
-        for (place, entry) in block.events.iter().enumerate() {
+        for (index, entry) in block.events.iter().enumerate() {
             let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
             self.require(ahead_ms <= ids_ahead_ms, || {
                 format!("the time of {} is ahead by {ahead_ms} ms", entry.id)
             });
             let event_type = block.event_type(entry);
             let is_own = event_type.is_some_and(EventType::is_own);
-            self.inbox_of(entry, mode, (is_own, open & (1 << place) != 0));
+            self.inbox_of(entry, mode, (is_own, open & (1 << index) != 0));
             self.leftovers(org, entry)?;
             self.require(event_type.is_some(), || format!("{} has no type", entry.id));
         }
@@ -328,7 +328,7 @@ impl Audit<'_> {
         for row in state.delivered.all() {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
-            let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
+            let sorted = block.entries.is_sorted_by(|a, b| a.index < b.index);
             self.require(sorted, || {
                 format!("deliveries to {endpoint} in the block {first} are not in order")
             });
@@ -488,7 +488,7 @@ fn is_shaped(row: &ReplayRow) -> bool {
         .map(|cursor| &cursor.number)
         .chain(&row.skipped)
         .all(|number| *number < row.next);
-    sorted && begun && row.cursors.len() <= LANES_MAX && row.next <= row.end
+    sorted && begun && row.cursors.len() <= CURSORS_MAX && row.next <= row.end
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {

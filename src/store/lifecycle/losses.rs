@@ -87,7 +87,7 @@ struct Seen {
 }
 
 /// The two states, and the function that gets each difference.
-struct Judge<'a> {
+struct Comparison<'a> {
     here: &'a State,
     other: &'a State,
     each: &'a mut dyn FnMut(Named),
@@ -106,10 +106,12 @@ impl Store {
         each: &mut dyn FnMut(Named),
     ) -> Result<(), StateError> {
         let (here, other) = (self.read(), other.read());
-        let mut judge = Judge { here: &here, other: &other, each };
-        judge.accounts()?;
-        judge.events()?;
-        judge.replays()
+        let mut comparison = Comparison { here: &here, other: &other, each };
+        comparison.organizations()?;
+        comparison.keys()?;
+        comparison.endpoints()?;
+        comparison.events()?;
+        comparison.replays()
     }
 
     /// Returns the id and the name of the organization with this number.
@@ -121,8 +123,9 @@ impl Store {
     }
 }
 
-impl Judge<'_> {
-    fn tell(
+impl Comparison<'_> {
+    /// Reports an object that differs.
+    fn report(
         &mut self,
         (kind, id): (NamedKind, String),
         (org, at): (OrgNo, Timestamp),
@@ -137,7 +140,7 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn accounts(&mut self) -> Result<(), StateError> {
+    fn organizations(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
         let org =
             |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
@@ -145,8 +148,12 @@ impl Judge<'_> {
             let said = (ours.map(org), theirs.map(org));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Organization, row.org.id.to_string());
-            self.tell(kind, (number, row.org.created_at), row.org.name.clone(), said)
-        })?;
+            self.report(kind, (number, row.org.created_at), row.org.name.clone(), said)
+        })
+    }
+
+    fn keys(&mut self) -> Result<(), StateError> {
+        let (here, other) = (self.here, self.other);
         let key = |row: &KeyRow| {
             let word = match &row.key {
                 key if key.has_ended() => "ended",
@@ -159,8 +166,12 @@ impl Judge<'_> {
             let said = (ours.map(key), theirs.map(key));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
             let kind = (NamedKind::Key, id.to_string());
-            self.tell(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
-        })?;
+            self.report(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
+        })
+    }
+
+    fn endpoints(&mut self) -> Result<(), StateError> {
+        let (here, other) = (self.here, self.other);
         let endpoint = |row: &EndpointRow| match row.endpoint.disabled {
             Some(reason) => format!("disabled ({})", reason.name()),
             None => "enabled".to_owned(),
@@ -175,7 +186,7 @@ impl Judge<'_> {
             };
             let url = row.endpoint.settings.url.as_str();
             let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
-            self.tell(
+            self.report(
                 (NamedKind::Endpoint, id.to_string()),
                 (row.org, row.endpoint.created_at),
                 bare,
@@ -189,8 +200,8 @@ impl Judge<'_> {
         pairs(each_event(here), each_event(other), |(org, id), ours, theirs| {
             let Some(seen) = ours.or(theirs).filter(|_| ours != theirs) else { return Ok(()) };
             let label = seen.event_type.as_ref().map(ToString::to_string).unwrap_or_default();
-            let said = (ours.map(Seen::standing), theirs.map(Seen::standing));
-            self.tell((NamedKind::Event, id.to_string()), (org, seen.received_at), label, said)
+            let said = (ours.map(Seen::summary), theirs.map(Seen::summary));
+            self.report((NamedKind::Event, id.to_string()), (org, seen.received_at), label, said)
         })
     }
 
@@ -203,7 +214,7 @@ impl Judge<'_> {
             if said.0 == said.1 {
                 return Ok(());
             }
-            self.tell(
+            self.report(
                 (NamedKind::Replay, id.to_string()),
                 (org, Timestamp(id.unix_ms())),
                 String::new(),
@@ -214,13 +225,8 @@ impl Judge<'_> {
 }
 
 impl Seen {
-    fn standing(&self) -> String {
-        let status = match self.status {
-            EventStatus::Accepted => "accepted",
-            EventStatus::Delivered => "delivered",
-            EventStatus::Acknowledged => "acknowledged",
-            EventStatus::Dead => "dead",
-        };
+    fn summary(&self) -> String {
+        let status = self.status.name();
         let [waiting, accepted, dead] = self.deliveries;
         let inbox = if self.is_open { "in the inbox" } else { "out of the inbox" };
         let erased = if self.is_erased { ", payload erased" } else { "" };
@@ -245,14 +251,14 @@ type SeenEvents = Vec<Result<((OrgNo, EventId), Arc<Seen>), StateError>>;
 
 fn seen_of(state: &State, (key, block): &KeyedRow<EventBlock>) -> Result<SeenEvents, StateError> {
     let open = state.open.get(*key)?.map_or(0, |bits| bits.0);
-    let seen = |(place, entry): (usize, &EventEntry)| {
+    let seen = |(index, entry): (usize, &EventEntry)| {
         let seen = Seen {
             event_type: block.event_type(entry).cloned(),
             received_at: entry.received_at,
             status: entry.status,
             deliveries: [entry.waiting, entry.accepted, entry.dead],
             is_erased: entry.erased_at.is_some(),
-            is_open: open & (1 << place) != 0,
+            is_open: open & (1 << index) != 0,
         };
         Ok(((key.0, entry.id), Arc::new(seen)))
     };

@@ -53,7 +53,7 @@ impl Store {
         let mut last: Option<DeadPlace> = None;
         let mut behind = query.after;
         for _ in 0..ROWS_PER_PAGE_MAX / ROWS_AT_ONCE {
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let Some((first, end)) = bounds(query, behind) else { return Ok(page) };
             let key = |(at, event, endpoint): DeadPlace| (org, at, event, endpoint);

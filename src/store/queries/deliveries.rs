@@ -9,7 +9,7 @@ use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::store::change::block_of;
-use crate::store::rows::schema::DeliveryState;
+use crate::store::rows::schema::{DeliveryRow, DeliveryState};
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
@@ -186,8 +186,7 @@ impl Store {
         limit: usize,
     ) -> Result<InOrder, StateError> {
         let state = self.read();
-        let unrouted = state.unrouted.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
-        let unrouted = unrouted.first().map_or(EventId(u128::MAX), |((_, event), _)| *event);
+        let unrouted = first_unrouted(&state, org)?;
         let (mark, later) = look_at_due(&state, endpoint, mark, now)?;
         // Events whose hint was lost take their place too.
         let mark = pending_first(&state, endpoint)?.map_or(mark, |first| first.min(mark));
@@ -233,21 +232,16 @@ impl Store {
         let state = self.read();
         let Some(target) = state.endpoints.get(endpoint)? else { return Ok(None) };
         let Some((first, block)) = block_of(&state, target.org, event)? else { return Ok(None) };
-        let Some((place, entry)) = block.find(event) else { return Ok(None) };
+        let Some((index, entry)) = block.find(event) else { return Ok(None) };
         let Some(event_type) = block.event_type(entry) else { return Ok(None) };
-        let is_pending =
-            state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row, so sled is not asked.
-        let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
-        let (due, attempts, base, last_attempt, trigger) = match row {
-            None if is_pending => (Look::Now, 0, 0, None, Trigger::Schedule),
-            Some(row) => match row.state {
-                DeliveryState::Waiting(due_at) => {
-                    (Look::At(due_at), row.attempts, row.base, row.last_attempt, row.trigger)
-                }
-                DeliveryState::Dead(..) | DeliveryState::Canceled => return Ok(None),
-            },
-            None => return Ok(None),
+        let next = if state.is_pending(endpoint, (first, index))? {
+            Some(NextAttempt::FIRST)
+        } else {
+            state.deliveries.get((endpoint, event))?.and_then(|row| NextAttempt::of(&row))
+        };
+        let Some(NextAttempt { due, attempts, base, last_attempt, trigger }) = next else {
+            return Ok(None);
         };
         let health = state.health.get(endpoint)?;
         Ok(Some(DueDelivery {
@@ -327,6 +321,44 @@ impl Store {
     }
 }
 
+/// The next attempt of a delivery.
+struct NextAttempt {
+    due: Look,
+    attempts: u32,
+    base: u32,
+    last_attempt: Option<Position>,
+    trigger: Trigger,
+}
+
+impl NextAttempt {
+    /// The first attempt of a delivery that is due at once.
+    const FIRST: Self = Self {
+        due: Look::Now,
+        attempts: 0,
+        base: 0,
+        last_attempt: None,
+        trigger: Trigger::Schedule,
+    };
+
+    /// Returns the next attempt of a delivery with a row, or `None` if the delivery does not wait.
+    fn of(row: &DeliveryRow) -> Option<Self> {
+        let DeliveryRow { attempts, base, last_attempt, trigger, .. } = *row;
+        match row.state {
+            DeliveryState::Waiting(at) => {
+                Some(Self { due: Look::At(at), attempts, base, last_attempt, trigger })
+            }
+            DeliveryState::Dead(..) | DeliveryState::Canceled => None,
+        }
+    }
+}
+
+/// Returns the oldest event of the organization that is not routed. The largest id if there is no
+/// such event.
+fn first_unrouted(state: &State, org: OrgNo) -> Result<EventId, StateError> {
+    let first = state.unrouted.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
+    Ok(first.first().map_or(EventId(u128::MAX), |((_, event), _)| *event))
+}
+
 /// Returns the event at which the search in order begins, because an event before `mark` may have
 /// become due. Also returns the due time of the next delivery that its producer asked for later.
 fn look_at_due(
@@ -355,8 +387,7 @@ fn pending_first(state: &State, endpoint: EndpointId) -> Result<Option<EventId>,
     let rows = state.pending.range((endpoint, EventId(0))..=(endpoint, EventId(u128::MAX)), 1)?;
     let Some(((_, first), row)) = rows.first() else { return Ok(None) };
     let block = state.events.promised((row.org, *first))?;
-    let mut waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-    Ok(waits.next().map(|(_, entry)| entry.id))
+    Ok(block.marked(row.bits).next().map(|entry| entry.id))
 }
 
 /// Returns events that wait for their first attempt, in order: at least `limit` events if there are
@@ -382,9 +413,8 @@ fn pending_from(
             .range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
         for ((_, first), row) in &rows {
             let block = state.events.promised((row.org, *first))?;
-            let waits =
-                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            events.extend(waits.map(|(_, entry)| entry.id).filter(|event| *event >= mark));
+            let waits = block.marked(row.bits).map(|entry| entry.id);
+            events.extend(waits.filter(|event| *event >= mark));
         }
         let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE)
         else {

@@ -219,14 +219,14 @@ pub(in crate::store) fn find(
 ) -> Result<Option<Delivery>, StateError> {
     let Target { org, endpoint, .. } = target;
     let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
-    let Some((place, entry)) = block.find(event) else { return Ok(None) };
-    if state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0) {
+    let Some((index, entry)) = block.find(event) else { return Ok(None) };
+    if state.is_pending(endpoint, (first, index))? {
         return Ok(Some(target.pending(event, entry.received_at)));
     }
     if let Some(row) = state.deliveries.get((endpoint, event))? {
         return Ok(Some(target.of_row(event, &row)));
     }
     let Some(delivered) = state.delivered.get((endpoint, first))? else { return Ok(None) };
-    let accepted = delivered.entries.iter().find(|entry| usize::from(entry.place) == place);
+    let accepted = delivered.entries.iter().find(|entry| usize::from(entry.index) == index);
     Ok(accepted.map(|entry| target.accepted(event, entry)))
 }

@@ -26,10 +26,10 @@ const ENDED_AT_ONCE: usize = 512;
 /// If more endpoints were deleted since an event came, the search goes through all endpoints that
 /// ever existed, page by page.
 const ENDED_MAX: usize = 8_192;
-/// Maximum cost of a page: a lookup of one delivery costs 1, a portion of an endpoint's deliveries
-/// [`PORTION_COST`]. A page that reaches the maximum continues at its cursor.
+/// Maximum cost of a page: a lookup of one delivery costs 1, a chunk of an endpoint's deliveries
+/// [`CHUNK_COST`]. A page that reaches the maximum continues at its cursor.
 const PAGE_COST_MAX: u32 = 1_024;
-const PORTION_COST: u32 = 8;
+const CHUNK_COST: u32 = 8;
 /// The end of all event ids.
 const NEWEST: EventId = EventId(u128::MAX);
 
@@ -130,7 +130,7 @@ impl Store {
         let living = found.len();
         let mut from = (org, came, u32::MAX);
         loop {
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let rows =
                 self.read().ended.range(from..=(org, Position::MAX, u32::MAX), ENDED_AT_ONCE)?;
             let target = |((_, _, number), row): &((OrgNo, Position, u32), Arc<EndedRow>)| Target {
@@ -217,17 +217,17 @@ impl<'a> Search<'a> {
             return found.map_or(Ok(true), |found| self.take(found));
         }
         loop {
-            if !self.pay(PORTION_COST, (target.number, before)) {
+            if !self.pay(CHUNK_COST, (target.number, before)) {
                 return Ok(false);
             }
-            // Each portion takes its own lock, so a long search blocks nobody.
-            let portion = portion(&self.store.read(), target, before, self.query.status)?;
-            for delivery in portion.deliveries {
+            // Each chunk takes its own lock, so a long search blocks nobody.
+            let chunk = chunk(&self.store.read(), target, before, self.query.status)?;
+            for delivery in chunk.deliveries {
                 if !self.take(delivery)? {
                     return Ok(false);
                 }
             }
-            match portion.down_to {
+            match chunk.down_to {
                 Some(event) if event > self.ids.0 => before = event,
                 Some(_) | None => return Ok(true),
             }
@@ -270,46 +270,46 @@ impl<'a> Search<'a> {
 }
 
 /// A part of an endpoint's deliveries, the newest event first.
-struct Portion {
+struct Chunk {
     deliveries: Vec<Delivery>,
-    /// The portion is complete down to this event. `None`: down to the oldest delivery.
+    /// The chunk is complete down to this event. `None`: down to the oldest delivery.
     down_to: Option<EventId>,
 }
 
 /// Returns the newest of the endpoint's deliveries before an event. The three tables that can know
-/// `status` are read together. A row below the reach of another table is left for the next portion.
-fn portion(
+/// `status` are read together. A row below the reach of another table is left for the next chunk.
+fn chunk(
     state: &State,
     target: Target,
     before: EventId,
     status: Option<DeliveryStatus>,
-) -> Result<Portion, StateError> {
-    let mut portion = Portion { deliveries: Vec::new(), down_to: None };
-    let Some(last) = before.0.checked_sub(1) else { return Ok(portion) };
+) -> Result<Chunk, StateError> {
+    let mut chunk = Chunk { deliveries: Vec::new(), down_to: None };
+    let Some(last) = before.0.checked_sub(1) else { return Ok(chunk) };
     let keys = || (target.endpoint, EventId(0))..=(target.endpoint, EventId(last));
     let waiting_is = if target.lives { DeliveryStatus::Pending } else { DeliveryStatus::Canceled };
     if status.is_none_or(|status| status == waiting_is) {
-        portion.add_pending(state, target, keys())?;
+        chunk.add_pending(state, target, keys())?;
     }
     if matches!(status, None | Some(DeliveryStatus::Delivered)) {
-        portion.add_accepted(state, target, keys())?;
+        chunk.add_accepted(state, target, keys())?;
     }
     if status != Some(DeliveryStatus::Delivered) {
         let rows = state.deliveries.range_back(keys(), ROWS_AT_ONCE)?;
-        portion.reaches(&rows, ROWS_AT_ONCE);
+        chunk.reaches(&rows, ROWS_AT_ONCE);
         let found = rows.iter().map(|((_, event), row)| target.of_row(*event, row));
-        portion.deliveries.extend(found);
+        chunk.deliveries.extend(found);
     }
-    let known = portion.down_to.unwrap_or(EventId(0))..before;
-    portion.deliveries.retain(|delivery| known.contains(&delivery.event));
-    portion.deliveries.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.event));
-    Ok(portion)
+    let known = chunk.down_to.unwrap_or(EventId(0))..before;
+    chunk.deliveries.retain(|delivery| known.contains(&delivery.event));
+    chunk.deliveries.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.event));
+    Ok(chunk)
 }
 
 /// The keys of an endpoint's deliveries, or of the blocks with its deliveries.
 type Keys = RangeInclusive<(EndpointId, EventId)>;
 
-impl Portion {
+impl Chunk {
     /// Notes the lowest row of a table, if the table may have rows below these.
     fn reaches<R>(&mut self, rows: &[((EndpointId, EventId), R)], at_once: usize) {
         let lowest = rows.last().filter(|_| rows.len() == at_once);
@@ -322,9 +322,8 @@ impl Portion {
         self.reaches(&rows, BLOCKS_AT_ONCE);
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
-            let waits =
-                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            let waits = waits.map(|(_, entry)| target.pending(entry.id, entry.received_at));
+            let waits = block.marked(row.bits);
+            let waits = waits.map(|entry| target.pending(entry.id, entry.received_at));
             self.deliveries.extend(waits);
         }
         Ok(())
@@ -342,7 +341,7 @@ impl Portion {
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             for entry in &row.entries {
-                let event = block.events.get(usize::from(entry.place));
+                let event = block.events.get(usize::from(entry.index));
                 let event = event.ok_or(StateError::Invariant("an accepted event is stored"))?;
                 self.deliveries.push(target.accepted(event.id, entry));
             }

@@ -5,7 +5,7 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 use crate::store::queries::event_page::{
-    BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms,
+    BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventPage, Passing, Received, ids_ahead_ms,
 };
 use crate::store::{StateError, Store};
 
@@ -41,27 +41,21 @@ impl Store {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else {
                 return Ok(page);
             };
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let blocks = self
                 .read()
                 .events
                 .range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
                 let passing = Passing::of(block, &query.types);
-                for entry in
-                    block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first)
-                {
-                    let wanted = received.contains(entry.received_at)
+                let mut wanted = block.events.iter().rev().filter(|entry| {
+                    (first..before).contains(&entry.id)
+                        && received.contains(entry.received_at)
                         && passing.has(entry)
-                        && query.status.is_none_or(|wanted| entry.status == wanted);
-                    if !wanted {
-                        continue;
-                    }
-                    if page.items.len() == query.limit {
-                        page.next = page.items.last().map(|item| item.id);
-                        return Ok(page);
-                    }
-                    page.items.push(EventItem::of(entry));
+                        && query.status.is_none_or(|wanted| entry.status == wanted)
+                });
+                if !wanted.all(|entry| page.add(entry, query.limit)) {
+                    return Ok(page);
                 }
             }
             let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE)

@@ -106,3 +106,16 @@ pub struct EventPage {
     /// has a larger id.
     pub seen: EventId,
 }
+
+impl EventPage {
+    /// Adds an event and returns true. If the page has `limit` events, ends it here and returns
+    /// false.
+    pub(in crate::store) fn add(&mut self, entry: &EventEntry, limit: usize) -> bool {
+        if self.items.len() == limit {
+            self.next = self.items.last().map(|item| item.id);
+            return false;
+        }
+        self.items.push(EventItem::of(entry));
+        true
+    }
+}

@@ -4,9 +4,8 @@ use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
-use crate::store::queries::event_page::{
-    BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing,
-};
+use crate::store::queries::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventPage, Passing};
+use crate::store::rows::schema::{EventBlock, OpenBits};
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
@@ -23,6 +22,25 @@ pub struct InboxQuery {
     pub since: Option<Timestamp>,
 }
 
+impl InboxQuery {
+    /// Adds the events of a block that match and come after `after`. Returns false if the page is
+    /// full.
+    fn add_block(
+        &self,
+        page: &mut EventPage,
+        (block, open): (&EventBlock, OpenBits),
+        after: EventId,
+    ) -> bool {
+        let passing = Passing::of(block, &self.types);
+        let mut wanted = block.marked(open.0).filter(|entry| {
+            entry.id > after
+                && passing.has(entry)
+                && self.since.is_none_or(|since| entry.received_at >= since)
+        });
+        wanted.all(|entry| page.add(entry, self.limit))
+    }
+}
+
 /// The new events of an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InboxNews {
@@ -34,8 +52,8 @@ pub struct InboxNews {
     pub is_complete: bool,
 }
 
-/// Maximum number of portions that are read to fill a page with at least one event.
-const PORTIONS_FOR_MORE_MAX: usize = 8;
+/// Maximum number of chunks that are read to fill a page with at least one event.
+const CHUNKS_FOR_MORE_MAX: usize = 8;
 /// Maximum number of blocks that are read to find the new events.
 const NEWS_BLOCKS_MAX: usize = 64;
 
@@ -61,9 +79,7 @@ impl Store {
         news.is_complete = blocks.len() < NEWS_BLOCKS_MAX;
         for ((_, first), open) in &blocks {
             let block = state.events.promised((org, *first))?;
-            let in_inbox =
-                block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
-            for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
+            for entry in block.marked(open.0).filter(|entry| entry.id > after) {
                 if let Some(event_type) = block.event_type(entry)
                     && !news.types.contains(event_type)
                 {
@@ -89,37 +105,25 @@ impl Store {
         // Every later event has a larger id.
         let mut page =
             EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
-        let mut portions_since_found = 0;
+        let mut chunks_since_found = 0;
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             // A page with an event is returned soon, before many blocks are read that may hold
             // nothing more.
             if !page.items.is_empty() {
-                portions_since_found += 1;
-                if portions_since_found > PORTIONS_FOR_MORE_MAX {
+                chunks_since_found += 1;
+                if chunks_since_found > CHUNKS_FOR_MORE_MAX {
                     break;
                 }
             }
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;
             let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };
             from = (org, EventId(last_first.0 + 1));
             for ((_, first), open) in &blocks {
                 let block = state.events.promised((org, *first))?;
-                let passing = Passing::of(&block, &query.types);
-                let in_inbox =
-                    block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
-                for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
-                    let wanted = passing.has(entry)
-                        && query.since.is_none_or(|since| entry.received_at >= since);
-                    if !wanted {
-                        continue;
-                    }
-                    if page.items.len() == query.limit {
-                        page.next = page.items.last().map(|item| item.id);
-                        return Ok(page);
-                    }
-                    page.items.push(EventItem::of(entry));
+                if !query.add_block(&mut page, (&block, **open), after) {
+                    return Ok(page);
                 }
                 after = block.events.last().map_or(after, |entry| entry.id.max(after));
             }

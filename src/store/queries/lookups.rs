@@ -193,8 +193,8 @@ impl Store {
         let state = self.read();
         let Some((first, block)) = block_of(&state, org, event)? else { return Ok(None) };
         let open = state.open.get((org, first))?.map_or(0, |open| open.0);
-        Ok(block.find(event).map(|(place, entry)| EventSummary {
-            in_inbox: open & 1 << place != 0,
+        Ok(block.find(event).map(|(index, entry)| EventSummary {
+            in_inbox: open & 1 << index != 0,
             status: entry.status,
             position: entry.position,
             received_at: entry.received_at,

@@ -20,8 +20,8 @@ const STEP_EVENTS_MAX: usize = 128;
 const BLOCKS_AT_ONCE: usize = 16;
 /// Number of delivery rows that are read at once.
 const ROWS_AT_ONCE: usize = 512;
-/// Maximum number of portions that are read for one step.
-const PORTIONS_MAX: usize = 16;
+/// Maximum number of chunks that are read for one step.
+const CHUNKS_MAX: usize = 16;
 
 /// The findings of a step.
 pub(in crate::store::queries) struct Found {
@@ -46,9 +46,9 @@ impl Store {
         endpoint: &Endpoint,
     ) -> Result<Option<Found>, StateError> {
         let mut found = Found::begin(cursor);
-        for _ in 0..PORTIONS_MAX {
+        for _ in 0..CHUNKS_MAX {
             let Some(from) = found.reached else { break };
-            // Each portion takes its own lock, so a long search blocks nobody.
+            // Each chunk takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let goes_on = if from > row.last {
                 found.reached = None;
@@ -82,10 +82,10 @@ fn dead_letters(
             return Ok(false);
         }
         if matches!(delivery.state, DeliveryState::Dead(..))
-            && let Some((block, place)) = received_then(state, org, *event, &row.request)?
+            && let Some((block, index)) = received_then(state, org, *event, &row.request)?
         {
             found.examined += 1;
-            let event_type = block.events.get(place).and_then(|entry| block.event_type(entry));
+            let event_type = block.events.get(index).and_then(|entry| block.event_type(entry));
             let types = &row.request.event_types;
             if types.is_empty()
                 || event_type.is_some_and(|event_type| filter::wants(types, event_type))
@@ -100,7 +100,7 @@ fn dead_letters(
     Ok(!all)
 }
 
-/// Returns the block of an event and its place there, if the event was received in the requested
+/// Returns the block of an event and its index there, if the event was received in the requested
 /// time.
 fn received_then(
     state: &State,
@@ -111,8 +111,8 @@ fn received_then(
     let Some((_, block)) = block_of(state, org, event)? else { return Ok(None) };
     let found =
         block.find(event).filter(|(_, entry)| received(request).contains(entry.received_at));
-    let place = found.map(|(place, _)| place);
-    Ok(place.map(|place| (block, place)))
+    let index = found.map(|(index, _)| index);
+    Ok(index.map(|index| (block, index)))
 }
 
 /// Returns the replay's filter on the time of receipt.
@@ -136,7 +136,7 @@ fn history(
     let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
     for ((_, first), block) in &blocks {
         let had = Had::of(state, endpoint.id, *first, block)?;
-        for (place, entry) in block.events.iter().enumerate().filter(|(_, entry)| entry.id >= from)
+        for (index, entry) in block.events.iter().enumerate().filter(|(_, entry)| entry.id >= from)
         {
             found.reached = Some(entry.id).filter(|id| *id <= row.last);
             if entry.id > row.last
@@ -150,7 +150,7 @@ fn history(
                 continue;
             }
             found.examined += 1;
-            let is_there = entry.erased_at.is_none() && had.lets(row.request.only, place);
+            let is_there = entry.erased_at.is_none() && had.lets(row.request.only, index);
             let event_type = block.event_type(entry);
             if is_there && event_type.is_some_and(|it| is_wanted(endpoint, &row.request, it)) {
                 found.events.push(entry.id);
@@ -185,27 +185,27 @@ impl Had {
         let waiting = state.pending.get((endpoint, first))?.map_or(0, |row| row.bits);
         let mut had = Self { any: waiting, waiting };
         if let Some(accepted) = state.delivered.get((endpoint, first))? {
-            had.any |= accepted.entries.iter().fold(0, |bits, entry| bits | 1 << entry.place);
+            had.any |= accepted.entries.iter().fold(0, |bits, entry| bits | 1 << entry.index);
         }
         let last = block.events.last().map_or(first, |entry| entry.id);
         for ((_, event), row) in
             state.deliveries.range((endpoint, first)..=(endpoint, last), BLOCK_EVENTS)?
         {
-            let Some((place, _)) = block.find(event) else { continue };
-            had.any |= 1 << place;
+            let Some((index, _)) = block.find(event) else { continue };
+            had.any |= 1 << index;
             if matches!(row.state, DeliveryState::Waiting(_)) {
-                had.waiting |= 1 << place;
+                had.waiting |= 1 << index;
             }
         }
         Ok(had)
     }
 
-    /// Returns true if the existing deliveries allow a new delivery of the event at this place.
-    fn lets(&self, only: ReplayOnly, place: usize) -> bool {
+    /// Returns true if the existing deliveries allow a new delivery of the event at this index.
+    fn lets(&self, only: ReplayOnly, index: usize) -> bool {
         let in_the_way = match only {
             ReplayOnly::Missing => self.any,
             ReplayOnly::All | ReplayOnly::Failed => self.waiting,
         };
-        in_the_way & 1 << place == 0
+        in_the_way & 1 << index == 0
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{StateError, Store};
 pub const REPLAY_WAITING_MAX: usize = 200;
 /// Maximum number of endpoints that a replay works on at the same time, which keeps its row small.
 /// The next endpoint begins when another is finished.
-pub(in crate::store) const LANES_MAX: usize = 256;
+pub(in crate::store) const CURSORS_MAX: usize = 256;
 
 /// The next action for a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ pub(in crate::store::queries) fn next(
         else {
             return Ok(Next::Gone(cursor));
         };
-        if passes_over(row, endpoint) {
+        if row.passes_over(endpoint) {
             return Ok(Next::Begin(cursor, endpoint.id));
         }
         let wait = if taken.contains(&endpoint.id) {
@@ -159,7 +159,7 @@ pub(in crate::store::queries) fn next(
     let begins = targets
         .iter()
         .find(|(number, _)| *number >= row.next)
-        .filter(|_| row.cursors.len() < LANES_MAX);
+        .filter(|_| row.cursors.len() < CURSORS_MAX);
     Ok(match (begins, waits_for) {
         (Some((number, endpoint)), _) => {
             Next::Begin(ReplayCursor { number: *number, from: row.first }, endpoint.id)
@@ -167,12 +167,6 @@ pub(in crate::store::queries) fn next(
         (None, Some(wait)) => Next::Wait(wait),
         (None, None) => Next::End(ReplayEnd::Finished),
     })
-}
-
-/// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A
-/// replay to this endpoint alone waits instead.
-pub(in crate::store::queries) fn passes_over(row: &ReplayRow, endpoint: &Endpoint) -> bool {
-    row.request.endpoint.is_none() && !endpoint.is_enabled()
 }
 
 /// Returns the reason why nothing may be added for the endpoint, or why the next event is unknown.

@@ -7,7 +7,7 @@ use crate::model::replay::{
     REPLAYS_REMEMBERED, ReplayCursor, ReplayEnd, ReplayRequest, ReplayWait,
 };
 use crate::model::time::Timestamp;
-use crate::store::queries::replay_turns::{Next, Targets, next, passes_over, targets};
+use crate::store::queries::replay_turns::{Next, Targets, next, targets};
 use crate::store::rows::schema::ReplayRow;
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
@@ -105,7 +105,7 @@ fn skipped(row: &ReplayRow, targets: &Targets) -> Vec<EndpointId> {
         number >= row.next || row.cursors.iter().any(|cursor| cursor.number == number)
     };
     let will_be =
-        |number, endpoint| row.ended.is_none() && is_open(number) && passes_over(row, endpoint);
+        |number, endpoint| row.ended.is_none() && is_open(number) && row.passes_over(endpoint);
     let its = targets
         .iter()
         .filter(|(number, endpoint)| row.skipped.contains(number) || will_be(*number, endpoint));

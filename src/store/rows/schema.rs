@@ -9,7 +9,7 @@
 //! keys         key id 16                          KeyRow: the key, its organization and last use
 //! endpoints    endpoint 16                        EndpointRow: the endpoint and its number
 //! numbers      org 4 · endpoint's number 4        NumberRow: the endpoint, deleted or not
-//! former       endpoint 16                        FormerRow: a deleted endpoint and its number
+//! tombstones   endpoint 16                        TombstoneRow: a deleted endpoint and its number
 //! ended        org 4 · position 8 · number 4      EndedRow: the endpoint deleted by this command
 //! health       endpoint 16                        HealthRow: counters and times of its attempts
 //! events       org 4 · first event id 16          EventBlock: up to 64 events
@@ -153,8 +153,9 @@ row!(InboxRow, 13, "inboxes", OrgNo, resident);
 pub(crate) struct KeyRow {
     pub(crate) org: OrgNo,
     pub(crate) key: Key,
-    /// The key from which rotations led to this key; the key itself if it came from no rotation.
-    pub(crate) line: KeyId,
+    /// The first key of the family: the key from which rotations led to this key, or the key itself
+    /// if it came from no rotation.
+    pub(crate) family: KeyId,
     pub(crate) last_used_at: Option<Timestamp>,
 }
 row!(KeyRow, 3, "keys", KeyId, resident);
@@ -184,7 +185,7 @@ pub(crate) struct TombstoneRow {
     /// The journal position of the command that deleted the endpoint.
     pub(crate) ended: Position,
 }
-row!(TombstoneRow, 17, "former", EndpointId);
+row!(TombstoneRow, 17, "tombstones", EndpointId);
 
 /// A deleted endpoint by the time of deletion: it has no delivery of any later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +226,9 @@ row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
     types + size_of_val(row.events.as_slice())
 });
 
+/// The address of an event: the key of its block, and its index in the block.
+pub(crate) type EventAddress = (EventId, usize);
+
 /// One event with its journal position and its status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventEntry {
@@ -251,10 +255,17 @@ pub(crate) struct EventEntry {
 }
 
 impl EventBlock {
-    /// Returns the event and its place in the block.
+    /// Returns the event and its index in the block.
     pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
-        let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        Some((place, self.events.get(place)?))
+        let index = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        Some((index, self.events.get(index)?))
+    }
+
+    /// Returns the events whose bits are set. The first event is the lowest bit.
+    pub(crate) fn marked(&self, bits: u64) -> impl Iterator<Item = &EventEntry> {
+        let marked =
+            self.events.iter().enumerate().filter(move |(index, _)| bits & 1 << index != 0);
+        marked.map(|(_, entry)| entry)
     }
 
     /// Returns the type of an event of the block.
@@ -303,7 +314,7 @@ row!(UnroutedRow, 8, "unrouted", (OrgNo, EventId));
 /// The events of a block that an endpoint accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredBlock {
-    /// The accepted deliveries, sorted by place.
+    /// The accepted deliveries, sorted by index.
     pub(crate) entries: Vec<DeliveredEntry>,
 }
 row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(
@@ -313,8 +324,8 @@ row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(
 /// One accepted delivery of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredEntry {
-    /// The place of the event in its block.
-    pub(crate) place: u8,
+    /// The index of the event in its block.
+    pub(crate) index: u8,
     pub(crate) attempts: u32,
     /// The journal position of the accepted attempt, which has everything else.
     pub(crate) attempt: Position,
@@ -396,6 +407,12 @@ impl ReplayRow {
     pub(crate) fn is_at(&self, cursor: ReplayCursor) -> bool {
         let begins = (self.next..self.end).contains(&cursor.number) && cursor.from == self.first;
         self.ended.is_none() && (begins || self.cursors.contains(&cursor))
+    }
+
+    /// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A
+    /// replay to this endpoint alone waits instead.
+    pub(crate) fn passes_over(&self, endpoint: &Endpoint) -> bool {
+        self.request.endpoint.is_none() && !endpoint.is_enabled()
     }
 
     /// Moves the endpoint to `reached`. `None`: the endpoint is finished.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::model::id::OrgId;
+use crate::model::id::{EndpointId, OrgId};
 use crate::store::error::StateError;
 use crate::store::rows::dedup::DedupIndex;
 use crate::store::rows::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock,
-    HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow,
-    RunningRow, TombstoneRow, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventAddress,
+    EventBlock, HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits,
+    ReplayRow, RunningRow, TombstoneRow, UnroutedRow,
 };
 use crate::store::rows::table::{AnyTable, Table};
 
@@ -74,6 +74,15 @@ impl State {
             replays: Table::open(db, broken)?,
             running: Table::open(db, broken)?,
         })
+    }
+
+    /// Returns true if the first attempt of the delivery is due at once and was not made.
+    pub(crate) fn is_pending(
+        &self,
+        endpoint: EndpointId,
+        (first, index): EventAddress,
+    ) -> Result<bool, StateError> {
+        Ok(self.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << index != 0))
     }
 
     /// Returns the tables without their row types, for the write-back.

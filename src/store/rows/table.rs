@@ -1,7 +1,7 @@
 //! A table: its part of the sled tree, and a layer of fresh rows above. Reads look in the layer
 //! first. Writes go only to the layer, until the write-back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -239,58 +239,15 @@ impl<R: Row> Table<R> {
         bounds.map(|(first, last)| self.merge(first..=last, false)).into_iter().flatten()
     }
 
-    fn merge(
-        &self,
-        keys: RangeInclusive<R::Key>,
-        backwards: bool,
-    ) -> impl Iterator<Item = Pair<R>> + '_ {
+    /// Returns the rows of the range, from the beginning or from the end.
+    fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> Merge<'_, R> {
         let tree_keys = tree_key::<R>(*keys.start())..=tree_key::<R>(*keys.end());
         let valid = keys.start() <= keys.end();
         let mut in_tree = (!R::RESIDENT && valid).then(|| self.tree.range(tree_keys));
         let mut in_layer = valid.then(|| self.layer.range(keys));
-        let mut next_in_tree = move || {
-            let range = in_tree.as_mut()?;
-            if backwards { range.next_back() } else { range.next() }
-        };
-        let mut next_in_layer = move || {
-            let range = in_layer.as_mut()?;
-            if backwards { range.next_back() } else { range.next() }
-        };
-        let mut from_tree = next_in_tree();
-        let mut from_layer = next_in_layer();
-        let comes_first = move |a: &R::Key, b: &R::Key| if backwards { a > b } else { a < b };
-        std::iter::from_fn(move || {
-            loop {
-                let tree_key = match &from_tree {
-                    None => None,
-                    Some(Err(_)) => return from_tree.take().map(read_pair_shared::<R>),
-                    Some(Ok((key, _))) => match parse_key::<R>(key) {
-                        Some(key) => Some(key),
-                        None => return from_tree.take().map(read_pair_shared::<R>),
-                    },
-                };
-                match (tree_key, from_layer) {
-                    (None, None) => return None,
-                    (Some(_), None) => {
-                        return std::mem::replace(&mut from_tree, next_in_tree())
-                            .map(read_pair_shared::<R>);
-                    }
-                    (Some(key), Some((layer_key, _))) if comes_first(&key, layer_key) => {
-                        return std::mem::replace(&mut from_tree, next_in_tree())
-                            .map(read_pair_shared::<R>);
-                    }
-                    (tree_key, Some((key, slot))) => {
-                        if tree_key == Some(*key) {
-                            from_tree = next_in_tree(); // the layer's row is newer
-                        }
-                        from_layer = next_in_layer();
-                        if let Some(row) = &slot.row {
-                            return Some(Ok((*key, Arc::clone(row))));
-                        }
-                    }
-                }
-            }
-        })
+        let from_tree = step(&mut in_tree, backwards);
+        let from_layer = step(&mut in_layer, backwards);
+        Merge { backwards, in_tree, in_layer, from_tree, from_layer }
     }
 
     fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
@@ -311,6 +268,73 @@ impl<R: Row> Table<R> {
             self.broken.store(!failpoint::is_on(Switch::RotIgnored), Ordering::SeqCst);
         })
     }
+}
+
+/// The rows of a range, from the tree and from the layer, in one order. A row of the layer stands
+/// for the row of the tree with the same key.
+struct Merge<'a, R: Row> {
+    backwards: bool,
+    in_tree: Option<sled::Iter>,
+    in_layer: Option<btree_map::Range<'a, R::Key, Slot<R>>>,
+    /// The next row of the tree.
+    from_tree: Option<TreePair>,
+    /// The next row of the layer.
+    from_layer: Option<(&'a R::Key, &'a Slot<R>)>,
+}
+
+/// A row of the tree in bytes: its key with the table's byte, and its content.
+type TreePair = sled::Result<(sled::IVec, sled::IVec)>;
+
+impl<R: Row> Merge<'_, R> {
+    /// Returns the next row of the tree, and moves on in the tree.
+    fn take_from_tree(&mut self) -> Option<Pair<R>> {
+        let next = step(&mut self.in_tree, self.backwards);
+        std::mem::replace(&mut self.from_tree, next).map(read_pair_shared::<R>)
+    }
+
+    fn comes_first(&self, a: &R::Key, b: &R::Key) -> bool {
+        if self.backwards { a > b } else { a < b }
+    }
+}
+
+impl<R: Row> Iterator for Merge<'_, R> {
+    type Item = Pair<R>;
+
+    fn next(&mut self) -> Option<Pair<R>> {
+        loop {
+            let tree_key = match &self.from_tree {
+                None => None,
+                Some(row) => match row.as_ref().ok().and_then(|(key, _)| parse_key::<R>(key)) {
+                    Some(key) => Some(key),
+                    // The row cannot be read; the rows behind it are not tried.
+                    None => return self.from_tree.take().map(read_pair_shared::<R>),
+                },
+            };
+            match (tree_key, self.from_layer) {
+                (None, None) => return None,
+                (Some(_), None) => return self.take_from_tree(),
+                (Some(key), Some((layer_key, _))) if self.comes_first(&key, layer_key) => {
+                    return self.take_from_tree();
+                }
+                (tree_key, Some((key, slot))) => {
+                    if tree_key == Some(*key) {
+                        // The layer's row is newer.
+                        self.from_tree = step(&mut self.in_tree, self.backwards);
+                    }
+                    self.from_layer = step(&mut self.in_layer, self.backwards);
+                    if let Some(row) = &slot.row {
+                        return Some(Ok((*key, Arc::clone(row))));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes the next item of an iterator, from its beginning or from its end.
+fn step<I: DoubleEndedIterator>(items: &mut Option<I>, backwards: bool) -> Option<I::Item> {
+    let items = items.as_mut()?;
+    if backwards { items.next_back() } else { items.next() }
 }
 
 pub(crate) type KeyedRow<R> = (<R as Row>::Key, Arc<R>);

@@ -17,7 +17,7 @@ use triggerd::model::key::Key;
 use triggerd::model::operational_event::OperationalEventKind;
 use triggerd::model::org::InboxMode;
 use triggerd::model::time::Timestamp;
-use triggerd::store::{GRACE_KEYS_PER_LINE, KeyAdded, Stored};
+use triggerd::store::{GRACE_KEYS_PER_FAMILY, KeyAdded, Stored};
 
 use super::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, valid};
 
@@ -72,16 +72,17 @@ impl NaiveDelivery {
 }
 
 impl NaiveOrg {
-    /// Records the line of the new key, and ends keys of the line that are too many in their grace.
-    fn bound_line(&mut self, rotate: &RotateKey) {
-        let line = self.lines.get(&rotate.old).copied().unwrap_or(rotate.old);
-        self.lines.insert(rotate.new.id, line);
+    /// Records the family of the new key, and ends keys of the family that are too many in their grace.
+    fn bound_family(&mut self, rotate: &RotateKey) {
+        let family = self.families.get(&rotate.old).copied().unwrap_or(rotate.old);
+        self.families.insert(rotate.new.id, family);
         loop {
-            let of_line = |key: &&Key| self.lines.get(&key.id).copied().unwrap_or(key.id) == line;
+            let of_family =
+                |key: &&Key| self.families.get(&key.id).copied().unwrap_or(key.id) == family;
             let leaving: Vec<_> =
-                self.keys.iter().filter(of_line).filter(|key| key.ended_at.is_some()).collect();
+                self.keys.iter().filter(of_family).filter(|key| key.ended_at.is_some()).collect();
             let valid = leaving.iter().filter(|key| valid(key, rotate.new.created_at));
-            if valid.clone().count() <= GRACE_KEYS_PER_LINE {
+            if valid.clone().count() <= GRACE_KEYS_PER_FAMILY {
                 return;
             }
             let others = valid.filter(|key| ![rotate.old, rotate.new.id].contains(&key.id));
@@ -96,7 +97,7 @@ impl NaiveOrg {
             org: make.org.clone(),
             keys: vec![make.key.clone()],
             used: BTreeMap::new(),
-            lines: BTreeMap::new(),
+            families: BTreeMap::new(),
             endpoints: Vec::new(),
             made: Vec::new(),
             events: BTreeMap::new(),
@@ -176,7 +177,7 @@ impl Naive {
             (Command::SettleAttempt(settle), Applied::SettleAttempt(settled))
                 if *settled != SettleOutcome::NoEffect =>
             {
-                for stored in settled.told() {
+                for stored in settled.stored() {
                     self.store_operational_event(settle, stored);
                 }
                 self.done(command);
@@ -346,7 +347,7 @@ impl Naive {
         let new = Key { scopes, expires_at, ended_at, ..rotate.new.clone() };
         self.add_key(rotate.org, &new);
         if let Some(org) = self.org_mut(rotate.org) {
-            org.bound_line(rotate);
+            org.bound_family(rotate);
         }
     }
 

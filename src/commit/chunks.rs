@@ -14,7 +14,7 @@ pub(super) type Placed<'a> = (Position, &'a Command);
 
 /// Splits commands into chunks, in order, each with the journal position behind it. `end` is the
 /// position behind the last command.
-pub(super) fn portions<'a>(
+pub(super) fn chunks<'a>(
     commands: &'a [Placed<'a>],
     end: Position,
 ) -> impl Iterator<Item = (&'a [Placed<'a>], Position)> {
@@ -26,10 +26,10 @@ pub(super) fn portions<'a>(
             weight += command.weight();
             is_first || weight <= WEIGHT_MAX
         });
-        let (portion, behind) =
-            rest.split_at_checked(count.count()).filter(|(portion, _)| !portion.is_empty())?;
+        let (chunk, behind) =
+            rest.split_at_checked(count.count()).filter(|(chunk, _)| !chunk.is_empty())?;
         rest = behind;
-        Some((portion, behind.first().map_or(end, |(position, _)| *position)))
+        Some((chunk, behind.first().map_or(end, |(position, _)| *position)))
     })
 }
 
@@ -50,18 +50,18 @@ mod tests {
     }
 
     #[test]
-    fn portions_are_bounded_and_all_there_is_in_order() {
+    fn chunks_are_bounded_and_all_there_is_in_order() {
         let light = Command::ExpireDedup(ExpireDedup { before: Timestamp(1) });
         let heavy: Vec<Command> = [1_000, 1_000, 5_000, 100].map(heavy).into();
         let mut commands = vec![&light; 3];
         commands.extend(&heavy);
         let placed: Vec<Placed<'_>> = (10..).step_by(10).map(Position).zip(commands).collect();
         let found: Vec<(usize, Position)> =
-            portions(&placed, Position(99)).map(|(portion, end)| (portion.len(), end)).collect();
+            chunks(&placed, Position(99)).map(|(chunk, end)| (chunk.len(), end)).collect();
         assert_eq!(found, [(5, Position(60)), (1, Position(70)), (1, Position(99))]);
-        assert_eq!(portions(&[], Position(99)).count(), 0);
+        assert_eq!(chunks(&[], Position(99)).count(), 0);
         let whole: Vec<Placed<'_>> =
-            portions(&placed, Position(99)).flat_map(|(portion, _)| portion.to_vec()).collect();
+            chunks(&placed, Position(99)).flat_map(|(chunk, _)| chunk.to_vec()).collect();
         assert_eq!(whole, placed);
     }
 }
