@@ -13,6 +13,7 @@ use actix_web::http::header::{
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::base::metrics::Rejection;
 use crate::base::shares::Exhausted;
 use crate::commit::Refused;
 use crate::model::id::{EventId, OrgId};
@@ -162,6 +163,34 @@ impl Code {
     /// Returns a description in a few words.
     pub const fn title(self) -> &'static str {
         self.row().2
+    }
+
+    /// Returns the series that counts events refused with this code, or `None` if the code does not
+    /// refuse an event.
+    pub(super) fn rejection(self) -> Option<Rejection> {
+        match self {
+            Self::MalformedJson => Some(Rejection::Malformed),
+            Self::ConflictingDedupId | Self::InvalidRequest | Self::ValidationFailed => {
+                Some(Rejection::Validation)
+            }
+            Self::Unauthorized | Self::Forbidden => Some(Rejection::Unauthorized),
+            Self::PayloadTooLarge => Some(Rejection::TooLarge),
+            Self::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
+            Self::DedupMismatch => Some(Rejection::Mismatch),
+            Self::RateLimited => Some(Rejection::RateLimited),
+            Self::Overloaded => Some(Rejection::Overloaded),
+            Self::DiskFull => Some(Rejection::DiskFull),
+            Self::ShuttingDown => Some(Rejection::ShuttingDown),
+            Self::NotFound
+            | Self::EventErased
+            | Self::OrganizationExists
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::HeadTooLarge
+            | Self::EgressBlocked
+            | Self::LimitReached
+            | Self::Internal => None,
+        }
     }
 }
 

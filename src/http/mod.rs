@@ -15,6 +15,7 @@ mod api;
 mod edge;
 mod error;
 mod input;
+mod principal;
 mod routes;
 mod shared;
 

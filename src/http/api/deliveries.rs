@@ -83,7 +83,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
+        .run(call.principal(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
         .await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
@@ -193,7 +193,7 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
     let details =
-        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
     json(StatusCode::OK, &details)
 }
 
@@ -282,6 +282,6 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     }
     let api = web::Data::clone(&call.api);
     let details =
-        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
 }

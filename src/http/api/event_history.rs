@@ -47,9 +47,9 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (since, until) = query.times(call.now);
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
-    let (api, payer) = (web::Data::clone(&call.api), call.payer());
-    let read = move || read_page(&api, payer, &api.engine.store.events(org, &wanted)?);
-    let page = call.api.bounds.blocking.answer(payer, read).await?;
+    let (api, principal) = (web::Data::clone(&call.api), call.principal());
+    let read = move || read_page(&api, principal, &api.engine.store.events(org, &wanted)?);
+    let page = call.api.bounds.blocking.answer(principal, read).await?;
     page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
 
@@ -138,7 +138,7 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || write(&api, (org, event), known, may))
+        .run(call.principal(), move || write(&api, (org, event), known, may))
         .await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
@@ -246,7 +246,7 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
             .api
             .bounds
             .blocking
-            .run(call.payer(), move || under_way(&api, org, event, look))
+            .run(call.principal(), move || under_way(&api, org, event, look))
             .await?;
         match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
             EraseOutcome::Erased { at } => {

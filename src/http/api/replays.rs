@@ -108,7 +108,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.engine.store.replays(org, now)?))
+        .run(call.principal(), move || Ok(api.engine.store.replays(org, now)?))
         .await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(

@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::base::splice::Splice;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
-use crate::http::edge::limit::Payer;
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
+use crate::http::principal::Principal;
 use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
@@ -59,7 +59,7 @@ impl Page {
 /// answers.
 pub(in crate::http) fn read_page(
     api: &Api,
-    payer: Payer,
+    principal: Principal,
     found: &EventPage,
 ) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
@@ -67,7 +67,7 @@ pub(in crate::http) fn read_page(
     let Some(first) = found.items.first() else { return Ok(page) };
     let wanted =
         found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
-    let part = api.bounds.answers.take(payer, wanted, bytes_of(first))?;
+    let part = api.bounds.answers.take(principal, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
     let mut last: Option<EventId> = None;

@@ -99,6 +99,7 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
         return Ok(response.finish());
     }
     let listener = call.api.engine.activity_stream.listen(org).map_err(too_many)?;
+    call.waits();
     let tail = Tail::new(call, listener, (org, id), wanted);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
@@ -183,7 +184,7 @@ impl Tail {
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
                 () = self.api.engine.stop.stopped() => {}
                 // A client that has finished sending does not watch any more.
-                () = self.connection.left() => return None,
+                () = self.connection.left() => if !self.connection.makes_room() { return None },
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = Instant::now() + LOOK_EVERY;
                     if Instant::now() >= self.comment_at {
@@ -199,6 +200,9 @@ impl Tail {
     fn end(&self) -> Option<&'static str> {
         if self.api.engine.stop.is_set() {
             return Some("shutting_down");
+        }
+        if self.connection.makes_room() {
+            return Some("too_many_connections");
         }
         let judged = self.api.auth.judge(
             self.key,

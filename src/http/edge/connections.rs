@@ -281,7 +281,7 @@ async fn watch(connections: Weak<Connections>, no_room: Rc<Notify>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::edge::limit::Payer;
+    use crate::http::principal::Principal;
     use crate::model::id::OrgNo;
 
     #[test]
@@ -307,13 +307,13 @@ mod tests {
         let all_of = |org| {
             std::iter::from_fn(move || Some(org)).map_while(|org| answers.take(org, 4_096, 1).ok())
         };
-        let _first: Vec<_> = all_of(Payer::Org(OrgNo(1))).collect();
+        let _first: Vec<_> = all_of(Principal::Org(OrgNo(1))).collect();
         assert_eq!(
             [59, 60].map(outlook_after),
             [Outlook::Open, Outlook::Ended],
             "one organization shortens nothing"
         );
-        let _second: Vec<_> = all_of(Payer::Org(OrgNo(2))).collect();
+        let _second: Vec<_> = all_of(Principal::Org(OrgNo(2))).collect();
         assert_eq!([19, 20].map(outlook_after), [Outlook::Open, Outlook::Ended]);
     }
 }
