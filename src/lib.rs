@@ -36,6 +36,8 @@
 //! - `base/metrics/labels.rs`: the labels of metrics
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
+//! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
+//! - `base/peek.rs`: looks for bytes that wait in a socket
 //! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests

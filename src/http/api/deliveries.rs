@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use actix_web::http::StatusCode;
 use actix_web::web;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tracing::field::display;
 
 use crate::base::clock::Clock;
+use crate::base::pairs::as_map;
 use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
@@ -143,7 +144,7 @@ pub(in crate::http) struct Attempt {
     error: Option<AttemptError>,
     /// The wait demanded by the receiver, in milliseconds.
     retry_after_ms: Option<u64>,
-    #[serde(serialize_with = "as_object")]
+    #[serde(serialize_with = "as_map")]
     response_headers: Vec<(String, String)>,
     /// The beginning of a refusal's body, unless the event is erased.
     response_body: Option<String>,
@@ -179,13 +180,6 @@ impl Attempt {
         let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
         Self::new(AttemptId::of(outcome.started_at, position), (number, trigger), outcome)
     }
-}
-
-fn as_object<S: Serializer>(
-    headers: &[(String, String)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
 /// `GET /{id}`: returns a delivery with its attempts.

@@ -275,7 +275,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
         + results.iter().flatten().map(Item::rejected_bytes).sum::<usize>();
     let room = call.api.bounds.answers.reserve(call.principal(), answer_bytes)?;
     let mut outcomes = call.commit_all(drafts).await?.into_iter();
-    let mut told = Vec::with_capacity(results.len());
+    let mut item_results = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {
             Some(item) => item,
@@ -284,9 +284,9 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
             )?,
         };
         item.count(call);
-        told.push(ItemResult { index, item });
+        item_results.push(ItemResult { index, item });
     }
-    let mut response = json(StatusCode::OK, &Results { results: told })?;
+    let mut response = json(StatusCode::OK, &Results { results: item_results })?;
     if let Some(room) = room {
         response.extensions_mut().insert(room);
     }

@@ -160,9 +160,7 @@ pub(in crate::http) async fn start(call: &mut Call) -> Answer {
         StartReplayOutcome::Started => audit::replay(call, replay, "started"),
         // The endpoint was deleted in the meantime.
         StartReplayOutcome::NotFound => {
-            let mut faults = Faults::default();
-            faults.add("/endpoint_id", NO_ENDPOINT);
-            faults.into_result()?;
+            return Err(Problem::fault(Code::ValidationFailed, "/endpoint_id", NO_ENDPOINT));
         }
         StartReplayOutcome::LimitReached => {
             let detail = format!(

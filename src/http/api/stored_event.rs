@@ -4,6 +4,7 @@
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
+use crate::base::pairs::as_map;
 use crate::base::splice::Splice;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
@@ -133,13 +134,6 @@ struct Tail<'a> {
     /// The attributes of the CloudEvent, unchanged; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     cloudevent: Option<Context<'a>>,
-}
-
-fn as_map<S: serde::Serializer>(
-    labels: &&[(String, String)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
 /// Adds the members of the event to a JSON object. The payload of an erased event is `null`.

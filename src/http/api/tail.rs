@@ -77,21 +77,7 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
     };
     query.finish()?;
     if let Some(endpoint) = wanted.endpoint {
-        if !attempts {
-            let scope = Scope::DeliveriesRead.name();
-            return Err(Problem::new(
-                Code::Forbidden,
-                format!(
-                    "the key lacks the scope {scope}, which endpoint_id needs; leave the \
-                     parameter out, or use a key with this scope"
-                ),
-            ));
-        }
-        call.api
-            .engine
-            .store
-            .endpoint_of(org, endpoint)?
-            .ok_or_else(|| Problem::not_found("this organization has no endpoint with this id"))?;
+        may_watch(call, endpoint)?;
     }
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream").insert_header((ACCEL_BUFFERING, "no"));
@@ -105,6 +91,21 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
         let written = tail.next().await?;
         Some((Ok::<_, Infallible>(written), tail))
     })))
+}
+
+/// Checks that the key may see the attempts to this endpoint.
+fn may_watch(call: &Call, endpoint: EndpointId) -> Result<(), Problem> {
+    if !call.may(Scope::DeliveriesRead) {
+        let scope = Scope::DeliveriesRead.name();
+        let detail = format!(
+            "the key lacks the scope {scope}, which endpoint_id needs; leave the parameter out, or \
+             use a key with this scope"
+        );
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let found = call.api.engine.store.endpoint_of(call.org()?, endpoint)?;
+    let absent = || Problem::not_found("this organization has no endpoint with this id");
+    found.map(drop).ok_or_else(absent)
 }
 
 fn too_many(why: Exhausted) -> Problem {

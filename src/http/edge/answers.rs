@@ -22,8 +22,6 @@ use crate::http::principal::Principal;
 const FREE_BYTES_MAX: u64 = 4 << 10;
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// Seconds until a refused client should try again.
-const RETRY_AFTER_S: u64 = 1;
 
 /// An answer's share of the bound, held until the answer is sent.
 pub(in crate::http) type Part = Share<Principal>;
@@ -60,7 +58,7 @@ impl Answers {
                 }
                 Exhausted::InAll => "too many bytes of answers are unread; try again later",
             };
-            Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
+            Problem::new(Code::Overloaded, detail)
         })
     }
 

@@ -35,9 +35,6 @@ const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// Size in bytes at which a page of a list ends early.
 pub(in crate::http) const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// Seconds until a change refused for a full queue should be sent again.
-const PLACE_RETRY_AFTER_S: u64 = 1;
-
 /// The outcome of the command that a draft becomes.
 type OutcomeOf<D> = <<D as Drafted>::Kind as Kind>::Outcome;
 
@@ -301,7 +298,7 @@ impl Call {
                     "too many changes wait to be stored; this change was not stored; send it again"
                 }
             };
-            Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
+            Problem::new(Code::Overloaded, detail)
         })?;
         let problem = |error| match error {
             CommitError::Refused(refused) => refused.into(),

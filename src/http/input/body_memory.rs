@@ -18,8 +18,6 @@ use crate::http::principal::Principal;
 
 /// Bodies up to this size take no memory: the connection's own buffers are larger.
 const FREE_BYTES_MAX: usize = 4 << 10;
-/// Seconds until a client refused for lack of memory should try again.
-const RETRY_AFTER_S: u64 = 1;
 
 /// The reason why a body got no memory, or lost its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ impl Lack {
                  bodies, and another organization needed a part of it; nothing was stored",
             ),
         };
-        Problem::new(code, detail).retry_after(RETRY_AFTER_S)
+        Problem::new(code, detail)
     }
 }
 
@@ -65,8 +63,8 @@ pub(in crate::http) struct BodyMemory {
 #[derive(Debug, Default)]
 struct Taken {
     bytes: usize,
-    /// The number of the next body.
-    next: u64,
+    /// The number of the newest body.
+    newest: u64,
     by_principal: HashMap<Principal, Bodies>,
 }
 
@@ -90,7 +88,7 @@ impl BodyMemory {
         Arc::new(Self { bytes_max, taken: Mutex::default() })
     }
 
-    /// Enlarges the part of a body to `bytes` bytes, and returns the number of the body. `number` is
+    /// Enlarges the part of a body to `bytes` bytes, and returns the body's number. `number` is
     /// `None` for a body without memory so far.
     fn enlarge(
         &self,
@@ -145,8 +143,8 @@ impl Taken {
         wake: &Arc<Notify>,
     ) -> u64 {
         let number = number.unwrap_or_else(|| {
-            self.next += 1;
-            self.next
+            self.newest += 1;
+            self.newest
         });
         self.bytes += more;
         let own = self.by_principal.entry(principal).or_default();
