@@ -36,6 +36,8 @@
 //! - `base/metrics/labels.rs`: the labels of metrics
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
+//! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
+//! - `base/peek.rs`: looks for bytes that wait in a socket
 //! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
@@ -223,6 +225,7 @@
 //!
 //! - `http/mod.rs`: the API and its server; the only module that knows HTTP
 //! - `http/error.rs`: problem documents and the table of their codes
+//! - `http/principal.rs`: the party whose rate limits and shares a request uses
 //! - `http/routes.rs`: the table of routes
 //! - `http/shared.rs`: the API's own state, shared by all workers
 //! - `http/edge/mod.rs`: the way of every request, whatever its route
@@ -250,6 +253,7 @@
 //! - `http/edge/verify.rs`: argon2id on threads of its own
 //! - `http/input/mod.rs`: reads requests
 //! - `http/input/body.rs`: request bodies, bounded in size and time
+//! - `http/input/body_memory.rs`: the memory for request bodies, shared by organizations
 //! - `http/input/cloud_attributes.rs`: the allowed attributes of a CloudEvent
 //! - `http/input/cloud_identity.rs`: when two CloudEvents are the same event
 //! - `http/input/cloudevents.rs`: CloudEvents 1.0 as events
@@ -258,7 +262,6 @@
 //! - `http/input/gzip.rs`: request bodies in gzip, inflated up to a bound
 //! - `http/input/media_type.rs`: media types, taken apart and compared
 //! - `http/input/query.rs`: query strings
-//! - `http/input/rooms.rs`: the memory for request bodies, shared by organizations
 //! - `http/input/wire.rs`: an event in a request
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`

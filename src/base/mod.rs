@@ -1,6 +1,6 @@
 //! Tools for every module, without knowledge of the product: clock, threads, metrics, codec,
 //! randomness, exit codes, spellings of addresses, errors of libraries in words for users,
-//! failpoints for tests.
+//! pairs as objects, bytes that wait in a socket, failpoints for tests.
 
 pub mod addresses;
 pub mod clock;
@@ -14,6 +14,8 @@ pub mod live;
 pub mod metrics;
 pub mod names;
 pub mod ownership;
+pub mod pairs;
+pub mod peek;
 pub mod peer;
 pub mod present_name;
 pub mod random;

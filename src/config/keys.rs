@@ -124,6 +124,9 @@ section! {
 
         /// Seconds that a client may take to send the head of a request. The limit holds for every
         /// request of a connection. Slower clients get 408.
+        ///
+        /// When connections run out, a connection that has been idle for this long makes room for
+        /// any newcomer, however many connections the newcomer's address has.
         client_timeout: Duration = seconds("client_timeout_seconds", 5, 1..=300);
 
         /// Seconds that a client may take to send the body of a request. Raise it for producers on

@@ -105,11 +105,11 @@ impl Attempter {
         };
         settle.operational_events =
             operational_events::caused_by(&delivery, &settle, now, settings.failing_after_ms);
-        let became = self.settle(&settle, completion).await?;
-        let state = state_after(&settle, &became);
-        self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &became);
+        let settled = self.settle(&settle, completion).await?;
+        let state = state_after(&settle, &settled);
+        self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &settled);
         // The settling had no effect, so the scheduler must read the delivery from the state.
-        Some(verdict).filter(|_| became != SettleOutcome::NoEffect)
+        Some(verdict).filter(|_| settled != SettleOutcome::NoEffect)
     }
 
     fn body(&self, delivery: &DueDelivery, subject: Subject) -> Option<Body> {
@@ -160,8 +160,8 @@ impl Attempter {
     }
 
     /// Logs and counts the settled attempt.
-    fn note(&self, subject: Subject, settle: &SettleAttempt, became: &SettleOutcome) {
-        if *became == SettleOutcome::NoEffect {
+    fn note(&self, subject: Subject, settle: &SettleAttempt, settled: &SettleOutcome) {
+        if *settled == SettleOutcome::NoEffect {
             log_about!(debug, subject, "the attempt was settled before");
             return;
         }
@@ -169,8 +169,8 @@ impl Attempter {
         if let Some(reason) = settle.disables.map(DisabledReason::name) {
             log_about!(warn, subject, reason, "the endpoint is disabled");
         }
-        self.count_told(subject, became);
-        if matches!(became, SettleOutcome::Canceled(_)) {
+        self.count_operational_events(subject, settled);
+        if matches!(settled, SettleOutcome::Canceled(_)) {
             log_about!(info, subject, detail, "the delivery was canceled during the attempt");
             return;
         }
@@ -191,7 +191,7 @@ impl Attempter {
     }
 
     /// Counts and logs the operational events that the attempt caused.
-    fn count_told(&self, subject: Subject, outcome: &SettleOutcome) {
+    fn count_operational_events(&self, subject: Subject, outcome: &SettleOutcome) {
         for stored in outcome.stored() {
             self.engine.metrics.operational_events.of(series_of(stored.kind)).inc();
             let (id, event_type) = (display(stored.id), display(stored.kind.event_type()));
@@ -248,10 +248,10 @@ fn series_of(kind: OperationalEventKind) -> OperationalEvent {
 }
 
 /// Returns the state of the delivery after its attempt; `None` if another settling came first.
-fn state_after(settle: &SettleAttempt, became: &SettleOutcome) -> Option<DeliveryStatus> {
+fn state_after(settle: &SettleAttempt, settled: &SettleOutcome) -> Option<DeliveryStatus> {
     match settle.verdict {
-        _ if *became == SettleOutcome::NoEffect => None,
-        _ if matches!(became, SettleOutcome::Canceled(_)) => Some(DeliveryStatus::Canceled),
+        _ if *settled == SettleOutcome::NoEffect => None,
+        _ if matches!(settled, SettleOutcome::Canceled(_)) => Some(DeliveryStatus::Canceled),
         Verdict::Delivered => Some(DeliveryStatus::Delivered),
         Verdict::RetryAt(_) => Some(DeliveryStatus::Retrying),
         Verdict::Dead(_) => Some(DeliveryStatus::Dead),

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -24,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::resolver;
+use crate::base::peek::{Unread, peek};
 use crate::rules::egress::{EgressRules, Target};
 
 #[cfg(test)]
@@ -40,6 +39,7 @@ const SESSIONS_KEPT: usize = 32;
 /// Maximum size of a flight of the TLS handshake, in bytes: several times a long chain of
 /// certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
+
 /// Makes the TLS configuration of webhooks: the system's CA store, and HTTP/1.1 as the only
 /// protocol.
 ///
@@ -76,14 +76,14 @@ pub(super) struct TooLong(pub(super) usize);
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 impl Connector {
-    /// Connects to the target. `steps` shows the progress, also after a failure.
+    /// Connects to the target. `trace` shows the progress, also after a failure.
     pub(super) async fn connect(
         &self,
         target: &Target,
         is_secure: bool,
-        steps: &mut Steps,
+        trace: &mut ConnectionTrace,
     ) -> Result<Box<dyn Stream>, Failure> {
-        timeout(self.timeout, self.connect_untimed(target, is_secure, steps))
+        timeout(self.timeout, self.connect_untimed(target, is_secure, trace))
             .await
             .map_err(|_elapsed| TooLate)?
     }
@@ -92,23 +92,23 @@ impl Connector {
         &self,
         target: &Target,
         is_secure: bool,
-        steps: &mut Steps,
+        trace: &mut ConnectionTrace,
     ) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let addresses = resolver::resolve(&self.rules, &target.host, target.port).await?;
-        steps.dns = target.address.is_none().then(|| begun.elapsed());
-        steps.address = addresses.first().copied();
-        steps.addresses.clone_from(&addresses);
-        steps.step = Step::Connect;
+        trace.dns = target.address.is_none().then(|| begun.elapsed());
+        trace.address = addresses.first().copied();
+        trace.addresses.clone_from(&addresses);
+        trace.step = Step::Connect;
         let begun = Instant::now();
         let (address, tcp) = first_to_answer(&addresses).await?;
         tcp.set_nodelay(true)?;
-        steps.connect = Some(begun.elapsed());
-        steps.address = Some(address);
-        steps.step = if is_secure { Step::Secure } else { Step::Use };
+        trace.connect = Some(begun.elapsed());
+        trace.address = Some(address);
+        trace.step = if is_secure { Step::Secure } else { Step::Use };
         let stream: Box<dyn Stream> =
-            if is_secure { self.secure(&target.host, tcp, steps).await? } else { Box::new(tcp) };
-        steps.ready_at = Some(Instant::now());
+            if is_secure { self.secure(&target.host, tcp, trace).await? } else { Box::new(tcp) };
+        trace.ready_at = Some(Instant::now());
         Ok(stream)
     }
 
@@ -117,14 +117,14 @@ impl Connector {
         &self,
         host: &str,
         tcp: TcpStream,
-        steps: &mut Steps,
+        trace: &mut ConnectionTrace,
     ) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
         let bounded = Wire { stream: tcp, read_bytes: 0, read_bytes_max: HANDSHAKE_BYTES_MAX };
         let mut secured = self.tls.connect(name, bounded).await?;
-        steps.tls = Some(begun.elapsed());
-        steps.step = Step::Use;
+        trace.tls = Some(begun.elapsed());
+        trace.step = Step::Use;
         // After the handshake the callers limit their own reads.
         secured.get_mut().0.read_bytes_max = usize::MAX;
         Ok(Box::new(secured))
@@ -182,7 +182,7 @@ pub(super) enum Step {
 
 /// The trace of a connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Steps {
+pub(super) struct ConnectionTrace {
     /// The stage begun last.
     pub(super) step: Step,
     /// All addresses of the target.
@@ -208,8 +208,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Stream for TcpStream {
     fn has_unread(&self) -> bool {
-        let found = recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(found, Err(Errno::AGAIN))
+        peek(self) != Unread::Nothing
     }
 }
 

@@ -163,7 +163,7 @@ impl EndpointQueues {
         let look = self.change(endpoint, |queue| queue.over(event, answer, terms, moment))?;
         let queue = self.queues.get(&endpoint)?;
         if let (Some(turn), EndpointHealth::Healthy) = (queue.turn, queue.health()) {
-            self.turns.works(org, turn);
+            self.turns.recovered(org, turn);
         }
         look
     }

@@ -1,8 +1,9 @@
 //! The body of a request, in the form set for the endpoint. Called when an attempt is prepared;
 //! knows nothing of the source of its parts.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::base::pairs::as_map;
 use crate::base::splice::Splice;
 use crate::model::cloudevent::{Context, DataKind, SPECVERSION};
 use crate::model::endpoint::BodyForm;
@@ -78,10 +79,6 @@ struct Envelope<'a> {
     timestamp: Timestamp,
     #[serde(serialize_with = "as_map", skip_serializing_if = "<[_]>::is_empty")]
     labels: &'a [(String, String)],
-}
-
-fn as_map<S: Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
 /// The attributes of an event that did not arrive as a CloudEvent.

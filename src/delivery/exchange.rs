@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 
 use super::answer::{Body, Broken, Head, HeadReader};
-use super::connector::{Steps, Stream};
+use super::connector::{ConnectionTrace, Stream};
 
 /// Maximum number of bytes in one read.
 const READ_BYTES: usize = 4 << 10;
@@ -18,7 +18,7 @@ const READ_BYTES: usize = 4 << 10;
 pub(super) struct Link {
     pub(super) stream: Box<dyn Stream>,
     /// The trace of the connection.
-    pub(super) steps: Steps,
+    pub(super) trace: ConnectionTrace,
 }
 
 impl Link {
@@ -91,8 +91,9 @@ impl Exchange<'_> {
         }
         loop {
             let mut fed = Ok(None);
-            match ready!(poll_some(self.stream, cx, reader.room(), |bytes| fed = reader.feed(bytes)))
-            {
+            let room = reader.room();
+            let read = poll_some(self.stream, cx, room, |bytes| fed = reader.feed(bytes));
+            match ready!(read) {
                 Ok(true) => {
                     if let Some(head) = fed? {
                         return Poll::Ready(Ok(head));

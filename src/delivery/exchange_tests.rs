@@ -11,7 +11,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
 
 use super::Link;
-use crate::delivery::connector::Steps;
+use crate::delivery::connector::ConnectionTrace;
 use crate::delivery::sender::{Request, Sender, SenderConfig};
 use crate::delivery::subject::Subject;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
@@ -217,7 +217,7 @@ async fn bytes_that_lie_unread_in_an_idle_connection_are_seen_before_it_is_used_
         let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let socket = stream.as_fd().try_clone_to_owned().unwrap();
-        let mut link = Link { stream: Box::new(stream), steps: Steps::default() };
+        let mut link = Link { stream: Box::new(stream), trace: ConnectionTrace::default() };
         assert!(link.is_quiet());
         if says_more {
             peer.write_all(b"HTTP/1.1 408 Request Timeout\r\n").unwrap();

@@ -48,21 +48,21 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
 
 /// Explains an error that one of its links names: of the resolver, of TLS, or of the answer.
 fn explain_named(links: &[&(dyn Error + 'static)], place: &str) -> Option<AttemptError> {
-    let told = |code, detail| Some(AttemptError { code, detail });
+    let named = |code, detail| Some(AttemptError { code, detail });
     if let Some(resolve) = links.iter().find_map(|link| link.downcast_ref::<ResolveError>()) {
         let code = match resolve {
             ResolveError::NoAddress { .. } => ErrorCode::Dns,
             ResolveError::Blocked { .. } => ErrorCode::EgressBlocked,
         };
-        return told(code, resolve.to_string());
+        return named(code, resolve.to_string());
     }
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
         let said = tls.to_string();
         let words = tls_fault(&said).unwrap_or(&said);
-        return told(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
+        return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
     }
     if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
-        return told(
+        return named(
             ErrorCode::Tls,
             format!("the TLS handshake with {place} failed: the receiver sent {cut}"),
         );
@@ -72,14 +72,14 @@ fn explain_named(links: &[&(dyn Error + 'static)], place: &str) -> Option<Attemp
             let kib = HEAD_BYTES_MAX >> 10;
             let detail =
                 format!("the first line of the answer from {place} is longer than {kib} KiB");
-            told(ErrorCode::Protocol, detail)
+            named(ErrorCode::Protocol, detail)
         }
         Some(Broken::OnlyInterim) => {
             let kib = INTERIM_BYTES_MAX >> 10;
             let detail = format!(
                 "{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)"
             );
-            told(ErrorCode::Protocol, detail)
+            named(ErrorCode::Protocol, detail)
         }
         Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => None,
     }

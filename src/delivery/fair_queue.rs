@@ -54,12 +54,12 @@ type Ready = BTreeMap<u64, EndpointId>;
 #[derive(Debug, Default)]
 struct Org {
     begun: Begun,
-    /// Attempts in flight to endpoints that were in doubt at the start of the attempt.
-    degraded: usize,
+    /// Attempts in flight to endpoints that were degraded at the start of the attempt.
+    degraded_in_flight: usize,
     /// Healthy endpoints that wait for a turn.
-    ready: Ready,
-    /// Endpoints in doubt that wait for a turn.
-    ready_in_doubt: Ready,
+    healthy: Ready,
+    /// Degraded endpoints that wait for a turn.
+    degraded: Ready,
     /// Set while the organization stands in the line.
     in_line: bool,
 }
@@ -67,20 +67,21 @@ struct Org {
 impl Org {
     /// The set with the endpoint that is next, if an endpoint waits and the limits have room.
     fn next_ready(&mut self, room: Room) -> Option<&mut Ready> {
-        let doubt_fits = self.degraded < (room.in_flight - room.in_flight / 4).max(1);
-        let degraded = self.ready_in_doubt.keys().next().copied().filter(|_| doubt_fits);
-        let works = self.ready.keys().next().copied();
-        let works_first = match (works, degraded) {
+        let degraded_max = (room.in_flight - room.in_flight / 4).max(1);
+        let degraded_fit = self.degraded_in_flight < degraded_max;
+        let degraded = self.degraded.keys().next().copied().filter(|_| degraded_fit);
+        let healthy = self.healthy.keys().next().copied();
+        let healthy_first = match (healthy, degraded) {
             _ if !self.begun.fits(room) => return None,
             (None, None) => return None,
-            (Some(works), Some(degraded)) => works < degraded,
-            (works, None | Some(_)) => works.is_some(),
+            (Some(healthy), Some(degraded)) => healthy < degraded,
+            (healthy, None | Some(_)) => healthy.is_some(),
         };
-        Some(if works_first { &mut self.ready } else { &mut self.ready_in_doubt })
+        Some(if healthy_first { &mut self.healthy } else { &mut self.degraded })
     }
 
     fn is_idle(&self) -> bool {
-        let nobody_asks = self.ready.is_empty() && self.ready_in_doubt.is_empty();
+        let nobody_asks = self.healthy.is_empty() && self.degraded.is_empty();
         nobody_asks && self.begun.unsettled == 0 && self.begun.in_flight == 0 && !self.in_line
     }
 }
@@ -138,21 +139,18 @@ impl FairQueue {
     ) -> u64 {
         self.asked += 1;
         let org = self.orgs.entry(org_no).or_default();
-        let ready = if health == EndpointHealth::Healthy {
-            &mut org.ready
-        } else {
-            &mut org.ready_in_doubt
-        };
+        let ready =
+            if health == EndpointHealth::Healthy { &mut org.healthy } else { &mut org.degraded };
         ready.insert(self.asked, endpoint);
         self.line_up(org_no);
         self.asked
     }
 
     /// Moves a waiting endpoint to the healthy endpoints, with the same turn number.
-    pub(super) fn works(&mut self, org_no: OrgNo, turn: u64) {
+    pub(super) fn recovered(&mut self, org_no: OrgNo, turn: u64) {
         let Some(org) = self.orgs.get_mut(&org_no) else { return };
-        if let Some(endpoint) = org.ready_in_doubt.remove(&turn) {
-            org.ready.insert(turn, endpoint);
+        if let Some(endpoint) = org.degraded.remove(&turn) {
+            org.healthy.insert(turn, endpoint);
             self.line_up(org_no);
         }
     }
@@ -179,7 +177,7 @@ impl FairQueue {
         self.begun.begin();
         let org = self.orgs.entry(org).or_default();
         org.begun.begin();
-        org.degraded += usize::from(health == EndpointHealth::Degraded);
+        org.degraded_in_flight += usize::from(health == EndpointHealth::Degraded);
     }
 
     /// Records the end of a request; `health` is the health at the beginning of its attempt.
@@ -187,8 +185,8 @@ impl FairQueue {
         self.begun.in_flight = self.begun.in_flight.saturating_sub(1);
         if let Some(org) = self.orgs.get_mut(&org_no) {
             org.begun.in_flight = org.begun.in_flight.saturating_sub(1);
-            org.degraded =
-                org.degraded.saturating_sub(usize::from(health == EndpointHealth::Degraded));
+            let was_degraded = usize::from(health == EndpointHealth::Degraded);
+            org.degraded_in_flight = org.degraded_in_flight.saturating_sub(was_degraded);
         }
         self.line_up(org_no);
     }
@@ -314,7 +312,7 @@ mod tests {
         turns.over(OrgNo(1), Healthy);
         assert_eq!(turns.next(), Some(EndpointId(20)));
         assert_eq!(turns.next(), None);
-        turns.works(OrgNo(1), 9);
-        assert_eq!(turns.next(), Some(EndpointId(9)), "it turned out to work");
+        turns.recovered(OrgNo(1), 9);
+        assert_eq!(turns.next(), Some(EndpointId(9)), "it has recovered");
     }
 }

@@ -24,17 +24,17 @@ pub(super) fn caused_by(
     now: Timestamp,
     failing_after_ms: u64,
 ) -> Vec<OperationalEvent> {
-    let told = delivery.failing_told;
+    let reported = delivery.failing_told;
     let mut kinds = Vec::new();
     if settle.outcome.error.is_none() {
-        kinds.extend(told.map(|_| OperationalEventKind::EndpointRecovered));
+        kinds.extend(reported.map(|_| OperationalEventKind::EndpointRecovered));
     } else {
         if matches!(settle.verdict, Verdict::Dead(_)) {
             kinds.push(OperationalEventKind::DeliveryDead);
         }
         if settle.disables.is_some() {
             kinds.push(OperationalEventKind::EndpointDisabled);
-        } else if delivery.failing_since != told
+        } else if delivery.failing_since != reported
             && is_failing(delivery.failing_since, now, failing_after_ms)
         {
             kinds.push(OperationalEventKind::EndpointFailing);

@@ -19,13 +19,13 @@ const IDLE_MAX: usize = 1_024;
 const REST_WITHIN: Duration = Duration::from_secs(5);
 /// Maximum number of rests read at a time from one destination. Beyond the limit, the connection is
 /// closed.
-const RESTS_PER_PLACE_MAX: usize = 16;
+const RESTS_PER_ORIGIN_MAX: usize = 16;
 /// Maximum number of rests read at a time. Beyond the limit, the connection is closed.
 const RESTS_MAX: usize = 512;
 
-/// The destination of a connection.
+/// The destination of a connection: scheme, host and port (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct Origin {
     pub(super) is_secure: bool,
     pub(super) host: String,
     pub(super) port: u16,
@@ -37,15 +37,15 @@ pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    idle_per_place: usize,
+    idle_per_origin: usize,
 }
 
 #[derive(Default)]
 struct State {
     /// Idle connections, the longest idle first. No list is empty.
-    idle: HashMap<Place, VecDeque<Idle>>,
+    idle: HashMap<Origin, VecDeque<Idle>>,
     idle_count: usize,
-    rests: HashMap<Place, usize>,
+    rests: HashMap<Origin, usize>,
     rest_count: usize,
     /// Set while a task removes old connections.
     is_looked_after: bool,
@@ -57,16 +57,16 @@ struct Idle {
 }
 
 impl Pool {
-    /// Makes a pool with at most `idle_per_place` idle connections to a destination.
-    pub(super) fn new(idle_per_place: usize) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), idle_per_place }))
+    /// Makes a pool with at most `idle_per_origin` idle connections to a destination.
+    pub(super) fn new(idle_per_origin: usize) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), idle_per_origin }))
     }
 
     /// Returns the idle connection to the destination that was used last, unless it is too old or
     /// closed.
-    pub(super) fn take(&self, place: &Place) -> Option<Link> {
+    pub(super) fn take(&self, origin: &Origin) -> Option<Link> {
         loop {
-            let mut idle = self.0.state().take_last(place)?;
+            let mut idle = self.0.state().take_last(origin)?;
             if idle.since.elapsed() < IDLE_KEPT && idle.link.is_quiet() {
                 return Some(idle.link);
             }
@@ -75,34 +75,34 @@ impl Pool {
 
     /// Takes a connection after the head of an answer: at once if the body is complete, otherwise
     /// after its rest.
-    pub(super) fn take_back(&self, place: Place, mut link: Link, mut body: Body) {
+    pub(super) fn take_back(&self, origin: Origin, mut link: Link, mut body: Body) {
         if body.is_read() {
-            return self.keep(&place, link, &body);
+            return self.keep(&origin, link, &body);
         }
-        let Some(rest) = Rest::begin(&self.0, &place) else { return };
+        let Some(rest) = Rest::begin(&self.0, &origin) else { return };
         let pool = self.clone();
         drop(tokio::spawn(async move {
             let read = link.read(&mut body, Body::is_read);
             if tokio::time::timeout(REST_WITHIN, read).await.is_ok() {
-                pool.keep(&place, link, &body);
+                pool.keep(&origin, link, &body);
             }
             drop(rest);
         }));
     }
 
-    fn keep(&self, place: &Place, link: Link, body: &Body) {
-        if self.0.idle_per_place == 0 || !body.frees_connection() {
+    fn keep(&self, origin: &Origin, link: Link, body: &Body) {
+        if self.0.idle_per_origin == 0 || !body.frees_connection() {
             return;
         }
         let mut state = self.0.state();
-        let idle = state.idle.entry(place.clone()).or_default();
+        let idle = state.idle.entry(origin.clone()).or_default();
         idle.push_back(Idle { link, since: Instant::now() });
-        let is_over = idle.len() > self.0.idle_per_place;
+        let is_over = idle.len() > self.0.idle_per_origin;
         state.idle_count += 1;
         // Closed after the lock is released, so that no other attempt waits.
         let mut closed = Vec::new();
         if is_over {
-            closed.extend(state.take_first(place));
+            closed.extend(state.take_first(origin));
         }
         if state.idle_count > IDLE_MAX
             && let Some(longest) = state.longest_idle()
@@ -126,33 +126,33 @@ impl Shared {
 }
 
 impl State {
-    fn take_first(&mut self, place: &Place) -> Option<Idle> {
-        self.take_with(place, VecDeque::pop_front)
+    fn take_first(&mut self, origin: &Origin) -> Option<Idle> {
+        self.take_with(origin, VecDeque::pop_front)
     }
 
-    fn take_last(&mut self, place: &Place) -> Option<Idle> {
-        self.take_with(place, VecDeque::pop_back)
+    fn take_last(&mut self, origin: &Origin) -> Option<Idle> {
+        self.take_with(origin, VecDeque::pop_back)
     }
 
     fn take_with(
         &mut self,
-        place: &Place,
+        origin: &Origin,
         take: fn(&mut VecDeque<Idle>) -> Option<Idle>,
     ) -> Option<Idle> {
-        let idle = self.idle.get_mut(place)?;
+        let idle = self.idle.get_mut(origin)?;
         let taken = take(idle)?;
         if idle.is_empty() {
-            self.idle.remove(place);
+            self.idle.remove(origin);
         }
         self.idle_count = self.idle_count.saturating_sub(1);
         Some(taken)
     }
 
     /// The destination with the longest idle connection.
-    fn longest_idle(&self) -> Option<Place> {
+    fn longest_idle(&self) -> Option<Origin> {
         let firsts =
-            self.idle.iter().filter_map(|(place, idle)| Some((idle.front()?.since, place)));
-        firsts.min_by_key(|(since, _)| *since).map(|(_, place)| place.clone())
+            self.idle.iter().filter_map(|(origin, idle)| Some((idle.front()?.since, origin)));
+        firsts.min_by_key(|(since, _)| *since).map(|(_, origin)| origin.clone())
     }
 
     /// Removes old and closed connections.
@@ -212,21 +212,21 @@ impl Drop for Looking {
 /// A slot for reading the rest of a body.
 struct Rest {
     shared: Arc<Shared>,
-    place: Place,
+    origin: Origin,
 }
 
 impl Rest {
     /// Takes a slot; `None` if a limit is reached.
-    fn begin(shared: &Arc<Shared>, place: &Place) -> Option<Self> {
+    fn begin(shared: &Arc<Shared>, origin: &Origin) -> Option<Self> {
         let mut state = shared.state();
-        let of_place = state.rests.get(place).copied().unwrap_or(0);
-        if state.rest_count >= RESTS_MAX || of_place >= RESTS_PER_PLACE_MAX {
+        let of_origin = state.rests.get(origin).copied().unwrap_or(0);
+        if state.rest_count >= RESTS_MAX || of_origin >= RESTS_PER_ORIGIN_MAX {
             return None;
         }
         state.rest_count += 1;
-        state.rests.insert(place.clone(), of_place + 1);
+        state.rests.insert(origin.clone(), of_origin + 1);
         drop(state);
-        Some(Self { shared: Arc::clone(shared), place: place.clone() })
+        Some(Self { shared: Arc::clone(shared), origin: origin.clone() })
     }
 }
 
@@ -234,10 +234,10 @@ impl Drop for Rest {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.rest_count = state.rest_count.saturating_sub(1);
-        if let Some(of_place) = state.rests.get_mut(&self.place) {
-            *of_place = of_place.saturating_sub(1);
-            if *of_place == 0 {
-                state.rests.remove(&self.place);
+        if let Some(of_origin) = state.rests.get_mut(&self.origin) {
+            *of_origin = of_origin.saturating_sub(1);
+            if *of_origin == 0 {
+                state.rests.remove(&self.origin);
             }
         }
     }

@@ -184,7 +184,7 @@ impl<A: Attempts> Scheduler<A> {
         if self.catch_up.is_some() || self.engine.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let scan = Look::At(self.scan.next_at());
+        let scan = Look::At(self.scan.next_at);
         match self.next_timer().map_or(scan, |timer| timer.min(scan)) {
             Look::Now => Duration::ZERO,
             Look::At(at) => self.engine.clock.until(at.0).min(NAP),

@@ -283,7 +283,7 @@ impl Simulation {
         let is_unreliable = self.plan.hearing != Hearing::Good;
         let Running { scheduler, .. } = self.running();
         // The timers cover all due deliveries, unless a hint was lost.
-        let scan = is_unreliable.then(|| scheduler.scan.next_at());
+        let scan = is_unreliable.then_some(scheduler.scan.next_at);
         let own = scheduler.next_timer().map(|look| match look {
             Look::Now => scheduler.now(),
             Look::At(at) => at,

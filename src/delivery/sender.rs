@@ -26,10 +26,10 @@ use bytes::Bytes;
 use url::Url;
 
 use super::answer::{Body, HEAD_BYTES_MAX, Head, HeadReader, KEPT_HEADERS};
-use super::connector::{self, Connector, Failure, Steps};
+use super::connector::{self, ConnectionTrace, Connector, Failure};
 use super::exchange::Link;
 use super::failure;
-use super::pool::{Place, Pool};
+use super::pool::{Origin, Pool};
 use super::subject::{Subject, log_about};
 use crate::base::failpoint::{self, Switch};
 use crate::model::delivery::{
@@ -169,24 +169,24 @@ impl Sender {
     /// make a duplicate.
     pub async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let begun = Instant::now();
-        let mut trace = ConnectionTrace::default();
+        let mut trace = AttemptTrace::default();
         let answer = self.attempt(&request, begun, &mut trace).await;
         let duration_ms = whole_ms(begun.elapsed());
-        let ConnectionTrace { steps, is_reused } = trace;
+        let AttemptTrace { connection, is_reused } = trace;
         let mut outcome = AttemptOutcome {
-            address: steps.address,
+            address: connection.address,
             ..AttemptOutcome::new(request.now, duration_ms)
         };
         let ready_at = if is_reused {
             begun
         } else {
             outcome.timing = Timing {
-                dns_ms: steps.dns.map(whole_ms),
-                connect_ms: steps.connect.map(whole_ms),
-                tls_ms: steps.tls.map(whole_ms),
+                dns_ms: connection.dns.map(whole_ms),
+                connect_ms: connection.connect.map(whole_ms),
+                tls_ms: connection.tls.map(whole_ms),
                 first_byte_ms: None,
             };
-            steps.ready_at.unwrap_or(begun)
+            connection.ready_at.unwrap_or(begun)
         };
         match answer {
             Ok(answer) => {
@@ -211,7 +211,7 @@ impl Sender {
         &self,
         request: &Request<'_>,
         begun: Instant,
-        trace: &mut ConnectionTrace,
+        trace: &mut AttemptTrace,
     ) -> Result<Answer, AttemptError> {
         let timeout = request.timeout.unwrap_or(self.config.timeout);
         let deadline = tokio::time::Instant::from_std(begun) + timeout;
@@ -224,7 +224,7 @@ impl Sender {
         match tokio::time::timeout_at(deadline, self.ask(&url, about, asked, trace)).await {
             Ok(Ok(answered)) => Ok(self.answer(answered, deadline, request.subject).await),
             Ok(Err(error)) if failure::is_late(&*error) => {
-                let step = trace.steps.step;
+                let step = trace.connection.step;
                 Err(failure::explain_late(
                     step,
                     self.config.connect_timeout,
@@ -232,11 +232,13 @@ impl Sender {
                 ))
             }
             Ok(Err(error)) => {
-                Err(failure::explain(&*error, trace.steps.step, &shown(&target, trace)))
+                Err(failure::explain(&*error, trace.connection.step, &shown(&target, trace)))
             }
-            Err(_elapsed) => {
-                Err(failure::explain_timeout(trace.steps.step, timeout, &shown(&target, trace)))
-            }
+            Err(_elapsed) => Err(failure::explain_timeout(
+                trace.connection.step,
+                timeout,
+                &shown(&target, trace),
+            )),
         }
     }
 
@@ -247,41 +249,37 @@ impl Sender {
         url: &Url,
         (target, subject): (&Target, Subject),
         request: (&[u8], &[u8]),
-        trace: &mut ConnectionTrace,
+        trace: &mut AttemptTrace,
     ) -> Result<Answered, Failure> {
-        let place = Place {
+        let origin = Origin {
             is_secure: url.scheme() == "https",
             host: target.host.clone(),
             port: target.port,
         };
-        let head_bytes_max = if failpoint::is_on(Switch::HeadUnbounded) {
-            UNBOUNDED_HEAD_BYTES
-        } else {
-            HEAD_BYTES_MAX
-        };
-        if let Some(mut link) = self.pool.take(&place) {
-            *trace = ConnectionTrace { steps: link.steps.clone(), is_reused: true };
-            let mut reader = HeadReader::new(head_bytes_max);
+        if let Some(mut link) = self.pool.take(&origin) {
+            *trace = AttemptTrace { connection: link.trace.clone(), is_reused: true };
+            let mut reader = HeadReader::new(head_bytes_max());
             match link.exchange(request, &mut reader).await {
                 Ok(head) if ends_idleness(&head) => {
                     let message = "an idle connection had ended with a 408; the request is sent \
                         again";
                     log_about!(debug, subject, %target, "{message}");
                 }
-                Ok(head) => return Ok(Answered::new(place, link, head, reader)),
+                Ok(head) => return Ok(Answered::new(origin, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
                     let message = "an idle connection had been closed; the request is sent again";
                     log_about!(debug, subject, %target, %broken, "{message}");
                 }
             }
-            *trace = ConnectionTrace::default();
+            *trace = AttemptTrace::default();
         }
-        let stream = self.connector.connect(target, place.is_secure, &mut trace.steps).await?;
-        let mut link = Link { stream, steps: trace.steps.clone() };
-        let mut reader = HeadReader::new(head_bytes_max);
+        let stream =
+            self.connector.connect(target, origin.is_secure, &mut trace.connection).await?;
+        let mut link = Link { stream, trace: trace.connection.clone() };
+        let mut reader = HeadReader::new(head_bytes_max());
         let head = link.exchange(request, &mut reader).await?;
-        Ok(Answered::new(place, link, head, reader))
+        Ok(Answered::new(origin, link, head, reader))
     }
 
     /// Reads the body of a refusal as far as it arrives soon; an acceptance needs no body. The
@@ -292,7 +290,7 @@ impl Sender {
         deadline: tokio::time::Instant,
         subject: Subject,
     ) -> Answer {
-        let Answered { place, mut link, head, rest, here_at } = answered;
+        let Answered { origin, mut link, head, rest, here_at } = answered;
         let mut body = Body::of(&head, self.config.body_read_bytes_max, KEPT_BODY_BYTES_MAX);
         body.feed(&rest);
         if !is_success(head.status) {
@@ -304,7 +302,7 @@ impl Sender {
             }
         }
         let kept = body.take_kept();
-        self.pool.take_back(place, link, body);
+        self.pool.take_back(origin, link, body);
         Answer { head, here_at, body: kept }
     }
 
@@ -372,15 +370,15 @@ fn whole_ms(time: Duration) -> u32 {
 
 /// The connection of an attempt, for its outcome.
 #[derive(Default)]
-struct ConnectionTrace {
-    steps: Steps,
+struct AttemptTrace {
+    connection: ConnectionTrace,
     /// True if the connection came from the pool.
     is_reused: bool,
 }
 
 /// The head of an answer and its connection.
 struct Answered {
-    place: Place,
+    origin: Origin,
     link: Link,
     head: Head,
     /// Bytes of the body that arrived with the head.
@@ -389,8 +387,8 @@ struct Answered {
 }
 
 impl Answered {
-    fn new(place: Place, link: Link, head: Head, reader: HeadReader) -> Self {
-        Self { place, link, head, rest: reader.into_rest(), here_at: Instant::now() }
+    fn new(origin: Origin, link: Link, head: Head, reader: HeadReader) -> Self {
+        Self { origin, link, head, rest: reader.into_rest(), here_at: Instant::now() }
     }
 }
 
@@ -400,6 +398,10 @@ struct Answer {
     /// When the head was complete.
     here_at: Instant,
     body: Vec<u8>,
+}
+
+fn head_bytes_max() -> usize {
+    if failpoint::is_on(Switch::HeadUnbounded) { UNBOUNDED_HEAD_BYTES } else { HEAD_BYTES_MAX }
 }
 
 fn is_success(status: u16) -> bool {
@@ -455,9 +457,9 @@ fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
 }
 
 /// The target for messages: host and port of the URL, and up to four addresses of a name.
-fn shown(target: &Target, trace: &ConnectionTrace) -> String {
+fn shown(target: &Target, trace: &AttemptTrace) -> String {
     let shown: Vec<String> =
-        trace.steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
+        trace.connection.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
     if shown.is_empty() || target.address.is_some() {
         target.to_string()
     } else {

@@ -350,7 +350,8 @@ async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
     let connector = sender_with(&[], Duration::from_secs(20)).connector;
     for host in ["hooks.localhost", "127.0.0.1", "::1"] {
         let target = Target { host: host.to_owned(), port: 9, address: host.parse().ok() };
-        let refused = connector.connect(&target, false, &mut Steps::default()).await.err().unwrap();
+        let refused =
+            connector.connect(&target, false, &mut ConnectionTrace::default()).await.err().unwrap();
         let explained = failure::explain(&*refused, Step::Resolve, host);
         assert_eq!(explained.code, ErrorCode::EgressBlocked);
         assert!(explained.detail.contains(" has a forbidden address: "), "{}", explained.detail);

@@ -1,5 +1,6 @@
-//! The subject of a log line about a delivery: its ids, as users know them. Used by everything that
-//! logs about a delivery or an attempt.
+//! The subject of a log line about a delivery or an attempt: the ids of the organization, the
+//! endpoint, the event and the delivery, as users know them. Every such line is written by
+//! `log_about`, so that it has all ids that are known.
 
 use crate::model::delivery::DeliveryStatus;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgId};

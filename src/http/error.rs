@@ -13,6 +13,8 @@ use actix_web::http::header::{
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::base::metrics::Rejection;
+use crate::base::names::named;
 use crate::base::shares::Exhausted;
 use crate::commit::Refused;
 use crate::model::id::{EventId, OrgId};
@@ -28,9 +30,11 @@ const SHOWN_BYTES_MAX: usize = 512;
 /// The beginning of a detail about the whole body.
 const BODY: &str = "the body ";
 
-/// The reasons for refusing a request. The word of each is part of the API's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
+/// The reasons for refusing a request. The word of each, which is its name in snake case, is part
+/// of the API's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[expect(missing_docs, reason = "the table in `row` says what each is")]
+#[strum(serialize_all = "snake_case")]
 pub enum Code {
     MalformedJson,
     ConflictingDedupId,
@@ -56,112 +60,80 @@ pub enum Code {
     DiskFull,
 }
 
-impl Code {
-    /// All codes, ordered by the class of their status.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+named!(Code);
 
-    /// The table of codes: word, status, title.
-    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
-    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+impl Code {
+    /// The table of codes: status and title. The word is the name of the variant.
+    const fn row(self) -> (u16, &'static str) {
         match self {
-            Self::MalformedJson => {
-                ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON")
+            Self::MalformedJson => (400, "The body is not JSON"),
+            Self::ConflictingDedupId => (400, "The request has two different deduplication ids"),
+            Self::InvalidRequest => (400, "The request cannot be understood"),
+            Self::Unauthorized => (401, "The API key is missing or not valid"),
+            Self::Forbidden => (403, "The key does not allow this request"),
+            Self::NotFound => (404, "Not found"),
+            Self::MethodNotAllowed => (405, "The route does not have this method"),
+            Self::RequestTimeout => (408, "The request arrived too slowly"),
+            Self::EventErased => (409, "The event's payload was erased"),
+            Self::OrganizationExists => (409, "An organization with this name exists"),
+            Self::PayloadTooLarge => (413, "The payload or the body is too large"),
+            Self::UnsupportedMediaType => (415, "Unsupported content type or encoding"),
+            Self::ValidationFailed => (422, "The request has missing or wrong members"),
+            Self::DedupMismatch => {
+                (422, "The deduplication id was used for another type or payload")
             }
-            Self::ConflictingDedupId => (
-                "conflicting_dedup_id",
-                StatusCode::BAD_REQUEST,
-                "The request has two different deduplication ids",
-            ),
-            Self::InvalidRequest => {
-                ("invalid_request", StatusCode::BAD_REQUEST, "The request cannot be understood")
-            }
-            Self::Unauthorized => {
-                ("unauthorized", StatusCode::UNAUTHORIZED, "The API key is missing or not valid")
-            }
-            Self::Forbidden => {
-                ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this request")
-            }
-            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The route does not have this method",
-            ),
-            Self::RequestTimeout => {
-                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request arrived too slowly")
-            }
-            Self::EventErased => {
-                ("event_erased", StatusCode::CONFLICT, "The event's payload was erased")
-            }
-            Self::OrganizationExists => (
-                "organization_exists",
-                StatusCode::CONFLICT,
-                "An organization with this name exists",
-            ),
-            Self::PayloadTooLarge => (
-                "payload_too_large",
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "The payload or the body is too large",
-            ),
-            Self::UnsupportedMediaType => (
-                "unsupported_media_type",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Unsupported content type or encoding",
-            ),
-            Self::ValidationFailed => (
-                "validation_failed",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "The request has missing or wrong members",
-            ),
-            Self::DedupMismatch => (
-                "dedup_mismatch",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "The deduplication id was used for another type or payload",
-            ),
-            Self::EgressBlocked => {
-                ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL is forbidden")
-            }
-            Self::LimitReached => (
-                "limit_reached",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "A limit of the organization is reached",
-            ),
-            Self::RateLimited => {
-                ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "The rate limit is exceeded")
-            }
-            Self::HeadTooLarge => (
-                "head_too_large",
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "The head of the request is too large",
-            ),
-            Self::Internal => {
-                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
-            }
-            Self::Overloaded => {
-                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server is overloaded")
-            }
-            Self::ShuttingDown => {
-                ("shutting_down", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping")
-            }
-            Self::DiskFull => {
-                ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "Not enough free disk space")
-            }
+            Self::EgressBlocked => (422, "The URL is forbidden"),
+            Self::LimitReached => (422, "A limit of the organization is reached"),
+            Self::RateLimited => (429, "The rate limit is exceeded"),
+            Self::HeadTooLarge => (431, "The head of the request is too large"),
+            Self::Internal => (500, "Internal server error"),
+            Self::Overloaded => (503, "The server is overloaded"),
+            Self::ShuttingDown => (503, "The server is stopping"),
+            Self::DiskFull => (507, "Not enough free disk space"),
         }
     }
 
     /// Returns the word for the code in the API.
-    pub const fn word(self) -> &'static str {
-        self.row().0
+    pub fn word(self) -> &'static str {
+        self.name()
     }
 
     /// Returns the HTTP status of the code.
-    pub fn status(self) -> u16 {
-        self.row().1.as_u16()
+    pub const fn status(self) -> u16 {
+        self.row().0
     }
 
     /// Returns a description in a few words.
     pub const fn title(self) -> &'static str {
-        self.row().2
+        self.row().1
+    }
+
+    /// Returns the series that counts events refused with this code, or `None` if the code does not
+    /// refuse an event.
+    pub(super) fn rejection(self) -> Option<Rejection> {
+        match self {
+            Self::MalformedJson => Some(Rejection::Malformed),
+            Self::ConflictingDedupId | Self::InvalidRequest | Self::ValidationFailed => {
+                Some(Rejection::Validation)
+            }
+            Self::Unauthorized | Self::Forbidden => Some(Rejection::Unauthorized),
+            Self::PayloadTooLarge => Some(Rejection::TooLarge),
+            Self::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
+            Self::DedupMismatch => Some(Rejection::Mismatch),
+            Self::RateLimited => Some(Rejection::RateLimited),
+            Self::Overloaded => Some(Rejection::Overloaded),
+            Self::DiskFull => Some(Rejection::DiskFull),
+            Self::ShuttingDown => Some(Rejection::ShuttingDown),
+            Self::NotFound
+            | Self::EventErased
+            | Self::OrganizationExists
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::HeadTooLarge
+            | Self::EgressBlocked
+            | Self::LimitReached
+            | Self::Internal => None,
+        }
     }
 }
 
@@ -237,16 +209,19 @@ struct Parts {
 }
 
 impl Problem {
+    /// Creates a problem. A code for a situation that passes asks for another try in a second.
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        let retry_after_s =
-            matches!(code, Code::Overloaded | Code::ShuttingDown | Code::DiskFull).then_some(1);
+        let passes = matches!(
+            code,
+            Code::RateLimited | Code::Overloaded | Code::ShuttingDown | Code::DiskFull
+        );
         Self(Box::new(Parts {
             code,
             detail: detail.into(),
             errors: Vec::new(),
             event_id: None,
             organization_id: None,
-            retry_after_s,
+            retry_after_s: passes.then_some(1),
             allow: None,
             names_coding: false,
             cause: None,
@@ -398,8 +373,8 @@ impl Problem {
     }
 
     pub(super) fn render(&self, request_id: &str) -> HttpResponse {
-        let (_, status, _) = self.0.code.row();
-        let mut response = HttpResponse::build(status);
+        let status = StatusCode::from_u16(self.0.code.status());
+        let mut response = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(seconds) = self.0.retry_after_s {
             response.insert_header((RETRY_AFTER, seconds));

@@ -3,10 +3,11 @@
 //!
 //! `routes` is the table of routes. Every request goes through `edge`, which authenticates the
 //! caller, checks the permission, hands a `Call` to the handler, and adds headers to every answer.
-//! Handlers (`events`, `inbox`, `endpoints`, `webhook`, `hooks`, `deliveries`, `dead_letters`,
-//! `event_history`, `tail`, `keys`, `ops`) never block a worker: argon2id has its own threads
-//! (`verify`), reads of the journal and of large texts run on actix's blocking pool, and changes go
-//! through the committer's intake.
+//! The handlers are in `api`, with a file for each resource; they read requests through `input`.
+//!
+//! Handlers never block a worker: argon2id has its own threads (`edge::verify`), reads of the
+//! journal and of large texts run on actix's blocking pool, and changes go through the committer's
+//! intake.
 //!
 //! This module must not know how events are stored or delivered; a test of an endpoint goes to the
 //! sender.
@@ -15,6 +16,7 @@ mod api;
 mod edge;
 mod error;
 mod input;
+mod principal;
 mod routes;
 mod shared;
 

@@ -12,9 +12,10 @@ use super::edge::auth::Authenticator;
 use super::edge::blocking::Blocking;
 use super::edge::cors::Cors;
 use super::edge::health::Health;
-use super::edge::limit::{Payer, RateLimits};
+use super::edge::limit::RateLimits;
 use super::edge::request_id::RequestIds;
-use super::input::rooms::Rooms;
+use super::input::body_memory::BodyMemory;
+use super::principal::Principal;
 use crate::base::keyed::Keyed;
 use crate::base::live::Live;
 use crate::base::metrics::HttpRoute;
@@ -74,9 +75,9 @@ pub(super) struct Bounds {
     pub(super) answers: Arc<Answers>,
     pub(super) blocking: Blocking,
     /// Bytes of request bodies that are being read or wait to be stored.
-    pub(super) bodies: Arc<Rooms>,
+    pub(super) bodies: Arc<BodyMemory>,
     /// Requests whose changes wait to be stored or are being stored.
-    pub(super) submissions: Arc<Shares<Payer>>,
+    pub(super) submissions: Arc<Shares<Principal>>,
     /// Endpoint tests under way, by organization.
     pub(super) tests: Arc<Shares<OrgNo>>,
 }
@@ -164,7 +165,7 @@ impl Bounds {
         Self {
             answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
             blocking: Blocking::default(),
-            bodies: Rooms::new(config.intake.queue_bytes),
+            bodies: BodyMemory::new(config.intake.queue_bytes),
             submissions: submissions(config),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
         }
@@ -173,7 +174,7 @@ impl Bounds {
 
 /// Returns shares for as many changes as fit into the queue and into the commit group that is being
 /// stored.
-fn submissions(config: &Config) -> Arc<Shares<Payer>> {
+fn submissions(config: &Config) -> Arc<Shares<Principal>> {
     let places = config.intake.queue.saturating_add(config.intake.group_commands) as u64;
     Shares::new(places, places)
 }
@@ -186,7 +187,8 @@ mod tests {
     fn no_organization_takes_all_places_among_what_waits_to_be_stored() {
         let places = submissions(&Config::from_toml("").unwrap());
         let all_of = |org| {
-            std::iter::from_fn(|| places.take(Payer::Org(OrgNo(org)), 1).ok()).collect::<Vec<_>>()
+            std::iter::from_fn(|| places.take(Principal::Org(OrgNo(org)), 1).ok())
+                .collect::<Vec<_>>()
         };
         let first = all_of(1);
         assert!(first.len() > 1_000);

@@ -9,7 +9,7 @@ use triggerd::http::{Route, Verb, Who, routes};
 use triggerd::model::key::Scope;
 use triggerd::model::time::Timestamp;
 
-use super::{Ids, all_scopes, body, end, key, twin};
+use super::{Held, Ids, all_scopes, body, end, key, twin};
 use crate::harness::{Answer, Client, server, until};
 
 fn changes(route: &Route) -> bool {
@@ -87,4 +87,32 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
         let others_now = other.get("/api/endpoints").text;
         assert_eq!(others_now, others, "{name}: nothing of the other organization has changed");
     }
+}
+
+/// The body is wrong, and its key ends before the last byte of the body arrives, or before the
+/// request begins. The ids do not exist either.
+#[test]
+fn a_key_that_has_ended_is_said_before_any_fault_of_the_request() {
+    let (server, _dir) = server();
+    let (org, absent) = (server.org("Acme"), Ids::absent());
+    let mut refused_late = 0;
+    for route in routes().iter().filter(|route| route.who != Who::Public) {
+        for wrong in [r#"{"no_such_member": 1}"#, "[1, 2}"] {
+            let (id, caller) = twin(&org);
+            let (method, path) = (route.verb.name(), absent.path(route));
+            let held = changes(route).then(|| Held::send(&caller, method, &path, wrong));
+            end(&org, &id);
+            let (status, answer) = Held::send(&caller, method, &path, wrong).finish();
+            assert_eq!(status, 401, "{method} {path} after the key ended: {answer}");
+            let Some((status, answer)) = held.map(Held::finish) else { continue };
+            // A route that reads no body may have answered before.
+            let has_body = body(route.path, &absent) != json!({}) && route.verb != Verb::Delete
+                || route.path == "/api/dead-letters";
+            if has_body {
+                assert_eq!(status, 401, "{method} {path} {wrong}: {answer}");
+                refused_late += 1;
+            }
+        }
+    }
+    assert!(refused_late >= 24, "{refused_late} requests");
 }

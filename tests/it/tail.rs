@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Answer, Client, PATIENCE, Process, assert_has, settings};
+use crate::raw::Raw;
 
 /// A watcher of the stream; each item has its name, and a comment is named `comment`.
 struct Watch(mpsc::Receiver<(String, Value)>);
@@ -263,6 +264,24 @@ fn start(command: &mut Command) -> (Child, mpsc::Receiver<String>) {
     pass_on(child.stdout.take().unwrap(), sender.clone());
     pass_on(child.stderr.take().unwrap(), sender);
     (child, lines)
+}
+
+#[test]
+fn streams_make_room_when_connections_run_out() {
+    let (server, _dir) = crate::takeover::server("workers = 1\nmax_connections = 20");
+    let orgs: Vec<Client> = (0..5).map(|n| server.org(&format!("Acme {n}"))).collect();
+    let watch = |org: &Client| {
+        let mut raw = Raw::connect(&server);
+        raw.get("/api/tail", &org.key);
+        raw
+    };
+    let mut watching: Vec<Raw> = orgs.iter().cycle().take(40).map(watch).collect();
+    let newcomer = Client::new(&server.url, &orgs[0].key);
+    let answer = newcomer.request_on_its_own("/api/events", &json!({"type": "a.b", "payload": 1}));
+    assert_eq!(answer, Some(202));
+    let mut seen = String::new();
+    watching[0].stream.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("{\"reason\":\"too_many_connections\"}"), "{seen}");
 }
 
 #[test]

@@ -70,11 +70,6 @@ impl Scan {
         }
     }
 
-    /// Returns when the next step is due.
-    pub(super) fn next_at(&self) -> Timestamp {
-        self.next_at
-    }
-
     /// True between two passes.
     pub(super) fn is_at_rest(&self) -> bool {
         self.endpoints.is_none() && self.asked.is_none()

@@ -42,7 +42,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.engine.store.dead_letters(org, &wanted)?))
+        .run(call.principal(), move || Ok(api.engine.store.dead_letters(org, &wanted)?))
         .await?;
     let last = page.items.last().and_then(|last| match last.situation {
         DeliverySituation::Dead(_, at) => Some((at, last.event, last.endpoint)),
@@ -148,7 +148,7 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     }
     let api = web::Data::clone(&call.api);
     let chosen =
-        call.api.bounds.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
+        call.api.bounds.blocking.run(call.principal(), move || choose(&api, org, which)).await?;
     let commands: Vec<D> =
         chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;

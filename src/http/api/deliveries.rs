@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use actix_web::http::StatusCode;
 use actix_web::web;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tracing::field::display;
 
 use crate::base::clock::Clock;
+use crate::base::pairs::as_map;
 use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
@@ -83,7 +84,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
+        .run(call.principal(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
         .await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
@@ -143,7 +144,7 @@ pub(in crate::http) struct Attempt {
     error: Option<AttemptError>,
     /// The wait demanded by the receiver, in milliseconds.
     retry_after_ms: Option<u64>,
-    #[serde(serialize_with = "as_object")]
+    #[serde(serialize_with = "as_map")]
     response_headers: Vec<(String, String)>,
     /// The beginning of a refusal's body, unless the event is erased.
     response_body: Option<String>,
@@ -181,19 +182,12 @@ impl Attempt {
     }
 }
 
-fn as_object<S: Serializer>(
-    headers: &[(String, String)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
-}
-
 /// `GET /{id}`: returns a delivery with its attempts.
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
     let details =
-        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
     json(StatusCode::OK, &details)
 }
 
@@ -282,6 +276,6 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     }
     let api = web::Data::clone(&call.api);
     let details =
-        call.api.bounds.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
 }

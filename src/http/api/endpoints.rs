@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::base::pairs::as_map;
 use crate::base::random;
 use crate::commands::{
     DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome,
@@ -25,7 +26,7 @@ use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::delivery::{AttemptOutcome, Trigger};
 use crate::model::endpoint::{
-    DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
+    BodyForm, DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
     HEADER_VALUE_BYTES_MAX, HEADERS_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX,
     PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
 };
@@ -104,13 +105,6 @@ pub(in crate::http) fn changed(call: &Call, shown: &Shown<'_>) -> Answer {
         StatusCode::OK,
         &Changed { id, headers_dropped, enabled, disabled_reason, updated_at, secret },
     )
-}
-
-fn as_map<S: Serializer, V: Serialize>(
-    members: &[(&str, V)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(members.iter().map(|(name, value)| (name, value)))
 }
 
 fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
@@ -349,8 +343,9 @@ struct Tested {
     attempt: Attempt,
 }
 
-fn test_event() -> Result<NewEvent, Problem> {
-    Ok(NewEvent {
+/// Makes the body of a test in this form.
+fn test_body(form: BodyForm, id: EventId, now: Timestamp) -> Result<Body, Problem> {
+    let event = NewEvent {
         event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,
         dedup: None,
         labels: Vec::new(),
@@ -358,7 +353,20 @@ fn test_event() -> Result<NewEvent, Problem> {
         deliver_after: None,
         payload: br#"{"test":true}"#.as_slice().into(),
         cloudevent: None,
-    })
+    };
+    Body::of(form, id, now, event).map_err(|error| Problem::internal(&error))
+}
+
+/// The secrets of an endpoint and its headers, in clear.
+type Opened = (Vec<Secret>, Vec<(String, String)>);
+
+fn open(call: &Call, endpoint: &Endpoint) -> Result<Opened, Problem> {
+    let vault = &call.api.engine.vault;
+    let secrets = secrets::open(vault, endpoint, call.now)
+        .ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
+    let headers = secrets::open_headers(vault, endpoint)
+        .ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
+    Ok((secrets, headers))
 }
 
 /// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
@@ -373,19 +381,11 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
             of_one,
             "too many tests of endpoints are running on this server; try again later",
         )
-        .retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
-    let event = test_event()?;
     let settings = &endpoint.settings;
-    let body = Body::of(settings.body, event_id, call.now, event)
-        .map_err(|error| Problem::internal(&error))?;
-    let secrets = secrets::open(&call.api.engine.vault, &endpoint, call.now);
-    let secrets =
-        secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
-    let headers = secrets::open_headers(&call.api.engine.vault, &endpoint);
-    let headers =
-        headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
+    let body = test_body(settings.body, event_id, call.now)?;
+    let (secrets, headers) = open(call, &endpoint)?;
     let organization = call.key().ok().map(|key| key.org().id);
     let request = Request {
         url: &settings.url,

@@ -28,11 +28,11 @@ use crate::store::{
     Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary, NumberedEndpoint, Routing,
 };
 
-/// Maximum number of portions in which an event's deliveries are searched. Each covers a thousand
+/// Maximum number of batches in which an event's deliveries are searched. Each covers a thousand
 /// of the endpoints existing since the event came or, if those are very many, of all endpoints
 /// ever: then deliveries may be left out.
-const PORTIONS_MAX: usize = 64;
-const PORTION: usize = 1_000;
+const BATCHES_MAX: usize = 64;
+const BATCH: usize = 1_000;
 /// Maximum number of searches for the deliveries of an event to erase.
 const LOOKS_MAX: usize = 5;
 /// Maximum number of deliveries shown with an event.
@@ -47,9 +47,9 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (since, until) = query.times(call.now);
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
-    let (api, payer) = (web::Data::clone(&call.api), call.payer());
-    let read = move || read_page(&api, payer, &api.engine.store.events(org, &wanted)?);
-    let page = call.api.bounds.blocking.answer(payer, read).await?;
+    let (api, principal) = (web::Data::clone(&call.api), call.principal());
+    let read = move || read_page(&api, principal, &api.engine.store.events(org, &wanted)?);
+    let page = call.api.bounds.blocking.answer(principal, read).await?;
     page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
 
@@ -97,6 +97,34 @@ struct Match {
     delivery: Option<MatchedDelivery>,
 }
 
+impl Match {
+    fn of(
+        api: &Api,
+        numbered: &NumberedEndpoint,
+        (reason, delivery): (RouteReason, Option<&Delivery>),
+        may: May,
+    ) -> Self {
+        let endpoint = &numbered.endpoint;
+        let reason = match delivery {
+            Some(_) if !reason.is_match() => RouteReason::Replayed,
+            Some(_) | None => reason,
+        };
+        let settings = &endpoint.settings;
+        let url =
+            if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
+        let shown = delivery.filter(|_| may.read_deliveries);
+        Self {
+            endpoint_id: endpoint.id,
+            url: url.to_owned(),
+            matched: reason.is_match(),
+            reason: reason.name(),
+            breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
+            delivery: shown
+                .map(|found| MatchedDelivery { delivery: Shown::of(found, &api.engine.clock) }),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Breaker {
     /// State of the circuit breaker: `closed`, `open` or `half_open`.
@@ -138,7 +166,7 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || write(&api, (org, event), known, may))
+        .run(call.principal(), move || write(&api, (org, event), known, may))
         .await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
@@ -186,26 +214,9 @@ fn write(
     let by_endpoint: HashMap<EndpointId, &Delivery> =
         deliveries.iter().map(|found| (found.endpoint, found)).collect();
     let routing = Recorded::read(api, org, id)?;
-    let show = |numbered: NumberedEndpoint| {
-        let (reason, endpoint) = (routing.reason(&numbered), numbered.endpoint);
-        let delivery = by_endpoint.get(&endpoint.id);
-        let reason = match delivery {
-            Some(_) if !reason.is_match() => RouteReason::Replayed,
-            Some(_) | None => reason,
-        };
-        let settings = &endpoint.settings;
-        let url =
-            if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
-        let shown = delivery.filter(|_| may.read_deliveries);
-        Match {
-            endpoint_id: endpoint.id,
-            url: url.to_owned(),
-            matched: reason.is_match(),
-            reason: reason.name(),
-            breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
-            delivery: shown
-                .map(|found| MatchedDelivery { delivery: Shown::of(found, &api.engine.clock) }),
-        }
+    let show = |endpoint: NumberedEndpoint| {
+        let delivery = by_endpoint.get(&endpoint.endpoint.id).copied();
+        Match::of(api, &endpoint, (routing.reason(&endpoint), delivery), may)
     };
     let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries.then(|| Deliveries {
@@ -246,7 +257,7 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
             .api
             .bounds
             .blocking
-            .run(call.payer(), move || under_way(&api, org, event, look))
+            .run(call.principal(), move || under_way(&api, org, event, look))
             .await?;
         match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
             EraseOutcome::Erased { at } => {
@@ -276,11 +287,11 @@ fn under_way(
     if look == 0 && failpoint::is_on(Switch::EraseLooksTooEarly) {
         return Ok(endpoints);
     }
-    each_portion(api, (org, event), usize::MAX, |portion| {
+    each_batch(api, (org, event), usize::MAX, |batch| {
         // A waiting delivery to a deleted endpoint is shown as canceled before the scheduler
         // cancels it.
         let is_under_way = |found: &&Delivery| found.situation != DeliverySituation::Delivered;
-        endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
+        endpoints.extend(batch.iter().filter(is_under_way).map(|found| found.endpoint));
     })?;
     Ok(endpoints)
 }
@@ -288,17 +299,17 @@ fn under_way(
 /// Returns the deliveries of the event, and true if they are complete.
 fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut found = Vec::new();
-    let is_all = each_portion(api, (org, event), PORTIONS_MAX, |portion| found.extend(portion))?;
+    let is_all = each_batch(api, (org, event), BATCHES_MAX, |batch| found.extend(batch))?;
     let is_all = is_all && found.len() <= DELIVERIES_MAX;
     found.truncate(DELIVERIES_MAX);
     Ok((found, is_all))
 }
 
-/// Reads the event's deliveries in at most `portions_max` portions. Returns true if these were all.
-fn each_portion(
+/// Reads the event's deliveries in at most `batches_max` batches. Returns true if these were all.
+fn each_batch(
     api: &Api,
     (org, event): (OrgNo, EventId),
-    portions_max: usize,
+    batches_max: usize,
     mut take: impl FnMut(Vec<Delivery>),
 ) -> Result<bool, Problem> {
     let mut query = DeliveryQuery {
@@ -308,9 +319,9 @@ fn each_portion(
         since: None,
         until: None,
         after: None,
-        limit: PORTION,
+        limit: BATCH,
     };
-    for _ in 0..portions_max {
+    for _ in 0..batches_max {
         let page = api.engine.store.deliveries(org, &query)?;
         take(page.items);
         query.after = page.next;

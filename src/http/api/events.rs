@@ -7,7 +7,6 @@ use serde::{Serialize, Serializer};
 
 use crate::commands::{EventDraft, SubmitOutcome};
 use crate::http::edge::call::{Answer, Call, json};
-use crate::http::edge::middleware::rejection;
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::{Media, content_length, unsupported};
 use crate::http::input::cloudevents;
@@ -68,7 +67,7 @@ pub(in crate::http) async fn post(call: &mut Call) -> Answer {
         call.api
             .bounds
             .blocking
-            .run(call.payer(), move || read_event(&rules, form, &headers, &body))
+            .run(call.principal(), move || read_event(&rules, form, &headers, &body))
             .await?
     };
     let outcome = call.commit(EventDraft::new(org, event)).await?;
@@ -167,7 +166,7 @@ pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
         call.api
             .bounds
             .blocking
-            .run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max)))
+            .run(call.principal(), move || Ok(read_batch(&rules, form, &body, events_max)))
             .await?
     };
     let items = items?;
@@ -274,9 +273,9 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     }
     let answer_bytes = drafts.len() * STORED_ITEM_BYTES
         + results.iter().flatten().map(Item::rejected_bytes).sum::<usize>();
-    let room = call.api.bounds.answers.reserve(call.payer(), answer_bytes)?;
+    let room = call.api.bounds.answers.reserve(call.principal(), answer_bytes)?;
     let mut outcomes = call.commit_all(drafts).await?.into_iter();
-    let mut told = Vec::with_capacity(results.len());
+    let mut item_results = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {
             Some(item) => item,
@@ -285,9 +284,9 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
             )?,
         };
         item.count(call);
-        told.push(ItemResult { index, item });
+        item_results.push(ItemResult { index, item });
     }
-    let mut response = json(StatusCode::OK, &Results { results: told })?;
+    let mut response = json(StatusCode::OK, &Results { results: item_results })?;
     if let Some(room) = room {
         response.extensions_mut().insert(room);
     }
@@ -323,7 +322,7 @@ impl Item {
     /// Counts a rejected item. Other items are counted when stored.
     fn count(&self, call: &Call) {
         if let Self::Rejected(problem) = self
-            && let Some(reason) = rejection(problem.code())
+            && let Some(reason) = problem.code().rejection()
         {
             call.api.engine.metrics.events_rejected.of(reason).inc();
         }

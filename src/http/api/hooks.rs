@@ -114,16 +114,16 @@ pub(in crate::http) async fn samples(call: &mut Call) -> Answer {
     let takes_own = event_type.is_some();
     let types = event_type.map_or_else(TypeFilter::default, TypeFilter::from);
     let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
-    let (api, payer) = (web::Data::clone(&call.api), call.payer());
+    let (api, principal) = (web::Data::clone(&call.api), call.principal());
     let read = move || {
         let part = api.bounds.answers.take(
-            payer,
+            principal,
             PAGE_BYTES_MAX,
             api.config.intake.event_bytes_max.min(PAGE_BYTES_MAX),
         )?;
         Ok((read_samples(&api, org, wanted.clone(), (takes_own, part.amount()))?, part))
     };
-    let (samples, mut part) = call.api.bounds.blocking.answer(payer, read).await?;
+    let (samples, mut part) = call.api.bounds.blocking.answer(principal, read).await?;
     part.shrink_to(samples.len() as u64);
     let mut response = json_bytes(StatusCode::OK, samples);
     response.extensions_mut().insert(part);

@@ -103,11 +103,11 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
     if call.api.engine.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
-    let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
+    let (api, query, principal) = (web::Data::clone(&call.api), query.clone(), call.principal());
     call.api
         .bounds
         .blocking
-        .answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?))
+        .answer(principal, move || read_page(&api, principal, &search(&api, org, query.clone())?))
         .await
 }
 

@@ -11,11 +11,11 @@ use crate::base::random;
 use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
 use crate::http::edge::audit;
 use crate::http::edge::auth::Caller;
-use crate::http::edge::call::{Answer, Call, json};
+use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::cursor::List as Lists;
+use crate::http::input::cursor::List;
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::query::Query;
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
@@ -32,7 +32,7 @@ const GRACE_S_DEFAULT: u64 = 86_400;
 const NAME_DEFAULT: &str = "default";
 
 /// The requested properties of a new key.
-struct Wish {
+struct KeyRequest {
     name: String,
     scopes: Scopes,
     expires_at: Option<Timestamp>,
@@ -83,12 +83,19 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
             );
         }
     }
-    let mut wish = wish(&mut fields, call.now, &mut faults);
+    let request = key_request(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
-    if !maker.key().scopes.covers(wish.scopes) {
-        let own = maker.key().scopes.names();
-        let mut lacking = wish.scopes.names();
+    let request = within(request, maker.key())?;
+    add(call, maker.org_no(), maker.org().id, request).await
+}
+
+/// Checks that the key to make has no more scopes and no later end than the key that makes it. A
+/// request without an end gets the end of this key.
+fn within(mut request: KeyRequest, maker: &Key) -> Result<KeyRequest, Problem> {
+    if !maker.scopes.covers(request.scopes) {
+        let own = maker.scopes.names();
+        let mut lacking = request.scopes.names();
         lacking.retain(|scope| !own.contains(scope));
         let detail = format!(
             "a key cannot make a key with more scopes than its own; leave out {}, or use a key \
@@ -97,19 +104,36 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
         );
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    if let Some(end) = maker.key().ends_at() {
-        if wish.expires_at.is_some_and(|wished| wished > end) {
+    if let Some(end) = maker.ends_at() {
+        if request.expires_at.is_some_and(|wished| wished > end) {
             let detail = format!(
                 "a key cannot make a key that outlives it; expires_at can be {end} at the latest"
             );
             return Err(Problem::new(Code::Forbidden, detail));
         }
-        wish.expires_at.get_or_insert(end);
+        request.expires_at.get_or_insert(end);
     }
-    add(call, maker.org_no(), maker.org().id, wish).await
+    Ok(request)
 }
 
 async fn generate_by_admin(call: &Call, text: &str) -> Answer {
+    let (organization, tier, request) = read_by_admin(text, call.now)?;
+    if !looks_like_id(&organization) {
+        return create_organization(call, (organization, tier), request).await;
+    }
+    let id = organization.parse().ok();
+    let found = id.map(|id| call.api.engine.store.org_by_id(id)).transpose()?.flatten();
+    let (number, org) = found.ok_or_else(|| {
+        Problem::not_found("there is no organization with this id; a name cannot begin with org_")
+    })?;
+    add(call, number, org.id, request).await
+}
+
+/// Reads the operator's request: the name or the id of the organization, its tier, and the key.
+fn read_by_admin(
+    text: &str,
+    now: Timestamp,
+) -> Result<(String, Option<Tier>, KeyRequest), Problem> {
     let mut fields = Fields::read(text)?;
     let mut faults = Faults::default();
     let organization = fields.require("organization", &mut faults).and_then(|field| {
@@ -120,38 +144,34 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     }
     let tier: Option<Tier> =
         fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
-    let wish = wish(&mut fields, call.now, &mut faults);
+    let request = key_request(&mut fields, now, &mut faults);
     fields.finish(&mut faults);
-    let existing = organization.as_deref().filter(|text| looks_like_id(text));
-    if existing.is_some() && tier.is_some() {
+    if organization.as_deref().is_some_and(looks_like_id) && tier.is_some() {
         faults.add("/tier", "cannot be set for an existing organization");
     }
     faults.into_result()?;
-    if let Some(text) = existing {
-        let found =
-            text.parse().ok().map(|id| call.api.engine.store.org_by_id(id)).transpose()?.flatten();
-        let (number, org) = found.ok_or_else(|| {
-            Problem::not_found(
-                "there is no organization with this id; a name cannot begin with org_",
-            )
-        })?;
-        return add(call, number, org.id, wish).await;
-    }
+    Ok((organization.unwrap_or_default(), tier, request))
+}
+
+/// Creates an organization with its first key.
+async fn create_organization(
+    call: &Call,
+    (name, tier): (String, Option<Tier>),
+    request: KeyRequest,
+) -> Answer {
     // The name is checked again when the command is applied; this check saves the hashing of a key.
-    if let Some(existing) =
-        organization.as_deref().and_then(|name| call.api.engine.store.org_named(name))
-    {
+    if let Some(existing) = call.api.engine.store.org_named(&name) {
         return Err(Problem::organization_exists(existing));
     }
     let org = Org {
         id: OrgId(call.api.new_id()),
-        name: organization.unwrap_or_default(),
+        name: name.clone(),
         tier: tier.unwrap_or(Tier::Free),
         inbox_mode: InboxMode::Auto,
         created_at: call.now,
     };
-    let (text, key) = make(call, wish).await?;
-    let (organization, name) = (org.id, org.name.clone());
+    let organization = org.id;
+    let (text, key) = make(call, request).await?;
     match call.commit(OrgDraft::new(org, key.clone())).await? {
         CreateOrgOutcome::Created(_) => {
             audit::organization_made(call, organization, &name);
@@ -163,7 +183,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
 }
 
 /// Reads the members that both ways of creating a key share.
-fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
+fn key_request(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> KeyRequest {
     let name = fields
         .take("name", faults)
         .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
@@ -181,7 +201,7 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
         }
         Some(time)
     });
-    Wish {
+    KeyRequest {
         name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
         scopes: scopes.unwrap_or_else(Scopes::all),
         expires_at,
@@ -189,8 +209,8 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
 }
 
 /// Adds another key to an existing organization.
-async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
-    let (text, key) = make(call, wish).await?;
+async fn add(call: &Call, org: OrgNo, organization: OrgId, request: KeyRequest) -> Answer {
+    let (text, key) = make(call, request).await?;
     stored(call.commit(CreateKey { org, key: key.clone() }).await?)?;
     audit::key(call, organization, key.id, "created");
     reveal(call, organization, &text, key)
@@ -213,12 +233,12 @@ fn stored(added: KeyAdded) -> Result<(), Problem> {
 }
 
 /// Makes a new key: its text, and the key as the state stores it.
-async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
+async fn make(call: &Call, request: KeyRequest) -> Result<(Arc<KeyText>, Key), Problem> {
     let id = KeyId(call.api.new_id());
     let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
     let org = call.key().ok().map(Authenticated::org_no);
     let Hashed { hash, check } = call.api.auth.hash(&text, org).await?;
-    let Wish { name, scopes, expires_at } = wish;
+    let KeyRequest { name, scopes, expires_at } = request;
     Ok((
         text,
         Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None },
@@ -266,7 +286,7 @@ pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
         grace.unwrap_or(GRACE_S_DEFAULT)
     };
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
-    let (text, new) = make(call, Wish { name, scopes, expires_at }).await?;
+    let (text, new) = make(call, KeyRequest { name, scopes, expires_at }).await?;
     // Without a grace period, the old key ends whatever the clock says.
     let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
@@ -290,33 +310,12 @@ struct Listed {
     current: bool,
 }
 
-#[derive(Serialize)]
-struct List {
-    data: Vec<Listed>,
-    has_more: bool,
-    next_cursor: String,
-}
-
-/// `GET /api/keys`: lists the organization's valid keys in the order of their creation.
-pub(in crate::http) fn list(call: &Call) -> Answer {
-    let caller = call.key()?;
-    let current = caller.key().id;
-    let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor::<EventId>(Lists::Keys).unwrap_or_default());
-    query.finish()?;
-    let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
-    keys.sort_unstable_by_key(|found| found.key().id);
-    let is_behind = |id: KeyId| id.0 > after.0;
-    let mut behind =
-        keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
-    let page: Vec<_> = behind.by_ref().take(limit).collect();
-    let has_more = behind.next().is_some();
-    let next_cursor =
-        Lists::Keys.cursor(page.last().map_or(after, |last| EventId(last.key().id.0)));
-    let data = page.iter().map(|found| {
+impl Listed {
+    /// Shows a key; `current` is the key that made the request.
+    fn of(found: &Authenticated, current: KeyId, call: &Call) -> Self {
         let key = found.key();
         let is_current = key.id == current;
-        Listed {
+        Self {
             id: key.id,
             name: key.name.clone(),
             prefix: key.prefix(),
@@ -326,8 +325,25 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
             last_used_at: if is_current { Some(call.now) } else { found.last_used_at() },
             current: is_current,
         }
-    });
-    json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
+    }
+}
+
+/// `GET /api/keys`: lists the organization's valid keys in the order of their creation.
+pub(in crate::http) fn list(call: &Call) -> Answer {
+    let caller = call.key()?;
+    let current = caller.key().id;
+    let mut query = Query::read(call.request.query_string());
+    let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Keys).unwrap_or_default());
+    query.finish()?;
+    let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
+    keys.sort_unstable_by_key(|found| found.key().id);
+    let behind = keys
+        .iter()
+        .filter(|found| found.key().is_valid(call.now) && found.key().id.0 > after.0)
+        .map(|found| {
+            (List::Keys.cursor(EventId(found.key().id.0)), Listed::of(found, current, call))
+        });
+    page((limit, List::Keys.cursor(after)), behind)
 }
 
 fn may_not_end(why: MayNotEnd) -> &'static str {

@@ -108,7 +108,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         .api
         .bounds
         .blocking
-        .run(call.payer(), move || Ok(api.engine.store.replays(org, now)?))
+        .run(call.principal(), move || Ok(api.engine.store.replays(org, now)?))
         .await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(
@@ -160,9 +160,7 @@ pub(in crate::http) async fn start(call: &mut Call) -> Answer {
         StartReplayOutcome::Started => audit::replay(call, replay, "started"),
         // The endpoint was deleted in the meantime.
         StartReplayOutcome::NotFound => {
-            let mut faults = Faults::default();
-            faults.add("/endpoint_id", NO_ENDPOINT);
-            faults.into_result()?;
+            return Err(Problem::fault(Code::ValidationFailed, "/endpoint_id", NO_ENDPOINT));
         }
         StartReplayOutcome::LimitReached => {
             let detail = format!(

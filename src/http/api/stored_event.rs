@@ -4,12 +4,13 @@
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
+use crate::base::pairs::as_map;
 use crate::base::splice::Splice;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
-use crate::http::edge::limit::Payer;
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
+use crate::http::principal::Principal;
 use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
@@ -59,7 +60,7 @@ impl Page {
 /// answers.
 pub(in crate::http) fn read_page(
     api: &Api,
-    payer: Payer,
+    principal: Principal,
     found: &EventPage,
 ) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
@@ -67,7 +68,7 @@ pub(in crate::http) fn read_page(
     let Some(first) = found.items.first() else { return Ok(page) };
     let wanted =
         found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
-    let part = api.bounds.answers.take(payer, wanted, bytes_of(first))?;
+    let part = api.bounds.answers.take(principal, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
     let mut last: Option<EventId> = None;
@@ -133,13 +134,6 @@ struct Tail<'a> {
     /// The attributes of the CloudEvent, unchanged; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     cloudevent: Option<Context<'a>>,
-}
-
-fn as_map<S: serde::Serializer>(
-    labels: &&[(String, String)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
 /// Adds the members of the event to a JSON object. The payload of an erased event is `null`.

@@ -77,21 +77,7 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
     };
     query.finish()?;
     if let Some(endpoint) = wanted.endpoint {
-        if !attempts {
-            let scope = Scope::DeliveriesRead.name();
-            return Err(Problem::new(
-                Code::Forbidden,
-                format!(
-                    "the key lacks the scope {scope}, which endpoint_id needs; leave the \
-                     parameter out, or use a key with this scope"
-                ),
-            ));
-        }
-        call.api
-            .engine
-            .store
-            .endpoint_of(org, endpoint)?
-            .ok_or_else(|| Problem::not_found("this organization has no endpoint with this id"))?;
+        may_watch(call, endpoint)?;
     }
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream").insert_header((ACCEL_BUFFERING, "no"));
@@ -99,11 +85,27 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
         return Ok(response.finish());
     }
     let listener = call.api.engine.activity_stream.listen(org).map_err(too_many)?;
+    call.waits();
     let tail = Tail::new(call, listener, (org, id), wanted);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
         Some((Ok::<_, Infallible>(written), tail))
     })))
+}
+
+/// Checks that the key may see the attempts to this endpoint.
+fn may_watch(call: &Call, endpoint: EndpointId) -> Result<(), Problem> {
+    if !call.may(Scope::DeliveriesRead) {
+        let scope = Scope::DeliveriesRead.name();
+        let detail = format!(
+            "the key lacks the scope {scope}, which endpoint_id needs; leave the parameter out, or \
+             use a key with this scope"
+        );
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let found = call.api.engine.store.endpoint_of(call.org()?, endpoint)?;
+    let absent = || Problem::not_found("this organization has no endpoint with this id");
+    found.map(drop).ok_or_else(absent)
 }
 
 fn too_many(why: Exhausted) -> Problem {
@@ -183,7 +185,7 @@ impl Tail {
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
                 () = self.api.engine.stop.stopped() => {}
                 // A client that has finished sending does not watch any more.
-                () = self.connection.left() => return None,
+                () = self.connection.left() => if !self.connection.makes_room() { return None },
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = Instant::now() + LOOK_EVERY;
                     if Instant::now() >= self.comment_at {
@@ -199,6 +201,9 @@ impl Tail {
     fn end(&self) -> Option<&'static str> {
         if self.api.engine.stop.is_set() {
             return Some("shutting_down");
+        }
+        if self.connection.makes_room() {
+            return Some("too_many_connections");
         }
         let judged = self.api.auth.judge(
             self.key,

@@ -15,23 +15,21 @@ use actix_web::web::Bytes;
 
 use crate::base::shares::{Exhausted, Share, Shares};
 use crate::http::edge::handle::InHand;
-use crate::http::edge::limit::Payer;
 use crate::http::error::{Code, Problem};
+use crate::http::principal::Principal;
 
 /// Answers up to this size take no share of the bound: the connection's own buffers are larger.
 const FREE_BYTES_MAX: u64 = 4 << 10;
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// Seconds until a refused client should try again.
-const RETRY_AFTER_S: u64 = 1;
 
 /// An answer's share of the bound, held until the answer is sent.
-pub(in crate::http) type Part = Share<Payer>;
+pub(in crate::http) type Part = Share<Principal>;
 
 /// The bound on the bytes of unread answers.
 #[derive(Debug)]
 pub(in crate::http) struct Answers {
-    bytes: Arc<Shares<Payer>>,
+    bytes: Arc<Shares<Principal>>,
     bytes_max: u64,
 }
 
@@ -49,18 +47,18 @@ impl Answers {
     /// Fails when too many bytes of answers are unread.
     pub(in crate::http) fn take(
         &self,
-        payer: Payer,
+        principal: Principal,
         wanted: usize,
         at_least: usize,
     ) -> Result<Part, Problem> {
-        self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
+        self.bytes.take_up_to(principal, wanted as u64, at_least as u64).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
                     "too many bytes of answers to this organization are unread; read them first"
                 }
                 Exhausted::InAll => "too many bytes of answers are unread; try again later",
             };
-            Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
+            Problem::new(Code::Overloaded, detail)
         })
     }
 
@@ -71,13 +69,13 @@ impl Answers {
     /// Fails when too many bytes of answers are unread.
     pub(in crate::http) fn reserve(
         &self,
-        payer: Payer,
+        principal: Principal,
         bytes: usize,
     ) -> Result<Option<Part>, Problem> {
         if bytes as u64 <= FREE_BYTES_MAX {
             return Ok(None);
         }
-        self.take(payer, bytes, bytes).map(Some)
+        self.take(principal, bytes, bytes).map(Some)
     }
 
     /// True if more than half of the bound is taken. Unread answers are then ended sooner. A single
@@ -96,17 +94,17 @@ impl Answers {
     /// Fails when too many bytes of answers are unread; the answer is then dropped.
     pub(in crate::http) fn admit(
         &self,
-        payer: Payer,
+        principal: Principal,
         mut response: HttpResponse,
         has_committed: bool,
     ) -> Result<HttpResponse, Problem> {
         let BodySize::Sized(bytes) = response.body().size() else { return Ok(response) };
         if bytes > FREE_BYTES_MAX && response.extensions().get::<Part>().is_none() {
             let part = if has_committed {
-                self.bytes.take_anyway(payer, bytes)
+                self.bytes.take_anyway(principal, bytes)
             } else {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-                self.take(payer, bytes, bytes)?
+                self.take(principal, bytes, bytes)?
             };
             response.extensions_mut().insert(part);
         }
@@ -175,12 +173,12 @@ mod tests {
     fn one_organization_that_takes_all_it_can_does_not_shorten_the_patience_with_others() {
         let answers = Answers::new(1 << 20);
         let all_of = |org| {
-            std::iter::from_fn(|| answers.take(Payer::Org(OrgNo(org)), 4_096, 1).ok())
+            std::iter::from_fn(|| answers.take(Principal::Org(OrgNo(org)), 4_096, 1).ok())
                 .collect::<Vec<_>>()
         };
         let first = all_of(1);
         assert!(answers.bytes.held() > 500 << 10, "{} bytes", answers.bytes.held());
-        assert!(answers.take(Payer::Org(OrgNo(1)), 4_096, 1).is_err() && !answers.is_short());
+        assert!(answers.take(Principal::Org(OrgNo(1)), 4_096, 1).is_err() && !answers.is_short());
         let second = all_of(2);
         assert!(answers.is_short());
         drop((first, second));

@@ -53,7 +53,7 @@ pub(in crate::http) fn key(call: &Call, organization: OrgId, key: KeyId, what: &
 /// Records a change to an endpoint. The URL is logged without its query, which may hold a token.
 pub(in crate::http) fn endpoint(call: &Call, endpoint: &Endpoint, what: &'static str) {
     let (by, address, organization) = (by(call), address(call), organization(call));
-    let url = endpoint.settings.url.split(['?', '#']).next().unwrap_or_default();
+    let url = endpoint.settings.url_without_query();
     tracing::info!(target: AUDIT, organization, endpoint = %endpoint.id, url, by, address, "an \
         endpoint was {what}");
 }
@@ -103,7 +103,7 @@ pub(in crate::http) fn refused(call: &Call, refused: &RefusedRequest<'_>) {
         // The line has the public id of the key in the request, if that key is well-formed.
         (None, Code::Unauthorized) => {
             let has_key = shown(headers).next().is_some();
-            let key = shown(headers).find_map(|text| text.parse::<KeyText>().ok());
+            let key = shown(headers).find_map(|(_, text)| text.parse::<KeyText>().ok());
             let key = key.map(|text| text.id().to_string());
             tracing::warn!(
                 target: REFUSED, request_id, traceparent, address, method, path, route, status,

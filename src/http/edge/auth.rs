@@ -89,21 +89,33 @@ enum Credential {
     Key(KeyText),
 }
 
-/// Returns the values in which a key can appear: `X-API-Key`, and `Authorization: Bearer` (RFC
-/// 6750, 2.1). Other schemes are for others, such as the proxy in front.
-pub(in crate::http) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Returns the values in which a key can appear, each with the name of its header: `X-API-Key`, and
+/// `Authorization: Bearer` (RFC 6750, 2.1). Other schemes are for others, such as the proxy in
+/// front.
+pub(in crate::http) fn shown(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, &str)> {
     let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.trim().split_once([' ', '\t'])?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     let plain = headers.get_all(API_KEY).filter_map(|value| Some(value.to_str().ok()?.trim()));
-    plain.chain(bearer)
+    plain.map(|key| ("X-API-Key", key)).chain(bearer.map(|key| ("Authorization", key)))
 }
 
 fn unauthorized() -> Problem {
     let detail = "the request has no valid API key; send one in the header X-API-Key, or as \
         Authorization: Bearer";
     Problem::new(Code::Unauthorized, detail)
+}
+
+/// The problem for two different credentials in these headers, which can have the same name.
+fn two_keys(first: &str, second: &str) -> Problem {
+    let place = if first == second {
+        format!("several headers {first} of the request")
+    } else {
+        format!("the headers {first} and {second}")
+    };
+    let detail = format!("{place} have different keys of triggerd; send only one key");
+    Problem::new(Code::InvalidRequest, detail)
 }
 
 /// Checks the caller's permission to use a route.
@@ -165,21 +177,19 @@ impl Authenticator {
     /// # Errors
     /// Fails when the headers contain two different credentials.
     fn credential(&self, headers: &HeaderMap) -> Result<Option<Credential>, Problem> {
-        let mut found: Option<(&str, Credential)> = None;
-        for text in shown(headers) {
+        let mut found: Option<((&str, &str), Credential)> = None;
+        for (header, text) in shown(headers) {
             let credential = match text.parse::<KeyText>() {
                 Ok(key) => Credential::Key(key),
                 Err(_not_a_key) if self.is_admin(text) => Credential::Admin,
                 Err(_not_a_key) => continue,
             };
-            if found.as_ref().is_some_and(|(other, _)| *other != text) {
-                return Err(Problem::new(
-                    Code::InvalidRequest,
-                    "the headers X-API-Key and Authorization have two different keys of triggerd; \
-                     send only one key",
-                ));
+            if let Some(((first, other), _)) = found
+                && other != text
+            {
+                return Err(two_keys(first, header));
             }
-            found = Some((text, credential));
+            found = Some(((header, text), credential));
         }
         Ok(found.map(|(_, credential)| credential))
     }
@@ -200,7 +210,7 @@ impl Authenticator {
             None => return Err(self.refused()),
         };
         let (id, tag) = (text.id(), self.tag(&text));
-        let Some(found) = store.key(id)? else { return Err(self.refused()) };
+        let found = store.key(id)?.ok_or_else(|| self.refused())?;
         let is_known = self.right.get(&id).is_some_and(|right| right.ct_eq(&tag).into());
         if !is_known && !passes(&text, found.key()) {
             return Err(self.refused());
@@ -215,12 +225,7 @@ impl Authenticator {
             self.note_used(id, now);
             return Ok(Caller::Key(found));
         }
-        let right = self.verifier.verify((text, tag), &found.key().hash).await;
-        if !right.map_err(|error| self.not_judged(error))? {
-            return Err(self.refused());
-        }
-        self.metrics.key_verifications.of(KeyVerification::Verified).inc();
-        self.right.insert(id, tag);
+        self.verify((text, tag), &found.key().hash).await?;
         // The hash took a while: the key may have ended meanwhile.
         let now = time();
         let found = store
@@ -229,6 +234,21 @@ impl Authenticator {
             .ok_or_else(|| self.refused())?;
         self.note_used(id, now);
         Ok(Caller::Key(found))
+    }
+
+    /// Compares a text with the argon2id hash, and remembers the text if it is right.
+    ///
+    /// # Errors
+    /// Fails when the text is wrong, or when too many keys wait to be compared.
+    async fn verify(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<(), Problem> {
+        let id = text.id();
+        let right = self.verifier.verify((text, tag), hash).await;
+        if !right.map_err(|error| self.not_judged(error))? {
+            return Err(self.refused());
+        }
+        self.metrics.key_verifications.of(KeyVerification::Verified).inc();
+        self.right.insert(id, tag);
+        Ok(())
     }
 
     /// Requires the key to be valid now and to have the scopes `needs`.

@@ -222,3 +222,23 @@ async fn two_keys_of_ours_in_one_request_are_refused() {
         assert_eq!(fixture.is_key(pairs), Err(Code::InvalidRequest));
     }
 }
+
+#[tokio::test]
+async fn two_different_keys_are_refused_with_the_names_of_their_headers() {
+    let fixture = Fixture::new(None).await;
+    let (key, other) = (fixture.text.reveal(), key_text(2));
+    let (bearer, other_bearer) = (format!("Bearer {key}"), format!("Bearer {}", other.reveal()));
+    let (plain, other) = (("x-api-key", key), ("x-api-key", other.reveal()));
+    for (pairs, expected) in [
+        ([plain, other], "several headers X-API-Key of the request have"),
+        ([plain, ("authorization", &other_bearer)], "the headers X-API-Key and Authorization have"),
+        (
+            [("authorization", &bearer), ("authorization", &other_bearer)],
+            "several headers Authorization of the request have",
+        ),
+    ] {
+        let refused = fixture.auth.credential(&headers(&pairs)).map(|_| ()).unwrap_err();
+        let text = serde_json::to_string(&refused.document(None)).unwrap();
+        assert!(text.contains(expected), "{text}");
+    }
+}

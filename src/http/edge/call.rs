@@ -16,10 +16,11 @@ use crate::commit::{CommitError, Pending};
 use crate::http::edge::auth::{Caller, Who, forbidden};
 use crate::http::edge::client_address::client_address;
 use crate::http::edge::handle::Handle;
-use crate::http::edge::limit::{Budget, Payer};
+use crate::http::edge::limit::Budget;
 use crate::http::error::{Code, Problem};
 use crate::http::input::body::{self, BodyLimit};
-use crate::http::input::rooms::Room;
+use crate::http::input::body_memory::Reserved;
+use crate::http::principal::Principal;
 use crate::http::shared::Api;
 use crate::model::id::OrgNo;
 use crate::model::key::Scope;
@@ -33,9 +34,6 @@ use crate::store::{Authenticated, Refusal};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// Size in bytes at which a page of a list ends early.
 pub(in crate::http) const PAGE_BYTES_MAX: usize = 4 << 20;
-
-/// Seconds until a change refused for a full queue should be sent again.
-const PLACE_RETRY_AFTER_S: u64 = 1;
 
 /// The outcome of the command that a draft becomes.
 type OutcomeOf<D> = <<D as Drafted>::Kind as Kind>::Outcome;
@@ -58,7 +56,7 @@ pub(in crate::http) struct Call {
     /// The last decision of the caller's rate limit, shown in the answer's headers.
     pub(in crate::http) admission: Option<Admission>,
     /// The body's share of the memory for all bodies, held until the call is over.
-    pub(in crate::http) room: Option<Room>,
+    pub(in crate::http) reserved: Option<Reserved>,
     /// Set when a change of this request is committed: the committer has judged the key, so the key
     /// is not judged again.
     pub(in crate::http) has_committed: Cell<bool>,
@@ -67,6 +65,28 @@ pub(in crate::http) struct Call {
 }
 
 impl Call {
+    /// Begins a call, whose caller is not known yet. `now` is the time at which the request came.
+    pub(in crate::http) fn new(
+        (api, now): (web::Data<Api>, Timestamp),
+        (request, payload): (HttpRequest, dev::Payload),
+        connection: Handle,
+        (who, budget): (Who, Budget),
+    ) -> Self {
+        Self {
+            api,
+            request,
+            payload,
+            who,
+            caller: Caller::Anyone,
+            now,
+            budget,
+            admission: None,
+            reserved: None,
+            has_committed: Cell::new(false),
+            connection,
+        }
+    }
+
     /// Returns the calling organization's key. Any other caller is refused.
     pub(in crate::http) fn key(&self) -> Result<&Authenticated, Problem> {
         match &self.caller {
@@ -88,16 +108,17 @@ impl Call {
         self.key().is_ok_and(|key| key.key().scopes.allows(scope))
     }
 
-    /// Returns the payer whose share of the server this call uses.
-    pub(in crate::http) fn payer(&self) -> Payer {
+    /// Returns the principal whose share of the server this call uses.
+    pub(in crate::http) fn principal(&self) -> Principal {
         match &self.caller {
-            Caller::Anyone => Payer::Anyone,
-            Caller::Admin => Payer::Admin,
-            Caller::Key(key) => Payer::Org(key.org_no()),
+            Caller::Anyone => Principal::Anyone,
+            Caller::Admin => Principal::Admin,
+            Caller::Key(key) => Principal::Org(key.org_no()),
         }
     }
 
-    fn tier(&self) -> Option<Tier> {
+    /// Returns the tier of the calling organization; `None` is the operator.
+    pub(in crate::http) fn tier(&self) -> Option<Tier> {
         match &self.caller {
             Caller::Anyone | Caller::Admin => None,
             Caller::Key(key) => Some(key.org().tier),
@@ -109,7 +130,7 @@ impl Call {
         let settings = self.api.settings.get();
         let limits = &settings.limits;
         self.admission = Some(limits.owe(
-            (self.payer(), self.budget),
+            (self.principal(), self.budget),
             limits.plan(self.tier(), self.budget),
             cost,
         ));
@@ -117,14 +138,14 @@ impl Call {
 
     /// Charges `cost` tokens to the caller; see [`crate::http::edge::limit::RateLimits::admit`].
     pub(in crate::http) fn charge(&mut self, cost: u64) -> Result<(), Problem> {
-        let payer = self.payer();
-        if payer == Payer::Anyone {
+        let principal = self.principal();
+        if principal == Principal::Anyone {
             return Ok(());
         }
         let settings = self.api.settings.get();
         let limits = &settings.limits;
         let admission =
-            limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
+            limits.admit((principal, self.budget), limits.plan(self.tier(), self.budget), cost);
         self.admission = Some(admission);
         match admission.decision {
             Decision::Admitted => Ok(()),
@@ -147,11 +168,13 @@ impl Call {
     /// Reads the whole body, of at most `bytes_max` decoded bytes.
     pub(in crate::http) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
-        let room = self.room.insert(Room::of(&self.api.bounds.bodies, self.payer()));
+        let memory = &self.api.bounds.bodies;
+        let reserved = Reserved::of(memory, self.principal());
+        let reserved = self.reserved.insert(reserved);
         let is_malformed = || self.connection.is_malformed();
         let read = tokio::select! {
             biased;
-            read = body::read(&self.request, &mut self.payload, limit, room) => read,
+            read = body::read(&self.request, &mut self.payload, limit, reserved) => read,
             () = self.connection.must_make_room() => Err(Problem::new(
                 Code::RequestTimeout,
                 "the body arrived too slowly while the server had too many connections; nothing \
@@ -265,7 +288,7 @@ impl Call {
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
         let requester = Requester { key, needs: self.who.needs() };
-        let _place = self.api.bounds.submissions.take(self.payer(), 1).map_err(|exhausted| {
+        let _place = self.api.bounds.submissions.take(self.principal(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
                     "too many changes of this organization wait to be stored; this change was not \
@@ -275,7 +298,7 @@ impl Call {
                     "too many changes wait to be stored; this change was not stored; send it again"
                 }
             };
-            Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
+            Problem::new(Code::Overloaded, detail)
         })?;
         let problem = |error| match error {
             CommitError::Refused(refused) => refused.into(),

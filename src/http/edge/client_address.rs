@@ -2,9 +2,9 @@
 //! (`[server] trusted_proxies`). The list of hops is read from its end, and only as far as the
 //! proxies in it are trusted, so entries forged by a client are never reached.
 //!
-//! Two headers are understood: `Forwarded` (RFC 7239) and `X-Forwarded-For`. A proxy sets only a
-//! single header and usually lets the other pass as the client sent it. A request does not show
-//! that header the proxy has set, so neither is believed if both are present and disagree.
+//! Two headers are understood: `Forwarded` (RFC 7239) and `X-Forwarded-For`. A proxy sets one
+//! of them and usually lets the other pass as the client sent it. The request does not show which
+//! of them the proxy has set, so neither is believed if both are present and disagree.
 
 use std::net::{IpAddr, SocketAddr};
 

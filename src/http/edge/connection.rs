@@ -21,20 +21,16 @@ use std::time::Instant;
 
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::failpoint::{self, Switch};
+use crate::base::peek::{Unread, peek};
 use crate::base::peer;
-use crate::http::edge::connection_state::{HELD_BYTES_MAX, Outlook, Phase, Shared, Stall};
-use crate::http::edge::connections::Place;
+use crate::http::edge::connection_state::{HELD_BYTES_MAX, Outlook, Phase, Shared};
+use crate::http::edge::connections::Slot;
 use crate::http::edge::framing::NO_BODY;
 use crate::http::edge::handle::Handle;
 use crate::http::edge::own_answers;
-
-/// A stall that begins within this time after the previous stall ended counts as the same stall, in
-/// milliseconds.
-const SAME_STALL_MS: u128 = 1_000;
 
 /// The connection as actix sees it, with the socket inside.
 #[derive(Debug)]
@@ -47,15 +43,15 @@ pub(in crate::http) struct Connection {
     /// The end of an amended head, passed on without further inspection.
     amended: BytesMut,
     shared: Rc<Shared>,
-    /// Gives the place among the worker's connections back.
-    _place: Place,
+    /// Gives the slot among the worker's connections back.
+    _slot: Slot,
 }
 
 impl Connection {
-    pub(in crate::http) fn new(stream: TcpStream, place: Place) -> Self {
+    pub(in crate::http) fn new(stream: TcpStream, slot: Slot) -> Self {
         let peer = stream.peer_addr().ok();
-        let shared = Rc::clone(place.shared());
-        Self { stream, peer, instead: None, amended: BytesMut::new(), shared, _place: place }
+        let shared = Rc::clone(slot.shared());
+        Self { stream, peer, instead: None, amended: BytesMut::new(), shared, _slot: slot }
     }
 
     /// Returns the peer's address, or `None` if unknown.
@@ -68,7 +64,7 @@ impl Connection {
         Handle::of(&self.shared)
     }
 
-    /// Carries out the connection's fate. Returns the result for the reader, or `None` while the
+    /// Acts on the connection's outlook. Returns the result for the reader, or `None` while the
     /// connection goes on.
     fn meet(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
         match self.shared.outlook.get() {
@@ -81,7 +77,9 @@ impl Connection {
                 self.shared.is_over.set(true);
                 Some(Ok(()))
             }
-            Outlook::Yielding if self.shared.is_before_head() && has_bytes(&self.stream) => {
+            Outlook::Yielding
+                if self.shared.is_before_head() && peek(&self.stream) == Unread::Bytes =>
+            {
                 // The request came in time, and the server had not looked yet.
                 self.shared.outlook.set(Outlook::Open);
                 None
@@ -126,28 +124,32 @@ impl Connection {
                 return Poll::Pending;
             };
             read?;
-            let read = out.filled().get(before..).unwrap_or_default();
-            if read.is_empty() {
+            if out.filled().len() == before {
                 shared.ended_sending();
                 return Poll::Ready(Ok(()));
             }
             if failpoint::is_on(Switch::ConnectionsUnwatched) {
                 return Poll::Ready(Ok(()));
             }
-            let portion = shared.portion(read);
-            shared
-                .held
-                .borrow_mut()
-                .extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
-            if let Some(at) = portion.amend_at {
-                self.amend(read.get(at..portion.bytes).unwrap_or_default());
-            }
-            out.set_filled(before + portion.amend_at.unwrap_or(portion.bytes));
-            self.pass_on_amended(out);
+            self.hold_from(before, out);
             if out.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Takes the bytes read behind the index `before` that are not passed on now out of `out`, and
+    /// holds them.
+    fn hold_from(&mut self, before: usize, out: &mut ReadBuf<'_>) {
+        let shared = Rc::clone(&self.shared);
+        let read = out.filled().get(before..).unwrap_or_default();
+        let portion = shared.portion(read);
+        shared.held.borrow_mut().extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
+        if let Some(at) = portion.amend_at {
+            self.amend(read.get(at..portion.bytes).unwrap_or_default());
+        }
+        out.set_filled(before + portion.amend_at.unwrap_or(portion.bytes));
+        self.pass_on_amended(out);
     }
 
     /// Passes held bytes on as far as wanted. Returns true if there were any.
@@ -178,6 +180,21 @@ impl Connection {
     fn pass_on_amended(&mut self, out: &mut ReadBuf<'_>) {
         let portion = self.amended.len().min(out.remaining());
         out.put_slice(&self.amended.split_to(portion));
+    }
+
+    /// Writes the answer in place of the answer by actix.
+    fn write_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((answer, taken)) = &mut self.instead else { return Poll::Ready(Ok(())) };
+        let rest = answer.get(*taken..).unwrap_or_default();
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+        *taken += written;
+        if *taken < answer.len() && written > 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.instead = None;
+        self.shared.is_over.set(true);
+        Poll::Ready(Ok(()))
     }
 
     /// Reads and discards the bytes after the last answer.
@@ -216,13 +233,6 @@ impl Connection {
         }
         Poll::Pending
     }
-}
-
-/// True if the socket has bytes, whether or not the runtime knows of them already.
-fn has_bytes(stream: &TcpStream) -> bool {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let mut piece = [0; 1];
-    rustix::net::recv(stream, &mut piece, flags).is_ok_and(|(_, there)| there > 0)
 }
 
 impl AsyncRead for Connection {
@@ -276,41 +286,16 @@ impl AsyncWrite for Connection {
         if this.instead.is_none() && !shared.writes_ours.get() {
             this.instead = own_answers::instead_of(bytes, this.peer).map(|answer| (answer, 0));
         }
-        let written = match &mut this.instead {
-            None => Pin::new(&mut this.stream).poll_write(cx, bytes),
-            Some((answer, taken)) => {
-                let rest = answer.get(*taken..).unwrap_or_default();
-                let written = ready!(Pin::new(&mut this.stream).poll_write(cx, rest))?;
-                *taken += written;
-                if *taken < answer.len() && written > 0 {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                this.instead = None;
-                shared.is_over.set(true);
-                Poll::Ready(Ok(bytes.len()))
-            }
+        let written = if this.instead.is_some() {
+            ready!(this.write_instead(cx))?;
+            Poll::Ready(Ok(bytes.len()))
+        } else {
+            Pin::new(&mut this.stream).poll_write(cx, bytes)
         };
         match &written {
-            Poll::Ready(Ok(taken)) => {
-                shared.moved(*taken);
-                if let Some(stall) = shared.stall.get() {
-                    shared.stall.set(Some(Stall { taken: stall.taken + taken, ..stall }));
-                }
-            }
+            Poll::Ready(Ok(taken)) => this.shared.took(*taken),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                let was_stalled = shared.is_stalled.replace(true);
-                shared.waits_for_peer();
-                if !was_stalled {
-                    let now = Instant::now();
-                    let is_same = now.saturating_duration_since(shared.flushed.get()).as_millis()
-                        < SAME_STALL_MS;
-                    if !is_same || shared.stall.get().is_none() {
-                        shared.measure_stall_from(now);
-                    }
-                }
-            }
+            Poll::Pending => this.shared.takes_nothing(),
         }
         written
     }

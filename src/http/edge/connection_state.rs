@@ -26,6 +26,8 @@ const PROGRESS_BYTES: usize = 4 << 10;
 /// Maximum bytes of arriving heads beyond `HEAD_BYTES_FREE`, for all connections of a worker
 /// together.
 const HEADS_BYTES_MAX: usize = 16 << 20;
+/// A stall that begins within this time after the previous stall ended counts as the same stall.
+const SAME_STALL_WITHIN: Duration = Duration::from_secs(1);
 
 /// The decision about the connection's future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +108,16 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) outlook: Cell<Outlook>,
     /// The party that holds the connection; `None` if its address says nothing about this.
     pub(in crate::http) holder: Option<IpAddr>,
-    /// The time at which the fate was set, or the request in hand was asked to end.
+    /// The time at which the outlook was set, or the request in hand was asked to end.
     pub(in crate::http) outlook_since: Cell<Instant>,
     pub(in crate::http) phase: Cell<Phase>,
     /// When the request in hand began, or when the previous request was answered.
     pub(in crate::http) since: Cell<Instant>,
     /// When the arriving head began; `None` while no head arrives.
     pub(in crate::http) head_began: Cell<Option<Instant>>,
-    /// The time since which no request is here, although the server looked for one; `None` before
-    /// the server has looked.
+    /// Since when the connection has no request: from the end of the previous request, or from the
+    /// first look of the server that found no whole head. `None` before this look, and while a
+    /// request is in hand.
     pub(in crate::http) vacant_since: Cell<Option<Instant>>,
     pace: Cell<Pace>,
     /// Set while the request in hand only waits and can be answered early.
@@ -189,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Sets the fate and wakes the connection. A connection that has ended stays ended.
+    /// Sets the outlook and wakes the connection. A connection that has ended stays ended.
     pub(in crate::http) fn close_soon(&self, outlook: Outlook, now: Instant) {
         if self.outlook.get() == Outlook::Ended {
             return;
@@ -245,6 +248,25 @@ impl Shared {
     /// Returns the stall, if an answer is not being taken now.
     pub(in crate::http) fn stall(&self) -> Option<Stall> {
         self.stall.get().filter(|_| self.is_stalled.get())
+    }
+
+    /// Records that the peer took bytes of an answer.
+    pub(in crate::http) fn took(&self, bytes: usize) {
+        self.moved(bytes);
+        if let Some(stall) = self.stall.get() {
+            self.stall.set(Some(Stall { taken: stall.taken + bytes, ..stall }));
+        }
+    }
+
+    /// Records that the peer takes no bytes of an answer now.
+    pub(in crate::http) fn takes_nothing(&self) {
+        let was_stalled = self.is_stalled.replace(true);
+        self.waits_for_peer();
+        let now = Instant::now();
+        let is_same = now.saturating_duration_since(self.flushed.get()) < SAME_STALL_WITHIN;
+        if !was_stalled && (!is_same || self.stall.get().is_none()) {
+            self.measure_stall_from(now);
+        }
     }
 
     /// Restarts the measurement of the stall.

@@ -1,9 +1,11 @@
 //! The connections of a worker: their number, their deadlines, and room for new ones.
 //!
 //! A task looks at all connections a few times a second, and more often while there are too many.
-//! Then each newcomer takes the place of another connection; see `eviction` for their order. While
-//! no connection can go, newcomers wait in the kernel's queue, which is at most a few tenths of a
-//! second for each time that as many attackers as connections stand in it.
+//! Then another connection ends for each newcomer; `eviction` has the order in which they end.
+//!
+//! While no connection can end, newcomers wait in the kernel's queue. A connection without a
+//! request, or with a slow client, can end after a few tenths of a second. So a newcomer waits for
+//! a few tenths of a second, once for every `connections_max` others before it in the queue.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::base::failpoint::{self, Switch};
 use crate::http::edge::answers::Answers;
-use crate::http::edge::connection_state::{Outlook, Phase, Pressure, Shared};
+use crate::http::edge::connection_state::{Outlook, Phase, Pressure, Shared, Stall};
 use crate::http::edge::eviction::{Holders, Moment, Rank};
 use crate::http::error::Code;
 
@@ -76,21 +78,21 @@ pub(in crate::http) struct Connections {
     pressure: Rc<Pressure>,
 }
 
-/// The place of a connection among the others of its worker. Dropping the place gives it back.
+/// The slot of a connection among the others of its worker. Dropping the slot gives it back.
 #[derive(Debug)]
-pub(in crate::http) struct Place {
+pub(in crate::http) struct Slot {
     shared: Rc<Shared>,
     number: u64,
     connections: Weak<Connections>,
 }
 
-impl Place {
+impl Slot {
     pub(in crate::http) fn shared(&self) -> &Rc<Shared> {
         &self.shared
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(connections) = self.connections.upgrade() {
             connections.gone(self.number);
@@ -114,9 +116,9 @@ impl Connections {
         })
     }
 
-    /// Takes a place for a new connection of this holder. If there are too many connections,
+    /// Takes a slot for a new connection of this holder. If there are too many connections,
     /// another one goes.
-    pub(in crate::http) fn accept(self: &Rc<Self>, holder: Option<IpAddr>) -> Place {
+    pub(in crate::http) fn accept(self: &Rc<Self>, holder: Option<IpAddr>) -> Slot {
         if !self.is_watched.replace(true) {
             actix_web::rt::spawn(watch(Rc::downgrade(self), Rc::clone(&self.no_room)));
         }
@@ -127,7 +129,7 @@ impl Connections {
         if self.is_crowded() && !self.make_room(now, holder) {
             self.no_room.notify_one();
         }
-        Place { shared, number, connections: Rc::downgrade(self) }
+        Slot { shared, number, connections: Rc::downgrade(self) }
     }
 
     fn gone(&self, number: u64) {
@@ -175,7 +177,7 @@ impl Connections {
         }
     }
 
-    /// Returns the new fate of a connection that takes too long, or `None` for any other.
+    /// Returns the new outlook of a connection that takes too long, or `None` for any other.
     fn overdue(
         &self,
         shared: &Shared,
@@ -195,17 +197,7 @@ impl Connections {
             Outlook::Ended => return None,
         }
         if let Some(stall) = shared.stall() {
-            let waited = since(stall.since);
-            if waited < stall_max {
-                return None;
-            }
-            let least =
-                usize::try_from(waited.as_secs()).unwrap_or(usize::MAX) * TAKE_BYTES_PER_SECOND_MIN;
-            if stall.taken < least {
-                return Some(Outlook::Ended);
-            }
-            shared.measure_stall_from(now);
-            return None;
+            return outlook_of_stall(shared, stall, now, stall_max);
         }
         match (shared.phase.get(), shared.head_began.get()) {
             (Phase::Head, Some(began)) if since(began) >= self.patience.head => {
@@ -235,7 +227,7 @@ impl Connections {
             while let Some((number, since)) = candidates.pop() {
                 let shared = open.get(&number).filter(|shared| shared.since.get() == since);
                 let Some((shared, (_, rank, _))) = shared
-                    .and_then(|shared| Some((shared, holders.place(shared, asking, &moment)?)))
+                    .and_then(|shared| Some((shared, holders.order(shared, asking, &moment)?)))
                 else {
                     continue;
                 };
@@ -247,10 +239,10 @@ impl Connections {
                 return true;
             }
             if may_search {
-                let place = |(number, shared): (&u64, &Rc<Shared>)| {
-                    Some((holders.place(shared, asking, &moment)?, *number))
+                let order = |(number, shared): (&u64, &Rc<Shared>)| {
+                    Some((holders.order(shared, asking, &moment)?, *number))
                 };
-                let mut all: Vec<_> = open.iter().filter_map(place).collect();
+                let mut all: Vec<_> = open.iter().filter_map(order).collect();
                 all.sort_unstable();
                 all.truncate(CANDIDATES);
                 candidates
@@ -259,6 +251,26 @@ impl Connections {
         }
         false
     }
+}
+
+/// Returns the new outlook of a connection whose peer takes its answer too slowly; begins a new
+/// measurement for a peer that is fast enough.
+fn outlook_of_stall(
+    shared: &Shared,
+    stall: Stall,
+    now: Instant,
+    stall_max: Duration,
+) -> Option<Outlook> {
+    let waited = now.saturating_duration_since(stall.since);
+    if waited < stall_max {
+        return None;
+    }
+    let seconds = usize::try_from(waited.as_secs()).unwrap_or(usize::MAX);
+    if stall.taken < seconds.saturating_mul(TAKE_BYTES_PER_SECOND_MIN) {
+        return Some(Outlook::Ended);
+    }
+    shared.measure_stall_from(now);
+    None
 }
 
 /// Looks at the connections at intervals, as long as the worker exists.
@@ -281,7 +293,7 @@ async fn watch(connections: Weak<Connections>, no_room: Rc<Notify>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::edge::limit::Payer;
+    use crate::http::principal::Principal;
     use crate::model::id::OrgNo;
 
     #[test]
@@ -307,13 +319,13 @@ mod tests {
         let all_of = |org| {
             std::iter::from_fn(move || Some(org)).map_while(|org| answers.take(org, 4_096, 1).ok())
         };
-        let _first: Vec<_> = all_of(Payer::Org(OrgNo(1))).collect();
+        let _first: Vec<_> = all_of(Principal::Org(OrgNo(1))).collect();
         assert_eq!(
             [59, 60].map(outlook_after),
             [Outlook::Open, Outlook::Ended],
             "one organization shortens nothing"
         );
-        let _second: Vec<_> = all_of(Payer::Org(OrgNo(2))).collect();
+        let _second: Vec<_> = all_of(Principal::Org(OrgNo(2))).collect();
         assert_eq!([19, 20].map(outlook_after), [Outlook::Open, Outlook::Ended]);
     }
 }

@@ -1,12 +1,14 @@
 //! The order in which connections make room when they run out. `connections` asks this module,
 //! which does no I/O.
 //!
-//! A connection whose holder has more connections than others goes before theirs, and a newcomer of
-//! such a holder pushes out nobody who has fewer. Among equals,
-//! connections without a request go first, the longest idle before the others. Next go connections
-//! whose peer keeps the server waiting: after its answer, within a body, or with an answer that it
-//! does not take. Last, requests that only wait for an event are answered early. A request under
-//! work, and a peer that makes progress, is never ended for others.
+//! A connection whose holder has more connections than others goes before theirs. A newcomer of
+//! such a holder pushes out no connection of a holder with fewer, except for a connection that has
+//! had no request for long.
+//!
+//! Among equals, connections without a request go first, the longest idle before the others. Next
+//! go connections whose peer keeps the server waiting: after its answer, within a body, or with an
+//! answer that it does not take. Last, requests that only wait for events are answered early. A
+//! request under work, and a peer that makes progress, is never ended for others.
 //!
 //! The holder of a connection is the address of its peer. A trusted proxy is no holder, because
 //! its connections belong to many clients.
@@ -46,7 +48,7 @@ pub(in crate::http) enum Rank {
     Waits,
 }
 
-/// The time for which places are asked.
+/// The time for which the order is asked.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::http) struct Moment {
     pub(in crate::http) now: Instant,
@@ -56,8 +58,8 @@ pub(in crate::http) struct Moment {
     pub(in crate::http) long_idle: Duration,
 }
 
-/// The place of a connection in the order; the smallest goes first.
-pub(in crate::http) type Place = (Reverse<u32>, Rank, Instant);
+/// The rank of a connection among all connections; the smallest goes first.
+pub(in crate::http) type Order = (Reverse<u32>, Rank, Instant);
 
 /// The number of connections of each holder.
 #[derive(Debug, Default)]
@@ -99,14 +101,14 @@ impl Holders {
         }
     }
 
-    /// Returns the place of a connection that can make room for a newcomer of `asking`, or `None`
+    /// Returns the order of a connection that can make room for a newcomer of `asking`, or `None`
     /// if the connection must stay.
-    pub(in crate::http) fn place(
+    pub(in crate::http) fn order(
         &self,
         shared: &Shared,
         asking: Option<IpAddr>,
         moment: &Moment,
-    ) -> Option<Place> {
+    ) -> Option<Order> {
         let Moment { now, lag, long_idle } = *moment;
         let is_most = self.count(shared.holder).saturating_mul(2) > self.connections_max;
         let (vacant, slow) = if is_most {

@@ -69,9 +69,14 @@ impl Handle {
         self.0.waits.set(true);
     }
 
+    /// True if the request in hand should end early, because its connection must make room.
+    pub(in crate::http) fn makes_room(&self) -> bool {
+        self.0.leaving.get()
+    }
+
     /// Completes when the request in hand should end early, because its connection must make room.
     pub(in crate::http) async fn must_make_room(&self) {
-        while !self.0.leaving.get() {
+        while !self.makes_room() {
             self.0.left.notified().await;
         }
     }

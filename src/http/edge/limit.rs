@@ -10,6 +10,7 @@ use actix_web::http::header::HeaderValue;
 use foldhash::HashMap;
 
 use crate::config::{TierLimit, Tiers};
+use crate::http::principal::Principal;
 use crate::model::id::OrgNo;
 use crate::model::org::Tier;
 use crate::rules::token_bucket::{Admission, Bucket, Rate};
@@ -22,14 +23,6 @@ const SHARD_SWEEP_FROM: usize = 1_024;
 /// The operator's rate: enough for any script, and a bound for a script that runs wild.
 const ADMIN_RATE: Rate = Rate { per_second: 1_000, burst: 2_000 };
 
-/// The party whose rate limits and shares a request uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::http) enum Payer {
-    Anyone,
-    Admin,
-    Org(OrgNo),
-}
-
 /// The budget that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::http) enum Budget {
@@ -39,7 +32,7 @@ pub(in crate::http) enum Budget {
     Requests,
 }
 
-/// The rate of a payer, and the headers that announce the rate.
+/// The rate of a principal, and the headers that announce the rate.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Plan {
     name: String,
@@ -120,7 +113,7 @@ struct Buckets {
 
 #[derive(Debug, Default)]
 struct Shard {
-    accounts: HashMap<(Payer, Budget), Account>,
+    accounts: HashMap<(Principal, Budget), Account>,
     /// Number of buckets at which the next sweep drops full buckets.
     sweep_at: usize,
 }
@@ -159,37 +152,42 @@ impl RateLimits {
     /// Takes `cost` tokens. With 0, only checks that a token is left.
     pub(in crate::http) fn admit(
         &self,
-        payer: (Payer, Budget),
+        principal: (Principal, Budget),
         plan: &Plan,
         cost: u64,
     ) -> Admission {
-        self.buckets.ask(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
+        self.buckets.ask(principal, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
     }
 
     /// Charges `cost` more tokens for a request that was admitted before its whole cost was known.
-    pub(in crate::http) fn owe(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
-        self.buckets.ask(payer, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
+    pub(in crate::http) fn owe(
+        &self,
+        principal: (Principal, Budget),
+        plan: &Plan,
+        cost: u64,
+    ) -> Admission {
+        self.buckets.ask(principal, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
     }
 }
 
 impl Buckets {
     fn ask(
         &self,
-        (payer, budget): (Payer, Budget),
+        (principal, budget): (Principal, Budget),
         plan: &Plan,
         ask: impl FnOnce(&mut Bucket, u64) -> Admission,
     ) -> Admission {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let place = match payer {
-            Payer::Anyone | Payer::Admin => 0,
-            Payer::Org(OrgNo(number)) => number as usize % SHARDS,
+        let place = match principal {
+            Principal::Anyone | Principal::Admin => 0,
+            Principal::Org(OrgNo(number)) => number as usize % SHARDS,
         };
         let Some(shard) = self.shards.get(place) else {
             return ask(&mut Bucket::default(), now_us);
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         shard.sweep(now_us);
-        let account = shard.accounts.entry((payer, budget));
+        let account = shard.accounts.entry((principal, budget));
         let account =
             account.or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
         account.rate = plan.rate;
@@ -227,7 +225,7 @@ mod tests {
         let limits = limits();
         let plan = limits.plan(Some(Tier::Free), Budget::Events);
         assert_eq!(plan.policy, "\"free-events\";q=3;w=3");
-        let one = (Payer::Org(OrgNo(1)), Budget::Events);
+        let one = (Principal::Org(OrgNo(1)), Budget::Events);
         for left in [2, 1, 0] {
             let admission = limits.admit(one, plan, 1);
             assert!(admission.is_admitted());
@@ -236,10 +234,10 @@ mod tests {
         let refused = limits.admit(one, plan, 1);
         assert!(!refused.is_admitted());
         assert_eq!(plan.situation(&refused).unwrap(), "\"free-events\";r=0;t=3");
-        let other = (Payer::Org(OrgNo(17)), Budget::Events);
+        let other = (Principal::Org(OrgNo(17)), Budget::Events);
         assert!(limits.admit(other, plan, 1).is_admitted(), "the same shard, another organization");
         let admin = limits.plan(None, Budget::Requests);
-        assert!(limits.admit((Payer::Admin, Budget::Requests), admin, 1).is_admitted());
+        assert!(limits.admit((Principal::Admin, Budget::Requests), admin, 1).is_admitted());
     }
 
     #[test]
@@ -250,7 +248,7 @@ mod tests {
             limits.plan(Some(Tier::Free), Budget::Requests),
         );
         assert_eq!(requests.policy, "\"free-requests\";q=30;w=3");
-        let org = Payer::Org(OrgNo(1));
+        let org = Principal::Org(OrgNo(1));
         limits.admit((org, Budget::Events), events, 1_000);
         assert!(!limits.admit((org, Budget::Events), events, 1).is_admitted());
         for left in (0..30).rev() {
@@ -263,7 +261,7 @@ mod tests {
     #[test]
     fn other_tiers_fill_no_bucket() {
         let limits = limits();
-        let org = (Payer::Org(OrgNo(1)), Budget::Events);
+        let org = (Principal::Org(OrgNo(1)), Budget::Events);
         limits.admit(org, limits.plan(Some(Tier::Pro), Budget::Events), 15);
         let text = "[tiers.free]\nburst = 7\n[tiers.pro]\nevents_per_second = 1\nburst = 18\n";
         let later = limits.with(&Config::from_toml(text).unwrap().tiers);
@@ -280,13 +278,13 @@ mod tests {
     fn full_buckets_do_not_stay_in_memory() {
         let limits = limits();
         let plan = limits.plan(Some(Tier::Free), Budget::Events);
-        let payer = |number| (Payer::Org(OrgNo(number)), Budget::Events);
-        limits.admit(payer(0), plan, 3);
+        let principal = |number| (Principal::Org(OrgNo(number)), Budget::Events);
+        limits.admit(principal(0), plan, 3);
         for number in 1..=u32::try_from(4 * SHARD_SWEEP_FROM).unwrap() {
-            limits.admit(payer(number * 16), plan, 0);
+            limits.admit(principal(number * 16), plan, 0);
         }
         let kept = limits.buckets.shards[0].lock().unwrap().accounts.len();
         assert!(kept <= SHARD_SWEEP_FROM, "{kept}");
-        assert_eq!(limits.admit(payer(0), plan, 0).remaining, 0, "what is used stays used");
+        assert_eq!(limits.admit(principal(0), plan, 0).remaining, 0, "what is used stays used");
     }
 }

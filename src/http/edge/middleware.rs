@@ -1,7 +1,6 @@
 //! The steps common to all requests and answers: request id, authentication, rate limit, security
 //! and CORS headers, metrics, and a line in the log.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,9 @@ use actix_web::http::header::{
 use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
-use crate::base::metrics::Rejection;
 use crate::http::edge::answers::sent_in_pieces;
 use crate::http::edge::audit::{self, RefusedRequest};
-use crate::http::edge::auth::{Caller, Who, permit};
+use crate::http::edge::auth::{Who, permit};
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::handle::Handle;
 use crate::http::edge::limit::Budget;
@@ -72,45 +70,8 @@ pub(in crate::http) async fn serve(
         return Problem::internal(&"an unknown connection").render(&request_id);
     };
     let in_hand = connection.begin(&request);
-    let (who, budget) = target.terms();
-    let (caller, has_committed) = (Caller::Anyone, Cell::new(false));
-    let mut call = Call {
-        api,
-        request,
-        payload,
-        who,
-        caller,
-        now,
-        budget,
-        admission: None,
-        room: None,
-        has_committed,
-        connection,
-    };
-    let answer = match &target {
-        Target::Route(_, route) => handle(route, &mut call).await,
-        Target::WrongMethod(allow) => wrong_method(&call, allow),
-        Target::Unknown => Err(Problem::not_found(
-            "there is no route with this path; check the path of the request",
-        )),
-    };
-    // A body that was too slow is not awaited again.
-    if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
-        tokio::select! {
-            biased;
-            () = body::drain(&call.request, &mut call.payload) => {}
-            () = call.connection.must_make_room() => {}
-        }
-    }
-    if let Err(problem) = &answer
-        && lacks_its_body(&call.request, problem)
-    {
-        call.connection.is_last();
-    }
-    let has_committed = call.has_committed.get();
-    let answer = answer
-        .and_then(|response| call.api.bounds.answers.admit(call.payer(), response, has_committed));
-    let (mut response, problem) = match answer {
+    let mut call = Call::new((api, now), (request, payload), connection, target.terms());
+    let (mut response, problem) = match answer(&target, &mut call).await {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
     };
@@ -127,6 +88,77 @@ pub(in crate::http) async fn serve(
         problem.as_ref(),
     );
     sent_in_pieces(response, in_hand)
+}
+
+/// Makes the answer of the target, which has its share of the memory for answers.
+async fn answer(target: &Target, call: &mut Call) -> Answer {
+    let answer = match target {
+        Target::Route(_, route) => match admit(route, call).await {
+            Ok(()) => handle(route, call).await,
+            Err(problem) => without_body(call, Err(problem)).await,
+        },
+        Target::WrongMethod(allow) => without_body(call, wrong_method(call, allow)).await,
+        Target::Unknown => {
+            let detail = "there is no route with this path; check the path of the request";
+            without_body(call, Err(Problem::not_found(detail))).await
+        }
+    };
+    if let Err(problem) = &answer
+        && lacks_its_body(&call.request, problem)
+    {
+        call.connection.is_last();
+    }
+    call.api.bounds.answers.admit(call.principal(), answer?, call.has_committed.get())
+}
+
+/// Checks whether the route serves this caller now.
+async fn admit(route: &Route, call: &mut Call) -> Result<(), Problem> {
+    if route.takes_events() {
+        // This check comes first: a refusal must cost little, or nothing is left for the others.
+        call.api.engine.intake.welcomes_events()?;
+    }
+    if route.who == Who::Public {
+        return Ok(());
+    }
+    call.caller = call
+        .api
+        .auth
+        .caller(call.request.headers(), &call.api.engine.store, || call.api.now())
+        .await?;
+    call.charge(match route.cost {
+        Cost::One => 1,
+        Cost::ByHandler => 0,
+    })?;
+    permit(route.who, &call.caller)?;
+    if route.reads_query { Ok(()) } else { Query::read(call.request.query_string()).finish() }
+}
+
+/// Runs the handler of a route. A caller whose key has ended meanwhile gets no other answer than
+/// that, whether the request succeeded or has faults.
+async fn handle(route: &Route, call: &mut Call) -> Answer {
+    let answer = (route.handler)(call).await;
+    let answer = without_body(call, answer).await;
+    // The request may have waited for a body, a lock, a thread or an event. A committed change was
+    // judged by the committer, so its outcome is answered.
+    let is_judged = call.has_committed.get()
+        || matches!(&answer, Err(problem) if problem.code() == Code::Unauthorized);
+    if !is_judged {
+        call.judge_again()?;
+    }
+    answer
+}
+
+/// Reads the part of the body that no handler has read, and returns the answer.
+async fn without_body(call: &mut Call, answer: Answer) -> Answer {
+    // A body that was too slow is not awaited again.
+    if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
+        tokio::select! {
+            biased;
+            () = body::drain(&call.request, &mut call.payload) => {}
+            () = call.connection.must_make_room() => {}
+        }
+    }
+    answer
 }
 
 /// True if a request, refused for good, seems to have an unannounced body. The bytes behind its
@@ -149,35 +181,6 @@ fn wrong_method(call: &Call, allow: &str) -> Answer {
     preflight.ok_or_else(|| Problem::method_not_allowed(allow))
 }
 
-async fn handle(route: &Route, call: &mut Call) -> Answer {
-    if route.takes_events() {
-        // This check comes first: a refusal must cost little, or nothing is left for the others.
-        call.api.engine.intake.welcomes_events()?;
-    }
-    if route.who != Who::Public {
-        call.caller = call
-            .api
-            .auth
-            .caller(call.request.headers(), &call.api.engine.store, || call.api.now())
-            .await?;
-        call.charge(match route.cost {
-            Cost::One => 1,
-            Cost::ByHandler => 0,
-        })?;
-        permit(route.who, &call.caller)?;
-        if !route.reads_query {
-            Query::read(call.request.query_string()).finish()?;
-        }
-    }
-    let answer = (route.handler)(call).await?;
-    // The handler may have waited for a body, a lock, a thread or an event. A committed change was
-    // judged by the committer, so its outcome is answered.
-    if !call.has_committed.get() {
-        call.judge_again()?;
-    }
-    Ok(answer)
-}
-
 /// Adds the headers common to all answers.
 fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
@@ -188,15 +191,10 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     if let Some(cors) = &call.api.cors {
         cors.mark(call.request.headers(), headers);
     }
-    let tier = match &call.caller {
-        Caller::Anyone => return,
-        Caller::Admin => None,
-        Caller::Key(key) => Some(key.org().tier),
-    };
+    // Only a known caller was admitted.
+    let Some(admission) = &call.admission else { return };
     let settings = call.api.settings.get();
-    let (Some(admission), plan) = (&call.admission, settings.limits.plan(tier, call.budget)) else {
-        return;
-    };
+    let plan = settings.limits.plan(call.tier(), call.budget);
     headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
     if let Some(situation) = plan.situation(admission) {
         headers.insert(RATE_LIMIT, situation);
@@ -210,37 +208,9 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
 fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
     if let (Target::Route(_, route), Some(problem)) = (target, problem)
         && route.takes_events()
-        && let Some(reason) = rejection(problem.code())
+        && let Some(reason) = problem.code().rejection()
     {
         call.api.engine.metrics.events_rejected.of(reason).inc();
-    }
-}
-
-/// Returns the series that counts events refused with this code, or `None` if the code does not
-/// refuse an event.
-pub(in crate::http) fn rejection(code: Code) -> Option<Rejection> {
-    match code {
-        Code::MalformedJson => Some(Rejection::Malformed),
-        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed => {
-            Some(Rejection::Validation)
-        }
-        Code::Unauthorized | Code::Forbidden => Some(Rejection::Unauthorized),
-        Code::PayloadTooLarge => Some(Rejection::TooLarge),
-        Code::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
-        Code::DedupMismatch => Some(Rejection::Mismatch),
-        Code::RateLimited => Some(Rejection::RateLimited),
-        Code::Overloaded => Some(Rejection::Overloaded),
-        Code::DiskFull => Some(Rejection::DiskFull),
-        Code::ShuttingDown => Some(Rejection::ShuttingDown),
-        Code::NotFound
-        | Code::EventErased
-        | Code::OrganizationExists
-        | Code::MethodNotAllowed
-        | Code::RequestTimeout
-        | Code::HeadTooLarge
-        | Code::EgressBlocked
-        | Code::LimitReached
-        | Code::Internal => None,
     }
 }
 

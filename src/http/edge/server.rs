@@ -1,7 +1,9 @@
 //! The server: actix's workers behind one listener. Each worker watches its own connections.
 
+use std::future::ready;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,20 +46,12 @@ pub fn workers(settings: &Settings) -> usize {
 /// If the listener cannot be used.
 pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let settings = api.config.server.clone();
-    let workers = workers(&settings);
     let address = listener.local_addr()?;
-    let connections = settings.max_connections.div_ceil(workers);
-    let spare = (connections / 8).clamp(1, SPARE_CONNECTIONS_MAX);
-    let patience = Patience {
-        connections_max: connections.saturating_sub(spare).max(1),
-        head: settings.client_timeout,
-        idle: settings.keep_alive,
-        stall: settings.write_timeout,
-    };
+    let (patience, spare) = patience(&settings);
     let server = actix_web::dev::Server::build();
     let stopping = server.graceful_shutdown_signal();
     let server = server
-        .workers(workers)
+        .workers(workers(&settings))
         .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
         .max_concurrent_connections(patience.connections_max + spare)
         .disable_signals()
@@ -86,18 +80,36 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
                     known.insert(connection.handle());
                 })
                 .finish(app);
-            let accept = move |stream: TcpStream| {
-                prepare(&stream);
-                let holder = holder(&stream, &known);
-                let connection = Connection::new(stream, connections.accept(holder));
-                async move {
-                    let peer = connection.peer();
-                    Ok((connection, Protocol::Http1, peer))
-                }
-            };
+            let accept = move |stream| ready(Ok(accept(stream, &connections, &known)));
             fn_service(accept).and_then(http)
         })?;
     Ok(server.run())
+}
+
+/// Takes a slot for a new connection, and gives the connection to actix.
+fn accept(
+    stream: TcpStream,
+    connections: &Rc<Connections>,
+    api: &Api,
+) -> (Connection, Protocol, Option<SocketAddr>) {
+    prepare(&stream);
+    let holder = holder(&stream, api);
+    let connection = Connection::new(stream, connections.accept(holder));
+    let peer = connection.peer();
+    (connection, Protocol::Http1, peer)
+}
+
+/// Returns the limits on the connections of each worker, and the number of its spare connections.
+fn patience(settings: &Settings) -> (Patience, usize) {
+    let connections = settings.max_connections.div_ceil(workers(settings));
+    let spare = (connections / 8).clamp(1, SPARE_CONNECTIONS_MAX);
+    let patience = Patience {
+        connections_max: connections.saturating_sub(spare).max(1),
+        head: settings.client_timeout,
+        idle: settings.keep_alive,
+        stall: settings.write_timeout,
+    };
+    (patience, spare)
 }
 
 /// Returns the holder of a connection, or `None` if the peer is a trusted proxy or is gone.

@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::error::{Code, Problem};
+use crate::http::input::body_memory::Reserved;
 use crate::http::input::fields::no_body;
 use crate::http::input::gzip::{self, Coding};
-use crate::http::input::rooms::Room;
 
 /// An unread body up to this size is read and discarded, so the connection can be kept.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
@@ -25,8 +25,8 @@ pub(in crate::http) struct BodyLimit {
     pub(in crate::http) within: Duration,
 }
 
-/// A body takes room in steps of this size as it comes, in bytes.
-const ROOM_STEP: usize = 64 << 10;
+/// A body takes memory in steps of this size as it comes, in bytes.
+const MEMORY_STEP: usize = 64 << 10;
 
 /// Maximum length of a wrong content type in an answer, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -95,16 +95,16 @@ pub(in crate::http) fn unsupported(headers: &HeaderMap, wanted: &'static str) ->
     Problem::new(Code::UnsupportedMediaType, detail)
 }
 
-/// Reads the whole body. The body takes room as it comes, whatever length it announces: a client
+/// Reads the whole body. The body takes memory as it comes, whatever length it announces: a client
 /// that announces much and sends nothing takes nothing from others.
 ///
 /// # Errors
-/// Fails when the body exceeds a limit, ends early, has an unsupported encoding, or has no room.
+/// Fails when the body exceeds a limit, ends early, has an unsupported encoding, or gets no memory.
 pub(in crate::http) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
     limit: BodyLimit,
-    room: &mut Room,
+    reserved: &mut Reserved,
 ) -> Result<web::Bytes, Problem> {
     let headers = request.headers();
     let coding = Coding::of(headers)?;
@@ -116,7 +116,7 @@ pub(in crate::http) async fn read(
             Coding::Gzip => Problem::too_large(gzip::INFLATED, None, limit.bytes_max),
         });
     }
-    let given_up = room.given_up();
+    let given_up = reserved.given_up();
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
         Problem::new(
@@ -127,7 +127,7 @@ pub(in crate::http) async fn read(
             ),
         )
     };
-    let collected = collect(payload, announced, (wire_bytes_max, limit.bytes_max), room);
+    let collected = collect(payload, announced, (wire_bytes_max, limit.bytes_max), reserved);
     let body = tokio::select! {
         biased;
         collected = timeout_at(deadline, collected) => collected.map_err(late)??,
@@ -135,9 +135,9 @@ pub(in crate::http) async fn read(
     };
     let body = match coding {
         Coding::Identity => body,
-        Coding::Gzip => gzip::inflate(body, limit.bytes_max, |bytes| room.need(bytes)).await?,
+        Coding::Gzip => gzip::inflate(body, limit.bytes_max, |bytes| reserved.need(bytes)).await?,
     };
-    room.is_complete()?;
+    reserved.complete()?;
     Ok(body)
 }
 
@@ -151,7 +151,7 @@ async fn collect(
     payload: &mut dev::Payload,
     announced: Option<usize>,
     (wire_bytes_max, bytes_max): (usize, usize),
-    room: &mut Room,
+    reserved: &mut Reserved,
 ) -> Result<web::Bytes, Problem> {
     let broken = |error| {
         let why = match error {
@@ -167,11 +167,11 @@ async fn collect(
     let first = first.map_err(broken)?;
     // Most bodies come in a single piece, which needs no copy.
     if announced == Some(first.len()) {
-        room.need(first.len())?;
+        reserved.need(first.len())?;
         return Ok(first);
     }
     let length_max = announced.unwrap_or(wire_bytes_max);
-    let mut body = web::BytesMut::with_capacity(length_max.min(ROOM_STEP));
+    let mut body = web::BytesMut::with_capacity(length_max.min(MEMORY_STEP));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > wire_bytes_max {
@@ -179,7 +179,7 @@ async fn collect(
             return Err(Problem::too_large(what, None, bytes_max));
         }
         let length = body.len() + bytes.len();
-        room.need(length.next_multiple_of(ROOM_STEP).min(length_max.max(length)))?;
+        reserved.need(length.next_multiple_of(MEMORY_STEP).min(length_max.max(length)))?;
         body.extend_from_slice(&bytes);
         piece = payload.next().await.transpose().map_err(broken)?;
     }

@@ -59,15 +59,15 @@ impl Coding {
     }
 }
 
-/// Inflates the body. Before the output grows, `room` is called with the bytes that input and
+/// Inflates the body. Before the output grows, `need` is called with the bytes that input and
 /// output will take. Between steps, other tasks get their turn.
 ///
 /// # Errors
-/// If the body becomes too large, `room` refuses, or the body is not complete and valid gzip data.
+/// If the body becomes too large, `need` refuses, or the body is not complete and valid gzip data.
 pub(in crate::http) async fn inflate(
     body: web::Bytes,
     bytes_max: usize,
-    mut room: impl FnMut(usize) -> Result<(), Problem>,
+    mut need: impl FnMut(usize) -> Result<(), Problem>,
 ) -> Result<web::Bytes, Problem> {
     if body.is_empty() {
         return Ok(body);
@@ -78,7 +78,7 @@ pub(in crate::http) async fn inflate(
     for _ in 0..MEMBERS_MAX {
         let mut member = GzDecoder::new(rest);
         loop {
-            room(wire_bytes + (bytes.len() + STEP_BYTES).min(bytes_max))?;
+            need(wire_bytes + (bytes.len() + STEP_BYTES).min(bytes_max))?;
             if step(&mut member, &mut bytes, bytes_max)? {
                 break;
             }
@@ -184,19 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn room_is_asked_for_before_it_is_taken_and_members_are_counted() {
+    fn memory_is_asked_for_before_it_is_taken_and_members_are_counted() {
         let asked = std::cell::RefCell::new(Vec::new());
         let zeros = gzip(&vec![0; 300 << 10], 9);
         let wire = zeros.len();
-        let room = |bytes: usize| {
+        let need = |bytes: usize| {
             asked.borrow_mut().push(bytes - wire);
             if bytes - wire <= 256 << 10 {
                 Ok(())
             } else {
-                Err(Problem::new(Code::Overloaded, "no room"))
+                Err(Problem::new(Code::Overloaded, "no memory"))
             }
         };
-        let inflating = inflate(zeros.into(), 1 << 20, room);
+        let inflating = inflate(zeros.into(), 1 << 20, need);
         let refused = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()

@@ -1,6 +1,7 @@
 //! Reads requests: bodies, members, query strings and cursors.
 
 pub(super) mod body;
+pub(super) mod body_memory;
 pub(super) mod cloud_attributes;
 pub(super) mod cloud_identity;
 pub(super) mod cloudevents;
@@ -9,5 +10,4 @@ pub(super) mod fields;
 pub(super) mod gzip;
 pub(super) mod media_type;
 pub(super) mod query;
-pub(super) mod rooms;
 pub(super) mod wire;
