@@ -35,6 +35,7 @@ use crate::data_dir::DataDir;
 use crate::http;
 use crate::store::Store;
 
+pub use lost_secrets::check_secrets;
 pub use reload::Reloaded;
 pub use start_error::StartError;
 

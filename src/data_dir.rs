@@ -29,14 +29,14 @@ use crate::base::{ownership, random};
 use crate::model::time::Timestamp;
 
 pub use contents::lost_journal;
-pub use error::DataDirError;
+pub use error::{DataDirError, FormatFault};
 pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
 
 use error::{io_at, of_directory};
 use format::Format;
 use locks::Locks;
 use names::{FORMAT_FILE, JOURNAL_DIR, LOCK_FILE, OWN_FILES, SECRETS_KEY_FILE, STATE_DIR};
-use whole::{hex, write_whole};
+use whole::{hex, unhex, write_whole};
 
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 /// Minimum length of an admin token; a shorter token could be guessed.
@@ -56,14 +56,28 @@ pub struct DataDir {
 /// A data directory open for reading only. No server starts on it meanwhile.
 #[derive(Debug)]
 pub struct LookedAt {
-    is_new: bool,
+    path: PathBuf,
+    format: Result<Format, FormatFault>,
     _locks: Locks,
 }
 
 impl LookedAt {
-    /// True if nothing was ever stored here.
-    pub fn is_new(&self) -> bool {
-        self.is_new
+    /// The fault of the file `FORMAT`, if it has one. A file that is missing is a fault only if the
+    /// journal holds records, because the first start creates the journal before the file.
+    pub fn format_fault(&self, holds_records: bool) -> Option<DataDirError> {
+        let fault = self.format.as_ref().err()?;
+        let is_fault = holds_records || *fault != FormatFault::Missing;
+        is_fault.then(|| of_format(&self.path, fault.clone()))
+    }
+
+    /// The directory of the journal.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL_DIR)
+    }
+
+    /// The directory of the state.
+    pub fn state(&self) -> PathBuf {
+        self.path.join(STATE_DIR)
     }
 }
 
@@ -81,6 +95,27 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open_beside(path: &Path, beside: &[PathBuf]) -> Result<Self, DataDirError> {
+        let locks = Self::enter(path, beside)?;
+        let format = match Format::read(path)? {
+            Ok(format) => Some(format),
+            Err(FormatFault::Missing) => None,
+            Err(fault) => return Err(of_format(path, fault)),
+        };
+        Ok(Self { path: path.to_owned(), format, locks })
+    }
+
+    /// Opens a directory like [`DataDir::open`], even if its file `FORMAT` is damaged. Then the
+    /// directory counts as new until [`DataDir::repair_format`].
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn open_to_repair(path: &Path) -> Result<Self, DataDirError> {
+        let locks = Self::enter(path, &[])?;
+        Ok(Self { path: path.to_owned(), format: Format::read(path)?.ok(), locks })
+    }
+
+    /// Creates the directory if it is missing, locks it and checks the access to its files.
+    fn enter(path: &Path, beside: &[PathBuf]) -> Result<Locks, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
@@ -89,10 +124,10 @@ impl DataDir {
         let locks = Locks::alone(path)?;
         // The check needs the lock: files come and go under a running server.
         check_access(path)?;
-        Ok(Self { path: path.to_owned(), format: Format::read(path)?, locks })
+        Ok(locks)
     }
 
-    /// Locks an existing directory against servers, and checks its format. Several processes may
+    /// Locks an existing directory against servers, and checks its version. Several processes may
     /// look at the same time.
     ///
     /// # Errors
@@ -100,7 +135,7 @@ impl DataDir {
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
         fs::read_dir(path).map_err(of_directory(path))?;
         let locks = Locks::beside_others(path)?;
-        Ok(LookedAt { is_new: Format::read(path)?.is_none(), _locks: locks })
+        Ok(LookedAt { path: path.to_owned(), format: Format::read(path)?, _locks: locks })
     }
 
     /// True if nothing was ever stored here.
@@ -122,6 +157,24 @@ impl DataDir {
             return Ok(());
         }
         self.write(Format::new(now))
+    }
+
+    /// Writes a new `FORMAT` if there is none that can be read. The directory counts as a copy,
+    /// because the file that proved an original is lost. Call this only if this version has read
+    /// every record of the journal.
+    ///
+    /// # Errors
+    /// If `FORMAT` cannot be written.
+    pub fn repair_format(&mut self, now: Timestamp) -> Result<(), DataDirError> {
+        if self.format.is_some() {
+            return Ok(());
+        }
+        self.write(Format::new(now).with_home(false))
+    }
+
+    /// The error for a directory that has a journal with records, but no `FORMAT`.
+    pub fn lacks_format(&self) -> DataDirError {
+        of_format(&self.path, FormatFault::Missing)
     }
 
     /// Records in `FORMAT` if the directory is a copy, unless `FORMAT` already says so.
@@ -202,14 +255,6 @@ impl DataDir {
         Ok(token)
     }
 
-    /// The key that seals endpoints' secrets, if the file exists.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or holds no valid key.
-    pub fn secrets_key(&self) -> Result<Option<[u8; 32]>, DataDirError> {
-        read_secrets_key(&self.path, Place::DataDir)
-    }
-
     /// Creates the key that seals endpoints' secrets. Call this only where there is none.
     ///
     /// # Errors
@@ -228,6 +273,10 @@ impl Drop for DataDir {
                 the data directory");
         }
     }
+}
+
+fn of_format(dir: &Path, fault: FormatFault) -> DataDirError {
+    DataDirError::Format { file: dir.join(FORMAT_FILE), fault }
 }
 
 /// Checks that triggerd's files can be read and written, so that a file without access is named
@@ -299,12 +348,6 @@ pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, Da
     })
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-    bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())?.try_into().ok()
-}
-
 /// The admin token in a data directory, possibly locked by a running server; none before the first
 /// start.
 ///
@@ -317,16 +360,14 @@ pub fn read_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
 /// The admin token in the directory of systemd's credentials for a service.
 ///
 /// # Errors
-/// As [`read_admin_token`]; also if the credential is empty.
+/// As [`read_admin_token`].
 pub fn credential_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
     admin_token_in(dir, Place::Credentials)
 }
 
 fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirError> {
     let path = dir.join(ADMIN_TOKEN_FILE);
-    let text =
-        secret_text(&path, place)?.filter(|text| place == Place::Credentials || !text.is_empty());
-    let Some(token) = text else { return Ok(None) };
+    let Some(token) = secret_text(&path, place)? else { return Ok(None) };
     let is_token =
         token.len() >= ADMIN_TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
     if is_token {
@@ -334,7 +375,8 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     }
     let what = format!(
         "the file holds no admin token of at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII \
-         characters; remove the file, and the next start creates a token"
+         characters; take the file from a backup, or remove it: then the next start creates a new \
+         token"
     );
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }

@@ -32,6 +32,7 @@ fn a_secret_that_others_can_read_or_that_is_none_is_refused_by_name() {
         ("0123456789abcdef", 0o644, "mode 0644"),
         ("0123456789abcdef", 0o640, "chmod 600"),
         ("x", 0o600, "no admin token"),
+        ("", 0o600, "no admin token"),
         ("0123456789 bcdef", 0o600, "no admin token"),
     ] {
         write(text, mode);

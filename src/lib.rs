@@ -294,7 +294,7 @@
 //! - `app/serving.rs`: the HTTP server on its thread
 //! - `app/start_error.rs`: the reasons why the server does not start
 //! - `app/systemd.rs`: messages to systemd
-//! - `app/workers.rs`: the threads that route, replay, sweep and look out
+//! - `app/workers.rs`: the threads that route, replay, sweep and watch the files
 //! - `app/writing.rs`: the threads that make changes durable
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
@@ -330,6 +330,7 @@
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: finds the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
+//! - `cli/rebuild/consequences.rs`: the consequences of a loss, in the terms of the API
 //! - `cli/rebuild/notes.rs`: records in the place of lost records
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`

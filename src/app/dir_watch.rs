@@ -1,14 +1,14 @@
 //! Checks that the data directory is still in its place and its journal unchanged. A process can go
 //! on writing to files after they were removed, renamed or truncated, and everything acknowledged
-//! from then on is lost with them. So on a loss the look-out closes the intake, logs the loss, and
-//! ends the process.
+//! from then on is lost with them. So on a loss the directory watch closes the intake, logs the loss,
+//! and ends the process.
 //!
 //! The files `FORMAT` and `secrets.key` are only read at a start. Nothing that the running server
 //! does needs them, and its memory may hold the last copy of the key. So their loss is logged and
 //! shown by `/health`, and the server goes on.
 //!
-//! The look-out has a thread of its own, so a hanging disk delays no other check. Once a second,
-//! the thread also logs how many lines the log left out.
+//! The directory watch has a thread of its own, so a hanging disk delays no other check. Once a
+//! second, the thread also logs how many lines the log left out.
 
 use std::fs::{self, File};
 use std::io;
@@ -66,15 +66,7 @@ impl Place {
             (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => None,
             (Ok(_), Ok(_)) => Some(Loss::of(self.what, self.path.clone(), &self.held)),
             (Ok(_), Err(_)) => None,
-            (Err(error), _) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    Some(Loss::of(self.what, self.path.clone(), &self.held))
-                }
-                io::ErrorKind::PermissionDenied => {
-                    Some(Loss::denied(self.what, self.path.clone(), error))
-                }
-                _ => None,
-            },
+            (Err(error), _) => Loss::of_error(self.what, &self.path, &self.held, error),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A file of the data directory that only a start reads, compared with its content at the start of
-//! this process. The look-out calls this module once a second.
+//! this process. The directory watch calls this module once a second.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -16,6 +16,14 @@ pub(super) struct KeptFile {
     held: File,
     content: Vec<u8>,
     is_lost: bool,
+}
+
+/// The result of a comparison.
+enum Found {
+    Unchanged,
+    Lost(Loss),
+    /// The file could not be read for a reason that proves nothing.
+    Unknown,
 }
 
 impl KeptFile {
@@ -36,36 +44,31 @@ impl KeptFile {
 
     /// Compares the file with its former content. Logs a loss once, and its end.
     pub(super) fn look(&mut self) {
-        let loss = self.loss();
-        match (&loss, self.is_lost) {
-            (Some(loss), false) => tracing::error!(lost = loss.path(), "{loss}"),
-            (None, true) => {
+        match (self.found(), self.is_lost) {
+            (Found::Lost(loss), false) => {
+                tracing::error!(lost = loss.path(), "{loss}");
+                self.is_lost = true;
+            }
+            (Found::Unchanged, true) => {
                 // Another file may be in the place of the lost one.
                 if let Ok(file) = File::open(&self.path) {
                     self.held = file;
                 }
                 tracing::info!(path = %self.path.display(), "the file is as it was again");
+                self.is_lost = false;
             }
-            (Some(_), true) | (None, false) => {}
+            (Found::Lost(_), true) | (Found::Unchanged, false) | (Found::Unknown, _) => {}
         }
-        self.is_lost = loss.is_some();
     }
 
-    /// Returns a loss if the file is gone, or has another content. Another file with the same
-    /// content is as good. An error that proves nothing is no loss.
-    fn loss(&self) -> Option<Loss> {
+    /// Compares the file with its former content. The file is lost if it is gone, or has another
+    /// content. Another file with the same content is as good.
+    fn found(&self) -> Found {
         match fs::read(&self.path) {
-            Ok(content) if content == self.content => None,
-            Ok(_) => Some(Loss::content(self.what, self.path.clone(), &self.held)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    Some(Loss::of(self.what, self.path.clone(), &self.held))
-                }
-                io::ErrorKind::PermissionDenied => {
-                    Some(Loss::denied(self.what, self.path.clone(), error))
-                }
-                _ => None,
-            },
+            Ok(content) if content == self.content => Found::Unchanged,
+            Ok(_) => Found::Lost(Loss::content(self.what, self.path.clone(), &self.held)),
+            Err(error) => Loss::of_error(self.what, &self.path, &self.held, error)
+                .map_or(Found::Unknown, Found::Lost),
         }
     }
 }
@@ -73,6 +76,14 @@ impl KeptFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The loss in words; empty if there is none.
+    fn words(file: &KeptFile) -> String {
+        match file.found() {
+            Found::Lost(loss) => loss.to_string(),
+            Found::Unchanged | Found::Unknown => String::new(),
+        }
+    }
 
     #[test]
     fn a_file_is_lost_until_its_content_is_back() {
@@ -82,7 +93,7 @@ mod tests {
         let mut file = KeptFile::of((What::SecretsKey, path.clone())).unwrap();
         let mut lost = || {
             file.look();
-            (file.is_lost(), file.loss().map(|loss| loss.to_string()).unwrap_or_default())
+            (file.is_lost(), words(&file))
         };
         assert_eq!(lost(), (false, String::new()));
         fs::remove_file(&path).unwrap();
@@ -96,10 +107,38 @@ mod tests {
         let mut file = KeptFile::of((What::Format, path.clone())).unwrap();
         fs::write(&path, "kex").unwrap();
         file.look();
-        let text = file.loss().unwrap().to_string();
+        let text = words(&file);
         assert!(text.contains("was overwritten") && !text.contains("/proc/"), "{text}");
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-        let text = file.loss().unwrap().to_string();
+        let text = words(&file);
         assert!(text.contains("elsewhere now") && text.contains("rename it back"), "{text}");
+    }
+
+    #[test]
+    fn an_error_that_proves_nothing_neither_loses_a_file_nor_finds_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("FORMAT");
+        fs::write(&path, "4").unwrap();
+        let mut file = KeptFile::of((What::Format, path.clone())).unwrap();
+        // The system gives up on a link to itself, as on other errors that say nothing of the file.
+        let unreadable = || std::os::unix::fs::symlink(&path, &path).unwrap();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        unreadable();
+        file.look();
+        assert!(matches!(file.found(), Found::Unknown) && !file.is_lost());
+        fs::remove_file(&path).unwrap();
+        file.look();
+        assert!(file.is_lost());
+        unreadable();
+        file.look();
+        assert!(file.is_lost(), "nobody has seen the file again");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        file.look();
+        assert!(file.is_lost() && words(&file).contains("replaced"), "{}", words(&file));
+        fs::remove_dir(&path).unwrap();
+        fs::rename(dir.path().join("aside"), &path).unwrap();
+        file.look();
+        assert!(!file.is_lost());
     }
 }

@@ -1,12 +1,12 @@
 //! Losses under the running server, in sentences: how the file was lost, which events are gone, and
-//! how to recover. The look-out finds the losses.
+//! how to recover. The directory watch finds the losses.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::library_errors::io_words;
 use crate::base::{ownership, present_name};
@@ -52,7 +52,7 @@ enum Cause {
     Replaced,
     /// The content of the same file is another one.
     Overwritten,
-    /// The file may no longer be opened.
+    /// The server may no longer open the file.
     Denied(io::Error),
 }
 
@@ -73,9 +73,20 @@ impl Loss {
         Self { path, what, cause, open_at: Some(open_at(held)) }
     }
 
-    /// The loss of access to a file or directory.
-    pub(super) fn denied(what: What, path: PathBuf, error: io::Error) -> Self {
-        Self { path, what, cause: Cause::Denied(error), open_at: None }
+    /// The loss that an error at the path of a file held open proves; none if the error proves
+    /// nothing.
+    pub(super) fn of_error(what: What, path: &Path, held: &File, error: io::Error) -> Option<Self> {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Some(Self::of(what, path, held))
+            }
+            io::ErrorKind::IsADirectory => Some(Self::content(what, path, held)),
+            io::ErrorKind::PermissionDenied => {
+                Some(Self { path, what, cause: Cause::Denied(error), open_at: None })
+            }
+            _ => None,
+        }
     }
 
     /// The loss of a segment, as the journal's watch found it.
@@ -123,49 +134,67 @@ impl fmt::Display for Loss {
         }
         match cause {
             Cause::Renamed(now) => {
-                write!(
-                    f,
-                    "{shown} was renamed under the running server and is {} now. ",
-                    now.display()
-                )?;
-                match what {
-                    What::DataDir => f.write_str(
-                        "Nothing is lost: rename it back before the next start, which would \
-                         otherwise make an empty data directory or use the directory that now has \
-                         this name",
-                    ),
-                    What::Journal | What::Segment => f.write_str(
-                        "Nothing is lost: rename it back \
-                        before the next start",
-                    ),
-                    What::Lock | What::Format | What::SecretsKey => f.write_str("Nothing is lost"),
-                }
+                let (now, advice) = (now.display(), what.after_rename());
+                write!(f, "{shown} was renamed under the running server and is {now} now. {advice}")
             }
             Cause::Removed | Cause::Replaced | Cause::Overwritten => {
-                write!(f, "{shown} was removed under the running server, or replaced. ")?;
-                match what {
-                    What::DataDir => f.write_str(
-                        "Everything in it is lost but for a backup: restore the backup before the \
-                         next start, which would otherwise make an empty data directory",
-                    ),
-                    What::Journal => f.write_str(
-                        "The events are lost but for a backup: the state does not hold them, and \
-                         no start succeeds without the journal",
-                    ),
-                    What::Segment => f.write_str(ADVICE),
-                    What::Lock | What::Format | What::SecretsKey => f.write_str("Nothing is lost"),
-                }
+                let advice = what.after_removal();
+                write!(f, "{shown} was removed under the running server, or replaced. {advice}")
             }
             Cause::Changed(how) => {
                 write!(f, "{shown} was changed under the running server: {how}. {ADVICE}")
             }
             Cause::Denied(error) => write!(
                 f,
-                "{shown}: {}{}. The mode or the owner was changed under the running server. \
-                 Nothing is lost: restore the mode and the owner",
-                io_words(error),
-                ownership::denied(path, error)
+                "{}. Nothing is lost: change it back before the next start",
+                denied(path, error)
             ),
+        }
+    }
+}
+
+impl What {
+    /// The loss by a rename, and advice.
+    fn after_rename(self) -> &'static str {
+        match self {
+            Self::DataDir => {
+                "Nothing is lost: rename it back before the next start, which would otherwise make \
+                 an empty data directory or use the directory that now has this name"
+            }
+            Self::Journal | Self::Segment => {
+                "Nothing is lost: rename it back before the next start"
+            }
+            Self::Lock | Self::Format | Self::SecretsKey => "Nothing is lost",
+        }
+    }
+
+    /// The loss by a removal, and advice.
+    fn after_removal(self) -> &'static str {
+        match self {
+            Self::DataDir => {
+                "Everything in it is lost but for a backup: restore the backup before the next \
+                 start, which would otherwise make an empty data directory"
+            }
+            Self::Journal => {
+                "The events are lost but for a backup: the state does not hold them, and no start \
+                 succeeds without the journal"
+            }
+            Self::Segment => ADVICE,
+            Self::Lock | Self::Format | Self::SecretsKey => "Nothing is lost",
+        }
+    }
+
+    /// The consequence of the loss of a file that only a start reads.
+    fn at_the_next_start(self) -> &'static str {
+        match self {
+            Self::SecretsKey => {
+                "This server goes on with the key in its memory, but without the file the next \
+                 start is refused, because no endpoint's secret can be decrypted"
+            }
+            Self::DataDir | Self::Journal | Self::Segment | Self::Lock | Self::Format => {
+                "This server goes on and no event is lost, but the next start cannot tell the \
+                 format of the data directory, and is refused"
+            }
         }
     }
 }
@@ -174,18 +203,8 @@ impl Loss {
     /// Describes the loss of a file that only a start reads. The server goes on.
     fn of_kept_file(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, what, cause, open_at } = self;
-        let shown = path.display();
-        let next_start = match what {
-            What::SecretsKey => {
-                "This server goes on with the key in its memory, but without the file the next \
-                 start is refused, because no endpoint's secret can be decrypted"
-            }
-            _ => {
-                "This server goes on and no event is lost, but the next start cannot tell the \
-                 format of the data directory, or refuses it"
-            }
-        };
-        let back = match cause {
+        let (shown, next_start) = (path.display(), what.at_the_next_start());
+        let how = match cause {
             Cause::Renamed(now) => {
                 let now = now.display();
                 return write!(
@@ -195,32 +214,39 @@ impl Loss {
                 );
             }
             Cause::Denied(error) => {
-                let error = io_words(error) + &ownership::denied(path, error);
-                return write!(f, "{shown}: {error}. {next_start}");
+                let denied = denied(path, error);
+                return write!(f, "{denied}. {next_start}: change it back before the server stops");
             }
-            Cause::Removed => {
-                write!(f, "{shown} was removed under the running server. ")?;
-                true
-            }
-            Cause::Replaced => {
-                write!(f, "{shown} was replaced by another file under the running server. ")?;
-                true
-            }
-            Cause::Overwritten | Cause::Changed(_) => {
-                write!(f, "{shown} was overwritten under the running server. ")?;
-                false
-            }
+            Cause::Removed => "removed",
+            Cause::Replaced => "replaced by another file",
+            Cause::Overwritten | Cause::Changed(_) => "overwritten",
         };
-        write!(f, "{next_start}: put the file back from a backup before the server stops")?;
-        match open_at.as_ref().filter(|_| back) {
-            Some(open) => write!(
+        write!(
+            f,
+            "{shown} was {how} under the running server. {next_start}: put the file back from a \
+             backup before the server stops"
+        )?;
+        // The open file still has the former content, unless that was overwritten.
+        match (cause, open_at) {
+            (Cause::Removed | Cause::Replaced, Some(open)) => write!(
                 f,
                 ". Until then this process still has the file open: `cp -p {open} {shown}` as its \
                  user or as root puts it back"
             ),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
+}
+
+/// Says that a file cannot be opened any more, and why.
+fn denied(path: &Path, error: &io::Error) -> String {
+    format!(
+        "{} cannot be opened any more: {}{}. The mode or the owner of it, or of a directory above \
+         it, was changed under the running server",
+        path.display(),
+        io_words(error),
+        ownership::denied(path, error)
+    )
 }
 
 /// The path at which other processes can read a file that this process has open.

@@ -2,6 +2,7 @@
 //! with the lost key are gone, and their endpoints stay disabled until their owners set new
 //! secrets.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::StartError;
@@ -9,6 +10,8 @@ use crate::base::random;
 use crate::base::vault::Vault;
 use crate::commands::{Command, PutEndpoint};
 use crate::commit::Engine;
+use crate::config::credentials_directory;
+use crate::data_dir::{Place, read_secrets_key};
 use crate::delivery::secrets;
 use crate::model::endpoint::{DisabledReason, Endpoint, Secret};
 use crate::model::time::Timestamp;
@@ -16,6 +19,34 @@ use crate::store::{StateError, Store};
 
 /// Number of endpoints changed in one submission.
 const AT_ONCE: usize = 500;
+
+/// The key that seals endpoints' secrets: systemd's credential, else the file of the data
+/// directory; none if there is neither.
+pub(super) fn key(data_dir: &Path) -> Result<Option<[u8; 32]>, StartError> {
+    let credential =
+        credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
+    match credential.map_err(StartError::DataDir)?.flatten() {
+        Some(key) => Ok(Some(key)),
+        None => read_secrets_key(data_dir, Place::DataDir).map_err(StartError::DataDir),
+    }
+}
+
+/// Checks that the key at hand opens the secrets of all endpoints. `triggerd verify` calls this
+/// function too.
+///
+/// # Errors
+/// The error with which a start is refused.
+pub fn check_secrets(data_dir: &Path, store: &Store, now: Timestamp) -> Result<(), StartError> {
+    let of = store.all_endpoints().map_err(StartError::State)?.len();
+    let Some(key) = key(data_dir)? else {
+        return if of > 0 { Err(StartError::SecretsKeyLost { of }) } else { Ok(()) };
+    };
+    let lost = unopened(&Vault::new(&key), store, now).map_err(StartError::State)?;
+    match lost.first() {
+        Some(endpoint) => Err(StartError::SecretsKey { endpoint: endpoint.id, of }),
+        None => Ok(()),
+    }
+}
 
 /// Returns the endpoints with a secret or a header that this key does not open.
 pub(super) fn unopened(

@@ -17,10 +17,12 @@ use crate::commands::Records;
 use crate::commit::{RecoveryError, Space, recover_with_progress};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
-    DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, free_bytes, free_files,
-    lost_journal, read_secrets_key,
+    DataDir, DataDirError, credential_admin_token, filesystem_bytes, free_bytes, free_files,
+    lost_journal,
 };
-use crate::journal::{self, CutTail, OsFiles, Position, ReadLog as _, Reader};
+use crate::journal::{
+    self, CutTail, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
+};
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
@@ -65,9 +67,12 @@ fn open_all(
     let beside: Vec<_> = config.log.directory.iter().cloned().collect();
     let mut data_dir =
         DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
-    // This check comes before everything that creates a file.
+    // These checks come before everything that creates or changes a file.
     if let Some(lost) = lost_journal(data_dir.path()) {
         return Err(StartError::NoJournal(lost));
+    }
+    if data_dir.is_new() && holds_records(&data_dir.journal()) {
+        return Err(StartError::DataDir(data_dir.lacks_format()));
     }
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
@@ -81,6 +86,15 @@ fn open_all(
     let records = Records::new(journal.clone());
     let on_disk = OnDisk { metrics, space, store, records, vault };
     Ok(Opened { data_dir, admin_token, writer, journal, lost, on_disk })
+}
+
+/// True if the journal holds records. A first start that was interrupted leaves a journal without
+/// records; `FORMAT` is written before the first record.
+fn holds_records(journal: &Path) -> bool {
+    // A journal that cannot be read is refused when it is opened.
+    let Ok(scan) = JournalScan::open(journal) else { return false };
+    let holds = |found: SegmentFound| found.end > found.first;
+    scan.len() > 1 || scan.look(0, &mut |_| Ok(())).is_ok_and(holds)
 }
 
 fn make_metrics() -> Result<Arc<Metrics>, StartError> {
@@ -142,24 +156,20 @@ fn open_vault(
     now: Timestamp,
     forget: bool,
 ) -> Result<(Vault, Vec<Arc<Endpoint>>), StartError> {
-    let credential =
-        credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
-    let key = match credential.map_err(StartError::DataDir)?.flatten() {
-        Some(key) => Some(key),
-        None => data_dir.secrets_key().map_err(StartError::DataDir)?,
-    };
-    let of = store.all_endpoints().map_err(StartError::State)?.len();
-    let key = match key {
+    if !forget {
+        lost_secrets::check_secrets(data_dir.path(), store, now)?;
+    }
+    let key = match lost_secrets::key(data_dir.path())? {
         Some(key) => key,
-        None if of > 0 && !forget => return Err(StartError::SecretsKeyLost { of }),
         None => data_dir.make_secrets_key().map_err(StartError::DataDir)?,
     };
     let vault = Vault::new(&key);
-    let lost = lost_secrets::unopened(&vault, store, now).map_err(StartError::State)?;
-    match lost.first() {
-        Some(endpoint) if !forget => Err(StartError::SecretsKey { endpoint: endpoint.id, of }),
-        _ => Ok((vault, lost)),
-    }
+    let lost = if forget {
+        lost_secrets::unopened(&vault, store, now).map_err(StartError::State)?
+    } else {
+        Vec::new()
+    };
+    Ok((vault, lost))
 }
 
 /// The admin token: the configured token, else systemd's credential, else the token of the data
@@ -196,7 +206,7 @@ fn open_journal(
     }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
     if report.is_copy {
-        tell_end(report.end, data_dir.is_new());
+        tell_end(report.end);
     }
     if let Some(cut) = &report.cut {
         tell_cut(cut, report.is_copy);
@@ -205,10 +215,7 @@ fn open_journal(
 }
 
 /// Logs where a copy ends, because its files cannot tell how far the original went on.
-fn tell_end(end: Position, lacks_format: bool) {
-    if lacks_format {
-        tracing::warn!("the copy has no file FORMAT, so it is not complete");
-    }
+fn tell_end(end: Position) {
     tracing::info!(
         end = end.0,
         "the data directory is a copy; the copy ends at this position of the journal, and events \

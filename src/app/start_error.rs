@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 use crate::base::metrics::MetricsError;
 use crate::commands::RecordError;
 use crate::commit::RecoveryError;
@@ -61,7 +62,7 @@ pub enum StartError {
         of: usize,
     },
     /// The server cannot listen on its address.
-    #[error("cannot listen on {address}: {cause}{}", listen_advice(cause))]
+    #[error("cannot listen on {address}: {}{}", os_words(cause), listen_advice(cause))]
     Listen {
         /// The configured address, or the default.
         address: SocketAddr,
@@ -102,7 +103,7 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(MetricsError),
     /// A thread cannot be started.
-    #[error("threads cannot be started: {0}")]
+    #[error("threads cannot be started: {}", os_words(.0))]
     Threads(std::io::Error),
     /// The endpoints whose secrets are lost could not get new secrets; the text says why.
     #[error(
@@ -203,5 +204,17 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");
         assert_eq!(StartError::Missing(String::new()).exit_code(), ExitCode::Damaged);
+    }
+
+    #[test]
+    fn what_the_system_says_has_no_numbers() {
+        let in_use = || std::io::Error::from_raw_os_error(98);
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        for error in
+            [StartError::Threads(in_use()), StartError::Listen { address, cause: in_use() }]
+        {
+            let text = error.to_string();
+            assert!(text.contains("in use") && !text.contains("os error"), "{text}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The threads that work on their own while the server runs: the workers, the notifier, the
-//! sweeper, the replayer and the look-out.
+//! sweeper, the replayer and the directory watch.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Workers {
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         let stop = engine.stop.clone();
-        threads.push(spawn_critical("look-out", move || dir_watch.run(&stop))?);
+        threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
         Ok(Self { threads, sweep })
     }
 

@@ -10,7 +10,7 @@ pub enum ExitCode {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// The data directory is damaged, or was written by a newer version.
+    /// The data directory is damaged, or was written by another version.
     Damaged = 3,
     /// The data directory is in use by another process.
     InUse = 4,

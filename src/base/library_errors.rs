@@ -111,8 +111,13 @@ pub fn io_words(error: &std::io::Error) -> String {
         ErrorKind::InvalidData => "it is not UTF-8 text; save it as UTF-8".to_owned(),
         ErrorKind::NotFound => "it does not exist".to_owned(),
         ErrorKind::IsADirectory => "it is a directory, but a file is needed".to_owned(),
-        _ => system_words(&error.to_string()).to_owned(),
+        _ => os_words(error),
     }
+}
+
+/// Returns the text of an error of the operating system, without the error number.
+pub fn os_words(error: &std::io::Error) -> String {
+    system_words(&error.to_string()).to_owned()
 }
 
 /// Returns the system's error text, without the error number and without the standard library's

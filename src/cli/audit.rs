@@ -11,9 +11,9 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::output::counted;
+use super::output::{counted, eprint};
 use crate::base::exit_code::ExitCode;
-use crate::base::library_errors::io_words;
+use crate::base::library_errors::{io_words, system_words};
 use crate::base::{ownership, random};
 use crate::commands::{Command, Records, UnknownRecord};
 use crate::commit::{Space, recover};
@@ -87,7 +87,9 @@ impl JournalAudit {
         let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
         let pool = pool.map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("threads cannot be started: {error}"))
+            let words = error.to_string();
+            let message = format!("threads cannot be started: {}", system_words(&words));
+            Failure::new(ExitCode::Failed, message)
         })?;
         let bar = ProgressBar::new(scan.bytes()).with_message("reading the journal");
         if let Ok(style) =
@@ -157,6 +159,18 @@ pub(super) fn require_journal(data_dir: &Path) -> Result<(), Failure> {
     lost_journal(data_dir).map_or(Ok(()), |lost| Err(refused(lost)))
 }
 
+/// Refuses a journal without segments, or with records of a newer version.
+pub(super) fn require_records(audit: &JournalAudit, data_dir: &Path) -> Result<(), Failure> {
+    let message = match &audit.newer {
+        Some(newer) => newer.clone(),
+        None if audit.scan.is_empty() => {
+            format!("{} has no journal: no event was ever stored here", data_dir.display())
+        }
+        None => return Ok(()),
+    };
+    Err(Failure::new(ExitCode::Damaged, message))
+}
+
 pub(super) fn dir_failure(error: &DataDirError) -> Failure {
     Failure::new(error.exit_code(ExitCode::Failed), error)
 }
@@ -219,10 +233,7 @@ impl Scratch {
                 }
             }
         }
-        Err(Failure::new(
-            code,
-            format!("{refused}. Name another directory with `verify --scratch`"),
-        ))
+        Err(Failure::new(code, format!("{refused}. Name another directory with --scratch")))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -238,20 +249,17 @@ impl Scratch {
         let (dir, free) = (self.0.display(), free_bytes(&self.0).unwrap_or_default());
         let message = format!(
             "{error}. Only {free} bytes are free for the temporary state in {dir}; free some \
-             space, or"
+             space, or name another directory with --scratch"
         );
-        Failure::new(
-            ExitCode::Failed,
-            format!("{message} name another directory with `verify --scratch`"),
-        )
+        Failure::new(ExitCode::Failed, message)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, dir = %self.0.display(), "the temporary state could not be \
-                deleted");
+            let (dir, words) = (self.0.display(), io_words(&error));
+            eprint(&format!("triggerd: the temporary state {dir} could not be deleted: {words}"));
         }
     }
 }

@@ -14,6 +14,7 @@ use super::Failure;
 use super::answer::Answer;
 use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 use crate::model::endpoint::TIMEOUT_MS_MAX;
 
 /// Time limit for an answer. It is longer than the server needs for any request but the test of an
@@ -76,7 +77,7 @@ impl Client {
         let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            failed(&format_args!("the runtime for HTTP cannot be created: {error}"))
+            failed(&format_args!("the runtime for HTTP cannot be created: {}", os_words(&error)))
         })?;
         crate::delivery::sender::install_crypto();
         let http = builder().build().map_err(|error| {
@@ -200,7 +201,7 @@ impl Client {
         signal(SignalKind::interrupt()).map(Interrupts).map_err(|error| {
             Failure::new(
                 ExitCode::Failed,
-                format!("the signal of Ctrl-C cannot be caught: {error}"),
+                format!("the signal of Ctrl-C cannot be caught: {}", os_words(&error)),
             )
         })
     }

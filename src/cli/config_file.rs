@@ -10,6 +10,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::output::{print, print_text};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
 use crate::base::ownership;
 use crate::config::{commented_file, reference_page};
 
@@ -53,8 +54,9 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         _ => Failure::new(
             ExitCode::of_io(error, ExitCode::Failed),
             format!(
-                "{} cannot be written: {error}{}",
+                "{} cannot be written: {}{}",
                 path.display(),
+                io_words(error),
                 ownership::denied(path, error)
             ),
         ),

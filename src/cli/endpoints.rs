@@ -219,15 +219,15 @@ fn shown(endpoint: &Value) -> String {
         .unwrap_or_default();
     let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     let types = if types.is_empty() { "everything".to_owned() } else { types.join(", ") };
-    let standing = match endpoint.get("disabled_reason").and_then(Value::as_str) {
+    let status = match endpoint.get("disabled_reason").and_then(Value::as_str) {
         None => "enabled".to_owned(),
         Some(reason) => format!("disabled: {reason}"),
     };
     let id = text(endpoint, "id");
     // The settings are absent if the key may change endpoints but not read them.
     match endpoint.get("url").and_then(Value::as_str) {
-        Some(url) => format!("{id}  {url}  {types}  {standing}"),
-        None => format!("{id}  {standing}"),
+        Some(url) => format!("{id}  {url}  {types}  {status}"),
+        None => format!("{id}  {status}"),
     }
 }
 

@@ -54,13 +54,13 @@ fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Ve
     let said = if said.is_empty() { String::new() } else { format!("; the receiver said: {said}") };
     let at = text(attempt, "started_at");
     let mut lines = vec![format!("  The last attempt, at {at}: {}{said}", text(error, "detail"))];
-    lines.extend(journey(attempt));
+    lines.extend(connection_trace(attempt));
     lines
 }
 
 /// The connection trace of an attempt: address, timing, trigger, and the request id of the
 /// receiver.
-fn journey(attempt: &Value) -> Option<String> {
+fn connection_trace(attempt: &Value) -> Option<String> {
     let address = attempt.get("address")?.as_str()?;
     let spent = |(figure, word)| {
         Some(format!("{word} {} ms", attempt.get("timing")?.get(figure)?.as_u64()?))
@@ -104,26 +104,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         said.push("There are no endpoints that the event could be pushed to.".to_owned());
     }
     for endpoint in endpoints {
-        let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
-        let outcome = match endpoint.get("delivery") {
-            Some(delivery) => delivery_status(delivery),
-            None if endpoint.get("matched") == Some(&Value::Bool(true)) => MATCHED.to_owned(),
-            None => why_not(text(endpoint, "reason")),
-        };
-        said.push(format!("{id} ({url}): {outcome}"));
-        said.extend(
-            endpoint
-                .get("delivery")
-                .into_iter()
-                .flat_map(|delivery| last_attempt(delivery, details)),
-        );
-        if text(endpoint, "breaker") == "open" {
-            let until = text(endpoint, "breaker_until");
-            said.push(format!(
-                "  Its circuit breaker is open until {until}, because it failed too often or asked \
-                 for a pause."
-            ));
-        }
+        said.extend(of_endpoint(endpoint, details));
     }
     let named = |delivery: &&Value| {
         endpoints
@@ -135,6 +116,27 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
             "{} (deleted since): {}",
             text(delivery, "endpoint_id"),
             delivery_status(delivery)
+        ));
+    }
+    said
+}
+
+/// The outcome at an endpoint, its last attempt and its circuit breaker, as sentences.
+fn of_endpoint(endpoint: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
+    let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
+    let delivery = endpoint.get("delivery");
+    let outcome = match delivery {
+        Some(delivery) => delivery_status(delivery),
+        None if endpoint.get("matched") == Some(&Value::Bool(true)) => MATCHED.to_owned(),
+        None => why_not(text(endpoint, "reason")),
+    };
+    let mut said = vec![format!("{id} ({url}): {outcome}")];
+    said.extend(delivery.into_iter().flat_map(|delivery| last_attempt(delivery, details)));
+    if text(endpoint, "breaker") == "open" {
+        let until = text(endpoint, "breaker_until");
+        said.push(format!(
+            "  Its circuit breaker is open until {until}, because it failed too often or asked for \
+             a pause."
         ));
     }
     said

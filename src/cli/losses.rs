@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::output::{counted, visible};
+use crate::base::library_errors::os_words;
 use crate::base::ownership;
 use crate::store::{Named, StateError, Store};
 
@@ -84,7 +85,10 @@ impl Losses {
         let (counts, path) = (counts.join(", "), self.path.display());
         lines.push(match file {
             Ok(_) => format!("list      {counts}; the complete list is in {path}"),
-            Err(error) => format!("list      {counts}; the list {path} cannot be written: {error}"),
+            Err(error) => {
+                let words = os_words(error);
+                format!("list      {counts}; the list {path} cannot be written: {words}")
+            }
         });
         lines
     }
@@ -95,7 +99,7 @@ impl Losses {
         let (list, error) = match &self.file {
             None => (None, None),
             Some(Ok(_)) => (Some(path), None),
-            Some(Err(error)) => (None, Some(format!("{path}: {error}"))),
+            Some(Err(error)) => (None, Some(format!("{path}: {}", os_words(error)))),
         };
         json!({"counts": self.counts, "first": self.first_named, "list": list, "list_error": error})
     }
@@ -147,10 +151,7 @@ mod tests {
         symlink(&there, &link).unwrap();
         for path in [&there, &link] {
             let refused = listed(path);
-            assert!(
-                refused.contains("cannot be written") && refused.contains("exists"),
-                "{refused}"
-            );
+            assert!(refused.ends_with("cannot be written: File exists"), "{refused}");
         }
         assert_eq!(std::fs::read_to_string(&there).unwrap(), "precious");
     }

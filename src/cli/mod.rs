@@ -48,7 +48,7 @@ An unreadable configuration file in a default place is ignored; a file that --co
 valid.
 
 Exit codes: 0 done, 1 refused or no answer, 2 wrong usage or configuration, 3 data directory damaged
-or of a newer version, 4 data directory in use, 5 not permitted, 70 fatal error at run time.";
+or of another version, 4 data directory in use, 5 not permitted, 70 fatal error at run time.";
 
 /// Event appliance: post an event, pull it from an inbox or have it pushed as a signed webhook.
 #[derive(Parser)]
@@ -125,7 +125,7 @@ pub fn run() -> ExitCode {
             return match error.print() {
                 Ok(()) => code,
                 Err(unwritten) => {
-                    eprint(&format!("triggerd: standard output cannot be written: {unwritten}"));
+                    eprint(&format!("triggerd: {}", output::unwritten(&unwritten)));
                     ExitCode::Failed
                 }
             };

@@ -9,6 +9,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use super::Failure;
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 
 /// Major and minor device number of `/dev/null` on Linux.
 const NULL_DEVICE: (u32, u32) = (1, 3);
@@ -84,8 +85,9 @@ fn write_line(line: &str) -> std::io::Result<()> {
     stdout.flush()
 }
 
-fn unwritten(error: &std::io::Error) -> String {
-    format!("standard output cannot be written: {error}")
+/// Describes an error of standard output.
+pub(super) fn unwritten(error: &std::io::Error) -> String {
+    format!("standard output cannot be written: {}", os_words(error))
 }
 
 /// Returns a number with its noun, such as "1 event" and "2 events".

@@ -1,9 +1,12 @@
 //! Tests of the notes of a salvage, and of keys that work again after the salvage.
 
+use super::consequences::revived;
 use super::notes::{ORG_RECORD_BYTES_MIN, lost_keys};
 use super::*;
 use crate::commands::Command;
 use crate::journal::Damage;
+use crate::model::id::KeyId;
+use crate::model::key::Key;
 
 fn lost(from: u64, to: u64) -> Lost {
     let damage = Damage { file: "x.seg".into(), offset: 0, reason: "rotten".into() };

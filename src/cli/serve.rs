@@ -11,6 +11,7 @@ use crate::app::{App, Reloaded, StartError, StartOptions, systemd};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::failpoint;
+use crate::base::library_errors::os_words;
 use crate::base::threads::spawn_critical;
 use crate::config::{Change, Config, Source, failpoints_from_environment};
 use crate::logging;
@@ -42,9 +43,7 @@ enum Heard {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let failed =
-            |error| Failure::new(ExitCode::Fatal, format!("signals cannot be caught: {error}"));
-        let listen = |kind| signal(kind).map_err(failed);
+        let listen = |kind| signal(kind).map_err(|error| fatal("signals cannot be caught", &error));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -82,71 +81,76 @@ impl Serve {
             failpoint::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            Failure::new(ExitCode::Fatal, format!("the runtime cannot be created: {error}"))
-        })?;
+        let runtime = runtime.map_err(|error| fatal("the runtime cannot be created", &error))?;
         // Signals are caught before the start, so that a signal during the start is not lost.
         let _in_runtime = runtime.enter();
         let mut signals = Signals::listen()?;
         let options =
             StartOptions { deliver: !self.no_deliver, forget_secrets: self.forget_secrets };
         let mut starting = start(config, options)?;
-        let started = runtime.block_on(async {
-            tokio::select! {
-                biased;
-                started = &mut starting => Some(started),
-                () = signals.stop() => None,
-            }
-        });
-        // A server that became ready at the same moment is stopped in order. Otherwise the process
-        // ends as in a crash, which loses nothing.
-        let Some(started) = started else {
-            starting.close();
-            tracing::info!(
-                "the server was stopped before it was ready; the next start continues from here"
-            );
-            return Ok(starting
-                .try_recv()
-                .ok()
-                .and_then(Result::ok)
-                .map_or(ExitCode::Clean, App::stop));
+        let Some(started) = runtime.block_on(until_ready(&mut starting, &mut signals)) else {
+            return Ok(interrupt(starting));
         };
-        let started = started.unwrap_or_else(|_gone| {
-            Err(Failure::new(ExitCode::Fatal, "the start ended without a result"))
-        });
-        let mut app = started.inspect_err(|failure| {
+        let app = started.inspect_err(|failure| {
             tracing::error!(error = failure.message, "the server did not start");
         })?;
-        let status = format!("listening on {}", app.address());
-        systemd::ready(&status);
-        runtime.block_on(async {
-            loop {
-                match signals.next().await {
-                    Heard::Stop => break,
-                    Heard::Reload => reload(&mut app, file, &status),
-                }
-            }
-        });
-        systemd::stopping();
-        let code = app.stop();
+        let code = runtime.block_on(serve(app, file, &mut signals)).stop();
         drop(guard);
         Ok(code)
     }
 }
 
+/// Waits for the end of the start. None if a signal to stop comes first.
+async fn until_ready(
+    starting: &mut Starting,
+    signals: &mut Signals,
+) -> Option<Result<App, Failure>> {
+    let started = tokio::select! {
+        biased;
+        started = starting => started,
+        () = signals.stop() => return None,
+    };
+    Some(started.unwrap_or_else(|_gone| {
+        Err(Failure::new(ExitCode::Fatal, "the start ended without a result"))
+    }))
+}
+
+/// Ends a start. A server that became ready at the same moment is stopped in order. Otherwise the
+/// process ends as in a crash, which loses nothing.
+fn interrupt(mut starting: Starting) -> ExitCode {
+    starting.close();
+    tracing::info!(
+        "the server was stopped before it was ready; the next start continues from here"
+    );
+    starting.try_recv().ok().and_then(Result::ok).map_or(ExitCode::Clean, App::stop)
+}
+
+/// Tells systemd that the server is ready, and handles signals until one of them stops the server.
+async fn serve(mut app: App, file: Option<&Path>, signals: &mut Signals) -> App {
+    let status = format!("listening on {}", app.address());
+    systemd::ready(&status);
+    while let Heard::Reload = signals.next().await {
+        reload(&mut app, file, &status);
+    }
+    systemd::stopping();
+    app
+}
+
+/// The result of a start under way.
+type Starting = oneshot::Receiver<Result<App, Failure>>;
+
+fn fatal(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(ExitCode::Fatal, format!("{what}: {}", os_words(error)))
+}
+
 /// Starts the server on a thread of its own: a start can take minutes, and a signal to stop must
 /// not wait for it.
-fn start(
-    config: Config,
-    options: StartOptions,
-) -> Result<oneshot::Receiver<Result<App, Failure>>, Failure> {
+fn start(config: Config, options: StartOptions) -> Result<Starting, Failure> {
     let (sender, started) = oneshot::channel();
     let failed = |error: StartError| Failure::new(error.exit_code(), error);
     let start = move || App::start_with(config, Clock::system(), options).map_err(failed);
     let thread = spawn_critical("start", move || drop(sender.send(start())));
-    thread.map_err(|error| {
-        Failure::new(ExitCode::Fatal, format!("threads cannot be started: {error}"))
-    })?;
+    thread.map_err(|error| fatal("threads cannot be started", &error))?;
     Ok(started)
 }
 

@@ -1,7 +1,8 @@
 //! `triggerd verify`: checks the data directory of a stopped server, and changes nothing in it.
 //!
 //! Reads every record of the journal, computes the state from the journal in a scratch directory,
-//! and compares the result row by row with a copy of the stored state.
+//! and compares the result row by row with a copy of the stored state. Also checks the small files
+//! beside them: the format, the admin token and the key of the endpoints' secrets.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,14 +11,19 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, require_journal, told};
+use super::audit::{
+    JournalAudit, Scratch, as_json, bring_up, dir_failure, require_journal, require_records, told,
+};
 use super::losses::Losses;
 use super::output::{counted, print, print_text, seconds};
+use crate::app::{StartError, check_secrets};
+use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
-use crate::config::Config;
-use crate::data_dir::DataDir;
+use crate::config::{Config, credentials_directory};
+use crate::data_dir::{DataDir, DataDirError, LookedAt, read_admin_token};
 use crate::journal::Position;
+use crate::model::time::Timestamp;
 use crate::store::{Counts, Difference, Differences, Named, StateError, StateValidity, Store};
 
 /// Maximum number of differences and contradictions that are named.
@@ -62,8 +68,8 @@ enum Judgement {
 struct Report {
     list: PathBuf,
     verbose: bool,
-    /// Set if the file `FORMAT` is missing.
-    lacks_format: bool,
+    /// The faults of other files than the journal and the state, each with advice.
+    files: Vec<String>,
     audit: JournalAudit,
     state: Judgement,
     contradictions: Vec<String>,
@@ -78,43 +84,12 @@ impl Verify {
         let dir = &config.storage.data_dir;
         let looked_at = DataDir::look(dir).map_err(|error| dir_failure(&error))?;
         require_journal(dir)?;
-        let audit = JournalAudit::read(&dir.join("journal"))?;
-        if let Some(newer) = &audit.newer {
-            return Err(Failure::new(ExitCode::Damaged, newer));
-        }
-        if audit.scan.is_empty() {
-            let what = format!("{} has no journal: no event was ever stored here", dir.display());
-            return Err(Failure::new(ExitCode::Damaged, what));
-        }
-        let new_list = || {
-            std::env::temp_dir()
-                .join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())))
-        };
-        let mut report = Report {
-            list: self.list.clone().unwrap_or_else(new_list),
-            verbose: self.verbose,
-            lacks_format: looked_at.is_new(),
-            audit,
-            state: Judgement::NotCompared("the journal is damaged".into()),
-            contradictions: Vec::new(),
-            counts: Counts::default(),
-            orgs: 0,
-            took_ms: 0,
-        };
+        let audit = JournalAudit::read(&looked_at.journal())?;
+        require_records(&audit, dir)?;
+        let mut report = self.report(audit);
+        report.check_files(&looked_at, dir)?;
         if !report.audit.is_damaged() {
-            let scratch = Scratch::make(self.scratch.as_deref(), dir)?;
-            let checked =
-                report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
-            // sled cannot tell that only the scratch directory was full.
-            let failed = checked.err().or_else(|| match &report.state {
-                Judgement::Unreadable(why) => Some(why.clone()).filter(|_| scratch.is_short()),
-                _ => None,
-            });
-            match failed {
-                Some(error) if scratch.is_short() => return Err(scratch.too_small(&error)),
-                Some(error) => return Err(Failure::new(ExitCode::Failed, error)),
-                None => {}
-            }
+            self.check_state(&mut report, &looked_at, config)?;
         }
         report.took_ms = began.elapsed().as_millis();
         if self.json {
@@ -124,15 +99,92 @@ impl Verify {
         }
         Ok(if report.is_well() { ExitCode::Clean } else { ExitCode::Damaged })
     }
+
+    /// Makes the report on a journal whose state is not checked yet.
+    fn report(&self, audit: JournalAudit) -> Report {
+        let new_list = || {
+            std::env::temp_dir()
+                .join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())))
+        };
+        Report {
+            list: self.list.clone().unwrap_or_else(new_list),
+            verbose: self.verbose,
+            files: Vec::new(),
+            audit,
+            state: Judgement::NotCompared("the journal is damaged".into()),
+            contradictions: Vec::new(),
+            counts: Counts::default(),
+            orgs: 0,
+            took_ms: 0,
+        }
+    }
+
+    /// Computes the state from the journal in a scratch directory, and checks with it the stored
+    /// state and the key of the endpoints' secrets.
+    fn check_state(
+        &self,
+        report: &mut Report,
+        looked_at: &LookedAt,
+        config: &Config,
+    ) -> Result<(), Failure> {
+        let data_dir = &config.storage.data_dir;
+        let cache_bytes = config.storage.state_cache_bytes;
+        let scratch = Scratch::make(self.scratch.as_deref(), data_dir)?;
+        let checked = report.check_state(&looked_at.state(), &scratch, cache_bytes);
+        // sled cannot tell that only the scratch directory was full.
+        let unreadable = match &report.state {
+            Judgement::Unreadable(why) => Some(why).filter(|_| scratch.is_short()),
+            _ => None,
+        };
+        match (checked, unreadable) {
+            (Err(error), _) if scratch.is_short() => Err(scratch.too_small(&error)),
+            (Err(error), _) => Err(Failure::new(ExitCode::Failed, error)),
+            (Ok(_), Some(why)) => Err(scratch.too_small(why)),
+            (Ok(replayed), None) => report.check_secrets(data_dir, &replayed),
+        }
+    }
 }
 
 impl Report {
+    /// Checks the small files of the data directory that need no state.
+    fn check_files(&mut self, looked_at: &LookedAt, data_dir: &Path) -> Result<(), Failure> {
+        let holds_records = self.audit.end() > Position::FIRST;
+        self.files.extend(looked_at.format_fault(holds_records).map(|fault| fault.to_string()));
+        match read_admin_token(data_dir) {
+            Ok(_) => Ok(()),
+            Err(fault @ DataDirError::Secret { .. }) => {
+                self.files.push(fault.to_string());
+                Ok(())
+            }
+            Err(error) => Err(dir_failure(&error)),
+        }
+    }
+
+    /// Checks that the key of the endpoints' secrets is there, and opens all of them.
+    fn check_secrets(&mut self, data_dir: &Path, replayed: &Store) -> Result<(), Failure> {
+        let now = Timestamp(Clock::system().now_ms());
+        let Err(error) = check_secrets(data_dir, replayed, now) else { return Ok(()) };
+        let hint = match error {
+            StartError::SecretsKeyLost { .. } if credentials_directory().is_none() => {
+                ". If the key is a systemd credential, name the directory of its file in the \
+                 variable CREDENTIALS_DIRECTORY for this command"
+            }
+            StartError::SecretsKeyLost { .. }
+            | StartError::SecretsKey { .. }
+            | StartError::DataDir(DataDirError::Secret { .. }) => "",
+            _ => return Err(Failure::new(error.exit_code(), error)),
+        };
+        self.files.push(format!("{error}{hint}"));
+        Ok(())
+    }
+
+    /// Checks the stored state. Returns the state that the journal gives.
     fn check_state(
         &mut self,
         state: &Path,
         scratch: &Scratch,
         cache_bytes: u64,
-    ) -> Result<(), String> {
+    ) -> Result<Store, String> {
         let failed = |error: StateError| error.to_string();
         let replayed =
             Store::open(&scratch.path("replayed"), cache_bytes, Position::MAX).map_err(failed)?;
@@ -154,7 +206,7 @@ impl Report {
                 }
             }
         };
-        Ok(())
+        Ok(replayed)
     }
 
     fn compare(&self, copy: &Store, replayed: &Store) -> Judgement {
@@ -183,7 +235,8 @@ impl Report {
 
     fn is_well(&self) -> bool {
         let state = matches!(self.state, Judgement::NotCompared(_) | Judgement::Equal { .. });
-        state && !self.audit.is_damaged() && self.contradictions.is_empty()
+        let others = self.files.is_empty() && self.contradictions.is_empty();
+        state && others && !self.audit.is_damaged()
     }
 
     fn text(&self) -> String {
@@ -197,6 +250,7 @@ impl Report {
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = self.journal_text();
         lines.extend(self.copy_text());
+        lines.extend(self.files.iter().map(|fault| format!("DAMAGED   {fault}")));
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
         lines.push(self.state_text());
         lines.extend(differing);
@@ -259,17 +313,11 @@ impl Report {
     /// Says what a copy can and cannot prove: its files show that none of them was cut off, but not
     /// how far the original went on.
     fn copy_text(&self) -> Option<String> {
-        let missing = if self.lacks_format {
-            "; the file FORMAT is missing, so the copy is not complete"
-        } else {
-            ""
-        };
         let end = self.audit.end();
         let text = format!(
             "copy      this is a copy, which ends at position {end}. An event that was \
              acknowledged after the copy began may not be in it. A copy cannot show if its last \
-             files are missing: compare the position with the original's, or the number of \
-             events{missing}"
+             files are missing: compare the position with the original's, or the number of events"
         );
         Some(text).filter(|_| self.audit.scan.is_copy())
     }
@@ -299,55 +347,79 @@ impl Report {
     }
 
     fn advice(&self, seconds: &str) -> String {
-        let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
-            "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; a \
-             backup may have more"
-        } else {
-            "`triggerd rebuild` computes the state from the journal; nothing is lost"
-        };
-        format!("DAMAGE WAS FOUND ({seconds}): {what}")
+        let mut advice = Vec::new();
+        if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
+            advice.push(
+                "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; \
+                 a backup may have more",
+            );
+        }
+        if matches!(self.state, Judgement::Unreadable(_) | Judgement::Different(..)) {
+            advice.push(
+                "`triggerd rebuild` computes the state from the journal; nothing is lost by that",
+            );
+        }
+        if !self.contradictions.is_empty() {
+            advice.push(
+                "the contradictions are a fault of triggerd: the journal is whole, and `triggerd \
+                 rebuild` would give the same state. Keep a copy of the data directory, and report \
+                 the fault with this output",
+            );
+        }
+        if !self.files.is_empty() {
+            advice.push("each line about a file says how to repair the file");
+        }
+        format!("DAMAGE WAS FOUND ({seconds}): {}", advice.join("; "))
     }
 
     fn json(&self) -> Value {
-        let differences = match &self.state {
-            Judgement::Different(found, losses) => {
-                let mut said = losses.json();
-                if let Some(members) = said.as_object_mut() {
-                    members.insert("rows".into(), json!(found.rows));
-                    let raw: Vec<String> =
-                        found.first.iter().filter(|_| self.verbose).map(difference_text).collect();
-                    members.insert("raw".into(), json!(raw));
-                }
-                said
-            }
-            _ => Value::Null,
-        };
-        let Self { audit, counts, orgs, took_ms, .. } = self;
-        let (standing, why) = match &self.state {
+        let Self { files, counts, orgs, took_ms, .. } = self;
+        json!({
+            "well": self.is_well(),
+            "journal": self.journal_json(),
+            "state": self.state_json(),
+            "files": files,
+            "contradictions": self.contradictions,
+            "events": counts.events, "open": counts.open, "organizations": orgs, "took_ms": took_ms,
+        })
+    }
+
+    fn journal_json(&self) -> Value {
+        let Self { audit, .. } = self;
+        let holes = audit.segments.iter().flat_map(|found| &found.holes);
+        let holes = holes.map(|(from, to)| json!({"from_position": from, "to_position": to}));
+        let mut tails = audit.segments.iter().filter_map(|found| found.tail.as_ref());
+        let tail = tails.next().map(|tail| json!({"offset": tail.offset, "bytes": tail.bytes}));
+        json!({
+            "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "records": audit.records(),
+            "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
+            "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
+            "given_up_before": holes.collect::<Vec<_>>(),
+            "tail": tail,
+        })
+    }
+
+    fn state_json(&self) -> Value {
+        let (result, why) = match &self.state {
             Judgement::NotCompared(why) => ("not_compared", Some(why.clone())),
             Judgement::Equal { .. } => ("equal", None),
             Judgement::Ahead { .. } => ("ahead", Some(self.state_text())),
             Judgement::Unreadable(why) => ("unreadable", Some(why.clone())),
             Judgement::Different(..) => ("different", None),
         };
-        let holes = audit.segments.iter().flat_map(|found| &found.holes);
-        let tails = audit.segments.iter().filter_map(|found| found.tail.as_ref());
-        json!({
-            "well": self.is_well(),
-            "journal": {
-                "segments": audit.scan.len(), "bytes": audit.scan.bytes(),
-                "records": audit.records(),
-                "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
-                "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
-                "given_up_before": holes.map(|(from, to)| json!({"from_position": from,
-                "to_position": to})).collect::<Vec<_>>(),
-                "tail": tails.map(|tail| json!({"offset": tail.offset,
-                "bytes": tail.bytes})).next(),
-            },
-            "state": {"standing": standing, "why": why, "differences": differences},
-            "contradictions": self.contradictions,
-            "events": counts.events, "open": counts.open, "organizations": orgs, "took_ms": took_ms,
-        })
+        json!({"result": result, "why": why, "differences": self.differences_json()})
+    }
+
+    fn differences_json(&self) -> Value {
+        let Judgement::Different(found, losses) = &self.state else { return Value::Null };
+        let mut said = losses.json();
+        if let Some(members) = said.as_object_mut() {
+            members.insert("rows".into(), json!(found.rows));
+            let raw: Vec<String> =
+                found.first.iter().filter(|_| self.verbose).map(difference_text).collect();
+            members.insert("raw".into(), json!(raw));
+        }
+        said
     }
 }
 
@@ -368,4 +440,27 @@ fn difference_text(difference: &Difference) -> String {
     let Difference { row, here, other } = difference;
     let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
     format!("          {row}: the state has {}, the journal has {}", side(here), side(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contradiction_is_not_said_to_be_mended_by_a_rebuild() {
+        let dir = tempfile::tempdir().unwrap();
+        let verify = Verify { json: false, scratch: None, list: None, verbose: false };
+        let mut report = verify.report(JournalAudit::read(dir.path()).unwrap());
+        report.contradictions.push("org_1 has two names".to_owned());
+        let text = report.text();
+        assert!(!report.is_well() && text.contains("CONTRADICTION"), "{text}");
+        assert!(
+            text.contains("a fault of triggerd") && !text.contains("nothing is lost"),
+            "{text}"
+        );
+        report.contradictions.clear();
+        report.state = Judgement::Unreadable("rotten".to_owned());
+        let text = report.text();
+        assert!(text.contains("nothing is lost") && !text.contains("fault of triggerd"), "{text}");
+    }
 }

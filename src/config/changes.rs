@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::Config;
+use super::declare::join;
 
 /// A key whose value has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Config {
 
 fn flatten(section: &str, table: &Table, into: &mut BTreeMap<String, String>) {
     for (name, value) in table {
-        let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
+        let key = join(section, name);
         match value {
             Value::Table(table) => flatten(&key, table, into),
             value => _ = into.insert(key, value.to_string()),

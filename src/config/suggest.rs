@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::declare::join;
+
 /// Maximum number of edits between a typo and its name; more edits turn any name into any other.
 const EDITS_MAX: usize = 3;
 /// Words of a key that are units: `window` and `window_minutes` mean `window_seconds`.
@@ -138,8 +140,4 @@ fn words(name: &str) -> BTreeSet<String> {
 
 fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
-}
-
-fn join(section: &str, name: &str) -> String {
-    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }

@@ -66,8 +66,9 @@ pub fn lost_journal(dir: &Path) -> Option<String> {
         fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let witness = names.filter(proves).min()?;
     Some(format!(
-        "{} has no segments, but events were stored here, because {witness} is in {}; if this is a \
-         copy, it lacks the events: copy the whole directory again",
+        "{} has no segments, but a server has used this directory before, because {witness} is in \
+         {}. Restore the whole directory from a backup, or copy it again if it is a copy. To begin \
+         without the former events, name an empty directory in [storage] data_dir",
         journal.display(),
         dir.display()
     ))

@@ -15,19 +15,32 @@ pub enum DataDirError {
     /// Another process uses this directory.
     #[error("the data directory {0} is in use by another triggerd; stop that process first")]
     InUse(PathBuf),
-    /// Another version wrote the directory, or it is not a data directory.
+    /// Another version wrote the directory.
     #[error(
-        "the data directory was written by {writer}, in format {format}; this version reads format \
-         {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
+        "the data directory was written by {writer}, in format {version}; this version reads \
+         format {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] \
          data_dir ({file} says {found:?})",
-        writer = names::writer_of(found),
-        format = names::version_of(found)
+        writer = names::writer_of(*version)
+    )]
+    OtherVersion {
+        /// The path of the `FORMAT` file.
+        file: PathBuf,
+        /// The version in the file.
+        version: u32,
+        /// The content of the file.
+        found: String,
+    },
+    /// The file `FORMAT` is not as a server wrote it.
+    #[error(
+        "{file} {fault}: a file of the data directory is lost or damaged, or the directory is a \
+         copy that is not complete. Copy FORMAT from the original or from another copy. If there \
+         is none, `triggerd rebuild` reads every record of the journal and writes a new FORMAT"
     )]
     Format {
         /// The path of the `FORMAT` file.
         file: PathBuf,
-        /// The content of the `FORMAT` file.
-        found: String,
+        /// The fault of the file.
+        fault: FormatFault,
     },
     /// Other users can read a secret, or the file does not hold a valid secret.
     #[error("{path}: {what}")]
@@ -73,12 +86,26 @@ pub enum DataDirError {
     },
 }
 
+/// The fault of a file `FORMAT` that says nothing about the version of the directory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatFault {
+    /// There is no such file.
+    #[error("is missing")]
+    Missing,
+    /// The file has no text.
+    #[error("is empty")]
+    Empty,
+    /// The text is not a whole line of the right form.
+    #[error("is cut short or overwritten (it holds {0:?})")]
+    Garbled(String),
+}
+
 impl DataDirError {
     /// The exit code for this error. `otherwise` is the code of an error that a restart may repair.
     pub fn exit_code(&self, otherwise: ExitCode) -> ExitCode {
         match self {
             Self::InUse(_) => ExitCode::InUse,
-            Self::Format { .. } => ExitCode::Damaged,
+            Self::OtherVersion { .. } | Self::Format { .. } => ExitCode::Damaged,
             Self::Secret { code, .. } => *code,
             Self::Missing(_) | Self::NoDirectory(_) | Self::Foreign { .. } => ExitCode::Usage,
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),

@@ -21,16 +21,7 @@ pub(super) const OWN_FILES: [&str; 6] =
 /// Suffix of a file's name until the file is complete.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 
-/// The version that the text of a file names; empty if there is none.
-pub(super) fn version_of(text: &str) -> &str {
-    text.split_whitespace().next().unwrap_or_default()
-}
-
-/// The program that wrote a file with this text, which this version does not read.
-pub(super) fn writer_of(text: &str) -> &'static str {
-    match version_of(text).parse::<u32>() {
-        Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
-        Ok(_) => "a newer triggerd",
-        Err(_) => "something else",
-    }
+/// The program that wrote a directory of this format, which this version does not read.
+pub(super) fn writer_of(version: u32) -> &'static str {
+    if version < FORMAT_VERSION { "an earlier triggerd" } else { "a newer triggerd" }
 }

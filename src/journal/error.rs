@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::is_unreadable;
 use super::position::Position;
-use crate::base::library_errors::io_words;
+use crate::base::library_errors::{io_words, os_words};
 use crate::base::ownership;
 
 /// Damaged bytes, which differ from the written and synced bytes.
@@ -55,8 +55,10 @@ impl JournalError {
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_unreadable(&source) {
-                let reason =
-                    format!("the disk cannot read the file at or after this offset ({source})");
+                let reason = format!(
+                    "the disk cannot read the file at or after this offset ({})",
+                    os_words(&source)
+                );
                 return Self::Damage(Damage::new(path, 0, reason));
             }
             Self::Io { path: path.to_path_buf(), source }
@@ -73,7 +75,7 @@ pub enum AppendError {
     NoSpace(io::ErrorKind),
     /// A write or a sync failed, so the content of the disk is unknown. The writer refuses all
     /// further groups; the process should end and open the journal again.
-    #[error("the journal cannot be written: {0}")]
+    #[error("the journal cannot be written: {}", os_words(.0))]
     Fatal(io::Error),
 }
 
@@ -90,7 +92,7 @@ pub enum ReadError {
     #[error(transparent)]
     Damage(Damage),
     /// The operating system refused the read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}{}", io_words(source), ownership::denied(path, source))]
     Io {
         /// The path of the segment file.
         path: PathBuf,

@@ -86,7 +86,7 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     let before = everything(&data);
     let (code, report, text) = verify(&data);
     assert_eq!(
-        (code, &report["well"], &report["state"]["standing"]),
+        (code, &report["well"], &report["state"]["result"]),
         (Some(0), &json!(true), &json!("equal")),
         "{text}"
     );
@@ -107,10 +107,10 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     server.org("Late").send("a", &json!(1));
     server.kill();
     let (code, report, text) = verify(&data);
-    assert_eq!((code, &report["state"]["standing"]), (Some(0), &json!("equal")), "{text}");
+    assert_eq!((code, &report["state"]["result"]), (Some(0), &json!("equal")), "{text}");
     fs::remove_dir_all(data.join("sled")).unwrap();
     let (code, report, text) = verify(&data);
-    assert_eq!((code, &report["state"]["standing"]), (Some(0), &json!("not_compared")), "{text}");
+    assert_eq!((code, &report["state"]["result"]), (Some(0), &json!("not_compared")), "{text}");
     let absent = command(&dir.path().join("nothing"), &["verify"]);
     assert_ne!(absent.0, Some(0));
     assert!(!dir.path().join("nothing").exists());
@@ -133,7 +133,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let (key, waiting) = filled(&data);
     acknowledge_behind_its_back(&data, &waiting[0]);
     let (code, report, text) = verify(&data);
-    assert_eq!((code, &report["state"]["standing"]), (Some(3), &json!("different")), "{text}");
+    assert_eq!((code, &report["state"]["result"]), (Some(3), &json!("different")), "{text}");
     let differences = &report["state"]["differences"];
     let named = &differences["first"][0];
     assert_eq!((&named["kind"], &named["id"]), (&json!("event"), &json!(waiting[0])), "{text}");
@@ -216,6 +216,25 @@ fn a_frame_that_rots_is_never_served_and_can_be_passed() {
     assert_eq!(org.ack(&ids[1]).status, 200);
     let expected: Vec<_> = ids.iter().filter(|id| **id != ids[1]).cloned().collect();
     assert_eq!(org.inbox_ids(), expected);
+}
+
+#[test]
+fn verify_and_rebuild_take_another_directory_for_their_temporary_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, scratch) = (dir.path().join("data"), dir.path().join("scratch"));
+    let server = Process::start(&data);
+    server.org("Acme").send("a", &json!(1));
+    assert_eq!(server.stop().0, Some(0));
+    for name in ["verify", "rebuild"] {
+        let (code, text) = command(&data, &[name, "--scratch", scratch.to_str().unwrap()]);
+        assert!(code == Some(1) && text.contains("another directory with --scratch"), "{text}");
+    }
+    fs::create_dir(&scratch).unwrap();
+    for name in ["verify", "rebuild"] {
+        let (code, text) = command(&data, &[name, "--scratch", scratch.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "nothing is left in it");
 }
 
 #[test]

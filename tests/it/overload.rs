@@ -17,7 +17,7 @@ fn bench(dir: &Path, config: &str, arguments: &[&str]) -> Output {
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
     command.arg("--config").arg(file).arg("bench").args(arguments);
-    if !arguments.contains(&"--url") {
+    if !arguments.iter().any(|argument| ["--url", "--dir"].contains(argument)) {
         command.arg("--dir").arg(dir);
     }
     command.output().unwrap()
@@ -118,9 +118,16 @@ fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
     assert!(org.inbox().len() > 100, "20 requests of 5 events, the warm-up and the knock");
     let wrong = bench(dir.path(), "", &["--url", url, "--key", "no-such-key", "--seconds", "1"]);
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(text_of(&wrong.stderr).contains("401"), "{}", text_of(&wrong.stderr));
+    let told = text_of(&wrong.stderr);
+    let parts = ["401", "(--url)", "the key from --key"];
+    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
     let proxied = bench(dir.path(), "", &["--url", "https://events.example", "--key", "k"]);
     assert_eq!(proxied.status.code(), Some(2), "{}", text_of(&proxied.stderr));
+    let absent = dir.path().join("absent");
+    let nowhere = bench(dir.path(), "", &["--dir", absent.to_str().unwrap()]);
+    let told = text_of(&nowhere.stderr);
+    let parts = [absent.to_str().unwrap(), "it does not exist", "--dir"];
+    assert!(parts.iter().all(|part| told.contains(part)) && !told.contains("os error"), "{told}");
 }
 
 /// The failpoint for servers that are overloaded on every machine: each group has one command, and

@@ -11,6 +11,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use super::tally::{max_ms, micros, quantile_ms};
+use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::{io_words, os_words};
+use crate::base::{ownership, random};
+use crate::cli::Failure;
+use crate::cli::output::eprint;
 
 /// Maximum number of timed syncs.
 const SYNCS: u64 = 500;
@@ -70,7 +75,11 @@ pub(super) fn apart<T>(start: impl FnOnce() -> T) -> T {
     };
     let go_on_with = |processors: &CpuSet| {
         if let Err(error) = sched_setaffinity(None, processors) {
-            tracing::debug!(%error, "the processors are not divided");
+            let words = os_words(&error.into());
+            eprint(&format!(
+                "triggerd: load and server share all processors, because they cannot be divided: \
+                 {words}"
+            ));
         }
     };
     go_on_with(&theirs);
@@ -116,10 +125,15 @@ fn filesystem(mounts: &str, dir: &Path) -> Option<String> {
 
 impl SyncFloor {
     /// Measures syncs in this directory, for at most two seconds.
-    pub(super) fn measure(dir: &Path) -> io::Result<Self> {
-        let path = dir.join("sync-floor");
+    pub(super) fn measure(dir: &Path) -> Result<Self, Failure> {
+        let path = dir.join(format!("triggerd-sync-{:08x}", u32::from_be_bytes(random::bytes())));
+        Self::measure_with(&path).map_err(|error| unusable(&path, &error))
+    }
+
+    /// Measures syncs of this new file.
+    fn measure_with(path: &Path) -> io::Result<Self> {
         let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut histogram =
             Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
         let began = Instant::now();
@@ -129,7 +143,7 @@ impl SyncFloor {
             file.sync_data()?;
             histogram.saturating_record(micros(began.elapsed()));
         }
-        fs::remove_file(&path)?;
+        fs::remove_file(path)?;
         Ok(Self {
             syncs: histogram.len(),
             p50_ms: quantile_ms(&histogram, 0.5),
@@ -137,6 +151,17 @@ impl SyncFloor {
             max_ms: max_ms(&histogram),
         })
     }
+}
+
+/// The failure for a path below the directory of `--dir`.
+pub(super) fn unusable(path: &Path, error: &io::Error) -> Failure {
+    let (shown, words) = (path.display(), io_words(error));
+    let owner = ownership::denied(path, error);
+    let message = format!(
+        "{shown} cannot be made: {words}{owner}; name a directory with space for the temporary \
+         data with --dir"
+    );
+    Failure::new(ExitCode::of_io(error, ExitCode::Failed), message)
 }
 
 #[cfg(test)]

@@ -26,9 +26,11 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
-use super::output::print_text;
+use super::output::{eprint, print_text};
 use super::reach::{self, variable};
+use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 use crate::config::{ClientVariable, Config};
 use machine::{Machine, SyncFloor};
 use overload::{MULTIPLES, Peak, Verdict};
@@ -36,7 +38,7 @@ use report::{Report, Settings};
 use run::{Disk, Run};
 use server::Server;
 use stage::{Stage, failed};
-use subject::{Running, Subject};
+use subject::Subject;
 use tally::whole;
 
 /// Default numbers of connections of the closed loops.
@@ -106,8 +108,7 @@ impl Bench {
         let config = &settings.load()?.0;
         raise_file_limit();
         let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
-        let sync_floor =
-            if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
+        let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir)?) } else { None };
         // The machine is read before the load moves to a single processor.
         let machine = Machine::of(&dir);
         let subject = self.subject(config, &dir)?;
@@ -196,14 +197,16 @@ impl Bench {
             let start = || Subject::start(config, dir, payload_bytes, self.batch);
             return if self.overload { machine::apart(start) } else { start() };
         };
-        let key = self
-            .key
-            .clone()
-            .map_or_else(|| variable(ClientVariable::ApiKey), |key| Ok(Some(key)))?;
-        let key = key.ok_or_else(|| {
+        let (key, origin) = match self.key.clone() {
+            Some(key) => (Some(key), "--key"),
+            None => (variable(ClientVariable::ApiKey)?, ClientVariable::ApiKey.name()),
+        };
+        let text = key.ok_or_else(|| {
             Failure::new(ExitCode::Usage, "no API key is set: give --key or set TRIGGERD_API_KEY")
         })?;
-        Subject::reach(Running { url, key }, payload_bytes, self.batch)
+        let credential = Credential { text, origin: origin.to_owned() };
+        let target = Target::parse(&url, "--url")?;
+        Subject::reach(target, credential, payload_bytes, self.batch)
     }
 
     fn connections(&self) -> Vec<usize> {
@@ -273,7 +276,8 @@ fn beside(data_dir: &Path) -> PathBuf {
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files could not be raised");
+        let words = os_words(&error.into());
+        eprint(&format!("triggerd: the limit of open files could not be raised: {words}"));
     }
 }
 

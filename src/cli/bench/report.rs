@@ -10,6 +10,40 @@ use super::tally::float;
 
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1_073_741_824.0;
+/// The columns of the table of runs; each row has a cell for each.
+const RUN_COLUMNS: [&str; 14] = [
+    "load",
+    "conns",
+    "events/s",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "max ms",
+    "errors",
+    "group",
+    "sync ms",
+    "CPU µs/event",
+    "server cores",
+    "load cores",
+    "RSS MiB",
+];
+/// The columns of the table of overloads.
+const OVERLOAD_COLUMNS: [&str; 14] = [
+    "times peak",
+    "due/s",
+    "sent/s",
+    "accepted/s",
+    "of peak",
+    "of best",
+    "refused/s",
+    "refused p50 ms",
+    "p99 ms",
+    "max ms",
+    "accepted p99 ms",
+    "CPU µs/accepted",
+    "RSS + MiB",
+    "verdict",
+];
 
 /// The whole report; `--json` prints its JSON.
 #[derive(Debug, Serialize)]
@@ -55,7 +89,7 @@ impl Report {
     }
 
     fn heading(&self) -> String {
-        let Self { machine, settings, .. } = self;
+        let Self { machine, .. } = self;
         let mut lines = vec![format!(
             "triggerd {}: {} core{} ({}), {:.1} GiB memory, {}",
             self.version,
@@ -72,22 +106,7 @@ impl Report {
                  {p99_ms:.2} ms"
             ));
         }
-        let batch = if settings.batch > 1 {
-            format!(", {} events a request", settings.batch)
-        } else {
-            String::new()
-        };
-        let what = format!(
-            "load: payloads of {} bytes{batch}, {:.0} s a run",
-            settings.payload_bytes, settings.seconds
-        );
-        lines.push(match &settings.url {
-            Some(url) => format!("{what}, on {url}"),
-            None if settings.load_apart => {
-                format!("{what}; the load runs on one processor, the server on the others")
-            }
-            None => format!("{what}; server and load share this machine"),
-        });
+        lines.push(self.load());
         if machine.has_no_disk() && self.sync_floor.is_some() {
             lines.push(
                 "WARNING: the directory is in memory, where syncs cost nothing; name a directory \
@@ -104,23 +123,28 @@ impl Report {
         lines.join("\n")
     }
 
+    /// The load, and the processors that it shares with the server.
+    fn load(&self) -> String {
+        let Self { settings, .. } = self;
+        let batch = if settings.batch > 1 {
+            format!(", {} events a request", settings.batch)
+        } else {
+            String::new()
+        };
+        let what = format!(
+            "load: payloads of {} bytes{batch}, {:.0} s a run",
+            settings.payload_bytes, settings.seconds
+        );
+        match &settings.url {
+            Some(url) => format!("{what}, on {url}"),
+            None if settings.load_apart => {
+                format!("{what}; the load runs on one processor, the server on the others")
+            }
+            None => format!("{what}; server and load share this machine"),
+        }
+    }
+
     fn table(&self) -> String {
-        let heads = [
-            "load",
-            "conns",
-            "events/s",
-            "p50 ms",
-            "p99 ms",
-            "p99.9 ms",
-            "max ms",
-            "errors",
-            "group",
-            "sync ms",
-            "CPU µs/event",
-            "server cores",
-            "load cores",
-            "RSS MiB",
-        ];
         let rows = self.runs.iter().map(|run| {
             let Run { load, latency_ms, .. } = run;
             let what = match (load.kind, load.requests_per_second) {
@@ -147,29 +171,13 @@ impl Report {
                 or_dash(run.rss_bytes.map(|bytes| float(bytes) / MIB), 0),
             ]
         });
-        table(&heads, rows)
+        table(&RUN_COLUMNS, rows)
     }
 
     fn overload_table(&self) -> Option<String> {
         if self.overload.is_empty() {
             return None;
         }
-        let heads = [
-            "times peak",
-            "due/s",
-            "sent/s",
-            "accepted/s",
-            "of peak",
-            "of best",
-            "refused/s",
-            "refused p50 ms",
-            "p99 ms",
-            "max ms",
-            "accepted p99 ms",
-            "CPU µs/accepted",
-            "RSS + MiB",
-            "verdict",
-        ];
         let rows = self.overload.iter().map(|it| {
             vec![
                 format!("{}", it.multiple),
@@ -193,32 +201,13 @@ impl Report {
                 },
             ]
         });
-        Some(table(&heads, rows))
+        Some(table(&OVERLOAD_COLUMNS, rows))
     }
 
     /// The figures that decide the size of a machine.
     fn sizing(&self) -> String {
-        let mut lines = Vec::new();
-        let best = self
-            .runs
-            .iter()
-            .max_by(|one, other| one.events_per_second.total_cmp(&other.events_per_second));
-        if let Some(best) = best {
-            let conns = best.load.connections;
-            lines.push(format!(
-                "peak               {:.0} events/s ({conns} connections)",
-                best.events_per_second
-            ));
-            if let Some(cpu) = best.cpu_us_per_event {
-                lines.push(format!(
-                    "processor          {cpu:.0} µs for each event: one core handles {:.0} \
-                     events/s",
-                    1e6 / cpu
-                ));
-            }
-        }
-        let open = self.runs.iter().filter(|run| run.load.kind == Kind::Open);
-        for run in open {
+        let mut lines = self.peak();
+        for run in self.runs.iter().filter(|run| run.load.kind == Kind::Open) {
             let Run { load, latency_ms, .. } = run;
             let rate = load.requests_per_second.unwrap_or_default();
             lines.push(format!(
@@ -246,6 +235,24 @@ impl Report {
             ));
         }
         lines.join("\n")
+    }
+
+    /// The highest rate among the runs, and its cost.
+    fn peak(&self) -> Vec<String> {
+        let rate = |run: &&Run| run.events_per_second;
+        let best = self.runs.iter().max_by(|one, other| rate(one).total_cmp(&rate(other)));
+        let Some(best) = best else { return Vec::new() };
+        let mut lines = vec![format!(
+            "peak               {:.0} events/s ({} connections)",
+            best.events_per_second, best.load.connections
+        )];
+        lines.extend(best.cpu_us_per_event.map(|cpu| {
+            format!(
+                "processor          {cpu:.0} µs for each event: one core handles {:.0} events/s",
+                1e6 / cpu
+            )
+        }));
+        lines
     }
 }
 

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::machine::{field, kibibytes};
+use super::machine::{field, kibibytes, unusable};
 use crate::base::exit_code::ExitCode;
-use crate::base::random;
-use crate::base::threads;
+use crate::base::library_errors::{io_words, os_words};
+use crate::base::{random, threads};
 use crate::cli::Failure;
+use crate::cli::output::eprint;
 use crate::config::{Config, LogFormat};
 use crate::data_dir::read_admin_token;
 use crate::model::org::Tier;
@@ -46,13 +47,9 @@ impl Server {
     /// Starts a server with these settings in a new directory below `dir`. Address, data directory
     /// and rate limits are replaced.
     pub(super) fn start(config: Config, dir: &Path) -> Result<Self, Failure> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(ExitCode::Failed, format!("{what}: {error}"))
-        };
         let name = format!("triggerd-bench-{:08x}", u32::from_be_bytes(random::bytes()));
         let dir = dir.join(name);
-        fs::create_dir(&dir)
-            .map_err(|error| failed(&format!("{} cannot be made", dir.display()), &error))?;
+        fs::create_dir(&dir).map_err(|error| unusable(&dir, &error))?;
         let config = settings(config, &dir);
         let spawn = || {
             let (file, log) = (dir.join("triggerd.toml"), File::create(dir.join("server.log"))?);
@@ -64,7 +61,8 @@ impl Server {
         };
         let child = spawn().map_err(|error| {
             drop(fs::remove_dir_all(&dir));
-            failed("the server cannot be started", &error)
+            let words = os_words(&error);
+            Failure::new(ExitCode::Failed, format!("the server cannot be started: {words}"))
         })?;
         let mut server = Self { child, dir, config, url: String::new() };
         server.url = server.wait_until_ready()?;
@@ -134,7 +132,8 @@ impl Drop for Server {
             drop(self.child.wait());
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::debug!(%error, "the temporary directory could not be deleted");
+            let (dir, words) = (self.dir.display(), io_words(&error));
+            eprint(&format!("triggerd: the directory {dir} could not be deleted: {words}"));
         }
     }
 }

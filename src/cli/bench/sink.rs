@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::connection::parse_request;
+use crate::base::library_errors::os_words;
+use crate::cli::output::eprint;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 /// Maximum size of a request, in bytes: an event of maximum size with its envelope.
@@ -63,10 +65,17 @@ impl Drop for Sink {
 }
 
 async fn accept(listener: TcpListener, seen: Rc<Seen>) {
+    let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(spawn_local(answer(stream, Rc::clone(&seen)))),
-            Err(error) => tracing::debug!(%error, "a connection to the sink was not accepted"),
+            Err(error) => {
+                if !is_told {
+                    let words = os_words(&error);
+                    eprint(&format!("triggerd: a delivery was not accepted: {words}"));
+                }
+                is_told = true;
+            }
         }
     }
 }

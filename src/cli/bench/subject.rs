@@ -16,14 +16,8 @@ use crate::base::library_errors::system_words;
 use crate::base::random;
 use crate::cli::Failure;
 use crate::cli::client::{Client, Method};
-use crate::cli::target::Target;
+use crate::cli::target::{Credential, Target};
 use crate::config::Config;
-
-/// URL and key of a server that runs already.
-pub(super) struct Running {
-    pub(super) url: String,
-    pub(super) key: String,
-}
 
 /// A server, an organization's key, and the load for them.
 pub(super) struct Subject {
@@ -53,22 +47,23 @@ impl Subject {
         let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
         let made = admin.call(Method::POST, "/api/keys/generate", Some(body), &["key"])?;
         let key = made.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let running = Running { url: server.url.clone(), key };
-        let subject = Self::reach(running, payload_bytes, batch)?;
+        let credential = Credential { text: key, origin: "its own".to_owned() };
+        let target = Target::parse(&server.url, "its own address")?;
+        let subject = Self::reach(target, credential, payload_bytes, batch)?;
         Ok(Self { server: Some(server), ..subject })
     }
 
     /// Connects to a server that runs already.
     pub(super) fn reach(
-        running: Running,
+        target: Target,
+        credential: Credential,
         payload_bytes: usize,
         batch: u32,
     ) -> Result<Self, Failure> {
-        let Running { url, key } = running;
+        let Target { url: parsed, origin } = &target;
         let usage = |error: &dyn std::fmt::Display| {
-            Failure::new(ExitCode::Usage, format!("{url}: {error}"))
+            Failure::new(ExitCode::Usage, format!("{origin}: {error}"))
         };
-        let parsed = Target::parse(&url, "--url")?.url;
         let plain = parsed.scheme() == "http" && parsed.path() == "/";
         let (Some(host), true) = (parsed.host_str(), plain) else {
             return Err(usage(
@@ -89,7 +84,8 @@ impl Subject {
         })?;
         let host = format!("{host}:{port}");
         let run = u64::from_be_bytes(random::bytes());
-        let client = Client::to(&url, &key)?;
+        let key = credential.text.clone();
+        let client = Client::new(target, credential)?;
         let load = Load::new(Shape { address, host, key, payload_bytes, batch, run });
         Ok(Self { client, load, server: None })
     }

@@ -13,10 +13,11 @@ use receiver::Receiver;
 use super::Failure;
 use super::answer::Answer;
 use super::client::{Client, Method};
-use super::output::print_text;
+use super::output::{eprint, print_text};
 use crate::app::App;
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::{io_words, os_words};
 use crate::base::random;
 use crate::base::threads::Signal;
 use crate::config::Config;
@@ -33,7 +34,8 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
         std::env::temp_dir().join(format!("triggerd-demo-{}", u32::from_be_bytes(random::bytes())));
     let shown = show(&dir);
     if let Err(error) = std::fs::remove_dir_all(&dir) {
-        tracing::debug!(%error, "the directory of the demo could not be deleted");
+        let (dir, words) = (dir.display(), io_words(&error));
+        eprint(&format!("triggerd: the directory {dir} could not be deleted: {words}"));
     }
     shown?;
     print_text(&format!(
@@ -68,7 +70,7 @@ fn show(dir: &std::path::Path) -> Result<(), Failure> {
     ));
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
     let receiver = Receiver::start().map_err(|error| {
-        failed(format_args!("the receiver of the demo cannot be started: {error}"))
+        failed(format_args!("the receiver of the demo cannot be started: {}", os_words(&error)))
     })?;
     let url = format!("http://{}", app.address());
     let begin = [

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
+use crate::base::library_errors::os_words;
 use crate::base::threads::{Signal, Thread, spawn_critical};
+use crate::cli::output::eprint;
 use crate::rules::signature::{Signed, Untrusted, verify};
 
 /// Maximum age of a signed timestamp, in seconds (Standard Webhooks: five minutes).
@@ -93,7 +95,7 @@ impl Receiver {
                 if started.send(Ok(server.handle())).is_ok()
                     && let Err(error) = server.await
                 {
-                    tracing::error!(%error, "the receiver failed");
+                    eprint(&format!("triggerd: the receiver failed: {}", os_words(&error)));
                 }
             });
         })?;
