@@ -42,8 +42,13 @@ pub(crate) struct Whole {
 impl NaiveReplay {
     /// Returns the existing endpoints that were or will be passed over, by number.
     fn skipped(&self, org: &NaiveOrg) -> Vec<EndpointId> {
-        let is_open =
-            |number: &u32| self.ended.is_none() && self.reached.get(number) != Some(&None);
+        let last_begun = self.reached.keys().next_back().copied().unwrap_or(0);
+        // An endpoint below the last one begun that has not begun itself never will.
+        let begins_or_goes_on = |number: &u32| match self.reached.get(number) {
+            Some(at) => at.is_some(),
+            None => *number > last_begun,
+        };
+        let is_open = |number: &u32| self.ended.is_none() && begins_or_goes_on(number);
         let is_off =
             |id: EndpointId| org.endpoint(id).is_some_and(|endpoint| !endpoint.is_enabled());
         let will_be = |number, id| self.request.endpoint.is_none() && is_open(number) && is_off(id);
