@@ -305,7 +305,7 @@ fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
     }
     let start = || {
         let config = crate::harness::settings(&data, "");
-        let config = config.replace("reserve_bytes = 0", &format!("reserve_bytes = {reserve}"));
+        let config = config.replace("reserve_bytes = 1", &format!("reserve_bytes = {reserve}"));
         let server = Process::start_on(&data, &config);
         let org = |client: &Client| Client::new(&server.url, &client.key);
         let orgs = [&asks, &plain, &off].map(org);
