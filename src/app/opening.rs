@@ -105,8 +105,25 @@ fn make_metrics() -> Result<Arc<Metrics>, StartError> {
 /// The free space and the free files of the filesystem that holds the data.
 fn disk_space(config: &Config) -> Space {
     let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
-    let space = Space::new(Box::new(move || free_bytes(&bytes_of)), config.storage.reserve_bytes);
+    let reserve = match config.storage.reserve_bytes {
+        0 => reserve_of(filesystem_of(&config.storage.data_dir)),
+        configured => configured,
+    };
+    let space = Space::new(Box::new(move || free_bytes(&bytes_of)), reserve);
     space.with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+}
+
+/// The size in bytes of the filesystem that holds the directory, or will hold it.
+fn filesystem_of(dir: &Path) -> Option<u64> {
+    dir.ancestors().find_map(filesystem_bytes).or_else(|| filesystem_bytes(Path::new(".")))
+}
+
+/// The reserve of a filesystem of this size in bytes, unless the configuration sets one.
+fn reserve_of(filesystem_bytes: Option<u64>) -> u64 {
+    const SHARE: u64 = 50;
+    const AT_LEAST: u64 = 16 << 20;
+    const AT_MOST: u64 = 256 << 20;
+    filesystem_bytes.map_or(AT_MOST, |bytes| (bytes / SHARE).clamp(AT_LEAST, AT_MOST))
 }
 
 /// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery
@@ -324,4 +341,30 @@ fn try_to_open_state(
         "the state is up to date with the journal"
     );
     Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_a_share_of_the_filesystem_within_bounds() {
+        const MIB: u64 = 1 << 20;
+        for (filesystem, reserve) in [
+            (Some(64 * MIB), 16 * MIB),
+            (Some(1_000 * MIB), 20 * MIB),
+            (Some(10_000 * MIB), 200 * MIB),
+            (Some(1 << 40), 256 * MIB),
+            (None, 256 * MIB),
+        ] {
+            assert_eq!(reserve_of(filesystem), reserve, "{filesystem:?}");
+        }
+    }
+
+    #[test]
+    fn the_filesystem_of_a_directory_is_known_before_the_directory_exists() {
+        let here = filesystem_bytes(Path::new("."));
+        assert!(here.is_some());
+        assert_eq!(filesystem_of(Path::new("absent/below")), here);
+    }
 }

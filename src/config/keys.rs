@@ -178,10 +178,11 @@ section! {
         segment_bytes: u64 = size("segment_bytes", 32 * MIB, 64 * KIB..=GIB);
 
         /// Bytes of free disk space below which new events are refused with 507, so that
-        /// acknowledging and delivering can go on. Raise it when other programs fill the same disk.
-        /// A quarter of it (between 8 and 64 MiB) is never given to the state, whose changes stay
-        /// in memory then. 0 turns the reserve off, and a full disk ends the server.
-        reserve_bytes: u64 = size("reserve_bytes", 256 * MIB, 0..=1024 * GIB);
+        /// acknowledging and delivering can go on. 0 means 2 % of the filesystem, but at least
+        /// 16 MiB and at most 256 MiB. Raise it when other programs fill the same disk. A quarter
+        /// of it (between 8 and 64 MiB) is never given to the state, whose changes stay in memory
+        /// then.
+        reserve_bytes: u64 = size("reserve_bytes", 0, 0..=1024 * GIB);
 
         /// Free inodes below which new events are refused with 507: the journal and the state need
         /// some. It has no effect on filesystems without a fixed number of inodes. 0 turns it off.

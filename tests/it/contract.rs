@@ -432,7 +432,7 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     assert_eq!(metric(&org, "replay_deliveries_total"), 1.0);
     assert_eq!(server.stop().0, Some(0));
     let text = std::fs::read_to_string(dir.path().join("data.toml")).unwrap();
-    let reserve = text.replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
+    let reserve = text.replace("reserve_bytes = 1", "reserve_bytes = 1099511627776");
     let server = Process::start_on(&dir.path().join("data"), &reserve);
     let org = Client::new(&server.url, &org.key);
     let refused = until(|| Some(org.send("a", &json!(2))).filter(|answer| answer.status != 202));

@@ -28,7 +28,7 @@ pub(crate) fn patience(in_a_control: Duration) -> Duration {
 pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = \
-         1048576\nreserve_bytes = 0\n\
+         1048576\nreserve_bytes = 1\n\
          [egress]\nallow_networks = [\"127.0.0.0/8\"]\n[tiers.free]\nevents_per_second = \
          1000000\nburst = 1000000\n{more}",
         data_dir.display().to_string()

@@ -92,7 +92,7 @@ fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
 fn refusals_of_a_full_disk_and_wrong_keys_are_few_lines_however_many_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let config = settings(&data, "").replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
+    let config = settings(&data, "").replace("reserve_bytes = 1", "reserve_bytes = 1099511627776");
     let server = Start { config, ..Start::on(&data) }.ready();
     let org = server.admin().new_org("Acme");
     let (before, began) = (server.text().lines().count(), std::time::Instant::now());

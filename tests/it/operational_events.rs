@@ -323,7 +323,7 @@ fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
     };
     let start = || {
         let config = crate::harness::settings(&data, "");
-        let config = config.replace("reserve_bytes = 0", &format!("reserve_bytes = {reserve}"));
+        let config = config.replace("reserve_bytes = 1", &format!("reserve_bytes = {reserve}"));
         let server = Process::start_on(&data, &config);
         let orgs = [&asks, &plain, &off].map(|org| Client::new(&server.url, &org.key));
         (server, orgs)

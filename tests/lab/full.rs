@@ -55,7 +55,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 }
 
 fn boot(data: &Path, wrapper: &[&str]) -> Process {
-    let config = config(data).replace("reserve_bytes = 0", &format!("reserve_bytes = {RESERVE}"));
+    let config = config(data).replace("reserve_bytes = 1", &format!("reserve_bytes = {RESERVE}"));
     let config = format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]);
     let ready = Process::spawn(data, &config, wrapper).ready();
     ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))

@@ -66,7 +66,7 @@ fn show(dir: &std::path::Path) -> Result<(), Failure> {
     let config = Config::from_toml(&format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[storage]\ndata_dir = \
          {data_dir}\nsegment_bytes = 1048576\n\
-         reserve_bytes = 0\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
+         reserve_bytes = 1\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
     ));
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
     let receiver = Receiver::start().map_err(|error| {
