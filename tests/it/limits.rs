@@ -52,7 +52,7 @@ fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on()
     };
     let data = mount.join("data");
     let config =
-        settings(&data, "").replace("reserve_bytes = 1", "reserve_bytes = 0\nreserve_files = 50");
+        settings(&data, "").replace("reserve_bytes = 1", "reserve_bytes = 1\nreserve_files = 50");
     let server = Start { config, ..Start::on(&data) }.ready();
     let org = server.admin().new_org("Acme");
     let ids: Vec<_> = (0..20).map(|n| org.send("a.b", &json!(n)).id()).collect();
