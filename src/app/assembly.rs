@@ -19,11 +19,8 @@ const SCHEDULER_HINTS: usize = 10_000;
 
 /// The ends of the engine's queues, each for the threads of one kind.
 pub(super) struct Ends {
-    /// For the committer.
     pub(super) submissions: Submissions,
-    /// For the workers.
     pub(super) unrouted: Receiver<(OrgNo, EventId)>,
-    /// For the scheduler.
     pub(super) scheduler: Receiver<SchedulerHint>,
 }
 

@@ -17,16 +17,13 @@ use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
 use crate::pipeline::{Replayer, Sweeper, Worker};
 
-/// The running threads.
 pub(super) struct Workers {
     /// In the order in which they are awaited.
     threads: Vec<Thread>,
-    /// Wakes the sweeper.
     sweep: Signal,
 }
 
 impl Workers {
-    /// Starts the threads.
     pub(super) fn start(
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),

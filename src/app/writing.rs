@@ -15,7 +15,6 @@ use crate::journal::Writer;
 /// Time that these threads have beyond the deadline of the other threads.
 const EXTRA: Duration = Duration::from_millis(500);
 
-/// The running threads.
 pub(super) struct Writing {
     committer: Thread,
     segments: Thread,
@@ -23,12 +22,10 @@ pub(super) struct Writing {
     flusher: Thread,
     /// Shows the watchdog the closing of the state.
     closing: Arc<Progress>,
-    /// Stops the watchdog.
     unwatched: Stop,
 }
 
 impl Writing {
-    /// Starts the threads.
     pub(super) fn start(
         engine: &Arc<Engine>,
         (submissions, mut writer): (Submissions, Writer),

@@ -48,7 +48,6 @@ enum Claim {
     UnderWay { again: bool },
 }
 
-/// An endpoint queue.
 #[derive(Debug)]
 pub(super) struct EndpointQueue {
     org: OrgNo,

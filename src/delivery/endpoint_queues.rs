@@ -48,7 +48,6 @@ impl EndpointQueues {
         }
     }
 
-    /// Replaces the limits.
     pub(super) fn set_limits(&mut self, limits: SchedulerLimits) {
         if limits != self.limits {
             self.limits = limits;
@@ -219,7 +218,6 @@ impl EndpointQueues {
         self.queued
     }
 
-    /// Number of queues.
     pub(super) fn len(&self) -> usize {
         self.queues.len()
     }

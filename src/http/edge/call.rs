@@ -45,6 +45,7 @@ pub(in crate::http) type Answer = Result<HttpResponse, Problem>;
 pub(in crate::http) struct Call {
     pub(in crate::http) api: web::Data<Api>,
     pub(in crate::http) request: HttpRequest,
+    /// The body; none after [`Call::body`] has read all of it.
     pub(in crate::http) payload: dev::Payload,
     /// The permission required by the table of routes.
     pub(in crate::http) who: Who,
@@ -192,6 +193,7 @@ impl Call {
             }
         })?;
         self.connection.body_is_read();
+        self.payload = dev::Payload::None;
         Ok(body)
     }
 

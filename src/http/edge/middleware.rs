@@ -151,7 +151,9 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
 /// Reads the part of the body that no handler has read, and returns the answer.
 async fn without_body(call: &mut Call, answer: Answer) -> Answer {
     // A body that was too slow is not awaited again.
-    if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
+    let is_over = matches!(call.payload, dev::Payload::None)
+        || matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout);
+    if !is_over {
         tokio::select! {
             biased;
             () = body::drain(&call.request, &mut call.payload) => {}
