@@ -319,9 +319,11 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
         );
         return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(io_at(path))?;
-    Ok(Some(text.trim().to_owned()))
+    // No secret holds the character that stands for other bytes than text, so such a file is refused
+    // as one that was cut.
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io_at(path))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// The place where a secret is kept.

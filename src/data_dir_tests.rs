@@ -39,6 +39,8 @@ fn a_secret_that_others_can_read_or_that_is_none_is_refused_by_name() {
         let refused = read(Place::DataDir).unwrap_err();
         assert!(refused.contains(what) && refused.contains("admin.token"), "{refused}");
     }
+    fs::write(&path, b"0123456789abcdef\xff\xfe").unwrap();
+    assert!(read(Place::DataDir).unwrap_err().contains("no admin token"), "it is no text");
     write("0123456789abcdef\n", 0o600);
     assert_eq!(read(Place::DataDir), Ok(Some("0123456789abcdef".to_owned())));
     write("0123456789abcdef\n", 0o440);

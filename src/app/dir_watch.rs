@@ -1,7 +1,7 @@
 //! Checks that the data directory is still in its place and its journal unchanged. A process can go
 //! on writing to files after they were removed, renamed or truncated, and everything acknowledged
-//! from then on is lost with them. So on a loss the directory watch closes the intake, logs the loss,
-//! and ends the process.
+//! from then on is lost with them. So on a loss the directory watch closes the intake, logs the
+//! loss, and ends the process.
 //!
 //! The files `FORMAT` and `secrets.key` are only read at a start. Nothing that the running server
 //! does needs them, and its memory may hold the last copy of the key. So their loss is logged and

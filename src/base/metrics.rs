@@ -197,6 +197,10 @@ metrics! {
     disk_free_bytes: Gauge =
         gauge("disk_free_bytes", "Free space on the disk of the data directory.");
 
+    /// Free space below which new events are refused, in bytes.
+    disk_reserve_bytes: Gauge =
+        gauge("disk_reserve_bytes", "Free space below which new events are refused.");
+
     /// Free inodes on the disk of the data directory. -1 if the filesystem has no fixed number.
     disk_free_files: Gauge = gauge(
         "disk_free_files",

@@ -62,6 +62,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_journal_damaged", &[]),
     ("triggerd_disk_free_bytes", &[]),
     ("triggerd_disk_free_files", &[]),
+    ("triggerd_disk_reserve_bytes", &[]),
     ("triggerd_log_lines_left_out_total", &[]),
     ("triggerd_http_malformed_total", &[]),
     (

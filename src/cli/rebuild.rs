@@ -64,7 +64,7 @@ struct Salvaged {
 impl Rebuild {
     pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
         let path = &config.storage.data_dir;
-        // Other than `open_to_repair`, `look` creates no directory.
+        // Unlike `open_to_repair`, `look` creates no directory, so a wrong path is refused.
         DataDir::look(path).map_err(|error| dir_failure(&error))?;
         let mut dir = DataDir::open_to_repair(path).map_err(|error| dir_failure(&error))?;
         let rebuilt = self.rebuild(config, &mut dir);

@@ -87,7 +87,7 @@ impl Verify {
         let audit = JournalAudit::read(&looked_at.journal())?;
         require_records(&audit, dir)?;
         let mut report = self.report(audit);
-        report.check_files(&looked_at, dir)?;
+        report.check_files(&looked_at, config)?;
         if !report.audit.is_damaged() {
             self.check_state(&mut report, &looked_at, config)?;
         }
@@ -147,10 +147,14 @@ impl Verify {
 
 impl Report {
     /// Checks the small files of the data directory that need no state.
-    fn check_files(&mut self, looked_at: &LookedAt, data_dir: &Path) -> Result<(), Failure> {
+    fn check_files(&mut self, looked_at: &LookedAt, config: &Config) -> Result<(), Failure> {
         let holds_records = self.audit.end() > Position::FIRST;
         self.files.extend(looked_at.format_fault(holds_records).map(|fault| fault.to_string()));
-        match read_admin_token(data_dir) {
+        // A start reads no file if the configuration has the token.
+        if config.keys.admin_token.is_some() {
+            return Ok(());
+        }
+        match read_admin_token(&config.storage.data_dir) {
             Ok(_) => Ok(()),
             Err(fault @ DataDirError::Secret { .. }) => {
                 self.files.push(fault.to_string());

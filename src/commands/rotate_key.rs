@@ -54,7 +54,7 @@ impl Kind for RotateKey {
         let new = Key { scopes, expires_at, ended_at, ..self.new.clone() };
         let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
         change.state.keys.edit_promised(self.old)?.key.ended_at =
-            Some(if end <= at { Timestamp(0) } else { end });
+            Some(if end <= at { Key::ENDED_FOR_GOOD } else { end });
         Ok(change.add_key(self.org, &new, Some(&old))?)
     }
 }

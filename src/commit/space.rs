@@ -53,7 +53,10 @@ impl Shortage {
     /// Returns a sentence for the log and the API, with a remedy if any.
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::Bytes => "the disk has less free space than [storage] reserve_bytes",
+            Self::Bytes => {
+                "the disk has less free space than the reserve ([storage] reserve_bytes; 0 means \
+                 2 % of the filesystem)"
+            }
             Self::Files => {
                 "the disk has fewer free inodes than [storage] reserve_files, although it may have \
                  free bytes; remove files that are not needed, or move the data to a filesystem \

@@ -291,7 +291,7 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     for event in &events {
         world.event(org, *event, &[1]);
     }
-    // As many attempts as the share for endpoints in doubt allows.
+    // As many attempts as the share for degraded endpoints allows.
     let begun = world.events_begun();
     let (hang, told) = begun.split_at(600);
     assert!(!told.is_empty());

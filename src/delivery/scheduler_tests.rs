@@ -78,7 +78,7 @@ fn endpoints_that_hang_leave_something_to_those_of_their_organization_that_work(
     for delivery in begun {
         world.fail(delivery, 60_000);
     }
-    assert_eq!(world.begun().len(), 12, "they are in doubt now");
+    assert_eq!(world.begun().len(), 12, "they are degraded now");
     for event in 41..=44 {
         world.event(org, event, &[20]);
     }

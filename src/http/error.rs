@@ -209,7 +209,8 @@ struct Parts {
 }
 
 impl Problem {
-    /// Creates a problem. A code for a situation that passes asks for another try in a second.
+    /// Creates a problem. A code whose cause passes by itself gets `Retry-After: 1`;
+    /// [`Problem::retry_after`] sets another time.
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let passes = matches!(
             code,

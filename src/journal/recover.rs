@@ -100,10 +100,14 @@ pub fn open(
     let shared = Arc::new(Shared::new(dir.to_path_buf(), files, segments, last.end));
     let mut writer = Writer::new(Arc::clone(&shared), segment_bytes, active);
     let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
-    note_lengths(&shared.segments())?;
+    let (count, first) = {
+        let segments = shared.segments();
+        note_lengths(&segments)?;
+        (segments.len(), segments.first().map_or(last.end, |segment| segment.first))
+    };
     let report = OpenReport {
-        segments: shared.segments().len(),
-        first: shared.segments().first().map_or(last.end, |segment| segment.first),
+        segments: count,
+        first,
         end: last.end,
         cut: last.cut,
         is_copy,

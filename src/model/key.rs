@@ -133,13 +133,13 @@ pub struct Key {
     /// The time from which the key is not valid, as its creator chose.
     pub expires_at: Option<Timestamp>,
     /// The time from which the key is not valid because it was rotated or revoked.
-    /// [`Key::end_for_good`] sets it before every time.
+    /// [`Key::ENDED_FOR_GOOD`] after the key was revoked.
     pub ended_at: Option<Timestamp>,
 }
 
 impl Key {
     /// The end of a revoked key. No time is before it, so no clock makes the key valid again.
-    const ENDED_FOR_GOOD: Timestamp = Timestamp(0);
+    pub const ENDED_FOR_GOOD: Timestamp = Timestamp(0);
 
     /// Ends the key for good, whatever the clock does.
     pub fn end_for_good(&mut self) {

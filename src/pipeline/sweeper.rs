@@ -104,6 +104,7 @@ impl Sweeper {
         let short = || space.is_short_for(store.fresh()).then_some(Shortage::Bytes);
         intake.set_shortage(space.shortage().or_else(short), Some(free));
         metrics.disk_free_bytes.set(gauge(free));
+        metrics.disk_reserve_bytes.set(gauge(space.reserve_bytes()));
         metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
         if watch.is_due(free, space.reserve_bytes()) {
             self.report_disk_low(watch, (free, space.reserve_bytes()))?;

@@ -288,7 +288,8 @@ pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
     let (text, new) = make(call, KeyRequest { name, scopes, expires_at }).await?;
     // Without a grace period, the old key ends whatever the clock says.
-    let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
+    let old_ends_at =
+        if grace_s == 0 { Key::ENDED_FOR_GOOD } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
     stored(call.commit(rotated).await?)?;
     audit::key(call, old.org().id, id, "rotated");

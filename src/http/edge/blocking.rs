@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_payer_has_a_quarter_of_the_threads_of_each_worker() {
+    fn each_principal_has_a_quarter_of_the_threads_of_each_worker() {
         let blocking = Blocking::default();
         let taken = || std::iter::from_fn(|| turn(&blocking, Principal::Admin)).collect::<Vec<_>>();
         let own = taken();

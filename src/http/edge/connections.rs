@@ -227,7 +227,7 @@ impl Connections {
             while let Some((number, since)) = candidates.pop() {
                 let shared = open.get(&number).filter(|shared| shared.since.get() == since);
                 let Some((shared, (_, rank, _))) = shared
-                    .and_then(|shared| Some((shared, holders.order(shared, asking, &moment)?)))
+                    .and_then(|shared| Some((shared, holders.sort_key(shared, asking, &moment)?)))
                 else {
                     continue;
                 };
@@ -240,7 +240,7 @@ impl Connections {
             }
             if may_search {
                 let order = |(number, shared): (&u64, &Rc<Shared>)| {
-                    Some((holders.order(shared, asking, &moment)?, *number))
+                    Some((holders.sort_key(shared, asking, &moment)?, *number))
                 };
                 let mut all: Vec<_> = open.iter().filter_map(order).collect();
                 all.sort_unstable();

@@ -58,8 +58,8 @@ pub(in crate::http) struct Moment {
     pub(in crate::http) long_idle: Duration,
 }
 
-/// The rank of a connection among all connections; the smallest goes first.
-pub(in crate::http) type Order = (Reverse<u32>, Rank, Instant);
+/// Sorts the connections that can make room; the smallest goes first.
+pub(in crate::http) type SortKey = (Reverse<u32>, Rank, Instant);
 
 /// The number of connections of each holder.
 #[derive(Debug, Default)]
@@ -101,14 +101,14 @@ impl Holders {
         }
     }
 
-    /// Returns the order of a connection that can make room for a newcomer of `asking`, or `None`
+    /// Returns the sort key of a connection that can make room for a newcomer of `asking`, or `None`
     /// if the connection must stay.
-    pub(in crate::http) fn order(
+    pub(in crate::http) fn sort_key(
         &self,
         shared: &Shared,
         asking: Option<IpAddr>,
         moment: &Moment,
-    ) -> Option<Order> {
+    ) -> Option<SortKey> {
         let Moment { now, lag, long_idle } = *moment;
         let is_most = self.count(shared.holder).saturating_mul(2) > self.connections_max;
         let (vacant, slow) = if is_most {

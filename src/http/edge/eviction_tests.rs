@@ -46,7 +46,7 @@ fn waiting() -> Shared {
 
 /// Returns the rank after so many milliseconds.
 fn rank_after(shared: &Shared, milliseconds: u64) -> Option<Rank> {
-    Holders::new(10).order(shared, None, &after(milliseconds)).map(|(_, rank, _)| rank)
+    Holders::new(10).sort_key(shared, None, &after(milliseconds)).map(|(_, rank, _)| rank)
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn whoever_keeps_the_server_waiting_can_make_room_soon_and_nobody_else() {
     }
     assert_eq!(rank_after(&waiting(), 0), Some(Rank::Waits));
     let moment = Moment { lag: Duration::from_secs(1), ..after(600) };
-    let late = Holders::new(10).order(&cases[3].0, None, &moment);
+    let late = Holders::new(10).sort_key(&cases[3].0, None, &moment);
     assert_eq!(late, None, "a worker that runs late waits for longer");
 }
 
@@ -123,11 +123,12 @@ fn who_holds_most_connections_loses_them_first_and_sooner() {
         holders.came(crowd.holder);
     }
     holders.came(other.holder);
-    let place =
-        |shared: &Shared, milliseconds| holders.order(shared, other.holder, &after(milliseconds));
+    let place = |shared: &Shared, milliseconds| {
+        holders.sort_key(shared, other.holder, &after(milliseconds))
+    };
     assert!(place(&crowd, 150).is_some() && place(&other, 150).is_none());
     assert!(place(&crowd, 300) < place(&other, 300), "although the other one is idle too");
-    let by_crowd = |milliseconds| holders.order(&other, crowd.holder, &after(milliseconds));
+    let by_crowd = |milliseconds| holders.sort_key(&other, crowd.holder, &after(milliseconds));
     assert_eq!(by_crowd(300), None, "the crowd pushes out nobody else");
     assert!(by_crowd(6_000).is_some(), "unless nothing came for long");
     let waits = connection(Some(ONE));
@@ -141,7 +142,7 @@ fn who_holds_most_connections_loses_them_first_and_sooner() {
     for _ in 0..60 {
         holders.gone(crowd.holder);
     }
-    let weight = holders.order(&crowd, None, &after(300)).map(|(weight, ..)| weight);
+    let weight = holders.sort_key(&crowd, None, &after(300)).map(|(weight, ..)| weight);
     assert_eq!((weight, holders.connections.len()), (Some(Reverse(0)), 1));
 }
 

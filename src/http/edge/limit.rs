@@ -178,11 +178,11 @@ impl Buckets {
         ask: impl FnOnce(&mut Bucket, u64) -> Admission,
     ) -> Admission {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let place = match principal {
+        let shard_no = match principal {
             Principal::Anyone | Principal::Admin => 0,
             Principal::Org(OrgNo(number)) => number as usize % SHARDS,
         };
-        let Some(shard) = self.shards.get(place) else {
+        let Some(shard) = self.shards.get(shard_no) else {
             return ask(&mut Bucket::default(), now_us);
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

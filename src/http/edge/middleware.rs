@@ -139,9 +139,10 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
     let answer = (route.handler)(call).await;
     let answer = without_body(call, answer).await;
     // The request may have waited for a body, a lock, a thread or an event. A committed change was
-    // judged by the committer, so its outcome is answered.
-    let is_judged = call.has_committed.get()
-        || matches!(&answer, Err(problem) if problem.code() == Code::Unauthorized);
+    // judged by the committer, so its outcome is answered. An internal error is kept for the log.
+    let is_kept = |code| matches!(code, Code::Unauthorized | Code::Internal);
+    let is_judged =
+        call.has_committed.get() || matches!(&answer, Err(problem) if is_kept(problem.code()));
     if !is_judged {
         call.judge_again()?;
     }

@@ -184,8 +184,7 @@ impl Comparison<'_> {
             } else {
                 (ours, theirs)
             };
-            let url = row.endpoint.settings.url.as_str();
-            let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
+            let bare = row.endpoint.settings.url_without_query().to_owned();
             self.report(
                 (NamedKind::Endpoint, id.to_string()),
                 (row.org, row.endpoint.created_at),
