@@ -14,15 +14,17 @@ use std::time::{Duration, Instant};
 use triggerd::base::clock::Clock;
 use triggerd::base::failpoint;
 use triggerd::base::threads::{Stop, Thread, spawn_critical};
+use triggerd::base::vault::Vault;
 use triggerd::commands::{
     AckEvent, Applied, Applying, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, Records,
     RouteEvent, SettleAttempt, SubmitOutcome,
 };
 use triggerd::commit::{Engine, Flusher, Progress, Space, WRITE_BACK_AFTER, recover, watch};
-use triggerd::data_dir::DataDir;
+use triggerd::data_dir::{DataDir, Place, read_secrets_key};
+use triggerd::delivery::secrets;
 use triggerd::journal::{self, OsFiles, ReadLog as _};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
-use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret, Secret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::routing::{RouteReason, RouteReasons};
@@ -120,6 +122,7 @@ struct System {
     engine: Arc<Engine>,
     flush: triggerd::commit::Flush,
     threads: [Thread; 2],
+    secret: SealedSecret,
     _data_dir: DataDir,
 }
 
@@ -147,7 +150,8 @@ impl System {
         let watched = [("committer", committing), ("flusher", flushing)];
         // The watchdog runs until the process ends, so that it also ends a stop that hangs.
         spawn_critical("watchdog", move || watch(&watched, &Stop::new(), || {})).unwrap();
-        let system = Self { engine, flush, threads, _data_dir: data_dir };
+        let secret = sealed_secret(&data_dir, dir);
+        let system = Self { engine, flush, threads, secret, _data_dir: data_dir };
         if system.engine.store.key(KeyId(2)).unwrap().is_none() {
             system.submit(vec![create_org()]);
         }
@@ -174,7 +178,7 @@ impl System {
             .collect();
         let touch = Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(2), now)] });
         let routes = ids.iter().map(|event| route(*event, now));
-        self.submit([touch, put_endpoint(now)].into_iter().chain(routes).collect());
+        self.submit([touch, self.put_endpoint(now)].into_iter().chain(routes).collect());
         self.submit(
             ids.iter()
                 .enumerate()
@@ -193,6 +197,16 @@ impl System {
             .collect();
         last.push(Command::ExpireDedup(ExpireDedup { before: now.minus_ms(WINDOW_MS) }));
         self.submit(last);
+    }
+
+    fn put_endpoint(&self, now: Timestamp) -> Command {
+        let settings =
+            EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+        let endpoint = Endpoint {
+            updated_at: now,
+            ..Endpoint::new(ENDPOINT, settings, self.secret.clone(), Timestamp(1))
+        };
+        Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
     }
 
     /// Reads as requests and workers do meanwhile.
@@ -229,14 +243,11 @@ fn dedup(number: u64, now: Timestamp) -> Dedup {
     }
 }
 
-fn put_endpoint(now: Timestamp) -> Command {
-    let settings =
-        EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
-    let endpoint = Endpoint {
-        updated_at: now,
-        ..Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1))
-    };
-    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
+/// Seals a secret with the directory's key, which `verify` checks.
+fn sealed_secret(data_dir: &DataDir, dir: &Path) -> SealedSecret {
+    let key = read_secrets_key(dir, Place::DataDir).unwrap();
+    let vault = Vault::new(&key.unwrap_or_else(|| data_dir.make_secrets_key().unwrap()));
+    secrets::seal(&vault, ENDPOINT, &Secret::new([7; 32])).unwrap()
 }
 
 fn route(event: EventId, due_at: Timestamp) -> Command {
