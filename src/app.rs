@@ -14,6 +14,7 @@ mod opening;
 mod reload;
 mod sending;
 mod serving;
+mod snapshots;
 mod start_error;
 pub mod systemd;
 mod workers;
@@ -107,7 +108,8 @@ impl App {
         // Listening comes after recovery: an open port means a server ready to answer.
         let (listener, address) = listening::open(&config.server)?;
         let (engine, ends) = assembly::assemble(&config, clock, on_disk);
-        let writing = Writing::start(&engine, (ends.submissions, writer), &config)?;
+        let writing =
+            Writing::start(&engine, (ends.submissions, writer), (&config, data_dir.journal()))?;
         lost_secrets::forget(&engine, &lost)?;
         opening::tell_copy(&data_dir, &engine.store, options.deliver);
         let sending = Sending::start(&engine, &config, (ends.scheduler, options.deliver))?;
@@ -160,6 +162,7 @@ impl App {
         tracing::info!("stopping: no new connections are accepted, requests under way finish");
         self.health.set_stopping();
         self.engine.stop.set();
+        self.engine.snapshots.wake();
         // The port stays open for a moment, so that probes and load balancers see the server leave.
         Signal::new().wait(LINGER);
         let mut in_order = self.serving.stop(&self.sending.runtime, deadline);

@@ -87,6 +87,8 @@
 //! - `config/keys.rs`: every key, declared once
 //! - `config/kinds.rs`: the kinds of keys: types, ranges and checks
 //! - `config/layers.rs`: the given keys, their shapes and their sources
+//! - `config/retention.rs`: the keys about how long data stays
+//! - `config/log.rs`: the keys about the log
 //! - `config/reference.rs`: the commented file, and the page of the documentation
 //! - `config/shape.rs`: the shape of a value, and its correct spelling
 //! - `config/suggest.rs`: the known name nearest to an unknown name
@@ -117,6 +119,12 @@
 //! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses
 //! - `journal/segment.rs`: a segment file
+//! - `journal/snapshot/mod.rs`: files with every row of the state as of one position
+//! - `journal/snapshot/directory.rs`: the snapshots in the journal's directory
+//! - `journal/snapshot/format.rs`: header, blocks and trailer as bytes
+//! - `journal/snapshot/names.rs`: the names of snapshots
+//! - `journal/snapshot/reader.rs`: reads a snapshot and checks every byte
+//! - `journal/snapshot/writer.rs`: writes a snapshot, which gets its name when it is whole
 //! - `journal/spare.rs`: the spare segment, made ahead of time
 //! - `journal/scan.rs`: scans every record and changes nothing
 //! - `journal/watch.rs`: checks that the segments' files are unchanged
@@ -156,9 +164,12 @@
 //! - `store/lifecycle/differences.rs`: the rows that differ between two states
 //! - `store/lifecycle/dump.rs`: every row as text, to compare states
 //! - `store/lifecycle/generation.rs`: the directories of the state, and the valid one
+//! - `store/lifecycle/kept.rs`: former values of rows that a snapshot has not read yet
+//! - `store/lifecycle/load.rs`: loads the rows of a snapshot
 //! - `store/lifecycle/losses.rs`: the differences between two states, in users' words
 //! - `store/lifecycle/opening.rs`: opens and closes the state
 //! - `store/lifecycle/verify.rs`: judges a state's directory, and opens a copy of it
+//! - `store/lifecycle/walk.rs`: every row as of one moment, for a snapshot
 //! - `store/lifecycle/write_back.rs`: writes fresh rows to sled, with their journal position
 //!
 //! Every durable change, with a file for each: the fields, the number and version in the journal,
@@ -185,6 +196,10 @@
 //! - `commit/intake.rs`: the bounded queue in front of the committer
 //! - `commit/recovery.rs`: brings the state up to the journal
 //! - `commit/reply.rs`: the answer to submitted commands: an outcome of its own type for each
+//! - `commit/restore.rs`: restores a lost state from a snapshot
+//! - `commit/snapshot_maker.rs`: the snapshot thread: takes snapshots and deletes old ones
+//! - `commit/snapshot_taking.rs`: takes one snapshot
+//! - `commit/snapshots.rs`: when the next snapshot is due, and which are kept
 //! - `commit/space.rs`: free space and free files of the disk
 //! - `commit/watchdog.rs`: checks that the committer makes progress
 //!
@@ -292,6 +307,7 @@
 //! - `app/reload.rs`: applies a new configuration to a running server
 //! - `app/sending.rs`: the parts that push events
 //! - `app/serving.rs`: the HTTP server on its thread
+//! - `app/snapshots.rs`: snapshots at the start
 //! - `app/start_error.rs`: the reasons why the server does not start
 //! - `app/systemd.rs`: messages to systemd
 //! - `app/workers.rs`: the threads that route, replay, sweep and watch the files
@@ -332,8 +348,10 @@
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/rebuild/consequences.rs`: the consequences of a loss, in the terms of the API
 //! - `cli/rebuild/notes.rs`: records in the place of lost records
+//! - `cli/rebuild/payloads.rs`: events whose payloads are lost
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
+//! - `cli/snapshots.rs`: checks the snapshots of a stopped server
 //! - `cli/tail.rs`: `tail`
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`

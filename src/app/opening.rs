@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::systemd::Progress;
-use super::{StartError, lost_secrets};
+use super::{StartError, lost_secrets, snapshots};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
@@ -21,7 +21,7 @@ use crate::data_dir::{
     lost_journal,
 };
 use crate::journal::{
-    self, CutTail, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
+    self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
 };
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
@@ -310,8 +310,10 @@ fn try_to_open_state(
     metrics: &Metrics,
     space: &Space,
 ) -> Result<Store, StartError> {
-    let end = journal.end();
-    let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
+    let (end, dir) = (journal.end(), data_dir.journal());
+    let files: Arc<dyn Files> = Arc::new(OsFiles);
+    snapshots::judge_ahead((&dir, &files), end, data_dir.is_copy())?;
+    let mut store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
         .map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
         return Err(StartError::Missing(format!(
@@ -321,7 +323,9 @@ fn try_to_open_state(
     if let Some(reason) = store.rebuild_reason() {
         tracing::info!(%reason, "computing the state from the journal");
         metrics.state_rebuilds.inc();
+        snapshots::restore(&mut store, (&dir, &files), journal, space)?;
     }
+    snapshots::require_beginning(&store, journal.first())?;
     let records = Records::new(journal.clone());
     let progress = Progress::of("applying the journal to the state");
     // sled 0.34.7 panics on some kinds of damage.

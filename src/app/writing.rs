@@ -1,25 +1,30 @@
-//! The threads that make changes durable: the committer, the maker of segments and the flusher, and
-//! the watchdog over them. They start first and stop last.
+//! The threads that make changes durable: the committer, the maker of segments, the flusher and the
+//! snapshot thread, and the watchdog over them. They start first and stop last.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{StartError, systemd};
 use crate::base::threads::{Stop, Thread, spawn_critical};
 use crate::commit::{
-    Committer, Engine, Flush, Flusher, GroupLimits, Progress, Submissions, WRITE_BACK_AFTER, watch,
+    Committer, Engine, Flush, Flusher, GroupLimits, Progress, SnapshotLimits, SnapshotMaker,
+    Submissions, WRITE_BACK_AFTER, watch,
 };
 use crate::config::Config;
-use crate::journal::Writer;
+use crate::journal::{OsFiles, Writer};
 
 /// Time that these threads have beyond the deadline of the other threads.
 const EXTRA: Duration = Duration::from_millis(500);
+/// Time that a stop keeps free after its snapshot, for the last syncs.
+const AFTER_SNAPSHOT: Duration = Duration::from_secs(1);
 
 pub(super) struct Writing {
     committer: Thread,
     segments: Thread,
     flush: Flush,
     flusher: Thread,
+    snapshots: Thread,
     /// Shows the watchdog the closing of the state.
     closing: Arc<Progress>,
     unwatched: Stop,
@@ -29,7 +34,7 @@ impl Writing {
     pub(super) fn start(
         engine: &Arc<Engine>,
         (submissions, mut writer): (Submissions, Writer),
-        config: &Config,
+        (config, journal): (&Config, PathBuf),
     ) -> Result<Self, StartError> {
         let spares = writer.spares();
         let group = GroupLimits {
@@ -47,28 +52,36 @@ impl Writing {
             progress: Arc::default(),
         };
         let closing = Arc::clone(&flusher.progress);
+        let limits = SnapshotLimits {
+            bytes: config.storage.snapshot_bytes,
+            grace: config.retention.grace,
+            stop: config.server.shutdown.saturating_sub(AFTER_SNAPSHOT),
+        };
+        let snapshots =
+            SnapshotMaker::new(Arc::clone(engine), (journal, Arc::new(OsFiles)), limits);
         // A start on a full disk left rows in memory, so the flusher begins at once.
         flush.wake();
-        Self::spawn(spares, committer, flusher, (flush, committing, closing))
+        Self::spawn(spares, committer, (flusher, snapshots), (flush, committing, closing))
             .map_err(StartError::Threads)
     }
 
     fn spawn(
         spares: crate::journal::SpareMaker,
         committer: Committer<Writer>,
-        flusher: Flusher,
+        (flusher, snapshots): (Flusher, SnapshotMaker),
         (flush, committing, closing): (Flush, Arc<Progress>, Arc<Progress>),
     ) -> std::io::Result<Self> {
         // This thread ends when the committer, which owns the writer, ends.
         let segments = spawn_critical("segments", move || spares.run())?;
         let committer = spawn_critical("committer", || committer.run())?;
         let flusher = spawn_critical("flusher", || flusher.run())?;
+        let snapshots = spawn_critical("snapshots", || snapshots.run())?;
         let unwatched = Stop::new();
         let watched = [("committer", committing), ("flusher", Arc::clone(&closing))];
         let stop = unwatched.clone();
         // A thread of its own, which no hanging disk can stop.
         spawn_critical("watchdog", move || watch(&watched, &stop, systemd::alive))?;
-        Ok(Self { committer, segments, flush, flusher, closing, unwatched })
+        Ok(Self { committer, segments, flush, flusher, snapshots, closing, unwatched })
     }
 
     /// Waits until everything submitted is stored, then closes the state. The intake must be closed
@@ -77,7 +90,7 @@ impl Writing {
     pub(super) fn stop(self, engine: &Engine, deadline: Instant) -> Option<bool> {
         let deadline = deadline + EXTRA;
         let committed = self.committer.join_until(deadline);
-        let in_order = self.segments.join_until(deadline);
+        let mut in_order = self.segments.join_until(deadline);
         self.flush.wake();
         let written_back = self.flusher.join_until(deadline);
         if !committed || !written_back {
@@ -86,6 +99,7 @@ impl Writing {
             );
             return None;
         }
+        in_order &= self.snapshots.join_until(deadline);
         self.closing.busy();
         close_state(engine);
         self.closing.idle();

@@ -72,6 +72,10 @@ pub enum Switch {
     ScanOff,
     /// The permission of a caller is judged only when a request begins.
     JudgedOnce,
+    /// A snapshot counts as whole although its end is missing.
+    TornSnapshotBelieved,
+    /// A snapshot gets its name without a sync.
+    SnapshotUnsynced,
 }
 
 /// The error for a name without a failpoint.
@@ -87,7 +91,7 @@ mod imp {
     use std::fs::File;
     use std::io;
     use std::os::unix::fs::{FileExt, MetadataExt};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
@@ -104,7 +108,7 @@ mod imp {
     const HELD_MAX: usize = 8;
 
     /// A bit for each armed failpoint.
-    static ARMED: AtomicU32 = AtomicU32::new(0);
+    static ARMED: AtomicU64 = AtomicU64::new(0);
     /// Groups that are not written yet, the oldest first.
     static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
 

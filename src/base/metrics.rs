@@ -186,6 +186,24 @@ metrics! {
     state_rebuilds: Counter =
         counter("state_rebuilds_total", "Rebuilds of the state from the journal.");
 
+    /// Duration of the last snapshot, in seconds.
+    snapshot_seconds: FloatGauge =
+        float_gauge("snapshot_seconds", "Duration of the last snapshot of the state.");
+
+    /// Size of the newest snapshot's rows, in bytes.
+    snapshot_bytes: Gauge = gauge("snapshot_bytes", "Size of the newest snapshot.");
+
+    /// Number of rows in the newest snapshot.
+    snapshot_rows: Gauge = gauge("snapshot_rows", "Rows in the newest snapshot.");
+
+    /// Age of the newest snapshot, in seconds. -1 if there is none.
+    snapshot_age_seconds: Gauge =
+        gauge("snapshot_age_seconds", "Age of the newest snapshot; -1 without one.");
+
+    /// Number of snapshots that were begun and not completed.
+    snapshot_failures: Counter =
+        counter("snapshot_failures_total", "Snapshots that could not be taken.");
+
     /// Size of the journal's files, in bytes.
     journal_disk_bytes: Gauge = gauge("journal_disk_bytes", "Size of the journal's files.");
 

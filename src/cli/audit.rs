@@ -2,6 +2,7 @@
 //! per task, and computing its state in a temporary directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -130,6 +131,11 @@ impl JournalAudit {
         self.damages().next().is_some()
     }
 
+    /// Returns the first position of the journal.
+    pub(super) fn first(&self) -> Position {
+        self.segments.first().map_or(Position::FIRST, |found| found.first)
+    }
+
     /// Returns the position of the next commit group.
     pub(super) fn end(&self) -> Position {
         self.segments.last().map_or(Position::FIRST, |found| found.end)
@@ -141,7 +147,18 @@ impl JournalAudit {
 
     /// Returns the commands of a journal without damage.
     pub(super) fn log(&self) -> Records {
-        Records::new(self.scan.reader(self.end()))
+        self.log_up_to(self.end())
+    }
+
+    /// Returns the commands before a position.
+    pub(super) fn log_up_to(&self, end: Position) -> Records {
+        Records::new(self.scan.reader(end))
+    }
+
+    /// Returns true if an earlier rebuild gave up any of these positions.
+    pub(super) fn has_hole(&self, positions: Range<Position>) -> bool {
+        let mut holes = self.segments.iter().flat_map(|found| &found.holes);
+        holes.any(|(from, to)| *from < positions.end && positions.start < *to)
     }
 }
 

@@ -20,6 +20,7 @@ mod reach;
 mod rebuild;
 mod replays;
 mod serve;
+mod snapshots;
 mod tail;
 mod target;
 mod verify;

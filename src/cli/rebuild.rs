@@ -4,6 +4,7 @@
 
 mod consequences;
 mod notes;
+mod payloads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use self::consequences::{Consequences, consequences};
 use self::notes::notes;
+use self::payloads::with_lost_payloads;
 use super::Failure;
 use super::audit::{
     JournalAudit, Scratch, as_json, bring_up, dir_failure, journal_failure, require_journal,
@@ -21,11 +23,12 @@ use super::audit::{
 };
 use super::losses::Losses;
 use super::output::{counted, eprint, print, seconds};
+use super::snapshots::{Snapshots, load, no_beginning};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 use crate::data_dir::{DAMAGED_PREFIX, DataDir};
-use crate::journal::{Lost, OsFiles, Position, Salvage};
+use crate::journal::{Lost, OsFiles, Position, Salvage, SnapshotFile};
 use crate::model::time::Timestamp;
 use crate::store::{Counts, Differences, StateError, StateValidity, Store, invalidate_last};
 
@@ -33,11 +36,15 @@ use crate::store::{Counts, Differences, StateError, StateValidity, Store, invali
 const LIST: &str = "lost.txt";
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct Rebuild {
     /// Keep every whole record of a damaged journal, set the damaged files aside and list the
     /// losses
     #[arg(long)]
     skip_damaged: bool,
+    /// Delete the snapshots, and compute the state from the first record of the journal
+    #[arg(long)]
+    from_start: bool,
     /// Existing directory with space for a temporary copy of the former state, which is removed at
     /// the end [default: the directory that holds the data directory, else the system's directory
     /// for temporary files]
@@ -82,6 +89,7 @@ impl Rebuild {
         require_journal(dir.path())?;
         let mut audit = JournalAudit::read(&dir.journal())?;
         require_records(&audit, dir.path())?;
+        let snapshots = Snapshots::read(&dir.journal(), audit.end())?;
         let cache_bytes = config.storage.state_cache_bytes;
         let scratch = Scratch::make(self.scratch.as_deref(), dir.path())?;
         let (before, is_valid) = state_before(dir, &scratch, cache_bytes);
@@ -89,18 +97,25 @@ impl Rebuild {
             return Err(scratch.too_small("the previous state cannot be read"));
         }
         let applied = before.as_ref().filter(|_| is_valid).map(Store::applied);
+        // In a copy, a snapshot may be younger than the journal.
+        let is_copy = audit.scan.is_copy() || dir.is_copy();
+        let reached = applied.max(snapshots.ahead().filter(|_| !is_copy));
         let end_missing =
-            applied.filter(|applied| *applied > audit.end()).map(|applied| (audit.end(), applied));
+            reached.filter(|reached| *reached > audit.end()).map(|reached| (audit.end(), reached));
         let salvaged = if audit.is_damaged() || end_missing.is_some() {
-            Some(self.salvaged(&mut audit, end_missing, dir)?)
+            let salvaged = self.salvaged(&mut audit, end_missing, dir)?;
+            snapshots.set_aside(&salvaged.aside, &dir.journal())?;
+            Some(salvaged)
         } else {
             None
         };
-        let remade = remake(dir, &audit, cache_bytes, (salvaged.as_ref(), before.as_ref()));
+        let base = snapshots.newest().filter(|_| !self.from_start);
+        let remade = remake(dir, &audit, (base, cache_bytes), (salvaged.as_ref(), before.as_ref()));
         let (consequences, counts) = remade.map_err(|failure| match &salvaged {
             None => failure,
             Some(salvaged) => unfinished(failure, &salvaged.lost, end_missing),
         })?;
+        snapshots.delete_unusable(&dir.journal(), self.from_start)?;
         let found = salvaged.as_ref().zip(consequences.as_ref());
         self.print(&audit, &counts, found, began.elapsed().as_millis())
     }
@@ -175,16 +190,19 @@ impl Rebuild {
     }
 }
 
-/// Computes the state again, with the consequences of a salvage, and writes `FORMAT` if it is lost.
+/// Computes the state again, from the snapshot if there is one, with the consequences of a salvage,
+/// and writes `FORMAT` if it is lost.
 fn remake(
     dir: &mut DataDir,
     audit: &JournalAudit,
-    cache_bytes: u64,
+    base: (Option<&SnapshotFile>, u64),
     (salvaged, before): (Option<&Salvaged>, Option<&Store>),
 ) -> Result<(Option<Consequences>, Counts), Failure> {
-    let store = make_state(&dir.state(), audit, cache_bytes)?;
+    let store = make_state(&dir.state(), audit, base)?;
     let found = salvaged.map(|salvaged| {
-        consequences(&store, before, &audit.log(), Losses::new(salvaged.aside.join(LIST)))
+        let losses = Losses::new(salvaged.aside.join(LIST));
+        let losses = with_lost_payloads(losses, &store, &salvaged.lost)?;
+        consequences(&store, before, &audit.log(), losses)
     });
     let consequences = found.transpose().map_err(failed)?;
     let counts = store.counts().map_err(failed)?;
@@ -245,9 +263,19 @@ fn free_name(dir: &Path) -> PathBuf {
     names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.join(DAMAGED_PREFIX))
 }
 
-fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
+/// Computes the state from a snapshot, or from the beginning of the journal without one.
+fn make_state(
+    dir: &Path,
+    audit: &JournalAudit,
+    (snapshot, cache_bytes): (Option<&SnapshotFile>, u64),
+) -> Result<Store, Failure> {
     invalidate_last(dir).map_err(failed)?;
-    let store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
+    let mut store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
+    if let Some(snapshot) = snapshot {
+        load(&mut store, snapshot).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    } else if audit.first() > Position::FIRST {
+        return Err(Failure::new(ExitCode::Damaged, no_beginning(audit.first())));
+    }
     bring_up(&store, &audit.log()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)
 }

@@ -1,8 +1,9 @@
 //! `triggerd verify`: checks the data directory of a stopped server, and changes nothing in it.
 //!
-//! Reads every record of the journal, computes the state from the journal in a scratch directory,
-//! and compares the result row by row with a copy of the stored state. Also checks the small files
-//! beside them: the format, the admin token and the key of the endpoints' secrets.
+//! Reads every record of the journal and every snapshot, computes the state in a scratch directory,
+//! and compares the result row by row with the snapshots and with a copy of the stored state. Also
+//! checks the small files beside them: the format, the admin token and the key of the endpoints'
+//! secrets.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,6 +17,7 @@ use super::audit::{
 };
 use super::losses::Losses;
 use super::output::{counted, print, print_text, seconds};
+use super::snapshots::Snapshots;
 use crate::app::{StartError, check_secrets};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
@@ -71,6 +73,7 @@ struct Report {
     /// The faults of other files than the journal and the state, each with advice.
     files: Vec<String>,
     audit: JournalAudit,
+    snapshots: Snapshots,
     state: Judgement,
     contradictions: Vec<String>,
     counts: Counts,
@@ -86,7 +89,8 @@ impl Verify {
         require_journal(dir)?;
         let audit = JournalAudit::read(&looked_at.journal())?;
         require_records(&audit, dir)?;
-        let mut report = self.report(audit);
+        let snapshots = Snapshots::read(&looked_at.journal(), audit.end())?;
+        let mut report = self.report(audit, snapshots);
         report.check_files(&looked_at, config)?;
         if !report.audit.is_damaged() {
             self.check_state(&mut report, &looked_at, config)?;
@@ -101,7 +105,7 @@ impl Verify {
     }
 
     /// Makes the report on a journal whose state is not checked yet.
-    fn report(&self, audit: JournalAudit) -> Report {
+    fn report(&self, audit: JournalAudit, snapshots: Snapshots) -> Report {
         let new_list = || {
             std::env::temp_dir()
                 .join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())))
@@ -111,6 +115,7 @@ impl Verify {
             verbose: self.verbose,
             files: Vec::new(),
             audit,
+            snapshots,
             state: Judgement::NotCompared("the journal is damaged".into()),
             contradictions: Vec::new(),
             counts: Counts::default(),
@@ -190,9 +195,7 @@ impl Report {
         cache_bytes: u64,
     ) -> Result<Store, String> {
         let failed = |error: StateError| error.to_string();
-        let replayed =
-            Store::open(&scratch.path("replayed"), cache_bytes, Position::MAX).map_err(failed)?;
-        bring_up(&replayed, &self.audit.log())?;
+        let replayed = self.snapshots.compute(&self.audit, scratch, cache_bytes)?;
         self.counts = replayed.counts().map_err(failed)?;
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
         self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
@@ -239,7 +242,8 @@ impl Report {
 
     fn is_well(&self) -> bool {
         let state = matches!(self.state, Judgement::NotCompared(_) | Judgement::Equal { .. });
-        let others = self.files.is_empty() && self.contradictions.is_empty();
+        let snapshots = self.snapshots.is_well(self.audit.scan.is_copy());
+        let others = snapshots && self.files.is_empty() && self.contradictions.is_empty();
         state && others && !self.audit.is_damaged()
     }
 
@@ -256,6 +260,7 @@ impl Report {
         lines.extend(self.copy_text());
         lines.extend(self.files.iter().map(|fault| format!("DAMAGED   {fault}")));
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
+        lines.extend(self.snapshots.text(audit.scan.is_copy()));
         lines.push(self.state_text());
         lines.extend(differing);
         lines.extend(
@@ -352,7 +357,9 @@ impl Report {
 
     fn advice(&self, seconds: &str) -> String {
         let mut advice = Vec::new();
-        if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
+        let snapshot_ahead = self.snapshots.ahead().filter(|_| !self.audit.scan.is_copy());
+        let lost_end = snapshot_ahead.is_some() || matches!(self.state, Judgement::Ahead { .. });
+        if self.audit.is_damaged() || lost_end {
             advice.push(
                 "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; \
                  a backup may have more",
@@ -363,6 +370,7 @@ impl Report {
                 "`triggerd rebuild` computes the state from the journal; nothing is lost by that",
             );
         }
+        advice.extend(self.snapshots.advice());
         if !self.contradictions.is_empty() {
             advice.push(
                 "the contradictions are a fault of triggerd: the journal is whole, and `triggerd \
@@ -381,6 +389,7 @@ impl Report {
         json!({
             "well": self.is_well(),
             "journal": self.journal_json(),
+            "snapshots": self.snapshots.json(),
             "state": self.state_json(),
             "files": files,
             "contradictions": self.contradictions,
@@ -454,7 +463,8 @@ mod tests {
     fn a_contradiction_is_not_said_to_be_mended_by_a_rebuild() {
         let dir = tempfile::tempdir().unwrap();
         let verify = Verify { json: false, scratch: None, list: None, verbose: false };
-        let mut report = verify.report(JournalAudit::read(dir.path()).unwrap());
+        let snapshots = Snapshots::read(dir.path(), Position::FIRST).unwrap();
+        let mut report = verify.report(JournalAudit::read(dir.path()).unwrap(), snapshots);
         report.contradictions.push("org_1 has two names".to_owned());
         let text = report.text();
         assert!(!report.is_well() && text.contains("CONTRADICTION"), "{text}");

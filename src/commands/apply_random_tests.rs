@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
+use crate::store::Walked;
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
@@ -181,6 +182,52 @@ proptest! {
         prop_assert_eq!(often.store.contradictions(5).unwrap(), Vec::<String>::new());
         never.store.write_back().unwrap();
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+    }
+
+    #[test]
+    fn a_snapshot_has_the_rows_of_its_moment_whatever_changes_meanwhile(
+        before in proptest::collection::vec(any_command(), 20..120),
+        after in proptest::collection::vec((any_command(), 0u8..4), 20..120),
+        in_memory: bool,
+    ) {
+        let (after, steps): (Vec<_>, Vec<_>) = after.into_iter().unzip();
+        let count = before.len();
+        let commands = with_ids(before.into_iter().chain(after).collect());
+        let (mut state, mut expected) = (Fixture::new(), Fixture::new());
+        for fixture in [&mut state, &mut expected] {
+            fixture.apply(&create_org(InboxMode::Auto, 100));
+            commands[..count].iter().for_each(|command| drop(fixture.apply(command)));
+        }
+        let (mut walk, mut rows) = (state.store.begin_snapshot(1 << 20).unwrap(), Vec::new());
+        let mut position = state.position;
+        for (command, step) in commands[count..].iter().zip(steps) {
+            let (results, next) = (&mut Results::default(), position.plus(100));
+            crate::commands::apply(&state.store, std::iter::once((position, command)), next,
+            results).unwrap();
+            position = next;
+            match step {
+                0 => drop(state.store.write_back().unwrap()),
+                1 => if let Walked::Rows(next) = walk.next_rows().unwrap() {
+                    rows.extend(next);
+                },
+                _ => {}
+            }
+        }
+        while let Walked::Rows(next) = walk.next_rows().unwrap() {
+            rows.extend(next);
+        }
+        let mut loaded = Fixture::new();
+        let mut load = loaded.store.begin_load(in_memory).unwrap();
+        for (key, value) in &rows {
+            load.add(key, value).unwrap();
+        }
+        load.finish(walk.position()).unwrap();
+        prop_assert_eq!(loaded.store.dump().unwrap(), expected.store.dump().unwrap());
+        // From there on, the same commands give the same state.
+        drop(walk);
+        loaded.position = expected.position;
+        commands[count..].iter().for_each(|command| drop(loaded.apply(command)));
+        prop_assert_eq!(loaded.store.dump().unwrap(), state.store.dump().unwrap());
     }
 
     /// Like a salvaged journal: commands refer to things whose creation was lost.

@@ -164,6 +164,7 @@ impl<L: Log> Committer<L> {
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
             metrics.commands_applied.inc_by(count.into());
         }
+        self.engine.snapshots.appended(end);
         let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let Results { outcomes, mut effects } = self.apply(&placed, end);
         self.engine.activity_stream.publish(std::mem::take(&mut effects.activity));

@@ -7,6 +7,7 @@ use super::activity_stream::ActivityStream;
 use super::breakers::Breakers;
 use super::hints::Hints;
 use super::intake::Intake;
+use super::snapshots::Snapshots;
 use super::space::Space;
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Engine {
     pub vault: Vault,
     /// The circuit breakers of endpoints, published by the scheduler.
     pub breakers: Breakers,
+    /// The snapshots of the state.
+    pub snapshots: Snapshots,
     /// Tells all threads but the committer and the watchdog to stop.
     pub stop: Stop,
 }
@@ -64,6 +67,7 @@ impl Engine {
             space: Arc::default(),
             vault: Vault::new(&[0; 32]),
             breakers: Breakers::default(),
+            snapshots: Snapshots::default(),
             stop: Stop::new(),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Everyone submits commands to [`Intake`] and waits for the outcome. One thread, the committer,
 //! takes the waiting commands, appends them, syncs once, applies them and answers. Another thread,
-//! the flusher, writes the changed rows to sled.
+//! the flusher, writes the changed rows to sled. A third takes snapshots of all rows.
 //!
 //! # Hints, and how the work of a lost hint is found
 //!
@@ -21,6 +21,7 @@
 //! replay began, endpoint enabled     the replayer, which looks for running     5 s
 //!   (signal)                         replays
 //! fresh rows (signal, asked flag)    the flusher, which looks for fresh rows   20 s
+//! snapshot due, asked for (signal)   the snapshot thread, which looks          20 s
 //! event in the inbox (notifier)      the notifier, where requests wait;        5 s
 //!                                    the request, which looks again at its end `wait`
 //! disk short, disk has room          the sweeper; the committer after each     1 s
@@ -46,6 +47,10 @@ mod intake;
 mod notifier;
 mod recovery;
 mod reply;
+mod restore;
+mod snapshot_maker;
+mod snapshot_taking;
+mod snapshots;
 mod space;
 mod watchdog;
 
@@ -65,5 +70,9 @@ pub use intake::{Intake, IntakeLimits, Submissions};
 pub use notifier::{InboxListener, InboxNotifier, WantsType};
 pub use recovery::{Recovered, RecoveryError, recover, recover_with_progress};
 pub use reply::{CommitError, Pending, Refused, Reply};
+pub use restore::{Restored, newest_whole, restore, restore_newest};
+pub use snapshot_maker::{SnapshotLimits, SnapshotMaker};
+pub use snapshot_taking::{NotTaken, take_snapshot};
+pub use snapshots::{KeptSnapshots, Snapshots};
 pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

@@ -7,6 +7,7 @@ use super::chunks::chunks;
 use super::space::Space;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{self, RecordError, Records, Results};
+use crate::journal::JournalError;
 use crate::store::{StateError, Store};
 
 /// Bytes of records decoded in parallel at a time.
@@ -33,6 +34,9 @@ pub enum RecoveryError {
     /// The state cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(JournalError),
     /// The threads for decoding records cannot be started.
     #[error(transparent)]
     Threads(rayon::ThreadPoolBuildError),

@@ -1,7 +1,7 @@
-//! Every key of the configuration, declared once. A declaration has the key's type, name, default
-//! and range, its meaning, and whether a reload applies it. The commented file
-//! `config/triggerd.toml`, the reference `docs/configuration.md`, the checks and the structs for
-//! the modules are made from the declarations.
+//! Every key of the configuration, declared once; some sections have files of their own. A
+//! declaration has the key's type, name, default and range, its meaning, and whether a reload
+//! applies it. The commented file `config/triggerd.toml`, the reference `docs/configuration.md`,
+//! the checks and the structs for the modules are made from the declarations.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use super::declare::{Group, Section, Values, section};
 use super::kinds::{
-    address, admin_token, count, directory, list_of_seconds, log_format, log_level, milliseconds,
-    networks, number, optional_directory, origins, rate, rate_or_multiple, seconds, share,
-    share_above_zero, size,
+    address, admin_token, count, directory, list_of_seconds, milliseconds, networks, number,
+    origins, rate, rate_or_multiple, seconds, share, share_above_zero, size,
 };
-use super::values::{AdminToken, LogFormat};
+use super::log::Log;
+use super::retention::Retention;
+use super::values::AdminToken;
 use crate::model::endpoint::TIMEOUT_MS_MAX;
 use crate::model::org::Tier;
 
@@ -84,6 +85,7 @@ macro_rules! config {
 config! {
     server: Server,
     storage: Storage,
+    retention: Retention,
     intake: Intake,
     dedup: Dedup,
     inbox: Inbox,
@@ -176,6 +178,12 @@ section! {
         /// Size of a journal segment in bytes. Larger segments make fewer files. A segment
         /// takes at most 1/16 of the filesystem, whatever is set here.
         segment_bytes: u64 = size("segment_bytes", 32 * MIB, 64 * KIB..=GIB);
+
+        /// Bytes by which the journal grows before the next [snapshot](operations.md#snapshots) of
+        /// the state is taken, or the size of the last snapshot if that is more. A start that has
+        /// to compute the state reads the newest snapshot and the journal behind it. Lower it for
+        /// faster starts; raise it to write less.
+        snapshot_bytes: u64 = size("snapshot_bytes", 256 * MIB, 64 * KIB..=1024 * GIB);
 
         /// Bytes of free disk space below which new events are refused with 507, so that
         /// acknowledging and delivering can go on. 0 means 2 % of the filesystem, but at least
@@ -462,33 +470,5 @@ section! {
         /// CIDRs such as `["10.1.0.0/16"]`. The empty list allows public addresses only, which is
         /// right when others choose the URLs.
         allow_networks: Vec<IpNet> = networks("allow_networks").reloaded();
-    }
-}
-
-section! {
-    /// The log.
-    pub struct Log {
-        /// Log level: `off`, `error`, `warn`, `info`, `debug` or `trace`, or a list with levels for
-        /// modules, such as `"info,triggerd::delivery=debug"`. Modules that the list does not name
-        /// log from `info` on. Libraries log from `warn` on, unless the list names them:
-        /// `"debug,sled=debug"`.
-        level: String = log_level("level", "info").reloaded();
-
-        /// Log format. `"json"` writes one object on each line, for machines. `"text"` is for
-        /// reading. `"auto"` writes text on a terminal and JSON anywhere else. When systemd's
-        /// journal reads, each line begins with its priority (`<3>` to `<7>`), which the journal
-        /// removes.
-        format: LogFormat = log_format("format", LogFormat::Auto);
-
-        /// Directory for log files. A new file begins each day (UTC), and when one is full. Empty
-        /// means standard output only, which journald keeps.
-        directory: Option<PathBuf> = optional_directory("directory");
-
-        /// Maximum size of a log file in bytes. Together with `files_max` it limits what logs take
-        /// of the disk.
-        file_bytes_max: u64 = size("file_bytes_max", 64 * MIB, 64 * KIB..=GIB);
-
-        /// Log files that are kept; the oldest are deleted.
-        files_max: usize = count("files_max", 14, 1..=1000);
     }
 }

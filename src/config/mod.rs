@@ -16,7 +16,9 @@ mod fault;
 mod keys;
 mod kinds;
 mod layers;
+mod log;
 mod reference;
+mod retention;
 mod shape;
 mod suggest;
 mod texts;
@@ -42,9 +44,11 @@ pub use environment::{
 pub use fault::{ConfigError, Fault};
 pub use keys::{
     Config, Dedup, Delivery, Egress, INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX, Inbox, Intake,
-    Keys, Log, Server, Storage, TierLimit, Tiers, Workers,
+    Keys, Server, Storage, TierLimit, Tiers, Workers,
 };
+pub use log::Log;
 pub use reference::{commented_file, reference_page};
+pub use retention::Retention;
 pub use texts::is_level;
 pub use values::{AdminToken, LogFormat};
 

@@ -55,6 +55,7 @@ mod recover;
 mod salvage;
 mod scan;
 mod segment;
+mod snapshot;
 mod spare;
 mod watch;
 mod writer;
@@ -76,6 +77,9 @@ pub use reader::Reader;
 pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
+pub use snapshot::{
+    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter, snapshots_in,
+};
 pub use spare::SpareMaker;
 pub use watch::{FileChange, Strayed, Watch};
 pub use writer::Writer;

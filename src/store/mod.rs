@@ -24,8 +24,11 @@ pub use change::{
 pub use error::StateError;
 pub use lifecycle::differences::{Difference, Differences};
 pub use lifecycle::generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
+pub use lifecycle::kept::RowBytes;
+pub use lifecycle::load::Load;
 pub use lifecycle::losses::{Named, NamedKind};
 pub use lifecycle::verify::StateValidity;
+pub use lifecycle::walk::{SnapshotRows, Walked};
 pub use lifecycle::write_back::FreshSize;
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
@@ -48,8 +51,8 @@ pub struct Store {
     generation: Generation,
     broken: Arc<AtomicBool>,
     state: RwLock<rows::state::State>,
-    /// Locked during a write-back of rows to sled.
-    writing: Mutex<()>,
+    /// Locked during a write-back of rows to sled. Holds the rows that a snapshot still needs.
+    writing: Mutex<Option<lifecycle::kept::Kept>>,
 }
 
 impl Store {

@@ -43,6 +43,7 @@ mod refusals;
 mod replays;
 mod scopes;
 mod signatures;
+mod snapshots;
 mod tail;
 mod takeover;
 mod tidy;

@@ -141,7 +141,10 @@ fn hit_again(hit: Hit, data: &Path, random: &mut Random) -> u64 {
 
 /// Waits until a segment is made, which happens when the segment before it is sealed.
 fn wait_for_a_new_segment(data: &Path) {
-    let count = || std::fs::read_dir(data.join("journal")).unwrap().count();
+    let is_segment = |entry: &std::io::Result<std::fs::DirEntry>| {
+        entry.as_ref().is_ok_and(|entry| entry.path().extension() == Some("seg".as_ref()))
+    };
+    let count = || std::fs::read_dir(data.join("journal")).unwrap().filter(is_segment).count();
     let (before, began) = (count(), std::time::Instant::now());
     while count() == before && began.elapsed() < Duration::from_secs(2) {
         std::hint::spin_loop();

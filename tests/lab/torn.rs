@@ -81,6 +81,7 @@ fn last_segment(data: &Path) -> PathBuf {
     std::fs::read_dir(data.join("journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension() == Some("seg".as_ref()))
         .max()
         .unwrap()
 }

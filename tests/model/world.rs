@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
 use triggerd::commands::{AckOutcome, Applied, Applying, Command, Records};
-use triggerd::commit::{Intake, Space, recover};
+use triggerd::commit::{Intake, Space, recover, restore_newest, take_snapshot};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
-use triggerd::journal::{AppendError, Files, Group, Log as _, Reader, Writer};
+use triggerd::journal::{AppendError, Files, Group, Log as _, Reader, Writer, snapshots_in};
 use triggerd::store::{Store, invalidate_last};
 
 use crate::random::Random;
@@ -65,6 +65,19 @@ pub(crate) fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Rea
     (writer, reader)
 }
 
+/// Opens the state. A state that begins empty is restored from the newest whole snapshot.
+fn open_state(dir: &Path, files: &Arc<FaultyFiles>, records: &Records) -> Store {
+    let mut store = Store::open(&dir.join("sled"), CACHE_BYTES, records.end()).unwrap();
+    if store.rebuild_reason().is_some() {
+        let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
+        let (journal, positions) = (dir.join("journal"), records.first()..=records.end());
+        let silent = |_done: u64, _all: u64| ();
+        let told: (&Space, &dyn Fn(u64, u64)) = (&Space::default(), &silent);
+        restore_newest(&mut store, (&journal, &files), &positions, told).unwrap();
+    }
+    store
+}
+
 impl System {
     pub(crate) fn new(clock: Clock, broken: Break) -> Self {
         let files = Arc::new(FaultyFiles::new());
@@ -78,9 +91,7 @@ impl System {
     fn start(&mut self) {
         let (writer, reader) = open_journal(self.dir.path(), &self.files);
         let records = Records::new(reader);
-        let store = Arc::new(
-            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, records.end()).unwrap(),
-        );
+        let store = Arc::new(open_state(self.dir.path(), &self.files, &records));
         if self.broken != Break::ForgetsToRecover {
             recover(&store, &records, &Space::default()).unwrap();
         }
@@ -131,9 +142,22 @@ impl System {
         replies.into_iter().map(|reply| reply.wait().unwrap()).collect()
     }
 
-    /// Writes rows back, as the flusher may do at any time.
+    /// Writes rows back, as the flusher may do at any time. Now and then takes a snapshot, and
+    /// deletes all but the last three.
     pub(crate) fn write_back(&self) {
         self.store().write_back().unwrap();
+        if !self.submissions.is_multiple_of(4) {
+            return;
+        }
+        let (journal, records) = (self.dir.path().join("journal"), self.records());
+        let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(&self.files);
+        let known = snapshots_in(&journal, files.as_ref()).unwrap();
+        if known.last().is_some_and(|last| last.position >= self.store().applied()) {
+            return;
+        }
+        let witness = (records.first(), self.clock.now_ms());
+        take_snapshot(self.store(), (&journal, &files), witness, &mut |_| Ok(())).unwrap();
+        known.iter().rev().skip(2).for_each(|old| files.remove(&old.path).unwrap());
     }
 
     /// Ends the committer. Rows not written back are lost, as by kill -9.
@@ -200,7 +224,7 @@ impl System {
         copy_dir(self.dir.path(), copy.path());
         let (_writer, reader) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
         let records = Records::new(reader);
-        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, records.end()).unwrap();
+        let store = open_state(copy.path(), &Arc::new(FaultyFiles::new()), &records);
         recover(&store, &records, &Space::default()).unwrap();
         look(&store, &records)
     }

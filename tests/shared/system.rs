@@ -11,6 +11,7 @@ use triggerd::base::vault::Vault;
 use triggerd::commands::{Command, CreateOrg, Records, SubmitEvent};
 use triggerd::commit::{
     ActivityStream, Breakers, Committer, Engine, GroupLimits, Hints, Intake, IntakeLimits,
+    Snapshots,
 };
 use triggerd::journal::Log;
 use triggerd::model::event::{Dedup, NewEvent};
@@ -54,6 +55,7 @@ pub(crate) fn engine_with<L: Log>(
         space: Arc::default(),
         vault: Vault::new(&[7; 32]),
         breakers: Breakers::default(),
+        snapshots: Snapshots::default(),
         stop: Stop::new(),
     });
     let committer = Committer::new(Arc::clone(&engine), submissions, log, GROUP_LIMITS);

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use crate::journal::Position;
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::store::lifecycle::generation::{
     Reason, io_error, judge_mark, last_generation, make_dir,
 };
+use crate::store::rows::schema::EventEntry;
 use crate::store::{StateError, Store};
 
 /// The use that a start would make of the state's directory.
@@ -70,6 +73,30 @@ impl Store {
             erased.extend(of_block.map(|entry| (org, entry.id)));
         }
         Ok(erased)
+    }
+}
+
+impl Store {
+    /// Returns the events whose records lie in these ranges of the journal, except erased events.
+    /// For rebuild: it reads everything.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn events_within(
+        &self,
+        ranges: &[Range<Position>],
+    ) -> Result<Vec<(OrgNo, EventId)>, StateError> {
+        let state = self.read();
+        let mut found = Vec::new();
+        for row in state.events.all() {
+            let ((org, _), block) = row?;
+            let within = |entry: &&EventEntry| {
+                entry.erased_at.is_none()
+                    && ranges.iter().any(|range| range.contains(&entry.position))
+            };
+            found.extend(block.events.iter().filter(within).map(|entry| (org, entry.id)));
+        }
+        Ok(found)
     }
 }
 

@@ -4,8 +4,7 @@
 //! that it replaces, as a transaction over several trees does. Rows change during a write-back: the
 //! batch has the rows of one moment, and later changes wait for the next write-back.
 
-use std::sync::PoisonError;
-
+use super::kept::Kept;
 use crate::journal::Position;
 use crate::store::rows::table::AnyTable;
 use crate::store::{StateError, Store};
@@ -50,14 +49,31 @@ impl Store {
     /// # Errors
     /// sled fails. The state must not be used any more then.
     pub fn write_back(&self) -> Result<usize, StateError> {
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_fresh(&mut self.writing()).map(|written| written.rows)
+    }
+
+    /// Writes every changed row to sled. Keeps the former values that a snapshot still needs. The
+    /// caller holds the lock of `kept`.
+    pub(super) fn write_fresh(&self, kept: &mut Option<Kept>) -> Result<Written, StateError> {
         // Fresh rows are taken between two calls of `apply`, so that rows and `applied` are of the
         // same moment.
-        let fresh = self.write().tables_mut().map(AnyTable::take_fresh);
+        let (fresh, applied) = {
+            let mut state = self.write();
+            let applied = state.meta.get(())?.map(|meta| meta.applied).unwrap_or_default();
+            (state.tables_mut().map(AnyTable::take_fresh), applied)
+        };
         let mut batch = sled::Batch::default();
         let mut rows = 0;
+        let mut keep = |key: &[u8], in_tree: bool| match kept {
+            Some(kept) if kept.wants(key) => {
+                let former = if in_tree { self.db().get(key)? } else { None };
+                kept.keep(key, former.map(|value| value.to_vec()));
+                Ok(())
+            }
+            _ => Ok(()),
+        };
         for table in fresh {
-            rows += table.encode(&mut batch)?;
+            rows += table.encode(&mut batch, &mut keep)?;
         }
         if rows > 0 {
             // Readers find the rows in the layer meanwhile. sled delays readers of its tree.
@@ -68,14 +84,22 @@ impl Store {
         for table in self.write().tables_mut() {
             table.written_back();
         }
-        Ok(rows)
+        Ok(Written { rows, applied })
     }
 }
 
-/// Frees sled's garbage: the rows that a batch replaced. Each access to sled frees a little, and
+/// The result of a write-back.
+pub(super) struct Written {
+    /// The number of rows.
+    pub(super) rows: usize,
+    /// The position of the first command that the rows lack.
+    pub(super) applied: Position,
+}
+
+/// Frees sled's garbage: the rows that a batch replaced, and the pages that a scan left. Each access to sled frees a little, and
 /// the server reads seldom and writes much: a million rows left 3.5 GB of garbage, which
 /// disappeared over minutes. The garbage is in the default collector of crossbeam-epoch.
-fn clear_away(rows: usize) {
+pub(super) fn clear_away(rows: usize) {
     /// Number of pieces that each step frees, if nobody else accesses sled.
     const FREED_AT_ONCE: usize = 64;
     for _ in 0..=rows / FREED_AT_ONCE {

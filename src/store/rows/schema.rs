@@ -26,13 +26,16 @@
 //! ```
 //!
 //! `due` is grouped by endpoint, so that no endpoint comes before another. If [`FORMAT`] differs,
-//! the state is computed from the journal. So rows may change freely if `FORMAT` changes too.
+//! the state is made anew from a snapshot and the journal. A row whose encoding changes gets another
+//! version and keeps its reader for the versions before ([`Row::read`]), because snapshots hold
+//! them.
 
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::base::codec;
 use crate::journal::Position;
 use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
@@ -42,6 +45,7 @@ use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
 use crate::model::time::Timestamp;
+use crate::store::error::StateError;
 use crate::store::rows::row_key::RowKey;
 
 /// The format of all rows together.
@@ -64,6 +68,16 @@ pub(crate) trait Row:
     const PREFIX: u8;
     /// Set if all rows stay in memory, because they are few and read at every request.
     const RESIDENT: bool = false;
+    /// The version of the row's encoding. It rises when the encoding changes, and [`Row::read`]
+    /// then also reads the versions before, because snapshots hold them.
+    const VERSION: u8 = 1;
+    /// Reads a row in the encoding of a version.
+    fn read(version: u8, bytes: &[u8]) -> Result<Self, StateError> {
+        if version == Self::VERSION {
+            return Ok(codec::decode(bytes)?);
+        }
+        Err(StateError::Rows(format!("a row of {} is of version {version}", Self::NAME)))
+    }
     /// Returns roughly how many bytes a large row takes beside its struct.
     fn heap_bytes(&self) -> usize {
         0

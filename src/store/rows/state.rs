@@ -48,8 +48,7 @@ impl State {
         let meta: Table<Meta> = Table::open(db, broken)?;
         let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
         let orgs: Table<OrgRow> = Table::open(db, broken)?;
-        let org_names =
-            orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
+        let org_names = names_of(&orgs);
         Ok(Self {
             meta,
             orgs,
@@ -83,6 +82,13 @@ impl State {
         (first, index): EventAddress,
     ) -> Result<bool, StateError> {
         Ok(self.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << index != 0))
+    }
+
+    /// Makes the indexes from the rows, after rows were inserted as they are stored.
+    pub(crate) fn make_indexes(&mut self) -> Result<(), StateError> {
+        self.dedup_index = DedupIndex::of(&self.dedup, self.meta.get(())?.as_deref())?;
+        self.org_names = names_of(&self.orgs);
+        Ok(())
     }
 
     /// Returns the tables without their row types, for the write-back.
@@ -135,4 +141,8 @@ impl State {
             &mut self.running,
         ]
     }
+}
+
+fn names_of(orgs: &Table<OrgRow>) -> BTreeMap<String, OrgId> {
+    orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect()
 }

@@ -1,6 +1,7 @@
 //! A table: its part of the sled tree, and a layer of fresh rows above. Reads look in the layer
 //! first. Writes go only to the layer, until the write-back.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,8 +13,6 @@ use crate::base::failpoint::{self, Switch};
 use crate::store::error::StateError;
 use crate::store::rows::row_key::RowKey;
 use crate::store::rows::schema::Row;
-
-const ROW_VERSION: u8 = 1;
 
 /// A table of any row type.
 pub(crate) trait AnyTable {
@@ -27,6 +26,14 @@ pub(crate) trait AnyTable {
     fn fresh_bytes(&self) -> usize;
     /// Takes the fresh rows for writing. They count as changed again only after another change.
     fn take_fresh(&mut self) -> Box<dyn Fresh>;
+    /// Returns the row's value in the present version. `None` if the row is another table's.
+    fn upgraded<'a>(
+        &self,
+        key: &[u8],
+        value: &'a [u8],
+    ) -> Option<Result<Cow<'a, [u8]>, StateError>>;
+    /// Inserts a row of a snapshot as a fresh row. Returns false if the row is another table's.
+    fn insert_raw(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StateError>;
     /// Removes the written rows from the layer, except rows that changed meanwhile.
     fn written_back(&mut self);
     /// Describes a row of sled: its table and key, and its content. `None` if it is another
@@ -38,19 +45,41 @@ pub(crate) trait AnyTable {
 
 /// The rows of one table on their way to sled.
 pub(crate) trait Fresh {
-    /// Adds the rows to the batch. Returns their number.
-    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError>;
+    /// Adds the rows to the batch. Returns their number. Before each row, calls `before` with its
+    /// key, and true if sled may have a row with this key.
+    fn encode(
+        &self,
+        batch: &mut sled::Batch,
+        before: BeforeChange<'_>,
+    ) -> Result<usize, StateError>;
 }
 
-/// Keys and rows. An absent row is to be removed.
-struct FreshRows<R: Row>(Vec<(R::Key, Option<Arc<R>>)>);
+/// Called with a key before its row changes in sled, and true if sled may have the row.
+pub(crate) type BeforeChange<'a> = &'a mut dyn FnMut(&[u8], bool) -> Result<(), StateError>;
+
+/// A fresh row on its way to sled.
+struct FreshRow<R: Row> {
+    key: R::Key,
+    /// Absent if the row is to be removed.
+    row: Option<Arc<R>>,
+    /// Set if sled may have a row with this key.
+    in_tree: bool,
+}
+
+struct FreshRows<R: Row>(Vec<FreshRow<R>>);
 
 impl<R: Row> Fresh for FreshRows<R> {
-    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError> {
-        for (key, row) in &self.0 {
+    fn encode(
+        &self,
+        batch: &mut sled::Batch,
+        before: BeforeChange<'_>,
+    ) -> Result<usize, StateError> {
+        for FreshRow { key, row, in_tree } in &self.0 {
+            let key = tree_key::<R>(*key);
+            before(&key, *in_tree)?;
             match row {
-                Some(row) => batch.insert(tree_key::<R>(*key), write_row(row.as_ref())?),
-                None => batch.remove(tree_key::<R>(*key)),
+                Some(row) => batch.insert(key, write_row(row.as_ref())?),
+                None => batch.remove(key),
             }
         }
         Ok(self.0.len())
@@ -364,12 +393,32 @@ impl<R: Row> AnyTable for Table<R> {
     fn take_fresh(&mut self) -> Box<dyn Fresh> {
         let mut rows = Vec::with_capacity(self.dirty);
         for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
-            rows.push((*key, slot.row.clone()));
+            rows.push(FreshRow { key: *key, row: slot.row.clone(), in_tree: slot.in_tree });
             // From now on sled may have the row at any time.
             (slot.dirty, slot.in_tree) = (false, true);
         }
         self.dirty = 0;
         Box::new(FreshRows::<R>(rows))
+    }
+
+    fn upgraded<'a>(
+        &self,
+        key: &[u8],
+        value: &'a [u8],
+    ) -> Option<Result<Cow<'a, [u8]>, StateError>> {
+        parse_key::<R>(key)?;
+        let is_present = value.first() == Some(&R::VERSION);
+        Some(if is_present {
+            Ok(Cow::Borrowed(value))
+        } else {
+            read_row::<R>(value).and_then(|row| write_row(&row)).map(Cow::Owned)
+        })
+    }
+
+    fn insert_raw(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StateError> {
+        let Some(key) = parse_key::<R>(key) else { return Ok(false) };
+        self.insert_new(key, read_row(value)?);
+        Ok(true)
     }
 
     fn written_back(&mut self) {
@@ -435,13 +484,13 @@ fn read_pair_shared<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Pai
 
 fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
     match bytes.split_first() {
-        Some((&ROW_VERSION, row)) => Ok(codec::decode(row)?),
-        _ => Err(StateError::Rows(format!("a row of {} is of another version", R::NAME))),
+        Some((version, row)) => R::read(*version, row),
+        None => Err(StateError::Rows(format!("a row of {} is empty", R::NAME))),
     }
 }
 
 fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
-    let mut bytes = vec![ROW_VERSION];
+    let mut bytes = vec![R::VERSION];
     codec::encode_into(row, &mut bytes)?;
     Ok(bytes)
 }

@@ -1,0 +1,83 @@
+//! Snapshots at the start: those that do not belong to the journal, and the restore of a lost state
+//! from the newest whole one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StartError;
+use super::systemd::Progress;
+use crate::commit::{RecoveryError, Space, restore_newest};
+use crate::journal::{Files, JournalError, Position, ReadLog as _, Reader, snapshots_in};
+use crate::store::Store;
+
+/// Judges the snapshots that are ahead of the journal. In an original, a whole one proves that the
+/// journal has lost its end. A copy may have read the segments before the snapshot; there the
+/// snapshot is deleted, because the copy's journal goes on in another way.
+pub(super) fn judge_ahead(
+    (dir, files): (&Path, &Arc<dyn Files>),
+    end: Position,
+    is_copy: bool,
+) -> Result<(), StartError> {
+    let mut is_changed = false;
+    for snapshot in snapshots_in(dir, files.as_ref()).map_err(StartError::Journal)? {
+        if snapshot.position <= end {
+            continue;
+        }
+        let (path, position) = (snapshot.path.display().to_string(), snapshot.position.0);
+        if is_copy {
+            let what = "a snapshot of the copy is ahead of its journal and is deleted";
+            tracing::info!(path, position, end = end.0, "{what}");
+            files.remove(&snapshot.path).map_err(io_at(&snapshot.path))?;
+            is_changed = true;
+            continue;
+        }
+        match snapshot.check(files) {
+            Ok(_) => {
+                return Err(StartError::Missing(format!(
+                    "it ends at position {end}, but the snapshot {path} goes to {position}"
+                )));
+            }
+            Err(error @ JournalError::Io { .. }) => return Err(StartError::Journal(error)),
+            Err(error @ JournalError::Damage(_)) => {
+                let what = "a snapshot ahead of the journal is damaged and passed over";
+                tracing::warn!(%error, "{what}");
+            }
+        }
+    }
+    if is_changed { files.sync_dir(dir).map_err(io_at(dir)) } else { Ok(()) }
+}
+
+/// Restores a state that began empty from the newest whole snapshot, if there is one.
+pub(super) fn restore(
+    store: &mut Store,
+    (dir, files): (&Path, &Arc<dyn Files>),
+    journal: &Reader,
+    space: &Space,
+) -> Result<(), StartError> {
+    let progress = Progress::of("loading the snapshot");
+    let tell = |done, all| progress.tell(done, all);
+    let positions = journal.first()..=journal.end();
+    let restored = restore_newest(store, (dir, files), &positions, (space, &tell));
+    if let Err(RecoveryError::State(_)) = &restored {
+        store.invalidate();
+    }
+    let Some(restored) = restored.map_err(StartError::Recovery)? else { return Ok(()) };
+    let took_ms = u64::try_from(restored.took.as_millis()).unwrap_or(u64::MAX);
+    let (position, rows) = (restored.position.0, restored.rows);
+    tracing::info!(position, rows, took_ms, "the snapshot is loaded");
+    Ok(())
+}
+
+/// Requires the state to reach the beginning of the journal.
+pub(super) fn require_beginning(store: &Store, first: Position) -> Result<(), StartError> {
+    if store.applied() >= first {
+        return Ok(());
+    }
+    Err(StartError::Missing(format!(
+        "it begins at position {first}, and no whole snapshot holds the state of that position"
+    )))
+}
+
+fn io_at(path: &Path) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::Journal(JournalError::Io { path: path.to_owned(), source })
+}

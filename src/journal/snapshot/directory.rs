@@ -1,0 +1,63 @@
+//! The snapshots in a journal's directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{SnapshotHeader, SnapshotSize};
+use super::names::{SnapshotFile, position_of};
+use super::reader::SnapshotReader;
+use crate::base::failpoint::{self, Switch};
+use crate::journal::error::{Damage, JournalError};
+use crate::journal::files::Files;
+
+impl SnapshotFile {
+    /// Opens the snapshot and reads its header.
+    ///
+    /// # Errors
+    /// The header is damaged or of another snapshot, or the file cannot be read.
+    pub fn open(&self, files: &Arc<dyn Files>) -> Result<SnapshotReader, JournalError> {
+        SnapshotReader::open(Arc::clone(files), self)
+    }
+
+    /// Reads the whole snapshot and checks every byte.
+    ///
+    /// # Errors
+    /// The snapshot is torn or damaged, or the file cannot be read.
+    pub fn check(&self, files: &Arc<dyn Files>) -> Result<SnapshotSize, JournalError> {
+        let mut reader = self.open(files)?;
+        while reader.next_rows()?.is_some() {}
+        Ok(reader.size())
+    }
+
+    /// Reads the beginning and the end. Finds a torn snapshot, but no damage in the middle.
+    ///
+    /// # Errors
+    /// As [`SnapshotFile::check`].
+    pub fn ends(
+        &self,
+        files: &Arc<dyn Files>,
+    ) -> Result<(SnapshotHeader, SnapshotSize), JournalError> {
+        let reader = self.open(files)?;
+        let torn = "the trailer is missing or wrong: the snapshot is torn";
+        let believed = failpoint::is_on(Switch::TornSnapshotBelieved).then(SnapshotSize::default);
+        let size = reader.claimed_size()?.or(believed);
+        let size = size.ok_or_else(|| Damage::new(&self.path, reader.bytes(), torn));
+        Ok((*reader.header(), size.map_err(JournalError::Damage)?))
+    }
+}
+
+/// Returns the files in `dir` with the name of a snapshot, the oldest position first.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn snapshots_in(dir: &Path, files: &dyn Files) -> Result<Vec<SnapshotFile>, JournalError> {
+    let paths = match files.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(JournalError::io(dir))?,
+    };
+    let snapshot = |path: PathBuf| Some(SnapshotFile { position: position_of(&path)?, path });
+    let mut found: Vec<_> = paths.into_iter().filter_map(snapshot).collect();
+    found.sort_unstable_by_key(|snapshot| snapshot.position);
+    Ok(found)
+}

@@ -1,0 +1,135 @@
+//! Every row as of one moment, for a snapshot, while the state goes on changing.
+//!
+//! sled has no read snapshots. But its tree changes only in a write-back, so right after one it
+//! holds the state of one moment. The walk then reads the tree in key order, a chunk at a time, and
+//! each later write-back first keeps the former values of the rows that the walk has not reached
+//! yet. Nobody waits for the walk for longer than a chunk takes.
+
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::kept::{Kept, RowBytes};
+use super::write_back::clear_away;
+use crate::base::failpoint::{self, Switch};
+use crate::journal::Position;
+use crate::store::rows::schema::FORMAT;
+use crate::store::{StateError, Store};
+
+/// Maximum number of rows in a chunk, and the number of their bytes at which a chunk ends. A
+/// write-back may wait while a chunk is read. In tests, a walk over few rows has many chunks.
+const CHUNK_ROWS: usize = if cfg!(test) { 8 } else { 512 };
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A step of a walk.
+#[derive(Debug)]
+pub enum Walked {
+    /// The next rows, in key order.
+    Rows(Vec<RowBytes>),
+    /// There are no further rows.
+    End,
+    /// More rows changed meanwhile than may be kept in memory. The walk is over.
+    Outrun,
+}
+
+/// A walk over every row. Only one walk at a time is possible.
+#[derive(Debug)]
+pub struct SnapshotRows<'a> {
+    store: &'a Store,
+    position: Position,
+    is_over: bool,
+}
+
+impl Store {
+    /// Writes all fresh rows back, and begins a walk over the rows of this moment. Meanwhile at most
+    /// `kept_bytes_max` bytes of former values are kept in memory.
+    ///
+    /// # Errors
+    /// sled fails, or a walk is under way.
+    pub fn begin_snapshot(&self, kept_bytes_max: usize) -> Result<SnapshotRows<'_>, StateError> {
+        let mut writing = self.writing();
+        if writing.is_some() {
+            return Err(StateError::Invariant("snapshots are taken one at a time"));
+        }
+        let written = self.write_fresh(&mut writing)?;
+        *writing = Some(Kept::new(kept_bytes_max));
+        Ok(SnapshotRows { store: self, position: written.applied, is_over: false })
+    }
+
+    pub(super) fn writing(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SnapshotRows<'_> {
+    /// Returns the position of the first command that the rows lack.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Returns the format of all rows together.
+    pub fn format(&self) -> u32 {
+        FORMAT
+    }
+
+    /// Reads the next chunk of rows.
+    ///
+    /// # Errors
+    /// Rows cannot be read. The state must not be used any more then.
+    pub fn next_rows(&mut self) -> Result<Walked, StateError> {
+        while !self.is_over {
+            let mut writing = self.store.writing();
+            let Some(kept) = writing.as_mut().filter(|kept| !kept.is_over()) else {
+                self.is_over = true;
+                return Ok(Walked::Outrun);
+            };
+            let (rows, reached) = self.chunk(kept.reached())?;
+            self.is_over = reached.is_none();
+            let rows = kept.as_before(rows, reached);
+            drop(writing);
+            clear_away(rows.len());
+            if !rows.is_empty() {
+                return Ok(Walked::Rows(rows));
+            }
+        }
+        Ok(Walked::End)
+    }
+
+    /// Reads rows of sled behind a key. Returns them, and the last key that was looked at: `None` at
+    /// the end.
+    fn chunk(&self, behind: &[u8]) -> Result<(Vec<RowBytes>, Option<Vec<u8>>), StateError> {
+        let read = || {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let range = (Bound::Excluded(behind), Bound::Unbounded);
+            for pair in self.store.db().range::<&[u8], _>(range) {
+                let (key, value) = pair?;
+                bytes += key.len() + value.len();
+                rows.push((key.to_vec(), value.to_vec()));
+                if rows.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
+                    let reached = rows.last().map(|(key, _)| key.clone());
+                    return Ok((rows, reached));
+                }
+            }
+            Ok((rows, None))
+        };
+        // sled 0.34.7 panics on some kinds of damage.
+        let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
+            Err(StateError::Rows("reading rows for a snapshot panicked".to_owned()))
+        });
+        read.inspect_err(|_| {
+            let broken = !failpoint::is_on(Switch::RotIgnored);
+            self.store.broken.store(broken, Ordering::SeqCst);
+        })
+    }
+}
+
+impl Drop for SnapshotRows<'_> {
+    fn drop(&mut self) {
+        *self.store.writing() = None;
+    }
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
