@@ -92,7 +92,10 @@ pub fn restore(
             load.add(key, value)?;
         }
         if load.is_full() {
-            if space.is_short_for(load.size()) {
+            // Rows in the order of their keys fill whole pages, so only their bytes count. After
+            // the overrun, the next try loads the rows into memory.
+            if space.is_short_for(FreshSize { rows: 0, ..load.size() }) {
+                space.note_overrun();
                 let short = "the disk has no room for the rows of the snapshot";
                 return Err(StateError::Rows(short.to_owned()).into());
             }

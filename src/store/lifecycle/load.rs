@@ -14,7 +14,7 @@ use crate::store::{FreshSize, StateError, Store};
 
 /// Number of rows, and bytes of rows, that go to sled at once.
 const BATCH_ROWS: usize = 4_096;
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// The loading of a snapshot.
 pub struct Load<'a> {
