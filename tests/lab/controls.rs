@@ -93,6 +93,14 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["the rows differ"],
     },
+    // The start may notice it first: the rows are of no position, or contradict one another.
+    Control {
+        switch: "torn_snapshot_believed",
+        scenario: "snapshots",
+        rounds: 6,
+        catch: Certain,
+        reasons: &["is lost", "not ready: exit status: 70", "cannot be read"],
+    },
     Control {
         switch: "rot_ignored",
         scenario: "rot",

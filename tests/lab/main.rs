@@ -54,6 +54,7 @@ mod replay;
 mod rot;
 mod scenario;
 mod server;
+mod snapshots;
 mod stop;
 mod sweep;
 mod syscalls;

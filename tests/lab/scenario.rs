@@ -10,7 +10,7 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    rot, stop, sweep, torn, trace, wrong_keys,
+    rot, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
@@ -68,6 +68,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "cp -a of the live directory is a backup",
         rounds: (3, "copies"),
         run: copies::run,
+    },
+    Scenario {
+        name: "snapshots",
+        shows: "a lost state comes back from the newest whole snapshot, also if one is torn",
+        rounds: (6, "losses"),
+        run: snapshots::run,
     },
     Scenario {
         name: "rot",
