@@ -126,8 +126,8 @@ impl Snapshots {
         Ok(state)
     }
 
-    /// Returns true if no snapshot is damaged, differs, or shows that the journal lost its end. In a
-    /// copy, a snapshot ahead of the journal shows nothing.
+    /// Returns true if no snapshot is damaged, differs, or shows that the journal lost its end. In
+    /// a copy, a snapshot ahead of the journal shows nothing.
     pub(super) fn is_well(&self, is_copy: bool) -> bool {
         self.0.iter().all(|found| match found.check {
             Check::NotCompared(_) | Check::Equal => true,
@@ -140,7 +140,7 @@ impl Snapshots {
     pub(super) fn advice(&self) -> impl Iterator<Item = &'static str> {
         let any = |is: fn(&Check) -> bool| self.0.iter().any(|found| is(&found.check));
         let damaged = any(|check| matches!(check, Check::Damaged(_))).then_some(
-            "`triggerd rebuild` deletes damaged snapshots; nothing is lost while the journal is whole",
+            "`triggerd rebuild` deletes damaged snapshots; nothing is lost if the journal is whole",
         );
         let different = any(|check| matches!(check, Check::Different(_))).then_some(
             "`triggerd rebuild --from-start` deletes the snapshots and computes the state from the \

@@ -204,7 +204,8 @@ impl SnapshotMaker {
         is_damaged || is_asked || self.grown() >= self.due_bytes()
     }
 
-    /// Takes a snapshot, unless the disk is short of space. `may_go_on` returns a reason to give up.
+    /// Takes a snapshot, unless the disk is short of space. `may_go_on` returns a reason to give
+    /// up.
     fn take(&mut self, may_go_on: &dyn Fn() -> Result<(), &'static str>) {
         let was_asked = self.engine.snapshots.take_asked();
         match self.try_to_take(may_go_on) {

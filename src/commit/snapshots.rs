@@ -49,8 +49,8 @@ impl Snapshots {
         }
     }
 
-    /// Returns the kept snapshots. `None` while no snapshot is known to be whole: then every part of
-    /// the journal is needed.
+    /// Returns the kept snapshots. `None` while no snapshot is known to be whole: then every part
+    /// of the journal is needed.
     pub fn kept(&self) -> Option<KeptSnapshots> {
         *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

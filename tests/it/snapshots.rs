@@ -13,7 +13,8 @@ use crate::harness::{Client, Process, command, settings};
 fn often(data: &Path, grace_seconds: u32) -> String {
     let logs = data.with_file_name("logs");
     let more = format!(
-        "[retention]\ngrace_seconds = {grace_seconds}\n[log]\nformat = \"json\"\ndirectory = {:?}\n",
+        "[retention]\ngrace_seconds = {grace_seconds}\n[log]\nformat = \"json\"\n\
+         directory = {:?}\n",
         logs.display().to_string()
     );
     settings(data, &more).replace("[storage]", "[storage]\nsnapshot_bytes = 65536")

@@ -129,8 +129,8 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["were left when events were refused", "never refused"],
     },
-    // Sometimes sled finds room for everything, sometimes it takes the reserve, and sometimes it ends
-    // the server before the kill.
+    // Sometimes sled finds room for everything, sometimes it takes the reserve, and sometimes it
+    // ends the server before the kill.
     Control {
         switch: "hold_off",
         scenario: "full",

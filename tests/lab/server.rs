@@ -15,8 +15,8 @@ use crate::receiver::Receiver;
 /// Concurrent attempts to one endpoint: a crash can repeat only so many deliveries.
 pub(crate) const IN_FLIGHT: u64 = 4;
 
-/// Returns the lab's configuration: small segments, so that many are sealed, snapshots all the time,
-/// and few concurrent attempts.
+/// Returns the lab's configuration: small segments, so that many are sealed, snapshots all the
+/// time, and few concurrent attempts.
 pub(crate) fn config(data_dir: &Path) -> String {
     let more = format!(
         "[retention]\ngrace_seconds = 5\n[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"

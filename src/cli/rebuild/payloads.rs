@@ -1,5 +1,5 @@
-//! Events that a snapshot knows although their records are lost. Their payloads are gone; everything
-//! else about them is in the state.
+//! Events that a snapshot knows although their records are lost. Their payloads are gone;
+//! everything else about them is in the state.
 
 use serde_json::json;
 

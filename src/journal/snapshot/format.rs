@@ -62,8 +62,8 @@ pub(super) fn encode_header(header: &SnapshotHeader) -> ([u8; HEADER_LEN], u32) 
     (bytes, crc)
 }
 
-/// Reads a header. Returns it with the checksum with which the chain begins, or the reason why it is
-/// none.
+/// Reads a header. Returns it with the checksum with which the chain begins, or the reason why it
+/// is none.
 pub(super) fn decode_header(bytes: &[u8]) -> Result<(SnapshotHeader, u32), &'static str> {
     let header = bytes.first_chunk::<HEADER_LEN>().ok_or("the file is shorter than a header")?;
     let crc = u32::from_be_bytes([header[36], header[37], header[38], header[39]]);

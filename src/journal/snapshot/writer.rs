@@ -17,8 +17,8 @@ use crate::journal::files::Files;
 use crate::journal::position::Position;
 use crate::journal::spare::is_unsupported;
 
-/// Number of written bytes after which the file is synced, because unsynced bytes delay the syncs of
-/// commit groups.
+/// Number of written bytes after which the file is synced, because unsynced bytes delay the syncs
+/// of commit groups.
 const BYTES_PER_SYNC: u64 = 4 << 20;
 
 /// A snapshot in the making.

@@ -42,8 +42,8 @@ pub struct SnapshotRows<'a> {
 }
 
 impl Store {
-    /// Writes all fresh rows back, and begins a walk over the rows of this moment. Meanwhile at most
-    /// `kept_bytes_max` bytes of former values are kept in memory.
+    /// Writes all fresh rows back, and begins a walk over the rows of this moment. Meanwhile at
+    /// most `kept_bytes_max` bytes of former values are kept in memory.
     ///
     /// # Errors
     /// sled fails, or a walk is under way.
@@ -96,8 +96,8 @@ impl SnapshotRows<'_> {
         Ok(Walked::End)
     }
 
-    /// Reads rows of sled behind a key. Returns them, and the last key that was looked at: `None` at
-    /// the end.
+    /// Reads rows of sled behind a key. Returns them, and the last key that was looked at: `None`
+    /// at the end.
     fn chunk(&self, behind: &[u8]) -> Result<(Vec<RowBytes>, Option<Vec<u8>>), StateError> {
         let read = || {
             let (mut rows, mut bytes) = (Vec::new(), 0);

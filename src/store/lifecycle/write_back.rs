@@ -96,9 +96,10 @@ pub(super) struct Written {
     pub(super) applied: Position,
 }
 
-/// Frees sled's garbage: the rows that a batch replaced, and the pages that a scan left. Each access to sled frees a little, and
-/// the server reads seldom and writes much: a million rows left 3.5 GB of garbage, which
-/// disappeared over minutes. The garbage is in the default collector of crossbeam-epoch.
+/// Frees sled's garbage: the rows that a batch replaced, and the pages that a scan left. Each
+/// access to sled frees a little, and the server reads seldom and writes much: a million rows left
+/// 3.5 GB of garbage, which disappeared over minutes. The garbage is in the default collector of
+/// crossbeam-epoch.
 pub(super) fn clear_away(rows: usize) {
     /// Number of pieces that each step frees, if nobody else accesses sled.
     const FREED_AT_ONCE: usize = 64;

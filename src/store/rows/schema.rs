@@ -26,9 +26,9 @@
 //! ```
 //!
 //! `due` is grouped by endpoint, so that no endpoint comes before another. If [`FORMAT`] differs,
-//! the state is made anew from a snapshot and the journal. A row whose encoding changes gets another
-//! version and keeps its reader for the versions before ([`Row::read`]), because snapshots hold
-//! them.
+//! the state is made anew from a snapshot and the journal. A row whose encoding changes gets
+//! another version and keeps its reader for the versions before ([`Row::read`]), because snapshots
+//! hold them.
 
 use std::sync::Arc;
 
