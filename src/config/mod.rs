@@ -20,6 +20,7 @@ mod reference;
 mod shape;
 mod suggest;
 mod texts;
+mod tiers;
 mod values;
 
 #[cfg(test)]
@@ -42,10 +43,11 @@ pub use environment::{
 pub use fault::{ConfigError, Fault};
 pub use keys::{
     Config, Dedup, Delivery, Egress, INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX, Inbox, Intake,
-    Keys, Log, Server, Storage, TierLimit, Tiers, Workers,
+    Keys, Log, Retention, Server, Storage, Workers,
 };
 pub use reference::{commented_file, reference_page};
 pub use texts::is_level;
+pub use tiers::{TierLimit, Tiers};
 pub use values::{AdminToken, LogFormat};
 
 /// The default places of a configuration file; the first existing file counts.
