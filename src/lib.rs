@@ -62,6 +62,7 @@
 //! - `model/operational_event.rs`: operational events: events of triggerd itself
 //! - `model/org.rs`: organizations and tiers
 //! - `model/replay.rs`: replays and their progress
+//! - `model/retention.rs`: the times before which events expire
 //! - `model/routing.rs`: the reasons why endpoints do or do not receive an event
 //! - `model/time.rs`: points in time, in Unix milliseconds
 //!
@@ -93,6 +94,7 @@
 //! - `config/shape.rs`: the shape of a value, and its correct spelling
 //! - `config/suggest.rs`: the known name nearest to an unknown name
 //! - `config/texts.rs`: checks of paths, networks and log levels
+//! - `config/tiers.rs`: the keys of the tiers
 //! - `config/values.rs`: types of values that only the configuration has
 //! - `logging.rs`: JSON or text lines, on standard output and in files
 //! - `logging/damping.rs`: repeated lines, summarized once a second
@@ -138,6 +140,7 @@
 //! - `store/change/again.rs`: deliveries that are made again
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
+//! - `store/change/expiry.rs`: expired events, which leave with all their rows
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
 //! - `store/rows/mod.rs`: the rows and their tables
 //! - `store/rows/dedup.rs`: the index of the known dedup ids
@@ -153,6 +156,8 @@
 //! - `store/queries/duplicates.rs`: events with a known dedup id
 //! - `store/queries/event_list.rs`: all events, newest first
 //! - `store/queries/event_page.rs`: a page of events, for every list of events
+//! - `store/queries/expiring.rs`: events that expire, and the endpoints with their deliveries
+//! - `store/queries/forgettable.rs`: deleted endpoints and ended replays that can be forgotten
 //! - `store/queries/inbox.rs`: events that nobody acknowledged yet
 //! - `store/queries/keys.rs`: looks up the key of a caller
 //! - `store/queries/lookups.rs`: endpoints, unrouted events, counters
@@ -161,6 +166,7 @@
 //! - `store/queries/replays.rs`: replays as their owner sees them
 //! - `store/lifecycle/mod.rs`: the state as a whole
 //! - `store/lifecycle/audit.rs`: contradictions between the tables of a state
+//! - `store/lifecycle/audit/blocks.rs`: contradictions in blocks of events
 //! - `store/lifecycle/differences.rs`: the rows that differ between two states
 //! - `store/lifecycle/dump.rs`: every row as text, to compare states
 //! - `store/lifecycle/generation.rs`: the directories of the state, and the valid one
@@ -207,6 +213,8 @@
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
 //! - `pipeline/replays.rs`: advances replays step by step
+//! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
+//! - `pipeline/expiry_report.rs`: reports events that expire although nobody confirmed them
 //! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints

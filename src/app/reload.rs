@@ -16,8 +16,9 @@ pub struct Reloaded {
 }
 
 impl App {
-    /// Applies the changes possible in a running server: tiers, limits of deliveries, networks, the
-    /// level of the log. Requests and attempts under way finish by the old configuration.
+    /// Applies the changes possible in a running server: tiers, retention, limits of deliveries,
+    /// networks, the level of the log. Requests and attempts under way finish by the old
+    /// configuration.
     ///
     /// # Errors
     /// If no sender can be made from the new configuration. Then nothing has changed.
@@ -38,6 +39,7 @@ impl App {
         let tester = super::sending::tester(&fitted)?;
         self.sending.reload(&fitted)?;
         self.api.reload(&fitted, tester);
+        self.workers.reload(&fitted);
         logging::set_level(&taken.log.level);
         self.config = std::sync::Arc::new(taken);
         Ok(Reloaded { changed, needs_restart })

@@ -9,18 +9,21 @@ use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
 use super::dir_watch::DirWatch;
+use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::commit::Engine;
 use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
-use crate::pipeline::{Replayer, Sweeper, Worker};
+use crate::pipeline::{Ages, Replayer, Sweeper, Worker};
 
 pub(super) struct Workers {
     /// In the order in which they are awaited.
     threads: Vec<Thread>,
     sweep: Signal,
+    /// The ages at which the sweeper lets events expire.
+    ages: Arc<Live<Ages>>,
 }
 
 impl Workers {
@@ -42,17 +45,24 @@ impl Workers {
         let replayer = Replayer { engine: Arc::clone(engine), wake: engine.hints.replays.clone() };
         threads.push(spawn_critical("replayer", || replayer.run())?);
         let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
+        let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
             dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            ages: Arc::clone(&ages),
             keys_used: Box::new(move || api.take_keys_used()),
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
-        Ok(Self { threads, sweep })
+        Ok(Self { threads, sweep, ages })
+    }
+
+    /// Replaces the settings that a reload can change.
+    pub(super) fn reload(&self, config: &Config) {
+        self.ages.set(Ages::of(&config.retention, &config.tiers));
     }
 
     /// Wakes the threads that sleep, so that they see the stop.

@@ -18,7 +18,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 pub use labels::{
-    DeliveryOutcome, KeyVerification, Label, OperationalEvent, Queue, Rejection, StatusClass,
+    DeliveryOutcome, ExpiredKind, KeyVerification, Label, OperationalEvent, Queue, Rejection,
+    StatusClass,
 };
 pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
 
@@ -181,6 +182,15 @@ metrics! {
 
     /// Number of events in the store.
     events_stored: Gauge = gauge("events_stored", "Events in the store.");
+
+    /// Number of expired events, by their state.
+    events_expired: PerLabel<ExpiredKind, Counter> =
+        counter_per("events_expired_total", "Expired events, by their state.", "kind");
+
+    /// Age of the oldest event in the store, in seconds, at the end of the last pass over all
+    /// events. 0 if there is no event.
+    oldest_event_age_seconds: FloatGauge =
+        float_gauge("oldest_event_age_seconds", "Age of the oldest stored event.");
 
     /// Number of rebuilds of the state from the journal.
     state_rebuilds: Counter =

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
+use crate::model::retention::{Cutoffs, ExpiringBlock};
 use crate::store::Walked;
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
@@ -50,12 +51,37 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => event.clone().prop_map(ack),
         1 => (event.clone(), endpoint.clone()).prop_map(|(event, endpoint)| erase(event,
         &[endpoint])),
+        2 => any_expiry(),
         1 => (endpoint, proptest::collection::vec(event.prop_map(EventId),
         1..5)).prop_map(|(endpoint, events)| {
             Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint),
             events })
         }),
     ]
+}
+
+/// Lets events of a block expire. All endpoints that can exist are named.
+fn any_expiry() -> impl Strategy<Value = Command> {
+    let block = prop_oneof![3 => Just(1u128), 1 => Just(65), 2 => 1u128..40];
+    (block, 1u64..3, 1u64..3, 1u64..3, any::<bool>()).prop_map(
+        |(first, finished, dead, open, forgets)| {
+            if forgets {
+                return ForgetDeleted { org: ORG, before: Timestamp(finished) }.into();
+            }
+            let endpoints = (50..60).map(EndpointId).collect();
+            Command::ExpireEvents(ExpireEvents {
+                org: ORG,
+                blocks: vec![ExpiringBlock { first: EventId(first), endpoints }],
+                cutoffs: Cutoffs {
+                    finished: Timestamp(finished),
+                    dead: Timestamp(dead),
+                    open: Timestamp(open),
+                },
+                looked_at: Position::MAX,
+                report: None,
+            })
+        },
+    )
 }
 
 /// The file of seeds that found a failure.

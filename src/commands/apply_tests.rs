@@ -409,6 +409,8 @@ mod broken;
 mod dedup;
 #[path = "apply_erase_tests.rs"]
 mod erase;
+#[path = "apply_expiry_tests.rs"]
+mod expiry;
 #[path = "keys_tests.rs"]
 mod keys;
 #[path = "apply_operational_events_tests.rs"]

@@ -20,6 +20,7 @@ use crate::model::key::{Key, Scopes};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
+use crate::model::retention::{Cutoffs, ExpiringBlock};
 use crate::model::routing::{RouteReason, RouteReasons};
 use crate::model::time::Timestamp;
 
@@ -195,7 +196,19 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     commands.push(
         NoteLoss { next_org: 2, judged_before: Position(3), lost_keys: vec![KeyId(7)] }.into(),
     );
+    commands.push(Command::ExpireEvents(expiring()));
+    commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT }));
     commands
+}
+
+fn expiring() -> ExpireEvents {
+    ExpireEvents {
+        org: ORG,
+        blocks: vec![ExpiringBlock { first: EVENT, endpoints: vec![ENDPOINT] }],
+        cutoffs: Cutoffs { finished: AT, dead: Timestamp(1), open: Timestamp(2) },
+        looked_at: Position(3),
+        report: settled().operational_events.pop(),
+    }
 }
 
 fn requested() -> Command {
@@ -239,7 +252,7 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each command's body.
-const FROZEN: [&str; 23] = [
+const FROZEN: [&str; 25] = [
     "108:d3d27266",
     "67:f822631c",
     "91:f6f2bf37",
@@ -263,6 +276,8 @@ const FROZEN: [&str; 23] = [
     "32:e0e2200e",
     "57:1ba6ba0b",
     "36:2ee58853",
+    "132:e9999dfd",
+    "12:cb951811",
 ];
 
 #[test]
@@ -368,7 +383,7 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0u8..26, version in 0u8..3,
+    fn no_bytes_panic(kind in 0u8..28, version in 0u8..3,
     bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         drop(Command::read(kind, version, &bytes));
     }

@@ -17,7 +17,9 @@ mod end_key;
 mod end_replay;
 mod erase_event;
 mod expire_dedup;
+mod expire_events;
 mod expire_keys;
+mod forget_deleted;
 mod kind;
 mod note_keys_used;
 mod note_loss;
@@ -41,6 +43,7 @@ pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
+pub use expire_events::ExpireOutcome;
 pub use kind::{AskedBy, Kind, KindInfo, Requester, Stamp, UnknownRecord};
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
 pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
@@ -301,6 +304,8 @@ registry! {
     expire_keys::ExpireKeys,
     requested::Requested in Box as envelope,
     note_loss::NoteLoss,
+    expire_events::ExpireEvents,
+    forget_deleted::ForgetDeleted,
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.

@@ -366,8 +366,8 @@ impl SettleAttempt {
                 let health = change.state.health.edit(self.endpoint)?.filter(|_| accepted);
                 Ok(health.is_some_and(|health| health.failing_told.take().is_some()))
             }
-            // No attempt causes this event.
-            OperationalEventKind::DiskLow => Ok(false),
+            // No attempt causes these events.
+            OperationalEventKind::DiskLow | OperationalEventKind::InboxExpired => Ok(false),
         }
     }
 }

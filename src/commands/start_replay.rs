@@ -116,7 +116,8 @@ impl StartReplay {
         let Self { org, request, .. } = self;
         let first =
             change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;
-        let first = first.first().map_or(EventId(1), |((_, first), _)| *first);
+        let first = first.first().and_then(|(_, block)| block.existing().next());
+        let first = first.map_or(EventId(1), |(_, entry)| entry.id);
         let tail = change.state.inboxes.get(*org)?.and_then(|row| row.tail);
         let last = match tail {
             None => EventId(0),

@@ -4,7 +4,6 @@
 //! the checks and the structs for the modules are made from the declarations.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use serde::Serialize;
 use super::declare::{Group, Section, Values, section};
 use super::kinds::{
     address, admin_token, count, directory, list_of_seconds, milliseconds, networks, number,
-    origins, rate, rate_or_multiple, seconds, share, share_above_zero, size,
+    origins, seconds, share, share_above_zero, size,
 };
 use super::log::Log;
 use super::retention::Retention;
+use super::tiers::Tiers;
 use super::values::AdminToken;
 use crate::model::endpoint::TIMEOUT_MS_MAX;
-use crate::model::org::Tier;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -38,12 +37,6 @@ const SERVER_WORKERS_MAX: u64 = 512;
 const BREAKER_WINDOW_MAX: u64 = 64;
 /// Maximum number of waits in a retry schedule.
 const RETRIES_MAX: usize = 30;
-/// Maximum rate and burst of a tier, in events.
-const TIER_EVENTS_MAX: u64 = 100_000_000;
-/// Maximum rate and burst of a tier, in other requests.
-const TIER_REQUESTS_MAX: u64 = 1_000_000_000;
-/// Number of other requests allowed for each event, unless the configuration sets a limit.
-const TIER_REQUESTS_FOR_EVENT: u64 = 10;
 /// Allowed lengths of an admin token, in characters.
 const ADMIN_TOKEN_CHARS: RangeInclusive<usize> = 16..=255;
 
@@ -283,84 +276,6 @@ section! {
         /// Seconds that a verified key is remembered after its last use. Rotating and revoking a
         /// key take effect at once, whatever is set here.
         cache: Duration = seconds("cache_seconds", 600, 1..=DAY_SECONDS);
-    }
-}
-
-section! {
-    /// Rates of the organizations of each tier. An organization has two budgets: one for the events
-    /// that it posts, and one for all its other requests. Beyond a budget the answer is
-    /// [429](api.md#rate-limits).
-    pub struct TierLimit {
-        /// Events that an organization may post each second, over time.
-        events_per_second: NonZeroU32 =
-            rate("events_per_second", [50, 500, 10_000], 1..=TIER_EVENTS_MAX).reloaded();
-
-        /// Events that it may post at once after a quiet while.
-        burst: NonZeroU32 = rate("burst", [100, 1_000, 20_000], 1..=TIER_EVENTS_MAX).reloaded();
-
-        /// Other requests (reading, acknowledging, managing) each second, over time. 0 means ten
-        /// times `events_per_second`, so that a consumer keeps up with its producers.
-        requests_per_second: NonZeroU32 = rate_or_multiple(
-            "requests_per_second",
-            0..=TIER_REQUESTS_MAX,
-            "events_per_second",
-            TIER_REQUESTS_FOR_EVENT,
-        )
-        .reloaded();
-
-        /// Other requests at once after a quiet while. 0 means ten times `burst`.
-        request_burst: NonZeroU32 = rate_or_multiple(
-            "request_burst",
-            0..=TIER_REQUESTS_MAX,
-            "burst",
-            TIER_REQUESTS_FOR_EVENT,
-        )
-        .reloaded();
-    }
-}
-
-impl Copy for TierLimit {}
-
-/// Rate limits of each tier.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Tiers {
-    /// The limit for trying triggerd.
-    pub free: TierLimit,
-    /// The limit for ordinary use.
-    pub pro: TierLimit,
-    /// The limit for heavy use.
-    pub enterprise: TierLimit,
-}
-
-impl Tiers {
-    /// The limit of this tier.
-    pub fn of(&self, tier: Tier) -> TierLimit {
-        match tier {
-            Tier::Free => self.free,
-            Tier::Pro => self.pro,
-            Tier::Enterprise => self.enterprise,
-        }
-    }
-}
-
-impl Section for Tiers {
-    fn group(name: &str) -> Group {
-        let sections = ["free", "pro", "enterprise"].map(|tier| format!("{name}.{tier}"));
-        Group { sections: sections.into(), ..TierLimit::group(name) }
-    }
-
-    fn read(name: &str, values: &mut Values) -> Option<Self> {
-        let mut limit = |tier: &str| TierLimit::read(&format!("{name}.{tier}"), values);
-        let (free, pro, enterprise) = (limit("free"), limit("pro"), limit("enterprise"));
-        Some(Self { free: free?, pro: pro?, enterprise: enterprise? })
-    }
-
-    fn reloaded(&self, new: &Self) -> Self {
-        Self {
-            free: self.free.reloaded(&new.free),
-            pro: self.pro.reloaded(&new.pro),
-            enterprise: self.enterprise.reloaded(&new.enterprise),
-        }
     }
 }
 

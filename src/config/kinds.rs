@@ -54,6 +54,16 @@ pub(super) fn seconds(
     whole(name, &[default], range, |value| Some(Duration::from_secs(value)), show)
 }
 
+/// A time in seconds, with the same default for each tier.
+pub(super) fn seconds_of_tier(
+    name: &'static str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Declared<Duration> {
+    let show = |value: &Duration| integer(value.as_secs());
+    whole(name, &[default; 3], range, |value| Some(Duration::from_secs(value)), show)
+}
+
 /// A time in milliseconds.
 pub(super) fn milliseconds(
     name: &'static str,

@@ -22,6 +22,7 @@ mod retention;
 mod shape;
 mod suggest;
 mod texts;
+mod tiers;
 mod values;
 
 #[cfg(test)]
@@ -44,12 +45,13 @@ pub use environment::{
 pub use fault::{ConfigError, Fault};
 pub use keys::{
     Config, Dedup, Delivery, Egress, INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX, Inbox, Intake,
-    Keys, Server, Storage, TierLimit, Tiers, Workers,
+    Keys, Server, Storage, Workers,
 };
 pub use log::Log;
 pub use reference::{commented_file, reference_page};
 pub use retention::Retention;
 pub use texts::is_level;
+pub use tiers::{TierLimit, Tiers};
 pub use values::{AdminToken, LogFormat};
 
 /// The default places of a configuration file; the first existing file counts.

@@ -244,6 +244,7 @@ fn series_of(kind: OperationalEventKind) -> OperationalEvent {
         OperationalEventKind::EndpointRecovered => OperationalEvent::EndpointRecovered,
         OperationalEventKind::DeliveryDead => OperationalEvent::DeliveryDead,
         OperationalEventKind::DiskLow => OperationalEvent::DiskLow,
+        OperationalEventKind::InboxExpired => OperationalEvent::InboxExpired,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::base::metrics::HttpRoute;
 use crate::base::random;
 use crate::base::shares::Shares;
 use crate::commit::Engine;
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::delivery::sender::Sender;
 use crate::model::id::{EventId, IdSource, KeyId, OrgNo};
 use crate::model::time::Timestamp;
@@ -65,6 +65,7 @@ pub(super) struct Settings {
     pub(super) limits: RateLimits,
     pub(super) egress: EgressRules,
     pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) retention: Retention,
     /// The sender of webhooks, for tests of endpoints.
     pub(super) sender: Sender,
 }
@@ -156,7 +157,9 @@ impl Api {
 impl Settings {
     fn new(config: &Config, limits: RateLimits, sender: Sender) -> Self {
         let egress = EgressRules { allow: config.egress.allow_networks.clone() };
-        Self { limits, egress, trusted_proxies: config.server.trusted_proxies.clone(), sender }
+        let (trusted_proxies, retention) =
+            (config.server.trusted_proxies.clone(), config.retention.clone());
+        Self { limits, egress, trusted_proxies, retention, sender }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod moment;
 pub mod operational_event;
 pub mod org;
 pub mod replay;
+pub mod retention;
 pub mod routing;
 pub mod time;
 

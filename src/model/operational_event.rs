@@ -20,6 +20,8 @@ pub enum OperationalEventKind {
     DeliveryDead,
     /// The free disk space is low.
     DiskLow,
+    /// Events that nobody confirmed have expired.
+    InboxExpired,
 }
 
 impl OperationalEventKind {
@@ -34,12 +36,14 @@ impl OperationalEventKind {
             Self::EndpointRecovered => "triggerd.endpoint.recovered",
             Self::DeliveryDead => "triggerd.delivery.dead",
             Self::DiskLow => "triggerd.disk.low",
+            Self::InboxExpired => "triggerd.inbox.expired",
         })
     }
 }
 
-/// An operational event of an attempt. It is stored only if the statement is still true when the
-/// attempt is settled.
+/// An operational event that a command stores beside its own change: the settling of an attempt, or
+/// the expiry of events. It is stored only if the statement is still true when the command is
+/// applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationalEvent {
     /// The kind of the event.

@@ -1,12 +1,15 @@
 //! From events to deliveries: the workers find the endpoints of an event, the replayer delivers
-//! past events again, and the sweeper finds lost work and does the housekeeping. None of them knows
-//! how a webhook is sent.
+//! past events again, and the sweeper finds lost work, lets events expire and does the
+//! housekeeping. None of them knows how a webhook is sent.
 
 mod disk_watch;
+mod expiry_report;
 mod replays;
+mod retention;
 mod sweeper;
 mod worker;
 
 pub use replays::Replayer;
+pub use retention::Ages;
 pub use sweeper::{KeysUsed, Sweeper};
 pub use worker::Worker;

@@ -1,14 +1,16 @@
 //! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
 //! the disk and tells organizations when space gets low, removes dedup ids whose window has passed,
-//! records when keys were used and which have expired, and sets the gauges.
+//! records when keys were used and which have expired, lets events expire, and sets the gauges.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk_watch::{DiskWatch, disk_low};
+use super::retention::{Ages, Retention};
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
+use crate::base::live::Live;
 use crate::base::metrics::{OperationalEvent, Queue};
 use crate::base::threads::Signal;
 use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
@@ -41,6 +43,8 @@ pub struct Sweeper {
     pub journal: Reader,
     /// The deduplication window, in milliseconds.
     pub dedup_window_ms: u64,
+    /// The ages at which events expire.
+    pub ages: Arc<Live<Ages>>,
     /// The source of the used keys.
     pub keys_used: KeysUsed,
 }
@@ -56,6 +60,7 @@ struct Rounds {
     /// The last key whose expiry was checked; the next round continues after it.
     key: Option<KeyId>,
     disk: DiskWatch,
+    retention: Retention,
 }
 
 impl Sweeper {
@@ -67,6 +72,7 @@ impl Sweeper {
             keys_noted: Instant::now(),
             key: None,
             disk: DiskWatch::default(),
+            retention: Retention::default(),
         };
         // The workers find at once the events that a crash left unrouted.
         self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
@@ -91,6 +97,7 @@ impl Sweeper {
         self.offer_missed(rounds)?;
         self.expire_dedup()?;
         self.expire_keys(rounds)?;
+        rounds.retention.call(&self.engine, &self.ages.get())?;
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();
             self.note_keys_used();

@@ -37,6 +37,7 @@ pub use queries::delivery_pages::{DeliveryPage, DeliveryPlace, DeliveryQuery};
 pub use queries::duplicates::Earlier;
 pub use queries::event_list::EventQuery;
 pub use queries::event_page::{EventItem, EventPage};
+pub use queries::expiring::{Expiring, RetainedOrg};
 pub use queries::inbox::{InboxNews, InboxQuery};
 pub use queries::keys::Authenticated;
 pub use queries::lookups::{

@@ -41,6 +41,7 @@ mod reading;
 mod receivers;
 mod refusals;
 mod replays;
+mod retention;
 mod scopes;
 mod signatures;
 mod snapshots;

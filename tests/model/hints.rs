@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use triggerd::base::clock::Clock;
+use triggerd::base::live::Live;
 use triggerd::base::threads::Signal;
 use triggerd::commands::{
     Command, CreateOrgOutcome, DeleteEndpoint, Drafted, EventDraft, Kind, OrgDraft, PutEndpoint,
@@ -18,6 +19,7 @@ use triggerd::commands::{
     SubmitOutcome,
 };
 use triggerd::commit::{Engine, Flusher, Hints, Intake};
+use triggerd::config::Config;
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits};
 use triggerd::journal::{ReadLog as _, Reader};
@@ -29,7 +31,7 @@ use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use triggerd::model::replay::{ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::pipeline::{Replayer, Sweeper, Worker};
+use triggerd::pipeline::{Ages, Replayer, Sweeper, Worker};
 use triggerd::rules::breaker::{Answer, BreakerPolicy};
 use triggerd::store::{DueDelivery, Store};
 
@@ -229,7 +231,10 @@ impl World {
     fn start_looking_on(&mut self, journal: Reader) {
         let keys_used = Box::new(Vec::new);
         let engine = Arc::clone(&self.engine);
-        let sweeper = Sweeper { engine, journal, dedup_window_ms: DEDUP_WINDOW_MS, keys_used };
+        let config = Config::from_toml("").unwrap();
+        let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
+        let sweeper =
+            Sweeper { engine, journal, dedup_window_ms: DEDUP_WINDOW_MS, ages, keys_used };
         let wake = self.wakes[0].clone();
         self.threads.push(std::thread::spawn(move || sweeper.run(&wake)));
         let replayer = Replayer { engine: Arc::clone(&self.engine), wake: self.wakes[1].clone() };

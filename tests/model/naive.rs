@@ -16,6 +16,7 @@ use crate::replays::NaiveReplay;
 
 mod effects;
 mod expected;
+mod expiry;
 
 /// All organizations and their events.
 #[derive(Clone, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct NaiveOrg {
     /// All endpoints that ever existed, in the order of their creation.
     pub(crate) made: Vec<EndpointId>,
     pub(crate) events: BTreeMap<EventId, NaiveEvent>,
+    /// The events that have expired; their dedup ids are known still.
+    pub(crate) expired: BTreeMap<EventId, NaiveEvent>,
     pub(crate) replays: BTreeMap<ReplayId, NaiveReplay>,
     /// The beginning of the current streak of failures, by endpoint.
     pub(crate) failing: BTreeMap<EndpointId, Timestamp>,

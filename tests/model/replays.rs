@@ -59,6 +59,11 @@ impl NaiveReplay {
         its.map(|(_, id)| *id).filter(|id| org.endpoint(*id).is_some()).collect()
     }
 
+    /// Leaves out events that have expired.
+    pub(crate) fn pass_over(&mut self, expired: &[EventId]) {
+        self.events.retain(|event| !expired.contains(event));
+    }
+
     fn is_at(&self, number: u32, from: EventId) -> bool {
         let last_begun = self.reached.keys().next_back().copied().unwrap_or(0);
         let at = match self.reached.get(&number) {

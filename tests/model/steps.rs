@@ -15,6 +15,7 @@ use crate::random::Random;
 use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 mod commands;
+mod expiry;
 mod replays;
 
 /// The deduplication window of these tests in milliseconds.
@@ -87,12 +88,13 @@ impl World {
             80..82 => self.submit_one(org, Self::cancel),
             82..85 => self.submit_one(org, Self::key_change),
             85..88 => self.replay(org),
-            88..91 => {
+            88..90 => {
                 self.pass_time();
                 let expire = self.expire();
                 self.submit(&[vec![expire]])
             }
-            91..96 => {
+            90..92 => self.expire_events(org),
+            92..96 => {
                 self.system.write_back();
                 Ok(())
             }

@@ -86,6 +86,20 @@ labels! {
         DeliveryDead = "delivery_dead",
         /// The free disk space is low.
         DiskLow = "disk_low",
+        /// Events that nobody confirmed have expired.
+        InboxExpired = "inbox_expired",
+    }
+}
+
+labels! {
+    /// The state in which an event expired.
+    ExpiredKind {
+        /// The story of the event was over.
+        Finished = "finished",
+        /// The event had dead letters.
+        Dead = "dead",
+        /// The event was in an inbox, waited for a delivery or was not routed.
+        Open = "open",
     }
 }
 

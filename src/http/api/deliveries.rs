@@ -106,7 +106,7 @@ fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
 }
 
 pub(in crate::http) fn absent() -> Problem {
-    Problem::not_found("this organization has no delivery with this id")
+    Problem::not_found("this organization has no delivery with this id, or its event has expired")
 }
 
 /// Returns the delivery named in the path.

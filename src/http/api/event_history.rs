@@ -11,7 +11,7 @@ use crate::base::failpoint::{self, Switch};
 use crate::base::splice::Splice;
 use crate::commands::{EraseEvent, EraseOutcome};
 use crate::http::api::deliveries::Shown;
-use crate::http::api::stored_event::{item, read_page, stored};
+use crate::http::api::stored_event::{absent, item, read_page, stored};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
@@ -154,7 +154,6 @@ struct MatchedDelivery {
 /// the key lacks it.
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.engine.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
@@ -242,7 +241,6 @@ struct Erased {
 /// attempt sends it. A repeated request has the same answer.
 pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
     if let Some(at) = call.api.engine.store.event(org, event)?.ok_or_else(absent)?.erased_at {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
-use crate::http::api::stored_event::{Page, read_page};
+use crate::http::api::stored_event::{Page, absent, read_page};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
@@ -142,7 +142,6 @@ struct Confirmation {
 /// `POST /api/ack/{event_id}`: acknowledges an event. A repeated request gets the same answer.
 pub(in crate::http) async fn acknowledge(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let absent = || Problem::not_found("this organization has no event with this id");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.engine.store.event(org, event)?.ok_or_else(absent)?;
     let at = match known.acknowledged_at {

@@ -6,6 +6,7 @@ use actix_web::http::header::RETRY_AFTER;
 use serde::Serialize;
 
 use crate::commit::Shortage;
+use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::health::Phase;
 use crate::http::error::Problem;
@@ -16,6 +17,8 @@ struct Healthy {
     version: &'static str,
     uptime_seconds: u64,
     checks: Checks,
+    /// The ages at which events expire, unless their tier has its own.
+    retention: Retention,
 }
 
 /// A word for each part of the server; `ok` means healthy.
@@ -66,6 +69,7 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: call.api.began.elapsed().as_secs(),
         checks,
+        retention: call.api.settings.get().retention.clone(),
     };
     status(healthy, &body)
 }

@@ -56,6 +56,11 @@ impl Page {
     }
 }
 
+/// Creates the problem for an event that does not exist, or no longer exists.
+pub(in crate::http) fn absent() -> Problem {
+    Problem::not_found("this organization has no event with this id, or the event has expired")
+}
+
 /// Reads the events of a page from the journal. The page ends early when there is little room for
 /// answers.
 pub(in crate::http) fn read_page(

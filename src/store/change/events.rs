@@ -64,6 +64,7 @@ impl Change<'_> {
             block.types.len() - 1
         });
         let index = block.events.len();
+        block.changed = self.position;
         block.events.push(EventEntry {
             id,
             position: self.position,
@@ -73,12 +74,14 @@ impl Change<'_> {
             type_no: u8::try_from(type_no)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 types at most"))?,
             received_at,
+            deliver_after: event.deliver_after,
             status: EventStatus::Accepted,
             waiting: 0,
             accepted: 0,
             dead: 0,
             acknowledged_at: None,
             erased_at: None,
+            is_expired: false,
         });
         self.meta()?.events += 1;
         let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;

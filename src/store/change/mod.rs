@@ -8,6 +8,7 @@
 mod again;
 mod deliveries;
 mod events;
+mod expiry;
 mod keys;
 
 use std::sync::{Arc, RwLockWriteGuard};
@@ -144,20 +145,30 @@ pub(crate) const UNROUTED_IS_STORED: StateError =
 const NO_EVENT: StateError = StateError::Invariant("a located event is in its block");
 
 /// A count of items.
-pub(crate) trait Count {
+pub(crate) trait Count: Sized {
     /// Lowers the count by one.
     ///
     /// # Errors
     /// The count is 0.
     fn lower(&mut self) -> Result<(), StateError>;
+
+    /// Lowers the count.
+    ///
+    /// # Errors
+    /// The count is smaller than `fewer`.
+    fn lower_by(&mut self, fewer: Self) -> Result<(), StateError>;
 }
 
 macro_rules! count {
     ($($number:ty)*) => {
         $(impl Count for $number {
             fn lower(&mut self) -> Result<(), StateError> {
-                let fewer = self.checked_sub(1);
-                *self = fewer.ok_or(StateError::Invariant("a counted item is removed only once"))?;
+                self.lower_by(1)
+            }
+
+            fn lower_by(&mut self, fewer: Self) -> Result<(), StateError> {
+                let left = self.checked_sub(fewer);
+                *self = left.ok_or(StateError::Invariant("a counted item is removed only once"))?;
                 Ok(())
             }
         })*
@@ -220,6 +231,7 @@ impl Change<'_> {
     ) -> Result<(), StateError> {
         let stays_open = self.state.orgs.promised(org)?.org.inbox_mode == InboxMode::AckOnly;
         let block = self.state.events.edit_promised((org, first))?;
+        block.changed = self.position;
         let entry = block.events.get_mut(index).ok_or(NO_EVENT)?;
         change(entry)?;
         entry.status = match entry.status {

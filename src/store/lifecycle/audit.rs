@@ -1,19 +1,16 @@
 //! The contradictions between the tables of one state. The checks know the rules between tables,
 //! not how `apply` keeps them.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::org::InboxMode;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 use crate::store::change::block_of;
-use crate::store::queries::event_page::ids_ahead_ms;
 use crate::store::queries::replay_turns::CURSORS_MAX;
-use crate::store::rows::schema::{
-    BLOCK_EVENTS, DeliveryState, EventBlock, EventEntry, OrgRow, ReplayRow, TombstoneRow,
-};
+use crate::store::rows::schema::{BLOCK_EVENTS, DeliveryState, OrgRow, ReplayRow, TombstoneRow};
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
@@ -186,7 +183,7 @@ impl Audit<'_> {
             if let Some(last) = block.events.last() {
                 self.known(last.id, last.id.0)?;
             }
-            sums.events += block.events.len() as u64;
+            sums.events += block.existing().count() as u64;
             sums.open += u64::from(open.count_ones());
             *open_of.entry(org).or_default() += u64::from(open.count_ones());
             for entry in &block.events {
@@ -218,6 +215,11 @@ impl Audit<'_> {
             self.require(row.open == open, || {
                 format!("{} counts {} open events, there are {open}", of(), row.open)
             });
+            let last = state.events.last((org, EventId(0))..=(org, EventId(u128::MAX)))?;
+            let is_last = row.tail.is_none_or(|tail| last.is_some_and(|((_, it), _)| it == tail));
+            self.require(is_last, || {
+                format!("{} would add events to a block that is not the last", of())
+            });
         }
         Ok(())
     }
@@ -229,86 +231,6 @@ impl Audit<'_> {
             let of = || org_text(state, org);
             self.require(self.entry(org, event)?.is_some(), || {
                 format!("unrouted {event} of {} does not exist", of())
-            });
-        }
-        Ok(())
-    }
-
-    fn block(
-        &mut self,
-        (org, first): (OrgNo, EventId),
-        block: &EventBlock,
-        open: u64,
-    ) -> Result<(), StateError> {
-        let state = self.state;
-        let of = || org_text(state, org);
-        let ids: Vec<EventId> = block.events.iter().map(|entry| entry.id).collect();
-        let shaped = ids.first() == Some(&first)
-            && ids.len() <= BLOCK_EVENTS
-            && ids.is_sorted_by(|a, b| a < b);
-        self.require(shaped, || {
-            format!("the block {first} of {} is empty, too long or not in order", of())
-        });
-        let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
-        self.require(mode.is_some(), || {
-            format!("the block {first} belongs to {}, which does not exist", of())
-        });
-        let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
-        for (index, entry) in block.events.iter().enumerate() {
-            let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
-            self.require(ahead_ms <= ids_ahead_ms, || {
-                format!("the time of {} is ahead by {ahead_ms} ms", entry.id)
-            });
-            let event_type = block.event_type(entry);
-            let is_own = event_type.is_some_and(EventType::is_own);
-            self.inbox_of(entry, mode, (is_own, open & (1 << index) != 0));
-            self.leftovers(org, entry)?;
-            self.require(event_type.is_some(), || format!("{} has no type", entry.id));
-        }
-        let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
-        self.require(!beyond, || {
-            format!("the block {first} of {} has open events beyond its end", of())
-        });
-        Ok(())
-    }
-
-    /// Requires the event to be in the inbox if and only if its status says so.
-    fn inbox_of(
-        &mut self,
-        entry: &EventEntry,
-        mode: Option<InboxMode>,
-        (is_own, is_open): (bool, bool),
-    ) {
-        let stays = mode == Some(InboxMode::AckOnly);
-        let (may_be, must_be) = match entry.status {
-            _ if entry.erased_at.is_some() => (false, false),
-            _ if is_own => (false, false),
-            // An event that was delivered before has left the inbox.
-            EventStatus::Accepted | EventStatus::Dead => (true, stays),
-            EventStatus::Delivered => (stays, stays),
-            EventStatus::Acknowledged => (false, false),
-        };
-        self.require((must_be..=may_be).contains(&is_open), || {
-            format!("{} is {}, open: {is_open}", entry.id, entry.status.name())
-        });
-    }
-
-    /// Requires a routed event not to wait for routing, and nothing of an erased event to go on.
-    fn leftovers(&mut self, org: OrgNo, entry: &EventEntry) -> Result<(), StateError> {
-        if entry.routed.is_some() {
-            let waits = self.state.unrouted.get((org, entry.id))?.is_some();
-            self.require(!waits, || format!("{} is routed and waits for routing", entry.id));
-        }
-        if entry.erased_at.is_some() {
-            let unrouted = self.state.unrouted.get((org, entry.id))?.is_some();
-            let left = (entry.waiting, entry.dead, unrouted);
-            self.require(left == (0, 0, false), || {
-                let (waiting, dead, unrouted) = left;
-                let of = entry.id;
-                format!(
-                    "{of} is erased, and parts of it remain: {waiting} waiting and {dead} \
-                    dead deliveries, unrouted: {unrouted}"
-                )
             });
         }
         Ok(())

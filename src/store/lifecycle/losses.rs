@@ -261,7 +261,7 @@ fn seen_of(state: &State, (key, block): &KeyedRow<EventBlock>) -> Result<SeenEve
         };
         Ok(((key.0, entry.id), Arc::new(seen)))
     };
-    Ok(block.events.iter().enumerate().map(seen).collect())
+    Ok(block.existing().map(seen).collect())
 }
 
 /// Walks through two sorted lists and shows the rows with the same key together.

@@ -69,8 +69,8 @@ impl Store {
         let mut erased = Vec::new();
         for row in state.events.all() {
             let ((org, _), block) = row?;
-            let of_block = block.events.iter().filter(|entry| entry.erased_at.is_some());
-            erased.extend(of_block.map(|entry| (org, entry.id)));
+            let of_block = block.existing().filter(|(_, entry)| entry.erased_at.is_some());
+            erased.extend(of_block.map(|(_, entry)| (org, entry.id)));
         }
         Ok(erased)
     }

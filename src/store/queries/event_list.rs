@@ -48,7 +48,8 @@ impl Store {
                 .range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
                 let passing = Passing::of(block, &query.types);
-                let mut wanted = block.events.iter().rev().filter(|entry| {
+                let existing = block.existing().rev().map(|(_, entry)| entry);
+                let mut wanted = existing.filter(|entry| {
                     (first..before).contains(&entry.id)
                         && received.contains(entry.received_at)
                         && passing.has(entry)

@@ -7,6 +7,8 @@ pub(super) mod delivery_pages;
 pub(super) mod duplicates;
 pub(super) mod event_list;
 pub(super) mod event_page;
+pub(super) mod expiring;
+pub(super) mod forgettable;
 pub(super) mod inbox;
 pub(super) mod keys;
 pub(super) mod lookups;

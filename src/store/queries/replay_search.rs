@@ -146,7 +146,7 @@ fn history(
                 return Ok(false);
             }
             found.reached = Some(entry.id.next());
-            if !received(&row.request).contains(entry.received_at) {
+            if entry.is_expired || !received(&row.request).contains(entry.received_at) {
                 continue;
             }
             found.examined += 1;

@@ -49,7 +49,7 @@ use crate::store::error::StateError;
 use crate::store::rows::row_key::RowKey;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 15;
+pub(crate) const FORMAT: u32 = 16;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -234,6 +234,9 @@ pub(crate) struct EventBlock {
     /// The types of the events, each once.
     pub(crate) types: Vec<EventType>,
     pub(crate) events: Vec<EventEntry>,
+    /// The journal position of the last command that added an event, or changed the number of an
+    /// event's deliveries or its place in the inbox.
+    pub(crate) changed: Position,
 }
 row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
     let types: usize = row.types.iter().map(|known| size_of::<u64>() + known.as_str().len()).sum();
@@ -256,6 +259,8 @@ pub(crate) struct EventEntry {
     /// The index of the type in the block's list.
     pub(crate) type_no: u8,
     pub(crate) received_at: Timestamp,
+    /// The time before which the event is not pushed.
+    pub(crate) deliver_after: Option<Timestamp>,
     pub(crate) status: EventStatus,
     /// The number of deliveries that wait for an attempt.
     pub(crate) waiting: u16,
@@ -266,13 +271,29 @@ pub(crate) struct EventEntry {
     pub(crate) acknowledged_at: Option<Timestamp>,
     /// The time since which nobody sees the payload.
     pub(crate) erased_at: Option<Timestamp>,
+    /// Set if the event has expired. Its entry stays, because other rows name the events of a block
+    /// by their indexes; nothing else of the event is left.
+    pub(crate) is_expired: bool,
+}
+
+impl EventEntry {
+    /// Returns the time from which the age of the event counts.
+    pub(crate) fn aged_from(&self) -> Timestamp {
+        self.deliver_after.map_or(self.received_at, |after| after.max(self.received_at))
+    }
 }
 
 impl EventBlock {
-    /// Returns the event and its index in the block.
+    /// Returns the event and its index in the block. An expired event does not exist.
     pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
         let index = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        Some((index, self.events.get(index)?))
+        let entry = self.events.get(index)?;
+        (!entry.is_expired).then_some((index, entry))
+    }
+
+    /// Returns the existing events and their indexes in the block.
+    pub(crate) fn existing(&self) -> impl DoubleEndedIterator<Item = (usize, &EventEntry)> {
+        self.events.iter().enumerate().filter(|(_, entry)| !entry.is_expired)
     }
 
     /// Returns the events whose bits are set. The first event is the lowest bit.

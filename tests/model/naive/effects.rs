@@ -101,6 +101,7 @@ impl NaiveOrg {
             endpoints: Vec::new(),
             made: Vec::new(),
             events: BTreeMap::new(),
+            expired: BTreeMap::new(),
             replays: BTreeMap::new(),
             failing: BTreeMap::new(),
             failing_told: BTreeMap::new(),
@@ -234,7 +235,6 @@ impl Naive {
 
     /// Adds an operational event: an event like any other, but never in the inbox.
     fn store_operational_event(&mut self, settle: &SettleAttempt, stored: &Stored) {
-        self.last_event = Some(stored.id);
         let Some(org) = self.org_mut(settle.org) else { return };
         match stored.kind {
             OperationalEventKind::EndpointFailing => {
@@ -246,20 +246,34 @@ impl Naive {
             }
             OperationalEventKind::EndpointDisabled
             | OperationalEventKind::DeliveryDead
-            | OperationalEventKind::DiskLow => {}
+            | OperationalEventKind::DiskLow
+            | OperationalEventKind::InboxExpired => {}
         }
         let payload = settle
             .operational_events
             .iter()
             .find(|operational_event| operational_event.kind == stored.kind)
             .map(|operational_event| operational_event.payload.clone());
+        self.store_own_event(settle.org, stored, ended_at(settle), payload.unwrap_or_default());
+    }
+
+    /// Adds an operational event, which waits for a worker.
+    pub(super) fn store_own_event(
+        &mut self,
+        org: OrgNo,
+        stored: &Stored,
+        occurred_at: Timestamp,
+        payload: Box<[u8]>,
+    ) {
+        self.last_event = Some(stored.id);
+        let Some(org) = self.org_mut(org) else { return };
         let event = NewEvent {
             event_type: stored.kind.event_type(),
             dedup: None,
             labels: Vec::new(),
-            occurred_at: Some(ended_at(settle)),
+            occurred_at: Some(occurred_at),
             deliver_after: None,
-            payload: payload.unwrap_or_default(),
+            payload,
             cloudevent: None,
         };
         let event = org.new_event(event, stored.received_at, true);
@@ -298,6 +312,7 @@ impl Naive {
             Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => {
                 self.replaying(command);
             }
+            Command::ForgetDeleted(forget) => self.forget(forget),
             delivering => self.delivering(delivering),
         }
     }

@@ -91,6 +91,7 @@ impl Naive {
             Command::ExpireDedup(_) => exactly(Applied::ExpireDedup(())),
             Command::ExpireKeys(_) => exactly(Applied::ExpireKeys(())),
             Command::NoteLoss(_) => exactly(Applied::NoteLoss(())),
+            Command::ForgetDeleted(_) => exactly(Applied::ForgetDeleted(())),
             of_event => self.expected_of_event(of_event),
         }
     }
@@ -236,7 +237,7 @@ impl Naive {
                 OperationalEventKind::EndpointRecovered => {
                     accepted && endpoint.is_some() && told.take().is_some()
                 }
-                OperationalEventKind::DiskLow => false,
+                OperationalEventKind::DiskLow | OperationalEventKind::InboxExpired => false,
             };
             kinds.extend(is_true.then_some(operational_event.kind));
         }
@@ -259,7 +260,7 @@ impl Naive {
             return Expected::Exactly(Ok(Applied::SubmitEvent(SubmitOutcome::NotFound)));
         };
         let Some(dedup) = &submit.event.dedup else { return Expected::Accepted };
-        let same_id = org.events.iter().filter(|(_, event)| {
+        let same_id = org.events.iter().chain(&org.expired).filter(|(_, event)| {
             event.event.dedup.as_ref().is_some_and(|known| known.id == dedup.id)
                 && event.received_at >= dedup.window_start
         });

@@ -127,8 +127,13 @@ impl World {
         }
     }
 
-    /// Returns an event of the organization; seldom an unknown event or another organization's.
+    /// Returns an event of the organization; seldom an expired event, an unknown event or another
+    /// organization's.
     pub(super) fn some_event(&mut self, org: OrgNo) -> Option<EventId> {
+        if self.random.one_in(15) {
+            let expired: Vec<_> = self.naive.org(org)?.expired.keys().copied().collect();
+            return self.random.pick(&expired).or(Some(EventId(98)));
+        }
         if self.random.one_in(15) {
             let other =
                 OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());

@@ -1,0 +1,61 @@
+//! Retention: the times before which events expire, and the blocks that a command names.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{EndpointId, EventId};
+use super::time::Timestamp;
+
+/// The times before which events expire. An event counts from its receipt, or from the time before
+/// which it is not pushed, if that is later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cutoffs {
+    /// For events whose story is over: out of the inbox, and without a waiting delivery or a dead
+    /// letter.
+    pub finished: Timestamp,
+    /// For events whose story is over but for their dead letters.
+    pub dead: Timestamp,
+    /// For events in an inbox, with a waiting delivery, or not routed yet.
+    pub open: Timestamp,
+}
+
+impl Cutoffs {
+    /// Returns the latest of the times: no event that is received then or later expires.
+    pub fn latest(self) -> Timestamp {
+        self.finished.max(self.dead).max(self.open)
+    }
+}
+
+/// A block of events that may expire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiringBlock {
+    /// The first event of the block, whether it expired before or not.
+    pub first: EventId,
+    /// Every endpoint with a delivery of an event of the block, deleted endpoints included.
+    pub endpoints: Vec<EndpointId>,
+}
+
+/// The numbers of expired or expiring events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Events whose story was over.
+    pub finished: u64,
+    /// Events that had dead letters and nothing else to wait for.
+    pub dead: u64,
+    /// Events that were in an inbox, waited for a delivery, or were not routed yet.
+    pub open: u64,
+}
+
+impl Expired {
+    /// Returns the number of all these events.
+    pub fn all(self) -> u64 {
+        self.finished + self.dead + self.open
+    }
+}
+
+impl std::ops::AddAssign for Expired {
+    fn add_assign(&mut self, more: Self) {
+        self.finished += more.finished;
+        self.dead += more.dead;
+        self.open += more.open;
+    }
+}

@@ -1,0 +1,110 @@
+//! Reports events that expire although nobody confirmed them: an operational event for their
+//! organization, and a line in the log. Pure, but for the log.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::event::EventType;
+use crate::model::id::{EventId, OrgId};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
+use crate::model::time::Timestamp;
+use crate::store::Expiring;
+
+/// Maximum number of types that a report counts one by one. The most frequent types come first.
+const TYPES_MAX: usize = 100;
+
+/// The payload; times have the same form as in the API.
+#[derive(Serialize)]
+struct Payload<'a> {
+    /// The number of events that nobody confirmed.
+    events: u64,
+    by_type: BTreeMap<&'a str, u64>,
+    /// The number of events whose types are not in `by_type`.
+    other_types: u64,
+    first_received_at: Timestamp,
+    last_received_at: Timestamp,
+    /// The age at which such events expire.
+    open_seconds: u64,
+}
+
+/// Returns the operational event about the events that nobody confirmed. `None` if there are no
+/// such events.
+pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalEvent> {
+    let (first_received_at, last_received_at) = expiring.received?;
+    let mut types: Vec<(&EventType, u64)> =
+        expiring.unconfirmed.iter().map(|(event_type, events)| (event_type, *events)).collect();
+    types.sort_by_key(|(_, events)| Reverse(*events));
+    let others = types.split_off(types.len().min(TYPES_MAX));
+    let payload = Payload {
+        events: expiring.unconfirmed.values().sum(),
+        by_type: types.iter().map(|(event_type, events)| (event_type.as_str(), *events)).collect(),
+        other_types: others.iter().map(|(_, events)| events).sum(),
+        first_received_at,
+        last_received_at,
+        open_seconds: open.as_secs(),
+    };
+    // Texts, times and numbers always serialize.
+    let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
+    Some(OperationalEvent {
+        kind: OperationalEventKind::InboxExpired,
+        failing_since: None,
+        id: EventId(0),
+        received_at: Timestamp(0),
+        payload: payload.into(),
+    })
+}
+
+/// Writes the log line about the events that nobody confirmed, if there are any.
+pub(super) fn log(organization: OrgId, expiring: &Expiring) {
+    let Some((first, last)) = expiring.received else { return };
+    let events: u64 = expiring.unconfirmed.values().sum();
+    tracing::warn!(
+        %organization,
+        events,
+        types = expiring.unconfirmed.len(),
+        first_received_at = %first,
+        last_received_at = %last,
+        "events that nobody confirmed have expired; [retention] open_seconds sets their age"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn payload(expiring: &Expiring) -> Value {
+        let report = report(expiring, Duration::from_secs(90)).unwrap();
+        serde_json::from_slice(&report.payload).unwrap()
+    }
+
+    #[test]
+    fn a_report_counts_the_most_frequent_types_and_the_others_together() {
+        let mut expiring =
+            Expiring { received: Some((Timestamp(0), Timestamp(1_000))), ..Expiring::default() };
+        expiring.unconfirmed.insert("a".parse().unwrap(), 3);
+        expiring.unconfirmed.insert("b".parse().unwrap(), 4);
+        let expected = json!({
+            "events": 7, "by_type": {"a": 3, "b": 4}, "other_types": 0,
+            "first_received_at": "1970-01-01T00:00:00.000Z",
+            "last_received_at": "1970-01-01T00:00:01.000Z", "open_seconds": 90,
+        });
+        assert_eq!(payload(&expiring), expected);
+        for number in 0..TYPES_MAX {
+            expiring.unconfirmed.insert(format!("t{number}").parse().unwrap(), 2);
+        }
+        let found = payload(&expiring);
+        assert_eq!(found["by_type"].as_object().unwrap().len(), TYPES_MAX);
+        assert_eq!((&found["by_type"]["b"], &found["other_types"]), (&json!(4), &json!(4)));
+        assert_eq!(found["events"], 207);
+    }
+
+    #[test]
+    fn without_unconfirmed_events_there_is_no_report() {
+        assert_eq!(report(&Expiring::default(), Duration::ZERO), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! Lets events expire. The sweeper calls once a second; a pass over all organizations begins now
+//! and then, and each call goes on with it for a bounded time. Everything is found by reading
+//! blocks of events in the order of their age, so no hint is needed, and a pass that a restart ends
+//! is begun again.
+
+use std::time::{Duration, Instant};
+
+use super::expiry_report;
+use crate::base::metrics::{ExpiredKind, OperationalEvent};
+use crate::commands::{ExpireEvents, ExpireOutcome, ForgetDeleted};
+use crate::commit::Engine;
+use crate::config;
+use crate::model::id::{EventId, OrgNo};
+use crate::model::org::Tier;
+use crate::model::retention::{Cutoffs, Expired};
+use crate::model::time::Timestamp;
+use crate::store::{Expiring, RetainedOrg, StateError};
+
+/// Maximum duration of a call, so that the sweeper's other tasks go on.
+const CALL_MAX: Duration = Duration::from_millis(300);
+/// Maximum number of blocks of events that a call reads.
+const BLOCKS_PER_CALL_MAX: usize = 4_096;
+/// A pass begins after this part of the shortest age.
+const PASSES_PER_AGE: u32 = 32;
+/// Minimum and maximum time between the beginnings of two passes.
+const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
+/// How often the same events are searched again because they changed meanwhile. The next pass finds
+/// the events that change even more often.
+const SEARCHES_MAX: u32 = 4;
+/// Maximum number of commands for each organization and pass that forget deleted endpoints.
+const FORGETS_MAX: usize = 64;
+
+/// The ages at which events of each tier expire; zero stands for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages([(Duration, Duration); 3]);
+
+impl Ages {
+    /// Takes the ages from the configuration: those of the tier, or else the general ages.
+    pub fn of(retention: &config::Retention, tiers: &config::Tiers) -> Self {
+        let or = |own: Duration, general| if own.is_zero() { general } else { own };
+        Self([Tier::Free, Tier::Pro, Tier::Enterprise].map(|tier| {
+            let own = tiers.of(tier);
+            let finished = or(own.retention_finished, retention.finished);
+            (finished, or(own.retention_open, retention.open))
+        }))
+    }
+
+    /// Returns the ages of finished and of open events.
+    fn of_tier(&self, tier: Tier) -> (Duration, Duration) {
+        let Self([free, pro, enterprise]) = *self;
+        match tier {
+            Tier::Free => free,
+            Tier::Pro => pro,
+            Tier::Enterprise => enterprise,
+        }
+    }
+
+    /// Returns the times before which events of this tier expire.
+    fn cutoffs(&self, tier: Tier, now: Timestamp) -> Cutoffs {
+        let (finished, open) = self.of_tier(tier);
+        let before = |age: Duration| match u64::try_from(age.as_millis()) {
+            Ok(0) | Err(_) => Timestamp(0),
+            Ok(age_ms) => now.minus_ms(age_ms),
+        };
+        Cutoffs { finished: before(finished), dead: before(open), open: before(open) }
+    }
+
+    /// Returns the time from the beginning of a pass to the beginning of the next pass.
+    fn pass_every(&self) -> Duration {
+        let ages = self.0.iter().flat_map(|(finished, open)| [*finished, *open]);
+        let shortest = ages.filter(|age| !age.is_zero()).min();
+        let (min, max) = PASS_EVERY;
+        shortest.map_or(max, |age| (age / PASSES_PER_AGE).clamp(min, max))
+    }
+}
+
+/// The progress of the passes, kept between calls.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    pass: Option<Pass>,
+    /// The steady time at which the last pass began.
+    began_ms: Option<u64>,
+}
+
+/// A pass over all organizations, in the order of their numbers.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    /// The wall-clock time at which the pass began. The whole pass judges by this time.
+    now: Timestamp,
+    /// The next organization.
+    org: OrgNo,
+    /// The event at which the search in this organization goes on.
+    from: EventId,
+    /// The number of searches from this event that found nothing that stayed unchanged.
+    searches: u32,
+    /// The time of receipt of the oldest event so far.
+    oldest: Option<Timestamp>,
+}
+
+impl Retention {
+    /// Goes on with the pass, or begins a pass when it is time.
+    pub(super) fn call(&mut self, engine: &Engine, ages: &Ages) -> Result<(), StateError> {
+        let Some(mut pass) = self.pass.take().or_else(|| self.begin(engine, ages)) else {
+            return Ok(());
+        };
+        let (called, mut read) = (Instant::now(), 0);
+        while read < BLOCKS_PER_CALL_MAX && called.elapsed() < CALL_MAX && !engine.stop.is_set() {
+            let Some(org) = engine.store.retained_org(pass.org)? else {
+                pass.end(engine);
+                return Ok(());
+            };
+            read += 1 + pass.go_on(engine, ages, org)?;
+        }
+        self.pass = Some(pass);
+        Ok(())
+    }
+
+    fn begin(&mut self, engine: &Engine, ages: &Ages) -> Option<Pass> {
+        let (steady_ms, every) = (engine.clock.steady_ms(), ages.pass_every());
+        let is_early = self
+            .began_ms
+            .is_some_and(|began| u128::from(steady_ms.saturating_sub(began)) < every.as_millis());
+        if is_early {
+            return None;
+        }
+        self.began_ms = Some(steady_ms);
+        let now = Timestamp(engine.clock.now_ms());
+        Some(Pass { now, org: OrgNo(0), from: EventId(0), searches: 0, oldest: None })
+    }
+}
+
+impl Pass {
+    /// Lets the next events of the organization expire, or goes on to the next organization.
+    /// Returns the number of blocks that were read.
+    fn go_on(
+        &mut self,
+        engine: &Engine,
+        ages: &Ages,
+        org: RetainedOrg,
+    ) -> Result<usize, StateError> {
+        if org.number != self.org {
+            (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
+        }
+        let cutoffs = ages.cutoffs(org.tier, self.now);
+        let found = engine.store.expiring(org.number, self.from, cutoffs)?;
+        let (read, next) = (found.read, found.next);
+        self.searches += 1;
+        if !found.blocks.is_empty()
+            && !expire(engine, (org, ages), cutoffs, &found)
+            && self.searches < SEARCHES_MAX
+        {
+            return Ok(read);
+        }
+        self.searches = 0;
+        if let Some(next) = next {
+            self.from = next;
+            return Ok(read);
+        }
+        forget_deleted(engine, org.number, cutoffs.finished)?;
+        let oldest = engine.store.retained_org(org.number)?.and_then(|org| org.oldest);
+        self.oldest = self.oldest.into_iter().chain(oldest).min();
+        (self.org, self.from) = (OrgNo(org.number.0.saturating_add(1)), EventId(0));
+        Ok(read)
+    }
+
+    /// Sets the gauge that needs a whole pass.
+    fn end(self, engine: &Engine) {
+        let now_ms = engine.clock.now_ms();
+        let age = self.oldest.map_or(0, |oldest| now_ms.saturating_sub(oldest.0));
+        engine.metrics.oldest_event_age_seconds.set(Duration::from_millis(age).as_secs_f64());
+    }
+}
+
+/// Lets the found events expire. Returns false if nothing was changed.
+fn expire(
+    engine: &Engine,
+    (org, ages): (RetainedOrg, &Ages),
+    cutoffs: Cutoffs,
+    found: &Expiring,
+) -> bool {
+    let (_, open) = ages.of_tier(org.tier);
+    let report = expiry_report::report(found, open);
+    let (blocks, looked_at) = (found.blocks.clone(), found.looked_at);
+    let command = ExpireEvents { org: org.number, blocks, cutoffs, looked_at, report };
+    let outcomes = engine.intake.push_for_outcomes([command]).unwrap_or_default();
+    let Some(ExpireOutcome::Expired { expired, stored }) = outcomes.into_iter().next() else {
+        return false;
+    };
+    count(engine, expired);
+    expiry_report::log(org.id, found);
+    let reports = engine.metrics.operational_events.of(OperationalEvent::InboxExpired);
+    reports.inc_by(u64::from(stored.is_some()));
+    true
+}
+
+fn count(engine: &Engine, expired: Expired) {
+    for (kind, events) in [
+        (ExpiredKind::Finished, expired.finished),
+        (ExpiredKind::Dead, expired.dead),
+        (ExpiredKind::Open, expired.open),
+    ] {
+        engine.metrics.events_expired.of(kind).inc_by(events);
+    }
+}
+
+/// Forgets deleted endpoints that no event can name, and replays that ended before this time.
+fn forget_deleted(engine: &Engine, org: OrgNo, before: Timestamp) -> Result<(), StateError> {
+    for _ in 0..FORGETS_MAX {
+        if !engine.store.has_forgettable(org, before)?
+            || !engine.intake.push_and_wait([ForgetDeleted { org, before }])
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn ages(toml: &str) -> Ages {
+        let config = Config::from_toml(toml).unwrap();
+        Ages::of(&config.retention, &config.tiers)
+    }
+
+    #[test]
+    fn a_tier_has_its_own_ages_or_the_general_ones_and_zero_is_never() {
+        let ages = ages(
+            "[retention]\nfinished_seconds = 0\nopen_seconds = 9\n\
+            [tiers.pro]\nretention_finished_seconds = 5",
+        );
+        let (now, never) = (Timestamp(100_000), Timestamp(0));
+        let of = |tier| ages.cutoffs(tier, now);
+        let open = Timestamp(91_000);
+        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open });
+        assert_eq!(of(Tier::Pro), Cutoffs { finished: Timestamp(95_000), dead: open, open });
+        assert_eq!(of(Tier::Enterprise), of(Tier::Free));
+    }
+
+    #[test]
+    fn passes_follow_the_shortest_age_within_bounds() {
+        let every = |toml| ages(toml).pass_every().as_secs();
+        assert_eq!(every(""), 3_600);
+        assert_eq!(every("[tiers.free]\nretention_open_seconds = 3200"), 100);
+        assert_eq!(every("[retention]\nfinished_seconds = 1"), 1);
+        assert_eq!(every("[retention]\nfinished_seconds = 0\nopen_seconds = 0"), 3_600);
+    }
+}

@@ -1,0 +1,123 @@
+//! Expired events with the real binary, with ages of a few seconds.
+
+use serde_json::{Value, json};
+use triggerd::cli::demo::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, Process, command, until};
+
+const EXPIRED: &str = "triggerd.inbox.expired";
+/// Finished events expire soon, open events some seconds later.
+const SHORT: &str = "[retention]\nfinished_seconds = 1\nopen_seconds = 6\n";
+
+fn status(org: &Client, event: &str) -> u16 {
+    org.get(&format!("/api/events/{event}")).status
+}
+
+fn until_gone(org: &Client, event: &str) {
+    until(|| (status(org, event) == 404).then_some(()));
+}
+
+fn expired(org: &Client, kind: &str) -> f64 {
+    org.metric(&format!("triggerd_events_expired_total{{kind=\"{kind}\"}}"))
+}
+
+fn listed(org: &Client, path: &str) -> Vec<Value> {
+    let page = org.get(path);
+    assert_eq!(page.status, 200, "{page:?}");
+    page.json["data"].as_array().unwrap().clone()
+}
+
+/// Stops the server, checks that its state follows from the journal, and starts it again without
+/// the state and with the default ages.
+fn restarted_without_state(server: Process) -> Process {
+    let data = server.data_dir.clone();
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&data, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+    std::fs::remove_dir_all(data.join("sled")).unwrap();
+    Process::start(&data)
+}
+
+/// Makes endpoints for these types, with a single attempt for each delivery.
+fn push_to(org: &Client, receivers: &[(&Receiver, &str)]) {
+    for (receiver, types) in receivers {
+        let settings = json!({"url": receiver.url(), "event_types": [types], "retry_schedule": []});
+        assert_eq!(org.post("/api/endpoints", &settings).status, 201);
+    }
+}
+
+/// Asserts that the inbox and the list of dead letters are empty.
+fn assert_is_empty(org: &Client) {
+    assert_eq!((listed(org, "/api/inbox"), listed(org, "/api/dead-letters")), (vec![], vec![]));
+    until(|| (org.metric("triggerd_inbox_open_events") == 0.0).then_some(()));
+}
+
+/// Asserts that the organization does not have these events and can post a new one.
+fn assert_goes_on_without(org: &Client, events: &[String]) {
+    for event in events {
+        assert_eq!(status(org, event), 404);
+    }
+    assert_eq!(org.send("later", &json!(1)).status, 202);
+    assert_eq!(org.inbox_ids().len(), 1);
+}
+
+#[test]
+fn finished_events_expire_first_and_open_ones_are_reported_and_neither_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start_with(&dir.path().join("data"), SHORT);
+    let (org, quiet) = (server.org("Acme"), server.org("Quiet"));
+    let [good, bad, watcher] = [(); 3].map(|()| Receiver::start().unwrap());
+    bad.answer_next([500]);
+    push_to(&org, &[(&good, "good.*"), (&bad, "bad.*"), (&watcher, "triggerd.inbox.*")]);
+    let acknowledged = quiet.send("open.event", &json!(1)).id();
+    assert_eq!(quiet.ack(&acknowledged).status, 200);
+    let open = quiet.send("open.event", &json!(1)).id();
+    let [delivered, dead] = ["good.event", "bad.event"].map(|it| org.send(it, &json!(1)).id());
+    let waiting = org.send("open.event", &json!(1)).id();
+    for (org, event) in [(&org, &delivered), (&quiet, &acknowledged)] {
+        until_gone(org, event);
+    }
+    // Which of the open events is still there depends on the machine's speed; the reports do not.
+    let report = watcher.wait_for(1, PATIENCE).remove(0);
+    let report: Value = serde_json::from_slice(&report.body).unwrap();
+    assert_eq!((&report["type"], &report["data"]["open_seconds"]), (&json!(EXPIRED), &json!(6)));
+    for (org, event) in [(&org, &dead), (&org, &waiting), (&quiet, &open)] {
+        until_gone(org, event);
+        assert_eq!(org.ack(event).status, 404);
+        assert_eq!(org.delete(&format!("/api/events/{event}")).status, 404);
+    }
+    // An event whose delivery was slow counts as open.
+    until(|| (expired(&org, "open") + expired(&org, "finished") >= 5.0).then_some(()));
+    assert!(expired(&org, "open") >= 3.0);
+    assert_eq!(expired(&org, "dead"), 0.0, "the event of the dead letter was in the inbox too");
+    assert_is_empty(&org);
+    assert_is_empty(&quiet);
+    let keys = [org.key.clone(), quiet.key.clone()];
+    let server = restarted_without_state(server);
+    let [org, quiet] = keys.map(|key| Client::new(&server.url, &key));
+    assert_goes_on_without(&org, &[delivered, dead, waiting]);
+    assert_goes_on_without(&quiet, &[open, acknowledged]);
+    for receiver in [good, bad, watcher] {
+        receiver.stop();
+    }
+}
+
+#[test]
+fn a_tier_has_its_own_ages_and_health_shows_the_general_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    // The section of the free tier is open at this place.
+    let ages = "retention_open_seconds = 1\n[retention]\nfinished_seconds = 1\nopen_seconds = 3600";
+    let server = Process::start_with(&dir.path().join("data"), ages);
+    let free = server.org("Free");
+    let made =
+        server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
+    let pro = free.with_key(made.json["key"].as_str().unwrap());
+    let [leaves, stays] = [&free, &pro].map(|org| org.send("a.b", &json!(1)).id());
+    until_gone(&free, &leaves);
+    let report = until(|| listed(&free, &format!("/api/events?type={EXPIRED}")).pop());
+    assert_eq!(report["payload"]["by_type"], json!({"a.b": 1}));
+    assert_eq!(report["payload"]["open_seconds"], json!(1));
+    assert_eq!(status(&pro, &stays), 200);
+    let health = free.get("/health").json;
+    assert_eq!(health["retention"], json!({"finished_seconds": 1, "open_seconds": 3600}));
+}
