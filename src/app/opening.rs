@@ -215,10 +215,13 @@ fn open_journal(
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
     let opened = journal::open(&dir, Arc::new(OsFiles), segment_bytes);
     let (writer, reader, report) = opened.map_err(StartError::Journal)?;
-    if report.first != Position::FIRST {
+    let begins = Position(data_dir.format_file().first());
+    if report.first > begins {
         let (dir, first) = (dir.display(), report.first);
+        let from =
+            if begins > Position::FIRST { format!(" from {begins} on") } else { String::new() };
         return Err(StartError::Missing(format!(
-            "{dir} begins at position {first}; the positions before it are missing"
+            "{dir} begins at position {first}; the positions before it{from} are missing"
         )));
     }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
@@ -316,6 +319,13 @@ fn try_to_open_state(
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
         return Err(StartError::Missing(format!(
             "it ends at position {end}, but the stored state goes to {applied}"
+        )));
+    }
+    let (first, applied) = (journal.first(), store.applied());
+    if applied < first {
+        return Err(StartError::Missing(format!(
+            "it begins at position {first}, because compaction removed what was before, but the \
+             state goes only to {applied}"
         )));
     }
     if let Some(reason) = store.rebuild_reason() {

@@ -72,6 +72,10 @@ pub enum Switch {
     ScanOff,
     /// The permission of a caller is judged only when a request begins.
     JudgedOnce,
+    /// Records are removed from the journal before a snapshot holds what follows from them.
+    CompactUnproved,
+    /// Records and segments are removed at once, while a copy may still need them.
+    GraceOff,
 }
 
 /// The error for a name without a failpoint.
@@ -87,7 +91,7 @@ mod imp {
     use std::fs::File;
     use std::io;
     use std::os::unix::fs::{FileExt, MetadataExt};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
@@ -104,7 +108,7 @@ mod imp {
     const HELD_MAX: usize = 8;
 
     /// A bit for each armed failpoint.
-    static ARMED: AtomicU32 = AtomicU32::new(0);
+    static ARMED: AtomicU64 = AtomicU64::new(0);
     /// Groups that are not written yet, the oldest first.
     static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
 
@@ -129,7 +133,7 @@ mod imp {
 
     /// Returns true if the failpoint is armed.
     pub fn is_on(switch: Switch) -> bool {
-        ARMED.load(Ordering::Relaxed) & (1 << switch as u8) != 0
+        ARMED.load(Ordering::Relaxed) & (1_u64 << switch as u8) != 0
     }
 
     /// Arms the failpoints of these names, separated by commas, until the process ends, and logs
@@ -140,7 +144,7 @@ mod imp {
     pub fn arm(names: &str) -> Result<(), UnknownSwitch> {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let switch: Switch = name.parse().map_err(|_unknown| UnknownSwitch(name.to_owned()))?;
-            ARMED.fetch_or(1 << switch as u8, Ordering::Relaxed);
+            ARMED.fetch_or(1_u64 << switch as u8, Ordering::Relaxed);
             tracing::error!(
                 failpoint = name,
                 "FAILPOINT ARMED: this server breaks a promise on purpose, as a test's negative \

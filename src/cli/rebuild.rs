@@ -80,8 +80,9 @@ impl Rebuild {
     fn rebuild(&self, config: &Config, dir: &mut DataDir) -> Result<(), Failure> {
         let began = Instant::now();
         require_journal(dir.path())?;
-        let mut audit = JournalAudit::read(&dir.journal())?;
+        let mut audit = JournalAudit::read(&dir.journal(), begins(dir))?;
         require_records(&audit, dir.path())?;
+        require_all_records(&audit)?;
         let cache_bytes = config.storage.state_cache_bytes;
         let scratch = Scratch::make(self.scratch.as_deref(), dir.path())?;
         let (before, is_valid) = state_before(dir, &scratch, cache_bytes);
@@ -119,7 +120,7 @@ impl Rebuild {
         // lost data.
         invalidate_last(&dir.state()).map_err(failed)?;
         let done = Self::salvage(audit, end_missing, dir)?;
-        *audit = JournalAudit::read(&dir.journal())
+        *audit = JournalAudit::read(&dir.journal(), begins(dir))
             .map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
         Ok(done)
     }
@@ -173,6 +174,21 @@ impl Rebuild {
             files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
+}
+
+/// Returns the position at which the journal begins at the latest.
+fn begins(dir: &DataDir) -> Position {
+    Position(dir.format_file().first())
+}
+
+/// Refuses a journal that compaction has changed: it does not give the state any more.
+fn require_all_records(audit: &JournalAudit) -> Result<(), Failure> {
+    let Some(position) = audit.compacted() else { return Ok(()) };
+    let message = format!(
+        "the state cannot be computed: compaction removed records from position {position} on, so \
+         the journal alone does not give it; restore a backup"
+    );
+    Err(Failure::new(ExitCode::Damaged, message))
 }
 
 /// Computes the state again, with the consequences of a salvage, and writes `FORMAT` if it is lost.

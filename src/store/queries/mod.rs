@@ -10,6 +10,7 @@ pub(super) mod event_page;
 pub(super) mod inbox;
 pub(super) mod keys;
 pub(super) mod lookups;
+pub(super) mod references;
 pub(super) mod replay_search;
 pub(super) mod replay_turns;
 pub(super) mod replays;
