@@ -30,10 +30,11 @@ use crate::base::clock::Clock;
 use crate::base::descriptors;
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
-use crate::commit::Engine;
+use crate::commit::{CompactionSettings, Compactor, Engine, Floor};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::http;
+use crate::journal::{Compaction, Reader};
 use crate::store::Store;
 
 pub use lost_secrets::check_secrets;
@@ -118,9 +119,10 @@ impl App {
         let api = make_api(&engine, &config, &admin_token, &health)?;
         let dir_watch =
             DirWatch::new(&data_dir, &journal, &engine, &health).map_err(StartError::Threads)?;
-        let workers =
-            Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), dir_watch)
-                .map_err(StartError::Threads)?;
+        let compactor = compactor(&engine, &journal, &data_dir);
+        let watching = (dir_watch, compactor);
+        let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
+            .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
         health.set_ready();
         tell_ready(address, &data_dir, options);
@@ -191,6 +193,17 @@ fn tell_ready(address: SocketAddr, data_dir: &DataDir, options: StartOptions) {
     let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
     let data_dir = data_dir.path().display();
     tracing::info!(%address, %data_dir, version, delivers, "triggerd is ready");
+}
+
+/// The compactor. Without snapshots the floor stays empty, and nothing is removed.
+fn compactor(engine: &Arc<Engine>, journal: &Reader, data_dir: &DataDir) -> Compactor {
+    Compactor {
+        engine: Arc::clone(engine),
+        journal: Compaction::new(journal),
+        floor: Arc::new(Floor::default()),
+        format: data_dir.format_file(),
+        settings: CompactionSettings::default(),
+    }
 }
 
 fn make_api(

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! data/
-//!   FORMAT        one line: format version, creation time, instance id, its own device and inode
+//!   FORMAT        one line: format version, creation time, instance id, the beginning of the
+//!                 journal, its own device and inode
 //!   LOCK          locked while a server runs, like the directory itself
 //!   admin.token   admin token, mode 0600
 //!   secrets.key   key that seals endpoints' secrets, mode 0600
@@ -13,6 +14,7 @@
 mod contents;
 mod error;
 mod format;
+mod format_file;
 mod locks;
 mod names;
 mod whole;
@@ -30,6 +32,7 @@ use crate::model::time::Timestamp;
 
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
+pub use format_file::FormatFile;
 pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
 
 use error::{io_at, of_directory};
@@ -48,8 +51,7 @@ const OTHERS_MODE: u32 = 0o077;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Absent if nothing was ever stored here.
-    format: Option<Format>,
+    format: FormatFile,
     locks: Locks,
 }
 
@@ -68,6 +70,11 @@ impl LookedAt {
         let fault = self.format.as_ref().err()?;
         let is_fault = holds_records || *fault != FormatFault::Missing;
         is_fault.then(|| of_format(&self.path, fault.clone()))
+    }
+
+    /// The position at which the journal begins at the latest.
+    pub fn journal_first(&self) -> u64 {
+        self.format.as_ref().map_or(format::FIRST, |format| format.first)
     }
 
     /// The directory of the journal.
@@ -101,7 +108,7 @@ impl DataDir {
             Err(FormatFault::Missing) => None,
             Err(fault) => return Err(of_format(path, fault)),
         };
-        Ok(Self { path: path.to_owned(), format, locks })
+        Ok(Self { path: path.to_owned(), format: FormatFile::of(path, format)?, locks })
     }
 
     /// Opens a directory like [`DataDir::open`], even if its file `FORMAT` is damaged. Then the
@@ -111,7 +118,8 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn open_to_repair(path: &Path) -> Result<Self, DataDirError> {
         let locks = Self::enter(path, &[])?;
-        Ok(Self { path: path.to_owned(), format: Format::read(path)?.ok(), locks })
+        let format = FormatFile::of(path, Format::read(path)?.ok())?;
+        Ok(Self { path: path.to_owned(), format, locks })
     }
 
     /// Creates the directory if it is missing, locks it and checks the access to its files.
@@ -140,12 +148,12 @@ impl DataDir {
 
     /// True if nothing was ever stored here.
     pub fn is_new(&self) -> bool {
-        self.format.is_none()
+        self.format.format().is_none()
     }
 
     /// True if the directory is a copy of another one and has never delivered.
     pub fn is_copy(&self) -> bool {
-        self.format.as_ref().is_some_and(|format| !format.is_home)
+        self.format.format().is_some_and(|format| !format.is_home)
     }
 
     /// Records that the journal exists. From then on, a missing journal is damage.
@@ -153,10 +161,10 @@ impl DataDir {
     /// # Errors
     /// If `FORMAT` cannot be written.
     pub fn complete(&mut self, now: Timestamp) -> Result<(), DataDirError> {
-        if self.format.is_some() {
+        if self.format.format().is_some() {
             return Ok(());
         }
-        self.write(Format::new(now))
+        self.format.write(Format::new(now))
     }
 
     /// Writes a new `FORMAT` if there is none that can be read. The directory counts as a copy,
@@ -166,10 +174,10 @@ impl DataDir {
     /// # Errors
     /// If `FORMAT` cannot be written.
     pub fn repair_format(&mut self, now: Timestamp) -> Result<(), DataDirError> {
-        if self.format.is_some() {
+        if self.format.format().is_some() {
             return Ok(());
         }
-        self.write(Format::new(now).with_home(false))
+        self.format.write(Format::new(now).with_home(false))
     }
 
     /// The error for a directory that has a journal with records, but no `FORMAT`.
@@ -182,16 +190,12 @@ impl DataDir {
     /// # Errors
     /// If `FORMAT` cannot be written.
     pub fn note_copy(&mut self, is_copy: bool) -> Result<(), DataDirError> {
-        match &self.format {
-            Some(format) if format.is_home == is_copy => self.write(format.with_home(!is_copy)),
+        match self.format.format() {
+            Some(format) if format.is_home == is_copy => {
+                self.format.write(format.with_home(!is_copy))
+            }
             _ => Ok(()),
         }
-    }
-
-    fn write(&mut self, format: Format) -> Result<(), DataDirError> {
-        format.write(&self.path)?;
-        self.format = Some(format);
-        Ok(())
     }
 
     /// The lock file, which must stay in place while a server runs; none if the directory itself is
@@ -201,8 +205,8 @@ impl DataDir {
     }
 
     /// The file with the format, which the next start reads.
-    pub fn format_file(&self) -> PathBuf {
-        self.path.join(FORMAT_FILE)
+    pub fn format_file(&self) -> FormatFile {
+        self.format.clone()
     }
 
     /// The file with the key that seals endpoints' secrets, if the key comes from this file.

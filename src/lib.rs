@@ -105,18 +105,22 @@
 //! - `data_dir/names.rs`: the names in a data directory
 //! - `data_dir/whole.rs`: writes small files completely or not at all
 //! - `data_dir/contents.rs`: refuses a directory that holds foreign files
-//! - `data_dir/format.rs`: the format file, which tells a copy from an original
+//! - `data_dir/format.rs`: the format file, which tells a copy from an original and witnesses the
+//!   beginning of the journal
+//! - `data_dir/format_file.rs`: the format file of a running server, which several threads use
 //! - `data_dir/locks.rs`: one process at a time
 //!
 //! Bytes on disk, which are the truth:
 //!
 //! - `journal/mod.rs`: an append-only log of opaque records
+//! - `journal/compact.rs`: removes records from sealed segments, and segments from the beginning
 //! - `journal/error.rs`: errors, each with the file's name
 //! - `journal/faults.rs`: files that fail when a test says so
 //! - `journal/files.rs`: the file operations, behind a trait
 //! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
 //! - `journal/log.rs`: the log as other modules see it: append, read, follow
 //! - `journal/position.rs`: positions in the log
+//! - `journal/punched_file.rs`: the file of a segment without the removed records
 //! - `journal/reader.rs`: reads one record by position, or many in order
 //! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses
@@ -161,6 +165,7 @@
 //! - `store/queries/inbox.rs`: events that nobody acknowledged yet
 //! - `store/queries/keys.rs`: looks up the key of a caller
 //! - `store/queries/lookups.rs`: endpoints, unrouted events, counters
+//! - `store/queries/references.rs`: the records of the log to which events refer
 //! - `store/queries/replay_search.rs`: the events that a replay delivers next to an endpoint
 //! - `store/queries/replay_turns.rs`: the next step of each replay
 //! - `store/queries/replays.rs`: replays as their owner sees them
@@ -185,6 +190,7 @@
 //! - `commands/kind.rs`: the declaration that each command's file gives
 //! - `commands/codec.rs`: commands as records of the journal
 //! - `commands/draft.rs`: commands as submitted, without ids, numbers and times
+//! - `commands/need.rs`: who still reads a record, once a snapshot holds what follows from it
 //! - `commands/records.rs`: reads commands from the log, and adds them to a commit group
 //! - `commands/*.rs`: the command of that name
 //!
@@ -195,9 +201,12 @@
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/chunks.rs`: splits commands into chunks of bounded cost
+//! - `commit/compaction_plans.rs`: what is to be removed from which segment, and when it may be
+//! - `commit/compactor.rs`: finds records that nobody needs, and removes them in the background
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`
 //! - `commit/flusher.rs`: writes fresh rows to sled in the background
+//! - `commit/floor.rs`: the oldest kept snapshot, below which the journal can be compacted
 //! - `commit/hints.rs`: hints about work, for other threads
 //! - `commit/intake.rs`: the bounded queue in front of the committer
 //! - `commit/recovery.rs`: brings the state up to the journal

@@ -89,11 +89,11 @@ impl DirWatch {
         let places = places.into_iter().chain([(What::Lock, data_dir.lock_file())]);
         let places = places.filter_map(|(what, path)| Some(Place::of((what, path?))));
         let key = data_dir.secrets_key_file(credentials_directory().as_deref());
-        let kept = key.map(|path| (What::SecretsKey, path)).into_iter();
-        let kept = kept.chain([(What::Format, data_dir.format_file())]);
+        let kept = key.map(|path| KeptFile::of((What::SecretsKey, path))).into_iter();
+        let kept = kept.chain([KeptFile::format(data_dir.format_file())]);
         Ok(Self {
             places: places.collect::<io::Result<_>>()?,
-            kept_files: kept.map(KeptFile::of).collect::<io::Result<_>>()?,
+            kept_files: kept.collect::<io::Result<_>>()?,
             journal: Watch::new(journal),
             engine: Arc::clone(engine),
             health: Arc::clone(health),

@@ -3,9 +3,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use super::loss::{Loss, What};
+use crate::data_dir::FormatFile;
 
 /// The file as it was, and whether it is lost now.
 pub(super) struct KeptFile {
@@ -14,8 +16,25 @@ pub(super) struct KeptFile {
     /// Held open, so that its new name can be found after a rename, and its content after a
     /// removal.
     held: File,
-    content: Vec<u8>,
+    content: Content,
     is_lost: bool,
+}
+
+/// The bytes that the file should have.
+enum Content {
+    Fixed(Vec<u8>),
+    /// The server itself changes the file.
+    Format(FormatFile),
+}
+
+impl Content {
+    /// Reads the file. Returns true if it has these bytes.
+    fn is_in(&self, path: &Path) -> io::Result<bool> {
+        match self {
+            Self::Fixed(content) => Ok(fs::read(path)? == *content),
+            Self::Format(format) => format.compare(|content| Ok(fs::read(path)? == content)),
+        }
+    }
 }
 
 /// The result of a comparison.
@@ -35,7 +54,17 @@ impl KeptFile {
         let mut held = File::open(&path)?;
         let mut content = Vec::new();
         held.read_to_end(&mut content)?;
-        Ok(Self { what, path, held, content, is_lost: false })
+        Ok(Self { what, path, held, content: Content::Fixed(content), is_lost: false })
+    }
+
+    /// Opens the file `FORMAT`.
+    ///
+    /// # Errors
+    /// The I/O error if the file cannot be opened.
+    pub(super) fn format(format: FormatFile) -> io::Result<Self> {
+        let (what, path) = (What::Format, format.path());
+        let held = File::open(&path)?;
+        Ok(Self { what, path, held, content: Content::Format(format), is_lost: false })
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -44,16 +73,16 @@ impl KeptFile {
 
     /// Compares the file with its former content. Logs a loss once, and its end.
     pub(super) fn look(&mut self) {
-        match (self.found(), self.is_lost) {
+        let found = self.found();
+        if matches!(found, Found::Unchanged) {
+            self.hold();
+        }
+        match (found, self.is_lost) {
             (Found::Lost(loss), false) => {
                 tracing::error!(lost = loss.path(), "{loss}");
                 self.is_lost = true;
             }
             (Found::Unchanged, true) => {
-                // Another file may be in the place of the lost one.
-                if let Ok(file) = File::open(&self.path) {
-                    self.held = file;
-                }
                 tracing::info!(path = %self.path.display(), "the file is as it was again");
                 self.is_lost = false;
             }
@@ -61,12 +90,23 @@ impl KeptFile {
         }
     }
 
+    /// Holds the file that has the path now: another file may be in the place of the former one.
+    fn hold(&mut self) {
+        let is_held = match (fs::metadata(&self.path), self.held.metadata()) {
+            (Ok(named), Ok(held)) => (named.dev(), named.ino()) == (held.dev(), held.ino()),
+            _ => true,
+        };
+        if !is_held && let Ok(file) = File::open(&self.path) {
+            self.held = file;
+        }
+    }
+
     /// Compares the file with its former content. The file is lost if it is gone, or has another
     /// content. Another file with the same content is as good.
     fn found(&self) -> Found {
-        match fs::read(&self.path) {
-            Ok(content) if content == self.content => Found::Unchanged,
-            Ok(_) => Found::Lost(Loss::content(self.what, self.path.clone(), &self.held)),
+        match self.content.is_in(&self.path) {
+            Ok(true) => Found::Unchanged,
+            Ok(false) => Found::Lost(Loss::content(self.what, self.path.clone(), &self.held)),
             Err(error) => Loss::of_error(self.what, &self.path, &self.held, error)
                 .map_or(Found::Unknown, Found::Lost),
         }

@@ -215,10 +215,13 @@ fn open_journal(
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
     let opened = journal::open(&dir, Arc::new(OsFiles), segment_bytes);
     let (writer, reader, report) = opened.map_err(StartError::Journal)?;
-    if report.first != Position::FIRST {
+    let begins = Position(data_dir.format_file().first());
+    if report.first > begins {
         let (dir, first) = (dir.display(), report.first);
+        let from =
+            if begins > Position::FIRST { format!(" from {begins} on") } else { String::new() };
         return Err(StartError::Missing(format!(
-            "{dir} begins at position {first}; the positions before it are missing"
+            "{dir} begins at position {first}; the positions before it{from} are missing"
         )));
     }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");

@@ -136,7 +136,8 @@ impl StartError {
             | Self::SecretsKey { .. }
             | Self::SecretsKeyLost { .. }
             | Self::Recovery(RecoveryError::Records(
-                RecordError::Unknown { .. } | RecordError::Log(ReadError::Damage(_)),
+                RecordError::Unknown { .. }
+                | RecordError::Log(ReadError::Damage(_) | ReadError::Removed(_)),
             )) => ExitCode::Damaged,
             Self::Recovery(RecoveryError::Records(RecordError::Log(ReadError::Io {
                 source,

@@ -1,5 +1,5 @@
 //! The threads that work on their own while the server runs: the workers, the notifier, the
-//! sweeper, the replayer and the directory watch.
+//! sweeper, the replayer, the compactor and the directory watch.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 use super::dir_watch::DirWatch;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
-use crate::commit::Engine;
+use crate::commit::{Compactor, Engine};
 use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
@@ -31,7 +31,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
         (config, api): (&Config, &Data<Api>),
-        dir_watch: DirWatch,
+        (dir_watch, compactor): (DirWatch, Compactor),
     ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for number in 1..=config.workers.threads {
@@ -55,6 +55,7 @@ impl Workers {
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
+        threads.push(spawn_critical("compactor", || compactor.run())?);
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
         Ok(Self { threads, sweep, ages })
@@ -70,6 +71,7 @@ impl Workers {
         engine.hints.notifier.stop();
         self.sweep.notify();
         engine.hints.replays.notify();
+        engine.hints.unneeded.came.notify();
     }
 
     /// Waits for the threads. Returns true if all ended in time.

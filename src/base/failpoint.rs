@@ -76,6 +76,10 @@ pub enum Switch {
     TornSnapshotBelieved,
     /// A snapshot gets its name without a sync.
     SnapshotUnsynced,
+    /// Records are removed from the journal before a snapshot holds what follows from them.
+    CompactUnproved,
+    /// Records and segments are removed at once, while a copy may still need them.
+    GraceOff,
 }
 
 /// The error for a name without a failpoint.
@@ -133,7 +137,7 @@ mod imp {
 
     /// Returns true if the failpoint is armed.
     pub fn is_on(switch: Switch) -> bool {
-        ARMED.load(Ordering::Relaxed) & (1 << switch as u8) != 0
+        ARMED.load(Ordering::Relaxed) & (1_u64 << switch as u8) != 0
     }
 
     /// Arms the failpoints of these names, separated by commas, until the process ends, and logs
@@ -144,7 +148,7 @@ mod imp {
     pub fn arm(names: &str) -> Result<(), UnknownSwitch> {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let switch: Switch = name.parse().map_err(|_unknown| UnknownSwitch(name.to_owned()))?;
-            ARMED.fetch_or(1 << switch as u8, Ordering::Relaxed);
+            ARMED.fetch_or(1_u64 << switch as u8, Ordering::Relaxed);
             tracing::error!(
                 failpoint = name,
                 "FAILPOINT ARMED: this server breaks a promise on purpose, as a test's negative \

@@ -217,6 +217,35 @@ metrics! {
     /// Size of the journal's files, in bytes.
     journal_disk_bytes: Gauge = gauge("journal_disk_bytes", "Size of the journal's files.");
 
+    /// Disk space of the journal's files, in bytes.
+    journal_allocated_bytes: Gauge =
+        gauge("journal_allocated_bytes", "Disk space of the journal's files.");
+
+    /// Number of the journal's segments.
+    journal_segments: Gauge = gauge("journal_segments", "Segments of the journal.");
+
+    /// Number of segments that were written again without some of their records.
+    compaction_segments_punched: Counter = counter(
+        "compaction_segments_punched_total",
+        "Segments that were written again without some of their records."
+    );
+
+    /// Number of segments that were removed from the beginning of the journal.
+    compaction_segments_removed: Counter = counter(
+        "compaction_segments_removed_total",
+        "Segments that were removed from the beginning of the journal."
+    );
+
+    /// Disk space that compaction has given back, in bytes.
+    compaction_bytes_freed: Counter = counter(
+        "compaction_freed_bytes_total",
+        "Disk space that compaction of the journal has given back."
+    );
+
+    /// Number of segments that could not be compacted.
+    compaction_failures: Counter =
+        counter("compaction_failures_total", "Segments of the journal that could not be compacted.");
+
     /// 1 if a record of the journal was found damaged since the start, else 0.
     journal_damaged: Gauge =
         gauge("journal_damaged", "1 if the journal was found damaged since the start.");

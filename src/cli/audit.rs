@@ -83,8 +83,9 @@ impl Seen {
 }
 
 impl JournalAudit {
-    /// Reads and decodes every record of the journal in `dir`.
-    pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
+    /// Reads and decodes every record of the journal in `dir`, which begins at `begins` at the
+    /// latest.
+    pub(super) fn read(dir: &Path, begins: Position) -> Result<Self, Failure> {
         let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
         let pool = pool.map_err(|error| {
@@ -118,7 +119,7 @@ impl JournalAudit {
             asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();
         unmade_keys.sort_unstable();
-        let missing_beginning = scan.missing_beginning();
+        let missing_beginning = scan.missing_beginning(begins);
         Ok(Self { scan, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 
@@ -134,6 +135,20 @@ impl JournalAudit {
     /// Returns the first position of the journal.
     pub(super) fn first(&self) -> Position {
         self.segments.first().map_or(Position::FIRST, |found| found.first)
+    }
+
+    /// Returns the first position whose record compaction has removed or cut. Without it, the
+    /// journal alone does not give the state.
+    pub(super) fn compacted(&self) -> Option<Position> {
+        let first = self.scan.first().filter(|first| *first > Position::FIRST);
+        let is_missing = self.missing_beginning.is_some();
+        let removed = first.filter(|_| !is_missing).map(|_| Position::FIRST);
+        removed.or_else(|| self.segments.iter().find_map(|found| found.compacted))
+    }
+
+    /// Returns the number of bytes in the place of records that compaction has removed.
+    pub(super) fn compacted_bytes(&self) -> u64 {
+        self.segments.iter().map(|found| found.compacted_bytes).sum()
     }
 
     /// Returns the position of the next commit group.

@@ -87,7 +87,7 @@ impl Rebuild {
     fn rebuild(&self, config: &Config, dir: &mut DataDir) -> Result<(), Failure> {
         let began = Instant::now();
         require_journal(dir.path())?;
-        let mut audit = JournalAudit::read(&dir.journal())?;
+        let mut audit = JournalAudit::read(&dir.journal(), begins(dir))?;
         require_records(&audit, dir.path())?;
         let snapshots = Snapshots::read(&dir.journal(), audit.end())?;
         let cache_bytes = config.storage.state_cache_bytes;
@@ -134,7 +134,7 @@ impl Rebuild {
         // lost data.
         invalidate_last(&dir.state()).map_err(failed)?;
         let done = Self::salvage(audit, end_missing, dir)?;
-        *audit = JournalAudit::read(&dir.journal())
+        *audit = JournalAudit::read(&dir.journal(), begins(dir))
             .map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
         Ok(done)
     }
@@ -188,6 +188,11 @@ impl Rebuild {
             files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
+}
+
+/// Returns the position at which the journal begins at the latest.
+fn begins(dir: &DataDir) -> Position {
+    Position(dir.format_file().first())
 }
 
 /// Computes the state again, from the snapshot if there is one, with the consequences of a salvage,

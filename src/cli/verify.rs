@@ -87,12 +87,17 @@ impl Verify {
         let dir = &config.storage.data_dir;
         let looked_at = DataDir::look(dir).map_err(|error| dir_failure(&error))?;
         require_journal(dir)?;
-        let audit = JournalAudit::read(&looked_at.journal())?;
+        let audit = JournalAudit::read(&looked_at.journal(), Position(looked_at.journal_first()))?;
         require_records(&audit, dir)?;
         let snapshots = Snapshots::read(&looked_at.journal(), audit.end())?;
         let mut report = self.report(audit, snapshots);
         report.check_files(&looked_at, config)?;
-        if !report.audit.is_damaged() {
+        if let Some(position) = report.audit.compacted() {
+            report.state = Judgement::NotCompared(format!(
+                "compaction removed records from position {position} on, so the journal alone does \
+                 not give the state"
+            ));
+        } else if !report.audit.is_damaged() {
             self.check_state(&mut report, &looked_at, config)?;
         }
         report.took_ms = began.elapsed().as_millis();
@@ -268,7 +273,7 @@ impl Report {
                 .iter()
                 .map(|found| format!("CONTRADICTION in the state that the journal gives: {found}")),
         );
-        if !audit.is_damaged() {
+        if !audit.is_damaged() && audit.compacted().is_none() {
             lines.push(format!(
                 "holds     {}, {} in inboxes, of {}",
                 counted(counts.events, "event"),
@@ -302,6 +307,12 @@ impl Report {
             lines.push(format!(
                 "salvaged  positions {from} to {} were lost in an earlier rebuild",
                 to.0.saturating_sub(1)
+            ));
+        }
+        if let Some(position) = audit.compacted() {
+            lines.push(format!(
+                "compacted from position {position} on; {} were removed from the segments",
+                counted(audit.compacted_bytes(), "byte")
             ));
         }
         for tail in audit.segments.iter().filter_map(|found| found.tail.as_ref()) {
@@ -408,6 +419,8 @@ impl Report {
             "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
             "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
             "given_up_before": holes.collect::<Vec<_>>(),
+            "compacted": audit.compacted().map(|from| json!({"from_position": from,
+            "bytes": audit.compacted_bytes()})),
             "tail": tail,
         })
     }
@@ -464,7 +477,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let verify = Verify { json: false, scratch: None, list: None, verbose: false };
         let snapshots = Snapshots::read(dir.path(), Position::FIRST).unwrap();
-        let mut report = verify.report(JournalAudit::read(dir.path()).unwrap(), snapshots);
+        let mut report =
+            verify.report(JournalAudit::read(dir.path(), Position::FIRST).unwrap(), snapshots);
         report.contradictions.push("org_1 has two names".to_owned());
         let text = report.text();
         assert!(!report.is_well() && text.contains("CONTRADICTION"), "{text}");

@@ -11,8 +11,8 @@ use crate::model::time::Timestamp;
 use crate::store::rows::schema::{DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 
-/// Erases an event's payload, which is then neither shown nor sent. The record stays in the
-/// journal. The command applies as a whole or not at all, judged by the state at its turn.
+/// Erases an event's payload, which is then neither shown nor sent. Compaction cuts it out of the
+/// journal later. The command applies as a whole or not at all, judged by the state at its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EraseEvent {
     /// The organization of the event.
@@ -80,6 +80,8 @@ impl Kind for EraseEvent {
             return Ok(EraseOutcome::Incomplete);
         };
         // An event that waits for routing is routed nowhere: this command ends its routing.
+        let position = change.read_event(org, at, |entry| entry.position)?;
+        change.effects.unneeded.push(position);
         let ends_routing = change.state.unrouted.get((org, event))?.map(|_| change.position);
         change.state.unrouted.remove((org, event));
         change.edit_event(org, at, |entry| {

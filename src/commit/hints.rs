@@ -2,11 +2,13 @@
 //! [`crate::commit`] says who finds the work then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use super::notifier::InboxNotifier;
 use crate::base::threads::Signal;
+use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Look;
 use crate::store::Effects;
@@ -26,6 +28,35 @@ pub struct Hints {
     pub notifier: InboxNotifier,
     /// Wakes the replayer: a replay began, or an endpoint changed.
     pub replays: Signal,
+    /// Records that nobody may see any more, for the compactor.
+    pub unneeded: Unneeded,
+}
+
+/// Maximum number of positions that wait for the compactor, which finds the others by itself.
+const UNNEEDED_MAX: usize = 4_096;
+
+/// Journal positions of records that nobody may see any more.
+#[derive(Debug, Default)]
+pub struct Unneeded {
+    positions: Mutex<Vec<Position>>,
+    /// Set when positions came.
+    pub came: Signal,
+}
+
+impl Unneeded {
+    fn add(&self, more: &[Position]) {
+        if !more.is_empty() {
+            let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = UNNEEDED_MAX.saturating_sub(positions.len());
+            positions.extend(more.iter().take(room));
+            self.came.notify();
+        }
+    }
+
+    /// Takes the positions that came since the last call.
+    pub fn take(&self) -> Vec<Position> {
+        std::mem::take(&mut *self.positions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A hint for the scheduler.
@@ -47,6 +78,7 @@ impl Hints {
             scheduler_missed: AtomicBool::new(false),
             notifier: InboxNotifier::default(),
             replays: Signal::new(),
+            unneeded: Unneeded::default(),
         }
     }
 
@@ -72,5 +104,6 @@ impl Hints {
             self.replays.notify();
         }
         self.notifier.note(&effects.inbox_grew);
+        self.unneeded.add(&effects.unneeded);
     }
 }

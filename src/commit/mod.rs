@@ -29,6 +29,7 @@
 //! old dedup ids, keys in use         no hint: the sweeper looks                1 s, 10 s
 //! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
 //!                                    each second                               judged at use too
+//! erased event (positions, signal)   the compactor, which reads all segments   6 h
 //! event, attempt (activity stream)   nobody; watchers are told the number of
 //!                                    missed items
 //! ```
@@ -40,7 +41,10 @@ mod activity_stream;
 mod breakers;
 mod chunks;
 mod committer;
+mod compaction_plans;
+mod compactor;
 mod engine;
+mod floor;
 mod flusher;
 mod hints;
 mod intake;
@@ -63,9 +67,11 @@ mod system;
 pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use breakers::Breakers;
 pub use committer::{Committer, GroupLimits};
+pub use compactor::{CompactionSettings, Compactor};
 pub use engine::Engine;
+pub use floor::Floor;
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
-pub use hints::{Hints, SchedulerHint};
+pub use hints::{Hints, SchedulerHint, Unneeded};
 pub use intake::{Intake, IntakeLimits, Submissions};
 pub use notifier::{InboxListener, InboxNotifier, WantsType};
 pub use recovery::{Recovered, RecoveryError, recover, recover_with_progress};

@@ -1,7 +1,7 @@
-//! The file `FORMAT`: one line with the format version, the creation time, the instance's id, and
-//! the device and inode of this very file. In a copy, device and inode differ, and this stays so
-//! until the copy delivers. So an operator can start a copy for a look without making it an
-//! original.
+//! The file `FORMAT`: one line with the format version, the creation time, the instance's id, the
+//! position at which the journal begins at the latest, and the device and inode of this very file.
+//! In a copy, device and inode differ, and this stays so until the copy delivers. So an operator
+//! can start a copy for a look without making it an original.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,6 +14,10 @@ use super::whole::{hex, unhex, write_whole};
 use crate::base::random;
 use crate::model::time::Timestamp;
 
+/// The first position of a journal from which nothing was removed.
+pub(super) const FIRST: u64 = 1;
+/// Prefix of the word with the position at which the journal begins at the latest.
+const BEGINS: &str = "journal_from=";
 /// Length of an instance's id.
 const ID_BYTES: usize = 16;
 /// Number of characters shown of a file that is not as a server wrote it.
@@ -24,6 +28,9 @@ const FOUND_CHARS: usize = 80;
 pub(super) struct Format {
     /// The creation time and the instance's id, as written in the file.
     identity: String,
+    /// The journal may begin at this position, and not later: everything before it was removed on
+    /// purpose.
+    pub(super) first: u64,
     /// True if this very file was written here, so that the directory is no copy.
     pub(super) is_home: bool,
 }
@@ -31,12 +38,18 @@ pub(super) struct Format {
 impl Format {
     /// The format of an instance created now.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { identity: format!("{now} {}", hex(&random::bytes::<ID_BYTES>())), is_home: true }
+        let identity = format!("{now} {}", hex(&random::bytes::<ID_BYTES>()));
+        Self { identity, first: FIRST, is_home: true }
     }
 
     /// The same identity, as an original or as a copy.
     pub(super) fn with_home(&self, is_home: bool) -> Self {
         Self { is_home, ..self.clone() }
+    }
+
+    /// The same file for a journal that may begin at `first`.
+    pub(super) fn with_first(&self, first: u64) -> Self {
+        Self { first, ..self.clone() }
     }
 
     /// Reads the file. The inner error is a fault of the file itself, which the caller judges.
@@ -73,13 +86,16 @@ impl Format {
 
     /// Parses the words behind the version. `here` are device and inode of the file itself.
     fn parse(words: &[&str], here: &str) -> Option<Self> {
-        let (identity, home) = words.split_at_checked(2)?;
+        let (identity, rest) = words.split_at_checked(2)?;
         let [time, id] = identity else { return None };
+        let (begins, home) = rest.split_first()?;
+        let first = begins.strip_prefix(BEGINS)?.parse().ok()?;
         let is_identity = time.parse::<Timestamp>().is_ok() && unhex::<ID_BYTES>(id).is_some();
         let is_home_of_a_file =
             home.len() == 2 && home.iter().all(|number| number.parse::<u64>().is_ok());
         let is_whole = is_identity && (home.is_empty() || is_home_of_a_file);
-        is_whole.then(|| Self { identity: identity.join(" "), is_home: home.join(" ") == here })
+        let (identity, is_home) = (identity.join(" "), home.join(" ") == here);
+        is_whole.then_some(Self { identity, first, is_home })
     }
 
     /// Writes the file into the directory, with its device and inode if the directory is an
@@ -88,10 +104,10 @@ impl Format {
     /// # Errors
     /// If the file cannot be written.
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataDirError> {
-        let Self { identity, is_home } = self;
+        let Self { identity, first, is_home } = self;
         let text = |facts: &Metadata| match is_home {
-            true => format!("{FORMAT_VERSION} {identity} {}\n", home(facts)),
-            false => format!("{FORMAT_VERSION} {identity}\n"),
+            true => format!("{FORMAT_VERSION} {identity} {BEGINS}{first} {}\n", home(facts)),
+            false => format!("{FORMAT_VERSION} {identity} {BEGINS}{first}\n"),
         };
         write_whole(dir, FORMAT_FILE, text)
     }
@@ -171,8 +187,10 @@ mod tests {
         assert!(!format.is_home);
         format.write(&copy).unwrap();
         assert!(!read(&copy).is_home, "it was written, and stays a copy");
-        format.with_home(true).write(&copy).unwrap();
+        assert_eq!(format.first, FIRST);
+        format.with_home(true).with_first(700).write(&copy).unwrap();
         let settled = read(&copy);
+        assert_eq!(settled.first, 700);
         assert!(settled.is_home && settled.identity == read(&original).identity);
         let moved = root.path().join("moved");
         fs::rename(&original, &moved).unwrap();

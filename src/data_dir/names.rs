@@ -3,8 +3,8 @@
 /// The format version of the whole data directory. It rises whenever files or records change in a
 /// way that an earlier build cannot read, or the other way round. Until the first release there is
 /// no migration: a directory of another build is refused by its version instead of being taken for
-/// damaged. Version 4: the command that routes an event holds the reason of each endpoint.
-pub(super) const FORMAT_VERSION: u32 = 4;
+/// damaged. Version 5: `FORMAT` and the segments know that records were removed on purpose.
+pub(super) const FORMAT_VERSION: u32 = 5;
 pub(super) const FORMAT_FILE: &str = "FORMAT";
 /// Name of the admin token's file, in the data directory and among systemd's credentials.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";

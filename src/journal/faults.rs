@@ -64,6 +64,9 @@ struct State {
     synced: BTreeMap<u64, Vec<u8>>,
     /// Created names whose directory was not synced.
     unsynced_names: BTreeSet<PathBuf>,
+    /// The synced content of files whose name a rename gave to another file, until the directory
+    /// is synced.
+    replaced: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl FaultyFiles {
@@ -106,9 +109,14 @@ impl FaultyFiles {
     }
 
     /// Leaves on disk the result of a power cut: synced names and content, and the unsynced pages
-    /// that `unsynced` chooses. Removals are kept.
+    /// that `unsynced` chooses. Removals are kept. An unsynced rename over another file happened or
+    /// not, as for pages.
     pub fn cut_power(&self, unsynced: Unsynced) -> io::Result<()> {
         let mut state = self.state();
+        let replaced = std::mem::take(&mut state.replaced);
+        for path in replaced.keys() {
+            state.unsynced_names.remove(path);
+        }
         for path in std::mem::take(&mut state.unsynced_names) {
             let gone =
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -124,6 +132,9 @@ impl FaultyFiles {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
+        }
+        if unsynced == Unsynced::Lost {
+            replaced.iter().try_for_each(|(path, content)| fs::write(path, content))?;
         }
         state.paths.clear();
         Ok(())
@@ -160,6 +171,21 @@ impl FaultyFiles {
             file.read_exact_at(&mut content, 0)?;
             entry.insert(content);
         }
+        Ok(())
+    }
+
+    /// Keeps the synced content of the file that is about to lose its name to another file.
+    fn before_replacement(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if state.unsynced_names.contains(path) || state.replaced.contains_key(path) {
+            return Ok(());
+        }
+        let Ok(facts) = fs::metadata(path) else { return Ok(()) };
+        let content = match state.synced.get(&facts.ino()) {
+            Some(content) => content.clone(),
+            None => fs::read(path)?,
+        };
+        state.replaced.insert(path.to_path_buf(), content);
         Ok(())
     }
 
@@ -227,7 +253,12 @@ impl Files for FaultyFiles {
     fn create_unnamed(&self, dir: &Path) -> io::Result<File> {
         self.check()?;
         let file = OsFiles.create_unnamed(dir)?;
-        self.state().synced.insert(file.metadata()?.ino(), Vec::new());
+        let inode = file.metadata()?.ino();
+        let mut state = self.state();
+        state.synced.insert(inode, Vec::new());
+        // The inode may be the inode of a removed file.
+        state.paths.remove(&inode);
+        drop(state);
         Ok(file)
     }
 
@@ -293,6 +324,12 @@ impl Files for FaultyFiles {
         OsFiles.allocate(file, len)
     }
 
+    fn lengthen(&self, file: &File, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.before_change(file)?;
+        OsFiles.lengthen(file, len)
+    }
+
     fn name(&self, file: &File, path: &Path) -> io::Result<()> {
         self.check()?;
         OsFiles.name(file, path)?;
@@ -303,6 +340,7 @@ impl Files for FaultyFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check()?;
+        self.before_replacement(to)?;
         OsFiles.rename(from, to)?;
         let inode = fs::metadata(to)?.ino();
         let mut state = self.state();
@@ -331,6 +369,7 @@ impl Files for FaultyFiles {
         state.syncs += 1;
         if !state.skip_syncs {
             state.unsynced_names.retain(|path| path.parent() != Some(dir));
+            state.replaced.retain(|path, _| path.parent() != Some(dir));
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub struct FileFacts {
     pub device: u64,
     /// The inode number of the file.
     pub inode: u64,
+    /// The disk space of the file, in bytes. Holes take none.
+    pub allocated: u64,
 }
 
 /// The file operations for the journal.
@@ -52,6 +54,9 @@ pub trait Files: Send + Sync {
     fn erase(&self, file: &File, from: u64, to: u64) -> io::Result<()>;
     /// Reserves disk space for the first `len` bytes. New bytes are zeros.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Makes a file longer. The new bytes are a hole: they are zeros, and take no disk space if the
+    /// filesystem can leave them out.
+    fn lengthen(&self, file: &File, len: u64) -> io::Result<()>;
     /// Gives this name to a file without a name. No file may have the name already.
     fn name(&self, file: &File, path: &Path) -> io::Result<()>;
     /// Renames a file. A file that had the new name before is gone.
@@ -159,6 +164,10 @@ impl Files for OsFiles {
         }
     }
 
+    fn lengthen(&self, file: &File, len: u64) -> io::Result<()> {
+        if file.metadata()?.len() < len { file.set_len(len) } else { Ok(()) }
+    }
+
     fn name(&self, file: &File, path: &Path) -> io::Result<()> {
         // open(2), O_TMPFILE: this way of naming a file needs no capability.
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -183,8 +192,11 @@ impl Files for OsFiles {
     }
 
     fn metadata(&self, file: &File) -> io::Result<FileFacts> {
+        /// The unit of `st_blocks`, whatever the filesystem's own unit is (stat(2)).
+        const BLOCK_BYTES: u64 = 512;
         let facts = file.metadata()?;
-        Ok(FileFacts { len: facts.len(), device: facts.dev(), inode: facts.ino() })
+        let allocated = facts.blocks().saturating_mul(BLOCK_BYTES);
+        Ok(FileFacts { len: facts.len(), device: facts.dev(), inode: facts.ino(), allocated })
     }
 
     fn drop_cache(&self, file: &File) -> io::Result<()> {

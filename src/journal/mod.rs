@@ -16,13 +16,18 @@
 //!          0           64
 //! header   "TRGJ" │ format u32 │ first u64 │ device u64 │ inode u64 │ length u64
 //!          │ zeros 20 │ crc32c u32
-//! frame    len u32 │ crc32c u32 │ position u64 │ kind u8 │ version u8 │ body (len bytes)
+//! frame    cut 1 bit, padding 5, len 26 │ crc32c u32 │ position u64 │ kind u8 │ version u8
+//!          │ body (len bytes) │ zeros (padding bytes)
 //! ```
 //!
 //! All numbers are big-endian. A [`Position`] is a byte address in the whole log, and the first
 //! position is 1. A frame lies at the offset `64 + (position - first)` of its segment, so a reader
-//! needs no index. The checksum covers the whole frame except its own bytes. The high bit of `kind`
-//! marks the first frame of a group.
+//! needs no index. The checksum covers the header, except its own bytes, and the body of a record.
+//! The high bit of `kind` marks the first frame of a group.
+//!
+//! A frame of kind 0 is a hole: the records in its place are lost (version 0) or were removed by
+//! compaction (version 1). Its body is zeros that are not read and take no disk space. A record
+//! that compaction has cut has a shorter body; a hole follows, or a padding too short for a hole.
 //!
 //! Recovery relies on these rules:
 //!
@@ -40,16 +45,22 @@
 //! * A header holds the device and inode of its own file. If they differ, the file is a copy. In a
 //!   copy, a page may be older than the page behind it, because frames were appended during the
 //!   copying. Such a hole is cut as well.
-//! * Sealed segments never change. A segment is sealed before the next segment is created.
-//! * Only salvaging a damaged journal rewrites a segment. Whole frames keep their positions, and a
-//!   lost range becomes a hole: a frame of kind 0 with a body of zeros. Readers skip holes.
+//! * A sealed segment changes only as a whole: another file takes its name in one step. Compaction
+//!   does so while the server runs, and salvaging a damaged journal while it does not. Whole frames
+//!   keep their positions. A segment is sealed before the next segment is created.
+//! * The segments have no gaps between them. Compaction removes segments only from the beginning,
+//!   one after the other, and only after another file witnessed that the journal may begin later.
+//! * A follower skips lost records, which salvaging has reported. It stops at records that
+//!   compaction removed or cut, because later records cannot be applied without them.
 
+mod compact;
 mod error;
 pub mod faults;
 mod files;
 mod frame;
 mod log;
 mod position;
+mod punched_file;
 mod reader;
 mod recover;
 mod salvage;
@@ -68,12 +79,13 @@ pub(crate) mod message_log;
 #[cfg(test)]
 mod tests;
 
+pub use compact::{Compaction, Fate, Judge, Pace, Piece, Punched, SegmentSize};
 pub use error::{AppendError, Damage, JournalError, ReadError};
 pub use files::{FileFacts, Files, OsFiles, is_unreadable};
 pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
 pub use log::{Appended, Follow, Log, RawRecord, ReadLog};
 pub use position::Position;
-pub use reader::Reader;
+pub use reader::{Reader, Sizes};
 pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};

@@ -10,12 +10,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Hole};
 use super::log::{Follow, RawRecord, ReadLog};
 use super::position::Position;
 #[cfg(test)]
 use super::segment::SegmentInfo;
-use super::segment::{Segment, Window};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, Window};
 
 /// Number of bytes that a read by position fetches at first. Most frames are shorter.
 const GUESS_BYTES: usize = 4096;
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     last_group: AtomicU64,
     /// Set when a read found bytes that differ from the written bytes.
     damaged: AtomicBool,
+    /// The first position of the segment that the writer is asked to seal. Zero if there is none.
+    seal_asked: AtomicU64,
 }
 
 impl Shared {
@@ -43,7 +45,17 @@ impl Shared {
         end: Position,
     ) -> Self {
         let (segments, end) = (RwLock::new(segments), AtomicU64::new(end.0));
-        Self { dir, files, segments, end, last_group: AtomicU64::new(0), damaged: false.into() }
+        let (last_group, seal_asked) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { dir, files, segments, end, last_group, damaged: false.into(), seal_asked }
+    }
+
+    /// Asks the writer to seal the segment that begins at `first` before the next group.
+    pub(super) fn ask_to_seal(&self, first: Position) {
+        self.seal_asked.store(first.0, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_seal_asked(&self, first: Position) -> bool {
+        self.seal_asked.load(Ordering::SeqCst) == first.0
     }
 
     pub(super) fn end(&self) -> Position {
@@ -68,6 +80,28 @@ impl Shared {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Logs damage that was found while the server runs, and remembers it.
+    pub(super) fn note_damage(&self, damage: &Damage) {
+        let advice = "stop the server and run `triggerd verify`; see docs/operations.md, exit code \
+            3";
+        tracing::error!(%damage, advice, "the journal is damaged");
+        self.damaged.store(true, Ordering::SeqCst);
+    }
+
+    /// Logs an error of a read, and remembers that the journal is damaged.
+    fn note(&self, error: &ReadError, position: Position) {
+        match error {
+            ReadError::NotWritten(_) | ReadError::Removed(_) => {}
+            ReadError::Damage(_) | ReadError::Io { .. } => {
+                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, \
+                    exit code 3";
+                tracing::error!(%error, position = position.0, advice, "the journal cannot be \
+                    read at this position");
+                self.damaged.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
     /// Returns every segment with its end.
     pub(super) fn extents(&self) -> VecDeque<(Arc<Segment>, Position)> {
         // No segment is added while the list is locked, so the end, which is read later, lies in
@@ -76,6 +110,17 @@ impl Shared {
         let ends = segments.iter().skip(1).map(|next| next.first);
         segments.iter().cloned().zip(ends.chain([self.end()])).collect()
     }
+}
+
+/// The sizes of all segment files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// The number of segments.
+    pub segments: u64,
+    /// The length of the files, in bytes.
+    pub bytes: u64,
+    /// The disk space of the files, in bytes. Holes take none.
+    pub allocated: u64,
 }
 
 /// Reads records. Cheap to clone; usable from any thread.
@@ -109,13 +154,18 @@ impl Reader {
         let offset = segment.offset_of(position);
         let left = usize::try_from(end.since(position)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; GUESS_BYTES.min(left)];
-        let damage = |reason| ReadError::Damage(Damage::new(&segment.path, offset, reason));
+        let damage = |reason| {
+            if self.is_removed(&segment, position) {
+                return ReadError::Removed(position);
+            }
+            ReadError::Damage(Damage::new(&segment.path, offset, reason))
+        };
 
         let got = self.fill(&segment, &mut bytes, offset)?;
         bytes.truncate(got);
-        let total = frame::claimed_bytes(&bytes, position).map_err(damage)?;
-        if total > got && got == GUESS_BYTES {
-            bytes.resize(total, 0);
+        let checked = frame::claim(&bytes, position).map_err(damage)?.checked_bytes;
+        if checked > got && got == GUESS_BYTES {
+            bytes.resize(checked, 0);
             let rest = bytes.get_mut(got..).unwrap_or_default();
             let more = self.fill(&segment, rest, offset + got as u64)?;
             bytes.truncate(got + more);
@@ -125,7 +175,7 @@ impl Reader {
             return Err(ReadError::Removed(position));
         }
         let Frame { kind, version, .. } = frame;
-        bytes.truncate(total);
+        bytes.truncate(checked);
         bytes.drain(..FRAME_HEADER_BYTES);
         Ok(RawRecord { position, kind, version, body: Cow::Owned(bytes) })
     }
@@ -141,18 +191,40 @@ impl Reader {
         self.shared.extents().into_iter().map(info).collect()
     }
 
-    /// Returns the length of all segment files, in bytes, with preallocated space.
-    pub fn bytes_on_disk(&self) -> io::Result<u64> {
+    /// Returns the sizes of all segment files, with preallocated space.
+    pub fn sizes(&self) -> io::Result<Sizes> {
         let segments = self.shared.segments().clone();
-        segments
-            .iter()
-            .try_fold(0, |sum, segment| Ok(sum + self.shared.files.metadata(&segment.file)?.len))
+        let mut sizes = Sizes { segments: segments.len() as u64, ..Sizes::default() };
+        for segment in &segments {
+            let facts = self.shared.files.metadata(&segment.file)?;
+            sizes.bytes += facts.len;
+            sizes.allocated += facts.allocated;
+        }
+        Ok(sizes)
     }
 
     fn segment_of(&self, position: Position) -> Option<Arc<Segment>> {
         let segments = self.shared.segments();
         let behind = segments.partition_point(|segment| segment.first <= position);
         segments.get(behind.checked_sub(1)?).cloned()
+    }
+
+    /// Returns true if compaction removed the record at the position: one hole stands for many
+    /// records. Reads the segment from its beginning, so only for a position without a record.
+    fn is_removed(&self, segment: &Arc<Segment>, position: Position) -> bool {
+        let limit = segment.offset_of(position.plus(1));
+        let files = Arc::clone(&self.shared.files);
+        let len = segment.length().unwrap_or(u64::MAX);
+        let mut window = Window::new(files, Arc::clone(segment), len);
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while offset < limit {
+            let Ok(Ok(frame)) = window.frame_at(offset) else { return false };
+            if frame.end() > position {
+                return frame.is_hole(Hole::Removed);
+            }
+            offset += frame.total_bytes;
+        }
+        false
     }
 
     fn fill(&self, segment: &Segment, target: &mut [u8], offset: u64) -> Result<usize, ReadError> {
@@ -171,18 +243,7 @@ impl ReadLog for Reader {
     }
 
     fn read(&self, position: Position) -> Result<RawRecord<'static>, ReadError> {
-        let read = self.try_read(position);
-        match &read {
-            Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
-            Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
-                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, \
-                    exit code 3";
-                tracing::error!(%error, position = position.0, advice, "the journal cannot be \
-                    read at this position");
-                self.shared.damaged.store(true, Ordering::SeqCst);
-            }
-        }
-        read
+        self.try_read(position).inspect_err(|error| self.shared.note(error, position))
     }
 
     fn follow(&self, from: Position) -> Result<Box<dyn Follow>, ReadError> {
@@ -239,6 +300,7 @@ impl Follow for Follower {
         let window = self.window.as_mut()?;
         let offset = segment.offset_of(self.next);
         let error = match window.frame_at(offset) {
+            Ok(Ok(frame)) if frame.is_compacted() => ReadError::Removed(frame.position),
             Ok(Ok(frame)) => {
                 self.next = frame.end();
                 return Some(Ok(frame.into()));
@@ -273,8 +335,9 @@ impl Follower {
         Ok(())
     }
 
-    /// Skips the next frame if it is a whole hole. A broken hole is reported by the read that
-    /// follows.
+    /// Skips the next frame if it stands for lost records. Everything else is left to the read that
+    /// follows: a broken hole is damage, and compaction leaves holes only where no follower goes on
+    /// from, because later records cannot be applied without the removed ones.
     fn pass_hole(&mut self) -> bool {
         self.enter_segment();
         let Some(window) = &mut self.window else { return false };
@@ -283,6 +346,9 @@ impl Follower {
             return false;
         }
         let Ok(Ok(hole)) = window.frame_at(offset) else { return false };
+        if hole.is_hole(Hole::Removed) {
+            return false;
+        }
         self.next = hole.end();
         true
     }

@@ -326,7 +326,7 @@ fn walk(window: &mut Window) -> io::Result<(u64, Option<&'static str>)> {
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < window.limit() {
         match window.frame_at(offset)? {
-            Ok(frame) => offset += frame.total_bytes(),
+            Ok(frame) => offset += frame.total_bytes,
             Err(reason) => return Ok((offset, Some(reason))),
         }
     }
@@ -346,8 +346,8 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
     if header.iter().take(FRAME_HEADER_BYTES).all(|&b| b == 0) {
         return Ok(true);
     }
-    let claimed = frame::claimed_bytes(header, position).unwrap_or(FRAME_HEADER_BYTES);
-    let end = offset + claimed as u64;
+    let claim = frame::claim(header, position);
+    let end = offset + claim.map_or(FRAME_HEADER_BYTES as u64, |claim| claim.total_bytes);
     let mut at = offset;
     while at < end {
         let want = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).unwrap_or(1);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::{FileFacts, Files};
-use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group};
+use super::frame::{FRAME_HEADER_BYTES, Group, Hole, hole_headers};
 use super::log::RawRecord;
 use super::position::Position;
 use super::scan::{Lost, SegmentFound};
@@ -125,36 +125,20 @@ impl Salvage<'_> {
         lost: &Lost,
         first: Position,
     ) -> Result<(), JournalError> {
-        let mut left = self.hole_bytes(lost)?;
-        let mut group = Group::new();
-        let mut at = lost.from;
-        if let Some(note) = self.note_at(at).filter(|_| lost.to > lost.from) {
+        let write = |bytes: &[u8], at: Position| {
+            let offset = SEGMENT_HEADER_BYTES + at.since(first);
+            self.files.write_all_at(file, bytes, offset).map_err(JournalError::io(path))
+        };
+        let left = self.hole_bytes(lost)?;
+        if let Some(note) = self.note_at(lost.from).filter(|_| lost.to > lost.from) {
+            let mut group = Group::new();
             let pushed =
                 group.push(note.kind, note.version, |body| body.extend_from_slice(&note.body));
             pushed.map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
+            write(group.stamp(lost.from, &mut Vec::new()), lost.from)?;
         }
-        while left > 0 || !group.is_empty() {
-            // The remaining bytes must have room for a header.
-            let take = if left <= FRAME_BYTES_MAX {
-                left
-            } else {
-                FRAME_BYTES_MAX - FRAME_HEADER_BYTES as u64
-            };
-            if let Some(body) =
-                usize::try_from(take).ok().and_then(|take| take.checked_sub(FRAME_HEADER_BYTES))
-            {
-                group
-                    .push_hole(body)
-                    .map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
-            }
-            left -= take;
-            let bytes = group.stamp(at, &mut Vec::new());
-            let offset = SEGMENT_HEADER_BYTES + at.since(first);
-            self.files.write_all_at(file, bytes, offset).map_err(JournalError::io(path))?;
-            at = at.plus(bytes.len() as u64);
-            group.clear();
-        }
-        Ok(())
+        let from = Position(lost.to.0.saturating_sub(left));
+        hole_headers(from, lost.to, Hole::Lost).try_for_each(|(at, header)| write(&header, at))
     }
 
     /// Creates a file with the header of a segment that will hold these positions. A leftover of an
@@ -169,6 +153,7 @@ impl Salvage<'_> {
             let facts = FileFacts { len, ..self.files.metadata(&file)? };
             let header = segment::encode_header(positions.start, facts);
             self.files.write_all_at(&file, &header, 0)?;
+            self.files.lengthen(&file, len)?;
             Ok(file)
         });
         made.map_err(JournalError::io(draft))
@@ -194,7 +179,10 @@ impl Salvage<'_> {
             {
                 return Err(JournalError::io(from_path)(io::ErrorKind::UnexpectedEof.into()));
             }
-            self.files.write_all_at(to, bytes, offset).map_err(JournalError::io(to_path))?;
+            // The new file has zeros already, without disk space.
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.files.write_all_at(to, bytes, offset).map_err(JournalError::io(to_path))?;
+            }
             at = at.plus(want as u64);
         }
         Ok(())

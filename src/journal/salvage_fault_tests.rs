@@ -20,7 +20,7 @@ fn try_salvage(
     let scan = JournalScan::open_with(dir, Arc::clone(&files))?;
     let found: Result<Vec<_>, _> =
         (0..scan.len()).map(|number| scan.look(number, &mut |_| Ok(()))).collect();
-    let (found, beginning) = (found?, scan.missing_beginning());
+    let (found, beginning) = (found?, scan.missing_beginning(crate::journal::Position::FIRST));
     told.extend(beginning.iter().chain(found.iter().flat_map(|found| &found.damages)).cloned());
     let aside = dir.join(aside);
     Salvage { dir, files, aside: &aside, notes: &[] }.run(beginning.as_ref(), &found).map(drop)

@@ -20,7 +20,7 @@ fn written(dir: &Path, groups: usize) -> Vec<Written> {
 fn look(dir: &Path) -> (Option<Lost>, Vec<SegmentFound>) {
     let scan = JournalScan::open(dir).unwrap();
     let found = (0..scan.len()).map(|number| scan.look(number, &mut |_| Ok(())).unwrap());
-    (scan.missing_beginning(), found.collect())
+    (scan.missing_beginning(Position::FIRST), found.collect())
 }
 
 fn losses(dir: &Path) -> Vec<Lost> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::{Files, OsFiles};
-use super::frame::{self, FRAME_HEADER_BYTES, HOLE};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Hole};
 use super::log::RawRecord;
 use super::position::Position;
 use super::reader::{Reader, Shared};
@@ -55,12 +55,46 @@ pub struct SegmentFound {
     pub records: u64,
     /// The ranges of positions that an earlier salvage gave up.
     pub holes: Vec<(Position, Position)>,
+    /// The first position whose record compaction has removed or cut.
+    pub compacted: Option<Position>,
+    /// The number of bytes that compaction has removed.
+    pub compacted_bytes: u64,
     /// The damaged ranges, in order.
     pub damages: Vec<Lost>,
     /// The end of the last segment that the next start cuts, because it was never acknowledged.
     pub tail: Option<CutTail>,
     /// Set if the segment has a format that this version does not know.
     pub unknown_format: bool,
+}
+
+impl SegmentFound {
+    fn of(part: &Part) -> Self {
+        Self {
+            first: part.segment.first,
+            end: part.next.unwrap_or(part.segment.first),
+            path: part.segment.path.clone(),
+            bytes: part.len,
+            records: 0,
+            holes: Vec::new(),
+            compacted: None,
+            compacted_bytes: 0,
+            damages: Vec::new(),
+            tail: None,
+            unknown_format: part.header == Header::Foreign(UNKNOWN_FORMAT),
+        }
+    }
+
+    /// Notes a hole or a cut record.
+    fn note(&mut self, frame: &Frame<'_>) {
+        if frame.is_hole(Hole::Removed) {
+            self.compacted_bytes += frame.total_bytes;
+        } else if frame.kind == HOLE {
+            self.holes.push((frame.position, frame.end()));
+        }
+        if frame.is_compacted() && self.compacted.is_none() {
+            self.compacted = Some(frame.position);
+        }
+    }
 }
 
 /// The files of a journal, opened for reading.
@@ -122,17 +156,19 @@ impl JournalScan {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Returns the range that is missing before the first segment.
-    pub fn missing_beginning(&self) -> Option<Lost> {
-        let first = self.parts.first()?.segment.first;
-        let reason = format!(
-            "the positions {} to {} are missing",
-            Position::FIRST,
-            first.0.saturating_sub(1)
-        );
-        let damage = Damage::new(&segment::path_of(&self.dir, Position::FIRST), 0, reason);
-        let lost = lost_range(damage, first.since(Position::FIRST), Position::FIRST..first);
-        (first > Position::FIRST).then_some(lost)
+    /// Returns the oldest position of the journal. `None` without segments.
+    pub fn first(&self) -> Option<Position> {
+        Some(self.parts.first()?.segment.first)
+    }
+
+    /// Returns the range that is missing before the first segment, if the journal once began at
+    /// `begins` at the latest.
+    pub fn missing_beginning(&self, begins: Position) -> Option<Lost> {
+        let first = self.first()?;
+        let reason = format!("the positions {begins} to {} are missing", first.0.saturating_sub(1));
+        let damage = Damage::new(&segment::path_of(&self.dir, begins), 0, reason);
+        let lost = lost_range(damage, first.since(begins), begins..first);
+        (first > begins).then_some(lost)
     }
 
     /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole record, and
@@ -154,17 +190,7 @@ impl JournalScan {
             cut_off: (part.len < length).then(|| segment::cut_off(part.len, length)),
             window: Window::patient(Arc::clone(&self.files), Arc::clone(segment), limit),
             limit,
-            found: SegmentFound {
-                first: segment.first,
-                end: part.next.unwrap_or(segment.first),
-                path: segment.path.clone(),
-                bytes: part.len,
-                records: 0,
-                holes: Vec::new(),
-                damages: Vec::new(),
-                tail: None,
-                unknown_format: part.header == Header::Foreign(UNKNOWN_FORMAT),
-            },
+            found: SegmentFound::of(part),
         };
         let walked =
             walk.header().and_then(|()| walk.frames(judge)).and_then(|()| walk.behind(&self.files));
@@ -265,14 +291,11 @@ impl Walk<'_> {
         while offset < self.limit {
             let (behind, bad) = match self.window.frame_at(offset)? {
                 Ok(frame) => {
-                    let (from, to) = (frame.position, frame.end());
+                    self.found.note(&frame);
+                    let bytes = frame.total_bytes;
                     let judged = if frame.kind == HOLE { None } else { Some(judge(&frame.into())) };
-                    match judged {
-                        None => self.found.holes.push((from, to)),
-                        Some(Ok(())) => self.found.records += 1,
-                        Some(Err(_)) => {}
-                    }
-                    (offset + to.since(from), judged.and_then(Result::err))
+                    self.found.records += u64::from(matches!(judged, Some(Ok(()))));
+                    (offset + bytes, judged.and_then(Result::err))
                 }
                 Err(reason) => {
                     if self.is_open_ended() && self.ends_at(offset)? {
@@ -326,8 +349,8 @@ impl Walk<'_> {
     fn next_whole(&mut self, offset: u64) -> io::Result<u64> {
         let position = self.part.segment.position_at(offset);
         let header = self.window.view(offset, FRAME_HEADER_BYTES)?;
-        if let Ok(claimed) = frame::claimed_bytes(header, position) {
-            let behind = offset + claimed as u64;
+        if let Ok(claim) = frame::claim(header, position) {
+            let behind = offset + claim.total_bytes;
             if behind == self.limit || self.window.frame_at(behind)?.is_ok() {
                 return Ok(behind);
             }

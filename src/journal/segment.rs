@@ -30,7 +30,7 @@ const PAGE_BYTES: u64 = 4096;
 const UNREAD: u8 = 0xff;
 
 const MAGIC: [u8; 4] = *b"TRGJ";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const SUFFIX: &str = ".seg";
 
 /// The reason for refusing a header of another format.
@@ -95,6 +95,12 @@ pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
 /// Returns the name under which a segment is written. It is not the name of a segment.
 pub(super) fn draft_of(path: &Path) -> PathBuf {
     path.with_extension("seg.new")
+}
+
+/// Returns the first position from the name of a segment that is being written.
+pub(super) fn first_from_draft(path: &Path) -> Option<Position> {
+    let is_draft = path.extension().is_some_and(|extension| extension == "new");
+    first_from_path(&path.with_extension("")).filter(|_| is_draft)
 }
 
 /// Returns the first position from a file's name. `None` if the name is not a segment's name.
@@ -273,11 +279,14 @@ impl Window {
     /// Returns the frame at `offset`, or the reason why there is none.
     pub(super) fn frame_at(&mut self, offset: u64) -> io::Result<Result<Frame<'_>, &'static str>> {
         let position = self.segment.position_at(offset);
-        let total = match frame::claimed_bytes(self.view(offset, FRAME_HEADER_BYTES)?, position) {
-            Ok(total) => total,
+        let claim = match frame::claim(self.view(offset, FRAME_HEADER_BYTES)?, position) {
+            Ok(claim) => claim,
             Err(reason) => return Ok(Err(reason)),
         };
-        Ok(frame::parse(self.view(offset, total)?, position))
+        if claim.total_bytes > self.limit.saturating_sub(offset) {
+            return Ok(Err("the frame is cut short"));
+        }
+        Ok(frame::parse(self.view(offset, claim.checked_bytes)?, position))
     }
 
     /// Returns the offset of the first whole frame at or after `from` that begins a group, or of
@@ -301,7 +310,7 @@ impl Window {
             let bytes = self.view(at, FRAME_HEADER_BYTES)?;
             let found = (0..)
                 .zip(bytes.windows(FRAME_HEADER_BYTES))
-                .find(|&(n, header)| frame::claimed_bytes(header, position.plus(n)).is_ok());
+                .find(|&(n, header)| frame::claim(header, position.plus(n)).is_ok());
             if let Some((n, _)) = found {
                 return Ok(Some(at + n));
             }

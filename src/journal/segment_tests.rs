@@ -2,19 +2,19 @@
 
 use super::*;
 
-const FACTS: FileFacts = FileFacts { len: 4096, device: 0x0102, inode: 0x0304 };
+const FACTS: FileFacts = FileFacts { len: 4096, device: 0x0102, inode: 0x0304, allocated: 0 };
 
 #[test]
 fn header_bytes_are_the_format() {
     let header = encode_header(Position(0x0506), FACTS);
     let mut expected = Vec::new();
-    expected.extend_from_slice(b"TRGJ\0\0\0\x01");
+    expected.extend_from_slice(b"TRGJ\0\0\0\x02");
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 1, 2]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 3, 4]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0x10, 0]);
     expected.extend_from_slice(&[0; 20]);
-    expected.extend_from_slice(&[0x68, 0xd1, 0xa6, 0x1f]);
+    expected.extend_from_slice(&[0x36, 0x2b, 0xc5, 0x50]);
     assert_eq!(header.to_vec(), expected, "{header:02x?}");
 }
 
@@ -34,7 +34,7 @@ fn a_header_tells_an_original_from_a_copy() {
 fn a_header_of_another_segment_or_format_is_foreign() {
     let mut header = encode_header(Position(7), FACTS);
     assert!(matches!(decode_header(&header, Position(8), FACTS), Header::Foreign(_)));
-    header[7] = 2;
+    header[7] = 3;
     assert_eq!(decode_header(&header, Position(7), FACTS), Header::Unreadable);
     let crc = crc32c::crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc.to_be_bytes());

@@ -143,7 +143,7 @@ fn segments_follow_each_other_without_a_gap() {
     assert_eq!(fs::metadata(&last.path).unwrap().len(), 64 + 4096);
     let lens =
         segment_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
-    assert_eq!(reader.bytes_on_disk().unwrap(), lens);
+    assert_eq!(reader.sizes().unwrap().bytes, lens);
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Watch {
         let mut header = [0; FRAME_HEADER_BYTES];
         let read =
             self.shared.files.read_at(&segment.file, &mut header, segment.offset_of(position));
-        let is_there = read.map_or(true, |_| frame::claimed_bytes(&header, position).is_ok());
+        let is_there = read.map_or(true, |_| frame::claim(&header, position).is_ok());
         (!is_there).then_some(segment)
     }
 }

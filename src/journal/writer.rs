@@ -86,6 +86,7 @@ impl Writer {
     fn segment_with_room(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
         if let Some(active) = &self.active
             && self.end.plus(bytes) <= active.room_end
+            && !(self.shared.is_seal_asked(active.segment.first) && active.segment.first < self.end)
         {
             return Ok(Arc::clone(&active.segment));
         }
@@ -350,7 +351,7 @@ fn whole(segment: &Segment) -> io::Result<()> {
 }
 
 /// Returns true for the errors of a system without /proc, or where /proc is closed.
-fn is_nameless(error: &io::Error) -> bool {
+pub(super) fn is_nameless(error: &io::Error) -> bool {
     use io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
     matches!(error.kind(), NotFound | PermissionDenied | Unsupported)
 }

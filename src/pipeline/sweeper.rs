@@ -208,7 +208,10 @@ impl Sweeper {
         metrics.queue_depth.of(Queue::Routing).set(gauge(hints.unrouted.len() as u64));
         metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
         metrics.journal_damaged.set(i64::from(records.is_damaged()));
-        metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
+        let sizes = self.journal.sizes().unwrap_or_default();
+        metrics.journal_disk_bytes.set(gauge(sizes.bytes));
+        metrics.journal_allocated_bytes.set(gauge(sizes.allocated));
+        metrics.journal_segments.set(gauge(sizes.segments));
         let now_ms = clock.steady_ms();
         let oldest = store.oldest_waiting(Timestamp(now_ms))?;
         let age_ms = oldest.map_or(0, |at| now_ms.saturating_sub(at.0));

@@ -43,6 +43,7 @@ pub use queries::keys::Authenticated;
 pub use queries::lookups::{
     Counts, EndpointHealth, EventSummary, NumberedEndpoint, OrgSummary, Routing, Unrouted,
 };
+pub use queries::references::EventRecords;
 pub use queries::replay_turns::{REPLAY_WAITING_MAX, ReplayStep, ReplayTurn};
 pub use queries::replays::Replay;
 

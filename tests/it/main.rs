@@ -16,6 +16,7 @@ mod answers;
 mod authority;
 mod cloudevents;
 mod commands;
+mod compaction;
 mod contract;
 mod copies;
 mod crash;

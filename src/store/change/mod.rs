@@ -97,6 +97,8 @@ pub struct Effects {
     pub replays_began: bool,
     /// Number of deliveries queued by replays.
     pub replayed: u64,
+    /// Journal positions of events that nobody may see any more.
+    pub unneeded: Vec<Position>,
 }
 
 impl Effects {

@@ -1,0 +1,150 @@
+//! Tests of the need for records.
+
+use super::*;
+use crate::commands::tests::{
+    AT_ONCE, Fixture, ORG, ack, create_org, erase, put_endpoint, route, settle, submit,
+};
+use crate::commands::{Applied, EraseOutcome, NoteRouteCrash};
+use crate::model::delivery::{AttemptError, ErrorCode, Verdict};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
+use crate::model::org::InboxMode;
+use crate::model::time::Timestamp;
+
+/// A state, and the records that gave it.
+struct Log {
+    state: Fixture,
+    records: Vec<Record>,
+}
+
+impl Log {
+    fn new() -> Self {
+        let mut log = Self { state: Fixture::new(), records: Vec::new() };
+        log.apply(create_org(InboxMode::AckOnly, 1_000_000));
+        log.apply(put_endpoint(50));
+        log
+    }
+
+    /// Applies a command. Returns its number.
+    fn apply(&mut self, command: Command) -> usize {
+        let position = self.state.position;
+        self.state.apply(&command);
+        self.records.push(Record { position, command });
+        self.records.len() - 1
+    }
+
+    fn need(&self, number: usize) -> Need {
+        needs(&self.state.store, &self.records).unwrap()[number]
+    }
+
+    fn is_cut(&self, number: usize) -> bool {
+        matches!(self.need(number), Need::Without(_))
+    }
+
+    /// Returns the record without what nobody may see.
+    fn cut(&self, number: usize) -> Command {
+        let Need::Without(cuts) = self.need(number) else { panic!("{:?}", self.need(number)) };
+        self.records[number].command.clone().without(cuts)
+    }
+}
+
+/// An attempt with the receiver's words in it.
+fn refused(event: u128, number: u32, verdict: Verdict) -> Command {
+    let Command::SettleAttempt(mut settle) = settle(event, 50, number, verdict) else {
+        unreachable!()
+    };
+    settle.outcome.body = b"canary".to_vec();
+    settle.outcome.headers = vec![("x".into(), "canary".into())];
+    let detail = "the receiver answered 302, a redirect to canary; redirects are not followed";
+    settle.outcome.status = Some(302);
+    settle.outcome.error = Some(AttemptError { code: ErrorCode::Redirect, detail: detail.into() });
+    Command::SettleAttempt(settle)
+}
+
+#[test]
+fn records_of_an_event_are_needed_and_commands_about_it_are_not() {
+    let mut log = Log::new();
+    let event = log.apply(submit(1, 1, Some(("a", 1))));
+    let duplicate = log.apply(submit(2, 1, Some(("a", 1))));
+    let routed = log.apply(route(1, &[50], AT_ONCE));
+    let again = log.apply(route(1, &[50], AT_ONCE));
+    let first = log.apply(refused(1, 1, Verdict::RetryAt(Timestamp(90))));
+    let last = log.apply(settle(1, 50, 2, Verdict::Delivered));
+    let acked = log.apply(ack(1));
+    for needed in [event, routed, first, last] {
+        assert_eq!(log.need(needed), Need::Whole, "{needed}");
+    }
+    for unneeded in [0, 1, duplicate, again, acked] {
+        assert_eq!(log.need(unneeded), Need::Nothing, "{unneeded}");
+    }
+    log.state.reopen();
+    assert_eq!((log.need(event), log.need(acked)), (Need::Whole, Need::Nothing));
+}
+
+#[test]
+fn an_erased_event_is_needed_without_its_payload_and_without_the_receivers_words() {
+    let mut log = Log::new();
+    let event = log.apply(submit(1, 1, None));
+    let other = log.apply(submit(2, 1, None));
+    let routed = log.apply(route(1, &[50], AT_ONCE));
+    let attempt = log.apply(refused(1, 1, Verdict::RetryAt(Timestamp(90))));
+    let erased = log.apply(erase(1, &[]));
+    assert_eq!((log.need(other), log.need(routed)), (Need::Whole, Need::Whole));
+    assert_eq!(log.need(erased), Need::Nothing, "it ended no routing");
+    let (before, cut) = (log.records[event].command.clone(), log.cut(event));
+    let (Some(before), Some(after)) =
+        (before.into_event(EventId(1)), cut.clone().into_event(EventId(1)))
+    else {
+        panic!("{cut:?}")
+    };
+    assert!(after.event.payload.is_empty() && !before.event.payload.is_empty());
+    assert_eq!(after.event.event_type, before.event.event_type);
+    let told = log.cut(attempt);
+    assert!(!format!("{told:?}").contains("canary"), "{told:?}");
+    // A cut record is not cut again.
+    (log.records[event].command, log.records[attempt].command) = (cut, told);
+    assert_eq!((log.need(event), log.need(attempt)), (Need::Whole, Need::Whole));
+}
+
+#[test]
+fn whatever_ended_the_routing_of_an_event_is_needed() {
+    let mut log = Log::new();
+    for event in 1..=3 {
+        log.apply(submit(event, 1, None));
+    }
+    let crash = |event| Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EventId(event) });
+    let crashes: Vec<_> = (0..3).map(|_| log.apply(crash(1))).collect();
+    let erased = log.apply(erase(2, &[]));
+    let late = log.apply(route(2, &[50], AT_ONCE));
+    let of_crashes: Vec<_> = crashes.iter().map(|number| log.need(*number)).collect();
+    assert_eq!(of_crashes, [Need::Nothing, Need::Nothing, Need::Whole]);
+    assert_eq!((log.need(erased), log.need(late)), (Need::Whole, Need::Nothing));
+}
+
+#[test]
+fn an_operational_event_keeps_the_record_of_its_attempt() {
+    let mut log = Log::new();
+    log.apply(submit(1, 1, None));
+    log.apply(route(1, &[50], AT_ONCE));
+    let Command::SettleAttempt(mut settle) =
+        refused(1, 1, Verdict::Dead(crate::model::delivery::DeadReason::AttemptsExhausted))
+    else {
+        unreachable!()
+    };
+    settle.operational_events = vec![OperationalEvent {
+        kind: OperationalEventKind::DeliveryDead,
+        failing_since: None,
+        id: EventId(77),
+        received_at: Timestamp(2),
+        payload: b"{\"told\":1}".as_slice().into(),
+    }];
+    let attempt = log.apply(Command::SettleAttempt(settle));
+    assert_eq!(log.need(attempt), Need::Whole);
+    let told = |command: Command| command.into_event(EventId(77)).unwrap().event.payload;
+    // Each of the two events that the record holds can be erased alone.
+    let erased = Applied::EraseEvent(EraseOutcome::Erased { at: Timestamp(50) });
+    assert_eq!(log.state.apply(&erase(1, &[50])), erased);
+    let cut = log.cut(attempt);
+    assert!(!format!("{cut:?}").contains("canary") && !told(cut).is_empty());
+    assert_eq!(log.state.apply(&erase(77, &[])), erased);
+    assert!(log.is_cut(attempt) && told(log.cut(attempt)).is_empty());
+}

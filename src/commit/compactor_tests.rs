@@ -1,0 +1,353 @@
+//! Tests of the compactor over a real journal and a real state.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::base::clock::Clock;
+use crate::base::threads::{Thread, spawn_critical};
+use crate::commands::{Applied, EraseEvent, Records, RouteEvent, SettleAttempt, SubmitOutcome};
+use crate::commit::{Space, recover, system};
+use crate::data_dir::DataDir;
+use crate::journal::{self, JournalScan, OsFiles, ReadLog as _, Reader};
+use crate::model::delivery::{AttemptOutcome, Trigger, Verdict};
+use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::routing::RouteReasons;
+use crate::model::time::Timestamp;
+
+const ORG: OrgNo = OrgNo(0);
+const ENDPOINT: EndpointId = EndpointId(50);
+const SEGMENT_BYTES: u64 = 64 << 10;
+const NOW: Duration = Duration::ZERO;
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A journal, its state, a committer, and a compactor that nobody runs.
+struct World {
+    compactor: Compactor,
+    work: Work,
+    reader: Reader,
+    data_dir: DataDir,
+    committer: Option<Thread>,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl World {
+    fn new(grace: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self::open(dir, grace);
+        world.commit(vec![system::create_org()]);
+        let settings =
+            EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+        let endpoint =
+            Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
+        let put = crate::commands::PutEndpoint { org: ORG, endpoint, sets_enabled: true };
+        world.commit(vec![put.into()]);
+        world
+    }
+
+    fn open(dir: tempfile::TempDir, grace: Duration) -> Self {
+        let mut data_dir = DataDir::open(&dir.path().join("data")).unwrap();
+        data_dir.complete(Timestamp(1)).unwrap();
+        let opened = journal::open(&data_dir.journal(), Arc::new(OsFiles), SEGMENT_BYTES);
+        let (writer, reader, _) = opened.unwrap();
+        let store = Store::open(&data_dir.state(), 8 << 20, reader.end()).unwrap();
+        let (store, records) = (Arc::new(store), Records::new(reader.clone()));
+        recover(&store, &records, &Space::default()).unwrap();
+        let log = (writer, records);
+        let (engine, committer) = system::engine(&store, Clock::manual(1_000), log);
+        let settings = CompactionSettings { grace, pass_every: HOUR, bytes_per_second: u64::MAX };
+        let compactor = Compactor {
+            engine,
+            journal: Compaction::new(&reader),
+            floor: Arc::default(),
+            format: data_dir.format_file(),
+            settings,
+        };
+        let committer = spawn_critical("committer", || committer.run()).unwrap();
+        Self {
+            compactor,
+            work: Work::new(),
+            reader,
+            data_dir,
+            committer: Some(committer),
+            dir: Some(dir),
+        }
+    }
+
+    /// Stops the committer, and starts again on the same files.
+    fn reopen(mut self, grace: Duration) -> Self {
+        self.stop();
+        let dir = self.dir.take().unwrap();
+        self.compactor.engine.store.close().unwrap();
+        drop(self);
+        Self::open(dir, grace)
+    }
+
+    fn stop(&mut self) {
+        self.compactor.engine.intake.close();
+        let committer = self.committer.take().unwrap();
+        assert!(committer.join_until(Instant::now() + Duration::from_mins(1)));
+    }
+
+    fn commit(&self, commands: Vec<Command>) -> Vec<Applied> {
+        let reply = self.compactor.engine.intake.submit_all(commands).unwrap();
+        reply.wait().unwrap().into_iter().map(Result::unwrap).collect()
+    }
+
+    fn event(&self, payload: &str) -> EventId {
+        let applied = self.commit(vec![system::submit(0, None, payload.into())]).remove(0);
+        match applied {
+            Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. }) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An event that was routed, and whose delivery failed with the receiver's words.
+    fn failed(&self, payload: &str) -> EventId {
+        let event = self.event(payload);
+        let (endpoints, due_at) = (vec![ENDPOINT], Timestamp(0));
+        let reasons = RouteReasons::default();
+        let route = RouteEvent { org: ORG, event, endpoints, due_at, reasons };
+        let outcome =
+            AttemptOutcome { body: payload.into(), ..AttemptOutcome::new(Timestamp(20), 5) };
+        let settle = SettleAttempt {
+            org: ORG,
+            endpoint: ENDPOINT,
+            event,
+            number: 1,
+            trigger: Trigger::Schedule,
+            outcome,
+            verdict: Verdict::RetryAt(Timestamp(1 << 40)),
+            disables: None,
+            previous: None,
+            operational_events: Vec::new(),
+        };
+        self.commit(vec![route.into(), settle.into()]);
+        event
+    }
+
+    fn erase(&self, event: EventId) {
+        let (endpoints, at) = (Vec::new(), Timestamp(50));
+        self.commit(vec![EraseEvent { org: ORG, event, endpoints, at }.into()]);
+    }
+
+    /// Commands that nobody needs later, in whole segments.
+    fn fill_unneeded(&self, segments: usize) {
+        let last = self.segments().len() + segments;
+        while self.segments().len() < last {
+            self.commit(vec![
+                NoteKeysUsed {
+                    used: vec![(crate::model::id::KeyId(2), Timestamp(9)); 50]
+                }
+                .into();
+                20
+            ]);
+        }
+    }
+
+    fn segments(&self) -> Vec<SegmentSize> {
+        self.compactor.journal.segments().unwrap()
+    }
+
+    /// Does everything that can be done now.
+    fn compact(&mut self) {
+        for _ in 0..3 {
+            self.work.pass_at_ms = 0;
+            while self.compactor.step(&mut self.work) {}
+        }
+    }
+
+    fn snapshot(&self) {
+        self.compactor.floor.set(Some(self.compactor.engine.store.applied()));
+    }
+
+    /// Returns the number of files of the journal in which the text stands.
+    fn found(&self, text: &str) -> usize {
+        let files = fs::read_dir(self.data_dir.journal()).unwrap();
+        let files = files.map(|file| fs::read(file.unwrap().path()).unwrap());
+        files.filter(|bytes| memchr::memmem::find(bytes, text.as_bytes()).is_some()).count()
+    }
+
+    /// Returns everything that users can read of these events.
+    fn shown(&self, events: &[EventId]) -> Vec<String> {
+        let Engine { store, records, .. } = &*self.compactor.engine;
+        let shown = |event: &EventId| {
+            let summary = store.event(ORG, *event).unwrap().unwrap();
+            let mut stored = records.event(*event, summary.position).unwrap();
+            if summary.erased_at.is_some() {
+                stored.event.payload = Box::default();
+            }
+            let routing = match store.routing(ORG, *event).unwrap().unwrap() {
+                crate::store::Routing::Ended(position) => {
+                    Some(records.routing_end(*event, position).unwrap())
+                }
+                _ => None,
+            };
+            let delivery = store.delivery(ORG, *event, 1).unwrap();
+            let last = delivery.and_then(|found| found.delivery.last_attempt);
+            let attempt = last.map(|at| records.attempt((*event, ENDPOINT), at).unwrap());
+            let attempt = attempt.map(|mut attempt| {
+                if summary.erased_at.is_some() {
+                    attempt.outcome = attempt.outcome.without_receivers_words();
+                }
+                attempt
+            });
+            format!("{stored:?} {routing:?} {attempt:?}")
+        };
+        events.iter().map(shown).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.committer.is_some() && !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+/// Fills several segments, and erases some events. Returns all events.
+fn filled(world: &World) -> Vec<EventId> {
+    let payload = |n: usize| format!("\"{}\"", format!("canary-{n:04}").repeat(40));
+    let mut events: Vec<_> = (0..300).map(|n| world.failed(&payload(n))).collect();
+    for event in events.iter().skip(3).step_by(10) {
+        world.erase(*event);
+    }
+    world.fill_unneeded(1);
+    events.push(world.event("7"));
+    events
+}
+
+#[test]
+fn an_erased_payload_leaves_the_journal_after_a_snapshot_and_the_rest_is_shown_as_before() {
+    let mut world = World::new(NOW);
+    let events = filled(&world);
+    let before = world.shown(&events);
+    assert!(world.segments().len() > 5);
+    world.compact();
+    assert_eq!(world.found("canary-0003"), 1, "there is no snapshot");
+    assert!(world.compactor.floor.asked.wait(NOW), "but one is asked for");
+    world.compactor.floor.set(Some(world.segments()[1].end));
+    world.compact();
+    assert_eq!(world.found("canary-0003"), 1, "the snapshot is from before the erasure");
+    world.snapshot();
+    world.compact();
+    for n in (3..300).step_by(10) {
+        assert_eq!(world.found(&format!("canary-{n:04}")), 0, "{n}");
+    }
+    assert_eq!((world.found("canary-0002"), world.found("canary-0004")), (1, 1));
+    assert_eq!(world.shown(&events), before);
+    assert!(world.compactor.engine.metrics.compaction_segments_punched.get() > 0);
+    // A pass over compacted segments finds nothing to do.
+    let punched = world.compactor.engine.metrics.compaction_segments_punched.get();
+    world.compact();
+    assert_eq!(world.compactor.engine.metrics.compaction_segments_punched.get(), punched);
+    let mut world = world.reopen(NOW);
+    assert_eq!(world.shown(&events), before, "also after a restart");
+    world.stop();
+}
+
+#[test]
+fn nothing_is_removed_before_the_grace_is_over() {
+    let mut world = World::new(HOUR);
+    world.fill_unneeded(3);
+    filled(&world);
+    world.snapshot();
+    world.compact();
+    assert_eq!(world.found("canary-0003"), 1);
+    let first = world.compactor.journal.first();
+    assert_eq!(first, Position::FIRST);
+    assert!(world.data_dir.format_file().first() > 1, "what will be removed is witnessed at once");
+    world.compactor.settings.grace = NOW;
+    world.compact();
+    assert_eq!(world.found("canary-0003"), 0);
+    assert!(world.compactor.journal.first() > first);
+}
+
+#[test]
+fn a_lost_hint_costs_time_only_and_a_hint_comes_before_the_pass() {
+    for is_lost in [false, true] {
+        let mut world = World::new(NOW);
+        let canary = world.event("\"canary\"");
+        world.fill_unneeded(5);
+        world.snapshot();
+        world.compact();
+        // The next pass is in an hour.
+        world.erase(canary);
+        if is_lost {
+            world.compactor.engine.hints.unneeded.take();
+        }
+        world.snapshot();
+        for _ in 0..5 {
+            world.compactor.step(&mut world.work);
+        }
+        assert_eq!(world.found("canary"), usize::from(is_lost));
+        world.compact();
+        assert_eq!(world.found("canary"), 0);
+    }
+}
+
+#[test]
+fn a_payload_in_the_segment_that_is_being_written_is_removed_too() {
+    let mut world = World::new(NOW);
+    let canary = world.event("\"canary\"");
+    world.erase(canary);
+    assert_eq!(world.segments().len(), 1);
+    let until = Instant::now() + Duration::from_mins(1);
+    while world.found("canary") > 0 {
+        assert!(Instant::now() < until);
+        world.snapshot();
+        world.compact();
+    }
+    assert_eq!(world.segments().len(), 2, "one was sealed for it, and no other");
+    world.event("1");
+    world.compact();
+    assert_eq!(world.segments().len(), 2);
+}
+
+#[test]
+fn segments_at_the_beginning_are_removed_after_their_end_is_witnessed() {
+    let mut world = World::new(NOW);
+    world.fill_unneeded(4);
+    let event = world.event("\"kept\"");
+    let kept = world.segments().last().unwrap().first;
+    world.fill_unneeded(1);
+    world.snapshot();
+    // A crash between the witness and the removal.
+    world.compactor.settings.grace = HOUR;
+    world.compact();
+    let witnessed = world.data_dir.format_file().first();
+    assert_eq!(Position(witnessed), kept);
+    let world = world.reopen(HOUR);
+    assert_eq!(world.data_dir.format_file().first(), witnessed);
+    let mut world = world.reopen(NOW);
+    world.compactor.remove(&mut world.work);
+    assert_eq!(world.reader.first(), kept, "the witness is enough, without a new plan");
+    assert!(world.compactor.engine.metrics.compaction_segments_removed.get() >= 4);
+    let before = world.shown(&[event]);
+    let mut world = world.reopen(NOW);
+    assert_eq!((world.shown(&[event]), world.reader.first()), (before, kept));
+    let scan = JournalScan::open(&world.data_dir.journal()).unwrap();
+    assert_eq!(scan.missing_beginning(kept), None);
+    assert!(scan.missing_beginning(Position::FIRST).is_some());
+    world.stop();
+}
+
+#[test]
+fn a_damaged_segment_is_left_alone_and_the_others_are_compacted() {
+    let mut world = World::new(NOW);
+    filled(&world);
+    let damaged = world.segments()[1];
+    let name = format!("{:020}.seg", damaged.first.0);
+    let path: PathBuf = world.data_dir.journal().join(name);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[3_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    world.snapshot();
+    world.compact();
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert!(world.reader.is_damaged());
+    assert_eq!(world.found("canary-0003"), 0);
+    assert!(world.compactor.engine.metrics.compaction_failures.get() > 0);
+}

@@ -1,0 +1,160 @@
+//! Compaction of the journal with the real binary. A failpoint stands in for a snapshot, so the
+//! same tests show what happens when records go before a snapshot holds what follows from them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Process, command, settings, until};
+
+/// Settings with small segments.
+fn small_segments(data: &Path) -> String {
+    settings(data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536")
+}
+
+fn start(data: &Path, failpoints: &str) -> Process {
+    let failpoints = format!("TRIGGERD_FAILPOINTS={failpoints}");
+    let process = Process::spawn(data, &small_segments(data), &["env", &failpoints]);
+    process.ready().unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
+}
+
+fn refused(data: &Path) -> String {
+    let process = Process::spawn(data, &small_segments(data), &[]).ready();
+    let (status, log) = process.err().unwrap();
+    assert_eq!(status.code(), Some(3), "{log}");
+    log
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("journal")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Returns the number of segments in which the text stands.
+fn found(data: &Path, text: &str) -> usize {
+    let holds = |path: &PathBuf| {
+        fs::read(path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
+    };
+    segments(data).iter().filter(|path| holds(path)).count()
+}
+
+/// Asserts what users see of the erased event and of another one.
+fn assert_shown(org: &Client, erased: &str, kept: &str) {
+    let event = org.get(&format!("/api/events/{erased}")).json;
+    assert_eq!((&event["payload"], &event["dedup_id"]), (&Value::Null, &json!("d-1")));
+    assert_eq!(event["type"], json!("order.created"));
+    let other = org.get(&format!("/api/events/{kept}")).json;
+    assert!(other["payload"].as_str().unwrap().starts_with("kept"), "{other}");
+    assert_eq!(org.get("/api/events?limit=500").json["data"].as_array().unwrap().len(), 102);
+}
+
+#[test]
+fn an_erased_payload_leaves_the_disk_and_only_a_snapshot_could_replace_the_state_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = start(&data, "compact_unproved,grace_off");
+    let org = server.org("Acme");
+    let body = json!({"type": "order.created", "payload": "canary".repeat(300), "dedup_id": "d-1"});
+    let erased = org.post("/api/events", &body).id();
+    let kept = org.send("order.created", &json!("kept".repeat(400))).id();
+    for _ in 0..100 {
+        org.send("order.created", &json!("x".repeat(1_500)));
+    }
+    assert_eq!((found(&data, "canary"), segments(&data).len()), (1, 3));
+    assert_eq!(org.delete(&format!("/api/events/{erased}")).status, 200);
+    until(|| (found(&data, "canary") == 0).then_some(()));
+    assert_shown(&org, &erased, &kept);
+    assert!(org.metric("triggerd_compaction_segments_punched_total") >= 1.0);
+    assert_eq!(org.metric("triggerd_journal_damaged"), 0.0);
+    assert_eq!(server.stop().0, Some(0));
+
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(0) && text.contains("compacted from position"), "{text}");
+    let server = start(&data, "");
+    assert_shown(&Client::new(&server.url, &org.key), &erased, &kept);
+    server.kill();
+    // The control: without a snapshot the state was the only place of what is gone.
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    let log = refused(&data);
+    assert!(log.contains("was removed"), "{log}");
+    let (code, text) = command(&data, &["rebuild"]);
+    assert!(code == Some(3) && text.contains("compaction removed records"), "{text}");
+}
+
+/// Fills whole segments with commands that nobody needs later.
+fn fill_unneeded(data: &Path) -> Client {
+    let server = start(data, "");
+    let org = server.org("Acme");
+    let endpoint = org.endpoint(&json!({"url": "http://127.0.0.1:9/"}));
+    let path = format!("/api/endpoints/{endpoint}");
+    for n in 0..9 {
+        let value = n.to_string().repeat(1_000);
+        let headers: serde_json::Map<_, _> =
+            (0..20).map(|name| (format!("x-{name}"), json!(value))).collect();
+        assert_eq!(org.patch(&path, &json!({"headers": headers})).status, 200);
+    }
+    assert_eq!(org.delete(&path).status, 204);
+    assert!(segments(data).len() > 2);
+    org.send("order.created", &json!("kept"));
+    assert_eq!(server.stop().0, Some(0));
+    org
+}
+
+/// Copies the files in this order, and waits in between for `meanwhile`.
+fn copy_slowly(data: &Path, copy: &Path, meanwhile: impl FnOnce()) {
+    fs::create_dir_all(copy.join("journal")).unwrap();
+    for name in ["FORMAT", "admin.token", "secrets.key"] {
+        fs::copy(data.join(name), copy.join(name)).unwrap();
+    }
+    meanwhile();
+    for path in segments(data) {
+        fs::copy(&path, copy.join("journal").join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn a_slow_copy_finds_the_beginning_of_the_journal_within_the_grace() {
+    for (failpoints, has_grace) in
+        [("compact_unproved,grace_off", false), ("compact_unproved", true)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+        let key = fill_unneeded(&data).key;
+        let first = segments(&data)[0].clone();
+        let server = start(&data, "");
+        let mut running = None;
+        copy_slowly(&data, &copy, || {
+            assert_eq!(server.stop().0, Some(0));
+            let server = start(&data, failpoints);
+            let witness = || fs::read_to_string(data.join("FORMAT")).unwrap();
+            until(|| (!witness().contains("journal_from=1 ")).then_some(()));
+            if !has_grace {
+                until(|| (!first.exists()).then_some(()));
+            }
+            running = Some(server);
+        });
+        let server = running.unwrap();
+        assert_eq!(first.exists(), has_grace);
+        let org = Client::new(&server.url, &key);
+        assert_eq!(org.inbox_ids().len(), 1, "the original goes on");
+        let health = org.get("/health");
+        assert_eq!(health.status, 200, "{health:?}");
+        assert_eq!(server.stop().0, Some(0));
+        if has_grace {
+            let server = start(&copy, "");
+            assert_eq!(Client::new(&server.url, &key).inbox_ids().len(), 1);
+        } else {
+            let log = refused(&copy);
+            assert!(log.contains("the positions before it are missing"), "{log}");
+            // The original has the witness.
+            let server = start(&data, "");
+            assert_eq!(Client::new(&server.url, &key).inbox_ids().len(), 1);
+            assert_eq!(server.stop().0, Some(0));
+            let (code, text) = command(&data, &["verify"]);
+            assert!(code == Some(0) && text.contains("compacted from position 1"), "{text}");
+        }
+    }
+}
