@@ -30,7 +30,7 @@ use crate::base::clock::Clock;
 use crate::base::descriptors;
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
-use crate::commit::{CompactionSettings, Compactor, Engine, Floor};
+use crate::commit::{CompactionSettings, Compactor, Engine};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::http;
@@ -119,7 +119,7 @@ impl App {
         let api = make_api(&engine, &config, &admin_token, &health)?;
         let dir_watch =
             DirWatch::new(&data_dir, &journal, &engine, &health).map_err(StartError::Threads)?;
-        let compactor = compactor(&engine, &journal, &data_dir);
+        let compactor = compactor(&engine, &journal, (&config, &data_dir));
         let watching = (dir_watch, compactor);
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
             .map_err(StartError::Threads)?;
@@ -195,14 +195,17 @@ fn tell_ready(address: SocketAddr, data_dir: &DataDir, options: StartOptions) {
     tracing::info!(%address, %data_dir, version, delivers, "triggerd is ready");
 }
 
-/// The compactor. Without snapshots the floor stays empty, and nothing is removed.
-fn compactor(engine: &Arc<Engine>, journal: &Reader, data_dir: &DataDir) -> Compactor {
+fn compactor(
+    engine: &Arc<Engine>,
+    journal: &Reader,
+    (config, data_dir): (&Config, &DataDir),
+) -> Compactor {
+    let retention = &config.retention;
     Compactor {
         engine: Arc::clone(engine),
         journal: Compaction::new(journal),
-        floor: Arc::new(Floor::default()),
         format: data_dir.format_file(),
-        settings: CompactionSettings::default(),
+        settings: CompactionSettings::of(retention.grace, retention.erase),
     }
 }
 

@@ -206,7 +206,6 @@
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`
 //! - `commit/flusher.rs`: writes fresh rows to sled in the background
-//! - `commit/floor.rs`: the oldest kept snapshot, below which the journal can be compacted
 //! - `commit/hints.rs`: hints about work, for other threads
 //! - `commit/intake.rs`: the bounded queue in front of the committer
 //! - `commit/recovery.rs`: brings the state up to the journal

@@ -57,6 +57,7 @@ fn named_events(record: &Record) -> impl Iterator<Item = (OrgNo, EventId)> {
         Command::SettleAttempt(settle) => {
             (Some(settle.event), settle.operational_events.as_slice())
         }
+        Command::ExpireEvents(expire) => (expire.report.as_ref().map(|report| report.id), &[][..]),
         other => (other.event(), [].as_slice()),
     };
     let events = main.into_iter().chain(told.iter().map(|told| told.id));
@@ -68,13 +69,11 @@ fn judge(record: &Record, found: &[Option<EventRecords>]) -> Need {
     let at = record.position;
     let main = found.first().copied().flatten();
     match record.command.action() {
-        Command::SubmitEvent(submit) => match main.filter(|event| event.position == at) {
-            Some(event) if event.is_erased && !submit.event.payload.is_empty() => {
-                Need::Without(Cuts { main: true, operational_events: 0 })
-            }
-            Some(_) => Need::Whole,
-            None => Need::Nothing,
-        },
+        Command::SubmitEvent(submit) => judge_event(&submit.event.payload, at, main),
+        Command::ExpireEvents(expire) => {
+            let payload = expire.report.as_ref().map_or(&[][..], |report| &report.payload);
+            judge_event(payload, at, main)
+        }
         Command::SettleAttempt(settle) => {
             judge_attempt(settle, at, main, found.get(1..).unwrap_or_default())
         }
@@ -82,6 +81,17 @@ fn judge(record: &Record, found: &[Option<EventRecords>]) -> Need {
             Some(_) => Need::Whole,
             None => Need::Nothing,
         },
+    }
+}
+
+/// A record that holds one event is needed as long as the event exists.
+fn judge_event(payload: &[u8], at: Position, event: Option<EventRecords>) -> Need {
+    match event.filter(|event| event.position == at) {
+        Some(event) if event.is_erased && !payload.is_empty() => {
+            Need::Without(Cuts { main: true, operational_events: 0 })
+        }
+        Some(_) => Need::Whole,
+        None => Need::Nothing,
     }
 }
 
@@ -121,6 +131,12 @@ impl Command {
                 Self::SubmitEvent(submit)
             }
             Self::SettleAttempt(settle) => cuts.of_attempt(&settle).into(),
+            Self::ExpireEvents(mut expire) => {
+                if let Some(report) = expire.report.as_mut().filter(|_| cuts.main) {
+                    report.payload = Box::default();
+                }
+                Self::ExpireEvents(expire)
+            }
             other => other,
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::snapshots::KeptSnapshots;
 use crate::commands::{Cuts, Need};
 use crate::journal::Position;
 
@@ -86,9 +87,14 @@ impl Plan {
         cut.map_or(Need::Whole, |(_, cuts)| Need::Without(*cuts))
     }
 
-    /// Returns the first record that holds what nobody may see.
-    pub(super) fn first_cut(&self) -> Option<Position> {
-        self.cut.first().map(|(at, _)| *at)
+    /// True if some record holds what nobody may see.
+    pub(super) fn has_cuts(&self) -> bool {
+        !self.cut.is_empty()
+    }
+
+    /// True if a snapshot of this position holds what follows from the segment, as it was found.
+    fn is_covered_by(&self, snapshot: Position) -> bool {
+        self.found_by.max(self.end) <= snapshot
     }
 
     /// True if nobody needs anything of the segment.
@@ -98,7 +104,7 @@ impl Plan {
 
     /// True if writing the segment again removes something.
     fn changes(&self) -> bool {
-        !self.removed.is_empty() || !self.cut.is_empty()
+        !self.removed.is_empty() || self.has_cuts()
     }
 
     /// True if the plan is worth its work for a file that takes this disk space: half of it comes
@@ -106,7 +112,7 @@ impl Plan {
     pub(super) fn is_worth(&self, allocated: u64) -> bool {
         let removed: u64 = self.removed.iter().map(|(from, to)| to.since(*from)).sum();
         let freed = allocated.saturating_sub((self.kept_blocks + 1) * BLOCK_BYTES).min(removed);
-        !self.cut.is_empty() || self.is_all() || (freed > 0 && freed >= allocated / 2)
+        self.has_cuts() || self.is_all() || (freed > 0 && freed >= allocated / 2)
     }
 
     fn len(&self) -> usize {
@@ -133,19 +139,19 @@ impl Plans {
         self.plans.contains_key(&first)
     }
 
-    /// Notes which plans a snapshot covers now. `floor` is the position of the oldest snapshot.
-    /// Returns true if some plan waits for a newer one.
-    pub(super) fn cover(&mut self, floor: Option<Position>, now_ms: u64) -> bool {
-        let mut waits = false;
+    /// Notes which plans the oldest of the kept snapshots covers now. Returns true if some plan
+    /// needs a newer snapshot than the newest.
+    pub(super) fn cover(&mut self, kept: Option<KeptSnapshots>, now_ms: u64) -> bool {
+        let mut is_newer_needed = false;
         for plan in self.plans.values_mut() {
-            let is_covered = floor.is_some_and(|floor| plan.found_by.max(plan.end) <= floor);
-            if !is_covered {
-                (plan.covered_ms, waits) = (None, true);
+            if !kept.is_some_and(|kept| plan.is_covered_by(kept.oldest)) {
+                plan.covered_ms = None;
             } else if plan.covered_ms.is_none() {
                 plan.covered_ms = Some(now_ms);
             }
+            is_newer_needed |= !kept.is_some_and(|kept| plan.is_covered_by(kept.newest));
         }
-        waits
+        is_newer_needed
     }
 
     /// Returns the position at which the journal can begin, if it begins at `first` now: behind the

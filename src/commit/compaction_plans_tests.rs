@@ -17,6 +17,11 @@ fn plan(first: u64, parts: &[(u64, Need)]) -> Plan {
     plan
 }
 
+/// One kept snapshot.
+fn kept(position: u64) -> Option<KeptSnapshots> {
+    Some(KeptSnapshots { oldest: Position(position), newest: Position(position) })
+}
+
 fn without() -> Need {
     Need::Without(Cuts::default())
 }
@@ -38,7 +43,7 @@ fn a_plan_knows_the_need_for_each_record() {
     }
     assert_eq!(plan.need(Position(at)), Need::Whole, "behind the segment");
     assert_eq!(plan.removed.len(), 2, "neighbours are one range");
-    assert_eq!(plan.first_cut(), Some(Position(1_101)));
+    assert!(plan.has_cuts());
 }
 
 #[test]
@@ -64,11 +69,13 @@ fn a_plan_waits_for_a_snapshot_of_its_state_and_then_for_the_grace() {
     let mut plans = Plans::default();
     plans.add(plan(1, &[(100, Need::Nothing), (50, Need::Whole)]));
     assert!(plans.cover(None, 5), "no snapshot");
-    assert!(plans.cover(Some(Position(150)), 10), "one from before the plan");
+    assert!(plans.cover(kept(150), 10), "one from before the plan");
+    let older_too = KeptSnapshots { oldest: Position(150), newest: Position(151) };
+    assert!(!plans.cover(Some(older_too), 20), "no newer one helps while an older one is kept");
     assert_eq!(plans.take_due(Position::FIRST, u64::MAX, 0), None);
-    assert!(!plans.cover(Some(Position(151)), 1_000));
+    assert!(!plans.cover(kept(151), 1_000));
     assert_eq!(plans.take_due(Position::FIRST, 1_000 + HOUR_MS - 1, HOUR_MS), None);
-    assert!(!plans.cover(Some(Position(900)), 1_000 + HOUR_MS), "the wait does not begin again");
+    assert!(!plans.cover(kept(900), 1_000 + HOUR_MS), "the wait does not begin again");
     assert_eq!(plans.take_due(Position(2), u64::MAX, HOUR_MS), None, "it is to be removed");
     let due = plans.take_due(Position::FIRST, 1_000 + HOUR_MS, HOUR_MS).unwrap();
     assert_eq!(due.first, Position::FIRST);
@@ -84,9 +91,9 @@ fn the_journal_begins_behind_the_first_segments_that_nobody_needs() {
     plans.add(plan(201, &[(100, Need::Nothing), (50, Need::Whole)]));
     plans.add(plan(351, &nothing));
     assert_eq!(plans.new_first(Position(1)), Position(1), "no snapshot covers them");
-    plans.cover(Some(Position(150)), 0);
+    plans.cover(kept(150), 0);
     assert_eq!(plans.new_first(Position(1)), Position(101));
-    plans.cover(Some(Position(900)), 0);
+    plans.cover(kept(900), 0);
     assert_eq!(plans.new_first(Position(1)), Position(201));
     assert_eq!(plans.new_first(Position(351)), Position(451));
     plans.forget_before(Position(201));

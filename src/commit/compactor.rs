@@ -8,13 +8,13 @@
 //! [`super::compaction_plans`]. The thread knows neither commands nor rows, and never delays the
 //! committer: it reads and writes at a bounded rate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compaction_plans::{Plan, Plans};
 use super::engine::Engine;
-use super::floor::Floor;
+use super::snapshots::KeptSnapshots;
 use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
 use crate::commands::{Command, Need, NoteKeysUsed, Record, needs};
@@ -24,16 +24,16 @@ use crate::store::{StateError, Store};
 
 /// Pause when there is nothing to do.
 const TICK: Duration = Duration::from_secs(1);
-/// Maximum time of a pass over all segments.
-const PASS_MAX: Duration = Duration::from_hours(6);
 /// Minimum rate of a pass, in bytes a second.
 const PASS_RATE_MIN: u64 = 2 << 20;
-/// Time between two requests for a snapshot, and between two segments that are sealed early.
-const ASK_EVERY: Duration = Duration::from_mins(10);
+/// Rate of reading and writing segments, in bytes a second.
+const RATE: u64 = 16 << 20;
+/// Longest time between the beginnings of two passes over all segments.
+const PASS_EVERY_MAX: Duration = Duration::from_mins(10);
+/// Longest time that a pass may take.
+const PASS_MAX: Duration = Duration::from_hours(6);
 /// Number of records about which the state is asked at once.
 const RECORDS_AT_ONCE: usize = 256;
-/// Maximum number of hints that wait. A pass finds the others.
-const HINTS_MAX: usize = 4_096;
 /// Longest sleep without a look at the request to stop.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -42,18 +42,25 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 pub struct CompactionSettings {
     /// Time for which a copy of the data directory that has begun still finds every record.
     pub grace: Duration,
-    /// Time between the beginnings of two passes over all segments.
+    /// Time between the beginnings of two passes over all segments. A segment is not looked at
+    /// more often because of hints, and segments are not sealed early more often.
     pub pass_every: Duration,
+    /// Maximum time of a pass over all segments.
+    pub pass_max: Duration,
     /// Maximum rate of reading and writing, in bytes a second.
     pub bytes_per_second: u64,
 }
 
-impl Default for CompactionSettings {
-    fn default() -> Self {
+impl CompactionSettings {
+    /// The limits for this grace and this time within which an erased payload must be gone. It
+    /// waits for a newer snapshot, then until no copy may use an older one, then for its own grace:
+    /// three times the grace. A pass may take half of the rest.
+    pub fn of(grace: Duration, erase: Duration) -> Self {
         Self {
-            grace: Duration::from_hours(1),
-            pass_every: Duration::from_mins(10),
-            bytes_per_second: 16 << 20,
+            grace,
+            pass_every: grace.clamp(TICK, PASS_EVERY_MAX),
+            pass_max: (erase.saturating_sub(grace * 3) / 2).clamp(TICK, PASS_MAX),
+            bytes_per_second: RATE,
         }
     }
 }
@@ -64,8 +71,6 @@ pub struct Compactor {
     pub engine: Arc<Engine>,
     /// The journal to be compacted.
     pub journal: Compaction,
-    /// The position of the oldest kept snapshot.
-    pub floor: Arc<Floor>,
     /// Witnesses the beginning of the journal.
     pub format: FormatFile,
     /// The limits.
@@ -73,19 +78,19 @@ pub struct Compactor {
 }
 
 /// The progress of the thread.
+#[derive(Default)]
 pub(super) struct Work {
-    began: Instant,
     pub(super) plans: Plans,
-    /// Positions of records that nobody may see.
-    hinted: Vec<Position>,
+    /// The first positions of segments with records that nobody may see any more.
+    hinted: BTreeSet<Position>,
+    /// The time of the last look at a segment because of a hint, by its first position.
+    looked_ms: BTreeMap<Position, u64>,
     /// The first position of the next segment of the pass. Absent between two passes.
     next: Option<Position>,
-    /// The time at which the next pass begins, in milliseconds since `began`; so are the others.
+    /// The steady time at which the next pass begins, in milliseconds; so are the others.
     pass_at_ms: u64,
     /// The time of the last witness.
     witnessed_ms: u64,
-    /// The time from which a snapshot may be asked for again.
-    ask_at_ms: u64,
     /// The time from which a segment may be sealed early again.
     seal_at_ms: u64,
     /// Set if there is a snapshot. Without one nothing can be removed, so no pass begins.
@@ -95,51 +100,55 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            plans: Plans::default(),
-            hinted: Vec::new(),
-            next: None,
-            pass_at_ms: 0,
-            witnessed_ms: 0,
-            ask_at_ms: 0,
-            seal_at_ms: 0,
-            has_floor: false,
-            left_alone: BTreeSet::new(),
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        millis(self.began.elapsed())
+    /// Begins now, and so does the grace of the last witness: nobody knows when it was written.
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self { witnessed_ms: now_ms, ..Self::default() }
     }
 
     fn is_free(&self, segment: &SegmentSize) -> bool {
         !self.plans.has(segment.first) && !self.left_alone.contains(&segment.first)
     }
 
+    /// Notes the segments of these records.
+    fn add_hints(&mut self, positions: &[Position], segments: &[SegmentSize]) {
+        for position in positions {
+            let behind = segments.partition_point(|segment| segment.first <= *position);
+            let segment = behind.checked_sub(1).and_then(|at| segments.get(at));
+            self.hinted.extend(segment.map(|segment| segment.first));
+        }
+    }
+
     /// Takes a hint about a segment that can be looked at now. Returns the segment.
-    fn hinted(&mut self, segments: &[SegmentSize], seals: bool) -> Option<SegmentSize> {
-        let of = |position: Position| {
-            let behind = segments.partition_point(|segment| segment.first <= position);
-            segments.get(behind.checked_sub(1)?).copied()
-        };
-        let last = segments.last()?.first;
+    fn take_hint(
+        &mut self,
+        segments: &[SegmentSize],
+        (now_ms, every): (u64, Duration),
+        seals: bool,
+    ) -> Option<SegmentSize> {
+        self.looked_ms.retain(|_, at| now_ms < at.saturating_add(millis(every)));
         // A segment that is gone or left alone needs no hint.
-        let left_alone = &self.left_alone;
-        self.hinted.retain(|at| of(*at).is_some_and(|found| !left_alone.contains(&found.first)));
-        let found = self
-            .hinted
-            .iter()
-            .filter_map(|at| of(*at))
-            .find(|segment| self.is_free(segment) && (seals || segment.first < last))?;
-        self.hinted.retain(|at| *at < found.first || *at >= found.end);
+        let known: BTreeSet<_> = segments.iter().map(|segment| segment.first).collect();
+        self.hinted.retain(|first| known.contains(first) && !self.left_alone.contains(first));
+        let last = segments.last()?.first;
+        let can_be_looked_at = |segment: &&SegmentSize| {
+            let first = segment.first;
+            self.hinted.contains(&first)
+                && self.is_free(segment)
+                && !self.looked_ms.contains_key(&first)
+                && (seals || first < last)
+        };
+        let found = segments.iter().find(can_be_looked_at).copied()?;
+        self.hinted.remove(&found.first);
+        self.looked_ms.insert(found.first, now_ms);
         Some(found)
     }
 
     /// Returns the next segment of the pass, if a pass is under way or due.
-    fn of_pass(&mut self, segments: &[SegmentSize], every: Duration) -> Option<SegmentSize> {
-        let now_ms = self.now_ms();
+    fn of_pass(
+        &mut self,
+        segments: &[SegmentSize],
+        (now_ms, every): (u64, Duration),
+    ) -> Option<SegmentSize> {
         if self.next.is_none() && self.has_floor && now_ms >= self.pass_at_ms {
             self.next = Some(Position::FIRST);
             self.pass_at_ms = now_ms.saturating_add(millis(every));
@@ -161,7 +170,7 @@ impl Compactor {
         if let Err(error) = self.journal.clear_drafts() {
             tracing::warn!(%error, "a file of an interrupted compaction could not be removed");
         }
-        let mut work = Work::new();
+        let mut work = Work::new(self.now_ms());
         while !self.engine.stop.is_set() {
             if !self.step(&mut work) {
                 self.engine.hints.unneeded.came.wait(TICK);
@@ -178,8 +187,7 @@ impl Compactor {
                 return false;
             }
         };
-        let room = HINTS_MAX.saturating_sub(work.hinted.len());
-        work.hinted.extend(self.engine.hints.unneeded.take().into_iter().take(room));
+        work.add_hints(&self.engine.hints.unneeded.take(), &segments);
         self.cover(work);
         self.remove(work);
         self.punch(work) || self.look(work, &segments)
@@ -189,18 +197,21 @@ impl Compactor {
         if failpoint::is_on(Switch::GraceOff) { 0 } else { millis(self.settings.grace) }
     }
 
+    fn now_ms(&self) -> u64 {
+        self.engine.clock.steady_ms()
+    }
+
     /// Notes which plans a snapshot covers, and asks for a newer one if some plan waits for it.
     fn cover(&self, work: &mut Work) {
-        let floor = if failpoint::is_on(Switch::CompactUnproved) {
-            Some(self.engine.store.applied())
+        let kept = if failpoint::is_on(Switch::CompactUnproved) {
+            let applied = self.engine.store.applied();
+            Some(KeptSnapshots { oldest: applied, newest: applied })
         } else {
-            self.floor.oldest_snapshot()
+            self.engine.snapshots.kept()
         };
-        let now_ms = work.now_ms();
-        work.has_floor = floor.is_some();
-        if work.plans.cover(floor, now_ms) && now_ms >= work.ask_at_ms {
-            work.ask_at_ms = now_ms.saturating_add(millis(ASK_EVERY));
-            self.floor.ask();
+        work.has_floor = kept.is_some();
+        if work.plans.cover(kept, self.now_ms()) {
+            self.engine.snapshots.ask();
         }
     }
 
@@ -208,7 +219,7 @@ impl Compactor {
     /// witnessed first, and the grace begins then: a copy may have the former witness.
     fn remove(&self, work: &mut Work) {
         let (first, witnessed) = (self.journal.first(), Position(self.format.first()));
-        let now_ms = work.now_ms();
+        let now_ms = self.now_ms();
         if first >= witnessed {
             // During a pass more plans come.
             if work.next.is_some() {
@@ -253,7 +264,7 @@ impl Compactor {
     fn punch(&self, work: &mut Work) -> bool {
         // What will be removed is not written again before.
         let removed = Position(self.format.first()).max(self.journal.first());
-        let (first, now_ms) = (work.plans.new_first(removed), work.now_ms());
+        let (first, now_ms) = (work.plans.new_first(removed), self.now_ms());
         if self.engine.space.shortage().is_some() {
             return false;
         }
@@ -289,12 +300,13 @@ impl Compactor {
     /// Reads one segment for which there is a hint, or the next one of the pass. Returns false if
     /// there is none.
     fn look(&self, work: &mut Work, segments: &[SegmentSize]) -> bool {
-        let now_ms = work.now_ms();
+        let now_ms = self.now_ms();
         let seals = now_ms >= work.seal_at_ms && self.engine.space.shortage().is_none();
         let all: u64 = segments.iter().map(|segment| segment.end.since(segment.first)).sum();
-        let (segment, rate) = match work.hinted(segments, seals) {
+        let now = (now_ms, self.settings.pass_every);
+        let (segment, rate) = match work.take_hint(segments, now, seals) {
             Some(segment) => (segment, self.settings.bytes_per_second),
-            None => match work.of_pass(segments, self.settings.pass_every) {
+            None => match work.of_pass(segments, now) {
                 Some(segment) => (segment, self.pass_rate(all)),
                 None => return false,
             },
@@ -302,9 +314,11 @@ impl Compactor {
         let is_last = segments.last().is_some_and(|last| last.first == segment.first);
         match self.read(&segment, is_last, rate) {
             Ok(Some(plan)) if is_last => {
-                if let Some(cut) = plan.first_cut().filter(|_| seals) {
-                    work.seal_at_ms = now_ms.saturating_add(millis(ASK_EVERY));
-                    work.hinted.push(cut);
+                if plan.has_cuts() && seals {
+                    work.seal_at_ms = now_ms.saturating_add(millis(self.settings.pass_every));
+                    // Looked at again as soon as it is sealed.
+                    work.hinted.insert(segment.first);
+                    work.looked_ms.remove(&segment.first);
                     self.seal(segment.first);
                 }
             }
@@ -325,8 +339,8 @@ impl Compactor {
     }
 
     fn pass_rate(&self, all_bytes: u64) -> u64 {
-        let needed = (all_bytes / PASS_MAX.as_secs()).max(PASS_RATE_MIN);
-        needed.min(self.settings.bytes_per_second)
+        let needed = all_bytes / self.settings.pass_max.as_secs().max(1);
+        needed.max(PASS_RATE_MIN.min(self.settings.bytes_per_second))
     }
 
     /// Has the segment that is being written sealed. A command is needed for that: the writer seals

@@ -56,23 +56,21 @@ impl World {
         recover(&store, &records, &Space::default()).unwrap();
         let log = (writer, records);
         let (engine, committer) = system::engine(&store, Clock::manual(1_000), log);
-        let settings = CompactionSettings { grace, pass_every: HOUR, bytes_per_second: u64::MAX };
+        let settings = CompactionSettings {
+            grace,
+            pass_every: HOUR,
+            pass_max: HOUR,
+            bytes_per_second: u64::MAX,
+        };
         let compactor = Compactor {
             engine,
             journal: Compaction::new(&reader),
-            floor: Arc::default(),
             format: data_dir.format_file(),
             settings,
         };
         let committer = spawn_critical("committer", || committer.run()).unwrap();
-        Self {
-            compactor,
-            work: Work::new(),
-            reader,
-            data_dir,
-            committer: Some(committer),
-            dir: Some(dir),
-        }
+        let work = Work::new(compactor.now_ms());
+        Self { compactor, work, reader, data_dir, committer: Some(committer), dir: Some(dir) }
     }
 
     /// Stops the committer, and starts again on the same files.
@@ -159,7 +157,13 @@ impl World {
     }
 
     fn snapshot(&self) {
-        self.compactor.floor.set(Some(self.compactor.engine.store.applied()));
+        self.snapshot_of(self.compactor.engine.store.applied());
+    }
+
+    /// Has one snapshot kept, of this position.
+    fn snapshot_of(&self, position: Position) {
+        let kept = KeptSnapshots { oldest: position, newest: position };
+        self.compactor.engine.snapshots.publish(Some(kept));
     }
 
     /// Returns the number of files of the journal in which the text stands.
@@ -227,8 +231,8 @@ fn an_erased_payload_leaves_the_journal_after_a_snapshot_and_the_rest_is_shown_a
     assert!(world.segments().len() > 5);
     world.compact();
     assert_eq!(world.found("canary-0003"), 1, "there is no snapshot");
-    assert!(world.compactor.floor.asked.wait(NOW), "but one is asked for");
-    world.compactor.floor.set(Some(world.segments()[1].end));
+    assert!(world.compactor.engine.snapshots.is_asked(), "but one is asked for");
+    world.snapshot_of(world.segments()[1].end);
     world.compact();
     assert_eq!(world.found("canary-0003"), 1, "the snapshot is from before the erasure");
     world.snapshot();

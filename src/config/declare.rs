@@ -30,8 +30,17 @@ pub(super) struct Key {
 /// Another key, whose value a key must not exceed.
 pub(super) struct Bound {
     pub(super) key: &'static str,
+    /// The value may be at most this part of the value of the other key.
+    pub(super) part: Part,
     /// True if the bound does not apply while the other key is 0.
     pub(super) unless_zero: bool,
+}
+
+/// A part of the value of another key.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Whole,
+    Quarter,
 }
 
 /// Sections with the same keys, and mostly a single section.
@@ -65,12 +74,17 @@ impl<T> Declared<T> {
 
     /// The value must be at most the value of `key`, which is in the same section.
     pub(super) fn at_most(self, key: &'static str) -> Self {
-        self.bounded(Bound { key, unless_zero: false })
+        self.bounded(Bound { key, part: Part::Whole, unless_zero: false })
     }
 
     /// As [`Declared::at_most`], but only while the value of `key` is not 0.
     pub(super) fn at_most_unless_zero(self, key: &'static str) -> Self {
-        self.bounded(Bound { key, unless_zero: true })
+        self.bounded(Bound { key, part: Part::Whole, unless_zero: true })
+    }
+
+    /// The value must be at most a quarter of the value of `key`, which is in the same section.
+    pub(super) fn at_most_a_quarter_of(self, key: &'static str) -> Self {
+        self.bounded(Bound { key, part: Part::Quarter, unless_zero: false })
     }
 
     fn bounded(mut self, bound: Bound) -> Self {
@@ -148,9 +162,12 @@ impl Given<'_> {
         let Some(value) = self.number_of(self.key.name) else { return vec![] };
         let fault = |bound: &Bound| {
             let limit = self.number_of(bound.key)?;
-            let is_exceeded = value > limit && !(bound.unless_zero && limit == 0);
+            let (part, is_exceeded) = match bound.part {
+                Part::Whole => ("", value > limit && !(bound.unless_zero && limit == 0)),
+                Part::Quarter => ("a quarter of ", value > limit / 4),
+            };
             let other = join(self.section, bound.key);
-            is_exceeded.then(|| format!("must be at most {other} ({limit}), not {value}"))
+            is_exceeded.then(|| format!("must be at most {part}{other} ({limit}), not {value}"))
         };
         self.key.bounds.iter().filter_map(fault).collect()
     }

@@ -2,7 +2,7 @@
 //! command `triggerd config`; `config/triggerd.toml` and `docs/configuration.md` are its output.
 
 use super::Config;
-use super::declare::{Group, Key};
+use super::declare::{Group, Key, Part};
 use super::shape::{self, Shape};
 
 /// Maximum length of a line.
@@ -143,13 +143,19 @@ fn constraints(group: &Group, key: &Key) -> Option<String> {
     let mut rules = vec![key.allowed.clone()];
     for bound in &key.bounds {
         let unless = if bound.unless_zero { " unless that is 0" } else { "" };
-        rules.push(format!("at most `{}`{unless}", bound.key));
+        rules.push(match bound.part {
+            Part::Whole => format!("at most `{}`{unless}", bound.key),
+            Part::Quarter => format!("at most a quarter of `{}`", bound.key),
+        });
     }
     for other in &group.keys {
         let bounds = other.bounds.iter().filter(|bound| bound.key == key.name);
         rules.extend(bounds.map(|bound| {
             let or_zero = if bound.unless_zero { ", or 0" } else { "" };
-            format!("at least `{}`{or_zero}", other.name)
+            match bound.part {
+                Part::Whole => format!("at least `{}`{or_zero}", other.name),
+                Part::Quarter => format!("at least 4 times `{}`", other.name),
+            }
         }));
     }
     rules.retain(|rule| !rule.is_empty());

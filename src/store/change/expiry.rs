@@ -128,12 +128,13 @@ impl Change<'_> {
         self.close_inbox(org, first, judged.in_inbox)?;
         let position = self.position;
         let block = self.state.events.edit_promised((org, first))?;
-        let mut unrouted = Vec::new();
+        let (mut unrouted, mut unneeded) = (Vec::new(), Vec::new());
         for (index, entry) in block.events.iter_mut().enumerate() {
             if judged.all() & 1 << index == 0 {
                 continue;
             }
             entry.is_expired = true;
+            unneeded.push(entry.position);
             (entry.waiting, entry.accepted, entry.dead) = (0, 0, 0);
             if judged.unrouted & 1 << index != 0 {
                 unrouted.push(entry.id);
@@ -141,6 +142,7 @@ impl Change<'_> {
         }
         block.changed = position;
         let is_empty = block.existing().next().is_none();
+        self.effects.unneeded.append(&mut unneeded);
         for event in unrouted {
             self.state.unrouted.remove((org, event));
         }

@@ -277,9 +277,11 @@ pub(crate) struct EventEntry {
 }
 
 impl EventEntry {
-    /// Returns the time from which the age of the event counts.
+    /// Returns the time from which the age of the event counts. An erased event stays for a while,
+    /// because compaction must find what has to leave the journal.
     pub(crate) fn aged_from(&self) -> Timestamp {
-        self.deliver_after.map_or(self.received_at, |after| after.max(self.received_at))
+        let later = self.deliver_after.max(self.erased_at);
+        later.map_or(self.received_at, |later| later.max(self.received_at))
     }
 }
 

@@ -21,7 +21,7 @@ impl NaiveEvent {
         } else {
             (&mut expired.finished, cutoffs.finished)
         };
-        let after = self.event.deliver_after.unwrap_or_default();
+        let after = self.event.deliver_after.max(self.erased_at).unwrap_or_default();
         let is_old = self.received_at.max(after) < cutoff;
         *count += u64::from(is_old);
         is_old
