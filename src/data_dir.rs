@@ -167,17 +167,18 @@ impl DataDir {
         self.format.write(Format::new(now))
     }
 
-    /// Writes a new `FORMAT` if there is none that can be read. The directory counts as a copy,
+    /// Writes a new `FORMAT` if there is none that can be read. The journal may begin at `first`
+    /// then, and not later. The directory counts as a copy,
     /// because the file that proved an original is lost. Call this only if this version has read
     /// every record of the journal.
     ///
     /// # Errors
     /// If `FORMAT` cannot be written.
-    pub fn repair_format(&mut self, now: Timestamp) -> Result<(), DataDirError> {
+    pub fn repair_format(&mut self, now: Timestamp, first: u64) -> Result<(), DataDirError> {
         if self.format.format().is_some() {
             return Ok(());
         }
-        self.format.write(Format::new(now).with_home(false))
+        self.format.write(Format::new(now).with_home(false).with_first(first))
     }
 
     /// The error for a directory that has a journal with records, but no `FORMAT`.

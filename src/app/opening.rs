@@ -22,6 +22,7 @@ use crate::data_dir::{
 };
 use crate::journal::{
     self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
+    first_witnessed,
 };
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
@@ -213,9 +214,15 @@ fn open_journal(
     let dir = data_dir.journal();
     let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
-    let opened = journal::open(&dir, Arc::new(OsFiles), segment_bytes);
+    let files: Arc<dyn Files> = Arc::new(OsFiles);
+    let opened = journal::open(&dir, Arc::clone(&files), segment_bytes);
     let (writer, reader, report) = opened.map_err(StartError::Journal)?;
-    let begins = Position(data_dir.format_file().first());
+    let format = data_dir.format_file();
+    let mut begins = Position(format.first());
+    if report.first > begins {
+        // In a copy, the snapshot may be younger than FORMAT.
+        begins = first_witnessed(&dir, &files).map_err(StartError::Journal)?.max(begins);
+    }
     if report.first > begins {
         let (dir, first) = (dir.display(), report.first);
         let from =
@@ -224,6 +231,7 @@ fn open_journal(
             "{dir} begins at position {first}; the positions before it{from} are missing"
         )));
     }
+    format.witness_first(report.first.0).map_err(StartError::DataDir)?;
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
     if report.is_copy {
         tell_end(report.end);
@@ -339,8 +347,9 @@ fn try_to_open_state(
         store.invalidate();
         tracing::error!("the state is broken; the next start computes it from the journal");
     }
-    let recovered =
-        recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
+    let recovered = recovered
+        .unwrap_or_else(|panic| resume_unwind(panic))
+        .map_err(|error| snapshots::judge_recovery(&store, error))?;
     let took_ms = u64::try_from(recovered.took.as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         commands = recovered.commands,

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::systemd::Progress;
+use crate::commands::RecordError;
 use crate::commit::{RecoveryError, Space, restore_newest};
-use crate::journal::{Files, JournalError, Position, ReadLog as _, Reader, snapshots_in};
+use crate::journal::{
+    Files, JournalError, Position, ReadError, ReadLog as _, Reader, snapshots_in,
+};
 use crate::store::Store;
 
 /// Judges the snapshots that are ahead of the journal. In an original, a whole one proves that the
@@ -76,6 +79,21 @@ pub(super) fn require_beginning(store: &Store, first: Position) -> Result<(), St
     Err(StartError::Missing(format!(
         "it begins at position {first}, and no whole snapshot holds the state of that position"
     )))
+}
+
+/// Names the snapshot that is missing, if the journal was compacted before it. A part of a state is
+/// given up then: the next start may find the snapshot.
+pub(super) fn judge_recovery(store: &Store, error: RecoveryError) -> StartError {
+    let RecoveryError::Records(RecordError::Log(ReadError::Removed(at))) = error else {
+        return StartError::Recovery(error);
+    };
+    if store.rebuild_reason().is_some() {
+        store.invalidate();
+    }
+    StartError::Missing(format!(
+        "compaction removed records from position {at} on, and no whole snapshot holds the state \
+         behind them"
+    ))
 }
 
 fn io_at(path: &Path) -> impl FnOnce(std::io::Error) -> StartError {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -19,7 +20,10 @@ use crate::base::{ownership, random};
 use crate::commands::{Command, Records, UnknownRecord};
 use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes, lost_journal};
-use crate::journal::{JournalError, JournalScan, Lost, Position, RawRecord, SegmentFound};
+use crate::journal::{
+    Files, JournalError, JournalScan, Lost, OsFiles, Position, RawRecord, SegmentFound,
+    first_witnessed,
+};
 use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
 
@@ -83,8 +87,8 @@ impl Seen {
 }
 
 impl JournalAudit {
-    /// Reads and decodes every record of the journal in `dir`, which begins at `begins` at the
-    /// latest.
+    /// Reads and decodes every record of the journal in `dir`. The journal begins at `begins` at the
+    /// latest, or where a snapshot witnesses it.
     pub(super) fn read(dir: &Path, begins: Position) -> Result<Self, Failure> {
         let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
@@ -119,7 +123,9 @@ impl JournalAudit {
             asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();
         unmade_keys.sort_unstable();
-        let missing_beginning = scan.missing_beginning(begins);
+        let files: Arc<dyn Files> = Arc::new(OsFiles);
+        let witnessed = first_witnessed(dir, &files).map_err(|error| journal_failure(&error))?;
+        let missing_beginning = scan.missing_beginning(begins.max(witnessed));
         Ok(Self { scan, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 
@@ -137,13 +143,19 @@ impl JournalAudit {
         self.segments.first().map_or(Position::FIRST, |found| found.first)
     }
 
-    /// Returns the first position whose record compaction has removed or cut. Without it, the
-    /// journal alone does not give the state.
-    pub(super) fn compacted(&self) -> Option<Position> {
+    /// Returns the first position whose record compaction has removed or cut, and the position
+    /// behind the last one. Before that position, the journal alone does not give the state.
+    pub(super) fn compacted(&self) -> Option<(Position, Position)> {
         let first = self.scan.first().filter(|first| *first > Position::FIRST);
         let is_missing = self.missing_beginning.is_some();
-        let removed = first.filter(|_| !is_missing).map(|_| Position::FIRST);
-        removed.or_else(|| self.segments.iter().find_map(|found| found.compacted))
+        let removed = first.filter(|_| !is_missing).map(|first| (Position::FIRST, first));
+        let all = removed.into_iter().chain(self.segments.iter().filter_map(|it| it.compacted));
+        all.reduce(|(from, _), (_, to)| (from, to))
+    }
+
+    /// Returns true if a state of this position and the journal behind it give the present state.
+    pub(super) fn can_go_on_from(&self, position: Position) -> bool {
+        self.compacted().is_none_or(|(_, to)| position >= to)
     }
 
     /// Returns the number of bytes in the place of records that compaction has removed.

@@ -23,7 +23,7 @@ use super::audit::{
 };
 use super::losses::Losses;
 use super::output::{counted, eprint, print, seconds};
-use super::snapshots::{Snapshots, load, no_beginning};
+use super::snapshots::{Snapshots, load, no_base};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
@@ -90,6 +90,8 @@ impl Rebuild {
         let mut audit = JournalAudit::read(&dir.journal(), begins(dir))?;
         require_records(&audit, dir.path())?;
         let snapshots = Snapshots::read(&dir.journal(), audit.end())?;
+        let base = snapshots.newest().filter(|_| !self.from_start);
+        require_base(&audit, base)?;
         let cache_bytes = config.storage.state_cache_bytes;
         let scratch = Scratch::make(self.scratch.as_deref(), dir.path())?;
         let (before, is_valid) = state_before(dir, &scratch, cache_bytes);
@@ -109,7 +111,6 @@ impl Rebuild {
         } else {
             None
         };
-        let base = snapshots.newest().filter(|_| !self.from_start);
         let remade = remake(dir, &audit, (base, cache_bytes), (salvaged.as_ref(), before.as_ref()));
         let (consequences, counts) = remade.map_err(|failure| match &salvaged {
             None => failure,
@@ -190,6 +191,14 @@ impl Rebuild {
     }
 }
 
+/// Refuses a journal that was compacted behind the snapshot from which the state would be computed.
+fn require_base(audit: &JournalAudit, base: Option<&SnapshotFile>) -> Result<(), Failure> {
+    no_base(audit, base).map_or(Ok(()), |why| {
+        let message = format!("the state cannot be computed: {why}");
+        Err(Failure::new(ExitCode::Damaged, message))
+    })
+}
+
 /// Returns the position at which the journal begins at the latest.
 fn begins(dir: &DataDir) -> Position {
     Position(dir.format_file().first())
@@ -213,7 +222,7 @@ fn remake(
     let counts = store.counts().map_err(failed)?;
     store.close().map_err(failed)?;
     let now = Timestamp(Clock::system().now_ms());
-    dir.repair_format(now).map_err(|error| dir_failure(&error))?;
+    dir.repair_format(now, audit.first().0).map_err(|error| dir_failure(&error))?;
     Ok((consequences, counts))
 }
 
@@ -278,8 +287,6 @@ fn make_state(
     let mut store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
     if let Some(snapshot) = snapshot {
         load(&mut store, snapshot).map_err(|error| Failure::new(ExitCode::Failed, error))?;
-    } else if audit.first() > Position::FIRST {
-        return Err(Failure::new(ExitCode::Damaged, no_beginning(audit.first())));
     }
     bring_up(&store, &audit.log()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)

@@ -105,10 +105,11 @@ impl Snapshots {
         let failed = |error: StateError| error.to_string();
         let open = |name: &str| Store::open(&scratch.path(name), cache_bytes, Position::MAX);
         let mut state = open("replayed").map_err(failed)?;
-        let mut is_possible = audit.first() == Position::FIRST;
+        let mut is_possible = true;
         for found in self.0.iter_mut().filter(|found| found.is_usable()) {
             let position = found.file.position;
-            is_possible &= !audit.has_hole(state.applied()..position);
+            let is_given_up = audit.has_hole(state.applied()..position);
+            is_possible &= !is_given_up && audit.can_go_on_from(state.applied());
             if is_possible {
                 bring_up(&state, &audit.log_up_to(position))?;
                 found.check = found.compare(&state)?;
@@ -116,11 +117,12 @@ impl Snapshots {
             }
             state = open(&format!("from-{}", position.0)).map_err(failed)?;
             load(&mut state, &found.file).map_err(|error| error.to_string())?;
-            let why = "parts of the journal before it were given up";
+            let why = if is_given_up {
+                "parts of the journal before it were given up"
+            } else {
+                "the journal before it was compacted"
+            };
             (found.check, is_possible) = (Check::NotCompared(why), true);
-        }
-        if !is_possible {
-            return Err(no_beginning(audit.first()));
         }
         bring_up(&state, &audit.log())?;
         Ok(state)
@@ -270,9 +272,19 @@ pub(super) fn load(store: &mut Store, snapshot: &SnapshotFile) -> Result<(), Rec
     restore(store, snapshot, &os_files(), (&Space::default(), &silent)).map(drop)
 }
 
-/// The reason why a state cannot be computed without a snapshot.
-pub(super) fn no_beginning(first: Position) -> String {
-    format!("the journal begins at position {first}, and no whole snapshot holds the state before")
+/// Returns the reason why the state cannot be computed from this snapshot, or from the beginning of
+/// the journal without one, and the journal behind it.
+pub(super) fn no_base(audit: &JournalAudit, base: Option<&SnapshotFile>) -> Option<String> {
+    let position = base.map_or(Position::FIRST, |base| base.position);
+    let (from, to) = audit.compacted().filter(|_| !audit.can_go_on_from(position))?;
+    let used = match base {
+        Some(base) => format!("the newest whole snapshot is of position {}", base.position),
+        None => "no whole snapshot is used".to_owned(),
+    };
+    Some(format!(
+        "compaction removed records from position {from} to {}, and {used}",
+        to.0.saturating_sub(1)
+    ))
 }
 
 fn failed_at(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {

@@ -17,7 +17,7 @@ use super::audit::{
 };
 use super::losses::Losses;
 use super::output::{counted, print, print_text, seconds};
-use super::snapshots::Snapshots;
+use super::snapshots::{Snapshots, no_base};
 use crate::app::{StartError, check_secrets};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
@@ -62,6 +62,8 @@ enum Judgement {
     Ahead {
         applied: Position,
     },
+    /// The journal was compacted, and the snapshot that holds the state behind it is missing.
+    NotComputable(String),
     /// The state cannot be opened or brought up to the journal.
     Unreadable(String),
     Different(Differences, Losses),
@@ -92,11 +94,8 @@ impl Verify {
         let snapshots = Snapshots::read(&looked_at.journal(), audit.end())?;
         let mut report = self.report(audit, snapshots);
         report.check_files(&looked_at, config)?;
-        if let Some(position) = report.audit.compacted() {
-            report.state = Judgement::NotCompared(format!(
-                "compaction removed records from position {position} on, so the journal alone does \
-                 not give the state"
-            ));
+        if let Some(why) = no_base(&report.audit, report.snapshots.newest()) {
+            report.state = Judgement::NotComputable(why);
         } else if !report.audit.is_damaged() {
             self.check_state(&mut report, &looked_at, config)?;
         }
@@ -273,7 +272,8 @@ impl Report {
                 .iter()
                 .map(|found| format!("CONTRADICTION in the state that the journal gives: {found}")),
         );
-        if !audit.is_damaged() && audit.compacted().is_none() {
+        let is_computed = !matches!(self.state, Judgement::NotComputable(_));
+        if !audit.is_damaged() && is_computed {
             lines.push(format!(
                 "holds     {}, {} in inboxes, of {}",
                 counted(counts.events, "event"),
@@ -309,7 +309,7 @@ impl Report {
                 to.0.saturating_sub(1)
             ));
         }
-        if let Some(position) = audit.compacted() {
+        if let Some((position, _)) = audit.compacted() {
             lines.push(format!(
                 "compacted from position {position} on; {} were removed from the segments",
                 counted(audit.compacted_bytes(), "byte")
@@ -358,6 +358,9 @@ impl Report {
                     self.audit.end()
                 )
             }
+            Judgement::NotComputable(why) => {
+                format!("DAMAGED   the state cannot be computed from the journal: {why}")
+            }
             Judgement::Unreadable(why) => format!("DAMAGED   the state cannot be read: {why}"),
             Judgement::Different(found, _) => {
                 let rows: u64 = found.rows.values().sum();
@@ -379,6 +382,12 @@ impl Report {
         if matches!(self.state, Judgement::Unreadable(_) | Judgement::Different(..)) {
             advice.push(
                 "`triggerd rebuild` computes the state from the journal; nothing is lost by that",
+            );
+        }
+        if matches!(self.state, Judgement::NotComputable(_)) {
+            advice.push(
+                "start the server: if its state is valid, it takes a new snapshot; if the start \
+                 refuses, restore a backup",
             );
         }
         advice.extend(self.snapshots.advice());
@@ -419,8 +428,8 @@ impl Report {
             "end": audit.end(), "is_copy": audit.scan.is_copy(), "commands": audit.commands,
             "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
             "given_up_before": holes.collect::<Vec<_>>(),
-            "compacted": audit.compacted().map(|from| json!({"from_position": from,
-            "bytes": audit.compacted_bytes()})),
+            "compacted": audit.compacted().map(|(from, to)| json!({"from_position": from,
+            "to_position": to, "bytes": audit.compacted_bytes()})),
             "tail": tail,
         })
     }
@@ -430,6 +439,7 @@ impl Report {
             Judgement::NotCompared(why) => ("not_compared", Some(why.clone())),
             Judgement::Equal { .. } => ("equal", None),
             Judgement::Ahead { .. } => ("ahead", Some(self.state_text())),
+            Judgement::NotComputable(why) => ("not_computable", Some(why.clone())),
             Judgement::Unreadable(why) => ("unreadable", Some(why.clone())),
             Judgement::Different(..) => ("different", None),
         };

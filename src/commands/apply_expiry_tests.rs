@@ -68,6 +68,11 @@ fn exists(state: &Fixture, event: u128) -> bool {
     state.store.event(ORG, EventId(event)).unwrap().is_some()
 }
 
+fn erase_at(event: u128, at: u64) -> Command {
+    let (event, at) = (EventId(event), Timestamp(at));
+    Command::EraseEvent(EraseEvent { org: ORG, event, endpoints: Vec::new(), at })
+}
+
 fn delete(id: u128) -> Command {
     Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) })
 }
@@ -95,7 +100,7 @@ fn of_every_kind() -> Fixture {
     state.apply(&settle(1, 50, 1, Verdict::Delivered));
     state.apply(&settle(2, 50, 1, DEAD));
     state.apply(&settle(3, 50, 1, Verdict::RetryAt(Timestamp(90))));
-    state.apply(&erase(5, &[]));
+    state.apply(&erase_at(5, 1));
     state.apply(&settle(6, 50, 1, DEAD));
     state.apply(&settle(8, 50, 1, DEAD));
     let (endpoint, event) = (EndpointId(50), EventId(8));
@@ -325,6 +330,16 @@ fn a_replay_passes_over_what_has_expired_and_is_forgotten_some_time_after_its_en
     assert!(state.store.has_forgettable(ORG, Timestamp(3)).unwrap());
     state.apply(&forget(3));
     assert!(state.store.replay(ORG, replay, at).unwrap().is_none());
+}
+
+#[test]
+fn the_age_of_an_erased_event_counts_from_its_erasure() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    state.apply(&submit(1, 1, None));
+    state.apply(&erase_at(1, 50));
+    assert_eq!(expire(&mut state, cutoffs(50, 50, 50)), Expired::default());
+    assert_eq!(expire(&mut state, cutoffs(51, 0, 0)).finished, 1);
 }
 
 #[test]

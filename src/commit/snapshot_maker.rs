@@ -201,7 +201,9 @@ impl SnapshotMaker {
         let now_ms = self.engine.clock.steady_ms();
         let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.limits.grace);
         let is_asked = self.engine.snapshots.is_asked() && is_old;
-        is_damaged || is_asked || self.grown() >= self.due_bytes()
+        // Without a snapshot, a journal without its beginning gives no state.
+        let is_needed = self.newest().is_none() && self.engine.records.first() > Position::FIRST;
+        is_damaged || is_needed || is_asked || self.grown() >= self.due_bytes()
     }
 
     /// Takes a snapshot, unless the disk is short of space. `may_go_on` returns a reason to give

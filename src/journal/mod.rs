@@ -90,7 +90,8 @@ pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use snapshot::{
-    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter, snapshots_in,
+    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter, first_witnessed,
+    snapshots_in,
 };
 pub use spare::SpareMaker;
 pub use watch::{FileChange, Strayed, Watch};

@@ -55,8 +55,9 @@ pub struct SegmentFound {
     pub records: u64,
     /// The ranges of positions that an earlier salvage gave up.
     pub holes: Vec<(Position, Position)>,
-    /// The first position whose record compaction has removed or cut.
-    pub compacted: Option<Position>,
+    /// The first position whose record compaction has removed or cut, and the position behind the
+    /// last one.
+    pub compacted: Option<(Position, Position)>,
     /// The number of bytes that compaction has removed.
     pub compacted_bytes: u64,
     /// The damaged ranges, in order.
@@ -91,8 +92,9 @@ impl SegmentFound {
         } else if frame.kind == HOLE {
             self.holes.push((frame.position, frame.end()));
         }
-        if frame.is_compacted() && self.compacted.is_none() {
-            self.compacted = Some(frame.position);
+        if frame.is_compacted() {
+            let from = self.compacted.map_or(frame.position, |(from, _)| from);
+            self.compacted = Some((from, frame.end()));
         }
     }
 }

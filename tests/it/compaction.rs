@@ -1,7 +1,8 @@
-//! Compaction of the journal with the real binary. A failpoint stands in for a snapshot, so the
-//! same tests show what happens when records go before a snapshot holds what follows from them.
+//! Compaction of the journal with the real binary. In some tests a failpoint stands in for a
+//! snapshot, to show what happens when records go before a snapshot holds what follows from them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -26,11 +27,18 @@ fn refused(data: &Path) -> String {
     log
 }
 
-fn segments(data: &Path) -> Vec<PathBuf> {
+/// Returns the files of the journal with this suffix, the oldest first.
+fn files(data: &Path, suffix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(data.join("journal")).unwrap();
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|it| it == suffix)).collect();
     paths.sort();
     paths
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    files(data, "seg")
 }
 
 /// Returns the number of segments in which the text stands.
@@ -72,14 +80,14 @@ fn an_erased_payload_leaves_the_disk_and_only_a_snapshot_could_replace_the_state
     assert_eq!(server.stop().0, Some(0));
 
     let (code, text) = command(&data, &["verify"]);
-    assert!(code == Some(0) && text.contains("compacted from position"), "{text}");
+    assert!(code == Some(3) && text.contains("cannot be computed"), "{text}");
     let server = start(&data, "");
     assert_shown(&Client::new(&server.url, &org.key), &erased, &kept);
     server.kill();
     // The control: without a snapshot the state was the only place of what is gone.
     fs::remove_dir_all(data.join("sled")).unwrap();
     let log = refused(&data);
-    assert!(log.contains("was removed"), "{log}");
+    assert!(log.contains("compaction removed records"), "{log}");
     let (code, text) = command(&data, &["rebuild"]);
     assert!(code == Some(3) && text.contains("compaction removed records"), "{text}");
 }
@@ -152,9 +160,80 @@ fn a_slow_copy_finds_the_beginning_of_the_journal_within_the_grace() {
             // The original has the witness.
             let server = start(&data, "");
             assert_eq!(Client::new(&server.url, &key).inbox_ids().len(), 1);
+            let has_snapshot = || files(&data, "snap").pop();
+            until(has_snapshot);
             assert_eq!(server.stop().0, Some(0));
             let (code, text) = command(&data, &["verify"]);
             assert!(code == Some(0) && text.contains("compacted from position 1"), "{text}");
         }
+    }
+}
+
+/// Settings with small segments, many snapshots, and events that expire a second after their end.
+fn short_lives(data: &Path) -> String {
+    let ages = "[retention]\nfinished_seconds = 1\nopen_seconds = 3600\ngrace_seconds = 1\n";
+    settings(data, ages)
+        .replace("segment_bytes = 1048576", "segment_bytes = 65536\nsnapshot_bytes = 65536")
+}
+
+/// Returns the disk space of the segments, in bytes. A segment may be removed meanwhile.
+fn allocated(data: &Path) -> u64 {
+    segments(data)
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|it| it.blocks() * 512)
+        .sum()
+}
+
+/// Posts events of 4,000 bytes and acknowledges them. Returns the first one.
+fn post_and_ack(org: &Client, count: usize) -> String {
+    let ids: Vec<_> = (0..count).map(|_| org.send("a.b", &json!("x".repeat(4_000))).id()).collect();
+    assert!(ids.iter().all(|id| org.ack(id).status == 200));
+    ids[0].clone()
+}
+
+/// Asserts that only the event that waits in the inbox is left, with its payload.
+fn assert_only(org: &Client, kept: &str, gone: &str) {
+    assert_eq!(org.get(&format!("/api/events/{gone}")).status, 404);
+    let listed = org.get("/api/events?limit=500").json["data"].as_array().unwrap().clone();
+    let ids: Vec<_> = listed.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [kept]);
+    assert_eq!(listed[0]["payload"], json!("kept".repeat(500)));
+}
+
+#[test]
+fn expired_events_give_their_disk_space_back_and_a_lost_state_comes_from_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let server = Process::start_on(&data, &short_lives(&data));
+    let org = server.org("Acme");
+    let early = post_and_ack(&org, 60);
+    let kept = org.send("a.b", &json!("kept".repeat(500))).id();
+    post_and_ack(&org, 200);
+    let before = allocated(&data);
+    assert!(before > 1_000_000, "{before}");
+    until(|| (allocated(&data) < before / 4).then_some(()));
+    assert_only(&org, &kept, &early);
+    assert!(org.metric("triggerd_compaction_freed_bytes_total") > 500_000.0);
+    assert_eq!(org.metric("triggerd_journal_damaged"), 0.0);
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    server.kill();
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    fs::write(copy.with_extension("toml"), short_lives(&copy)).unwrap();
+    for place in [&data, &copy] {
+        let (code, text) = command(place, &["verify"]);
+        assert!(code == Some(0) && text.contains("compacted from position"), "{text}");
+        let server = Process::start_on(place, &short_lives(place));
+        assert_only(&Client::new(&server.url, &org.key), &kept, &early);
+        assert_eq!(server.stop().0, Some(0));
+        let (code, text) = command(place, &["verify"]);
+        assert!(code == Some(0) && text.contains("matches the journal, row by row"), "{text}");
+        let (code, text) = command(place, &["rebuild"]);
+        assert_eq!(code, Some(0), "{text}");
+        let (code, text) = command(place, &["rebuild", "--from-start"]);
+        assert!(code == Some(3) && text.contains("no whole snapshot is used"), "{text}");
+        let server = Process::start_on(place, &short_lives(place));
+        assert_only(&Client::new(&server.url, &org.key), &kept, &early);
     }
 }

@@ -10,6 +10,7 @@ use super::reader::SnapshotReader;
 use crate::base::failpoint::{self, Switch};
 use crate::journal::error::{Damage, JournalError};
 use crate::journal::files::Files;
+use crate::journal::position::Position;
 
 impl SnapshotFile {
     /// Opens the snapshot and reads its header.
@@ -45,6 +46,23 @@ impl SnapshotFile {
         let size = size.ok_or_else(|| Damage::new(&self.path, reader.bytes(), torn));
         Ok((*reader.header(), size.map_err(JournalError::Damage)?))
     }
+}
+
+/// Returns the latest beginning of the journal that a snapshot in `dir` witnesses: everything before
+/// it was removed on purpose. A torn snapshot witnesses nothing.
+///
+/// # Errors
+/// The directory or a file cannot be read.
+pub fn first_witnessed(dir: &Path, files: &Arc<dyn Files>) -> Result<Position, JournalError> {
+    let mut first = Position::FIRST;
+    for snapshot in snapshots_in(dir, files.as_ref())? {
+        match snapshot.ends(files) {
+            Ok((header, _)) => first = first.max(header.first),
+            Err(JournalError::Damage(_)) => {}
+            Err(error @ JournalError::Io { .. }) => return Err(error),
+        }
+    }
+    Ok(first)
 }
 
 /// Returns the files in `dir` with the name of a snapshot, the oldest position first.
