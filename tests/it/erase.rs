@@ -122,6 +122,9 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     assert_eq!((answer.status, &answer.json["id"]), (200, &json!(refused.erased)), "{answer:?}");
     let erased_at = &answer.json["erased_at"];
     assert!(erased_at.is_string());
+    let [erased, gone] = [erased_at, &answer.json["gone_by"]]
+        .map(|at| at.as_str().unwrap().parse::<triggerd::model::time::Timestamp>().unwrap());
+    assert_eq!(gone.0 - erased.0, 86_400_000, "[retention] erase_seconds");
     assert_eq!(org.delete(&path(&refused.erased)).text, answer.text, "again: the same answer");
     assert_eq!(org.metric("triggerd_events_erased_total"), 1.0);
     refused.assert_is_erased(&org, erased_at);

@@ -119,5 +119,7 @@ fn a_tier_has_its_own_ages_and_health_shows_the_general_ones() {
     assert_eq!(report["payload"]["open_seconds"], json!(1));
     assert_eq!(status(&pro, &stays), 200);
     let health = free.get("/health").json;
-    assert_eq!(health["retention"], json!({"finished_seconds": 1, "open_seconds": 3600}));
+    let shown = json!({"finished_seconds": 1, "open_seconds": 3600, "grace_seconds": 3600,
+        "erase_seconds": 86400});
+    assert_eq!(health["retention"], shown);
 }

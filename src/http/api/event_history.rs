@@ -235,6 +235,8 @@ fn write(
 struct Erased {
     id: EventId,
     erased_at: Timestamp,
+    /// The time from which no file of a server that runs has the bytes.
+    gone_by: Timestamp,
 }
 
 /// `DELETE /{id}`: erases the payload. After the answer the payload is shown nowhere, and no new
@@ -242,7 +244,12 @@ struct Erased {
 pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
-    let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
+    let erase = call.api.settings.get().retention.erase;
+    let erase_ms = u64::try_from(erase.as_millis()).unwrap_or(u64::MAX);
+    let answer = |erased_at: Timestamp| {
+        let gone_by = erased_at.plus_ms(erase_ms);
+        json(StatusCode::OK, &Erased { id: event, erased_at, gone_by })
+    };
     if let Some(at) = call.api.engine.store.event(org, event)?.ok_or_else(absent)?.erased_at {
         return answer(at);
     }
