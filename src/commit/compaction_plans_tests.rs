@@ -18,8 +18,8 @@ fn plan(first: u64, parts: &[(u64, Need)]) -> Plan {
 }
 
 /// One kept snapshot.
-fn kept(position: u64) -> Option<KeptSnapshots> {
-    Some(KeptSnapshots { oldest: Position(position), newest: Position(position) })
+fn kept(position: u64) -> KeptSnapshots {
+    KeptSnapshots { oldest: Position(position), newest: Position(position) }
 }
 
 fn without() -> Need {
@@ -69,13 +69,13 @@ fn a_plan_waits_for_a_snapshot_of_its_state_and_then_for_the_grace() {
     let mut plans = Plans::default();
     plans.add(plan(1, &[(100, Need::Nothing), (50, Need::Whole)]));
     assert!(plans.cover(None, 5), "no snapshot");
-    assert!(plans.cover(kept(150), 10), "one from before the plan");
+    assert!(plans.cover(Some(kept(150)), 10), "one from before the plan");
     let older_too = KeptSnapshots { oldest: Position(150), newest: Position(151) };
     assert!(!plans.cover(Some(older_too), 20), "no newer one helps while an older one is kept");
     assert_eq!(plans.take_due(Position::FIRST, u64::MAX, 0), None);
-    assert!(!plans.cover(kept(151), 1_000));
+    assert!(!plans.cover(Some(kept(151)), 1_000));
     assert_eq!(plans.take_due(Position::FIRST, 1_000 + HOUR_MS - 1, HOUR_MS), None);
-    assert!(!plans.cover(kept(900), 1_000 + HOUR_MS), "the wait does not begin again");
+    assert!(!plans.cover(Some(kept(900)), 1_000 + HOUR_MS), "the wait does not begin again");
     assert_eq!(plans.take_due(Position(2), u64::MAX, HOUR_MS), None, "it is to be removed");
     let due = plans.take_due(Position::FIRST, 1_000 + HOUR_MS, HOUR_MS).unwrap();
     assert_eq!(due.first, Position::FIRST);
@@ -91,9 +91,9 @@ fn the_journal_begins_behind_the_first_segments_that_nobody_needs() {
     plans.add(plan(201, &[(100, Need::Nothing), (50, Need::Whole)]));
     plans.add(plan(351, &nothing));
     assert_eq!(plans.new_first(Position(1)), Position(1), "no snapshot covers them");
-    plans.cover(kept(150), 0);
+    plans.cover(Some(kept(150)), 0);
     assert_eq!(plans.new_first(Position(1)), Position(101));
-    plans.cover(kept(900), 0);
+    plans.cover(Some(kept(900)), 0);
     assert_eq!(plans.new_first(Position(1)), Position(201));
     assert_eq!(plans.new_first(Position(351)), Position(451));
     plans.forget_before(Position(201));

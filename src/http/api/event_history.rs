@@ -232,7 +232,7 @@ fn write(
 }
 
 #[derive(Serialize)]
-struct Erased {
+struct Erasure {
     id: EventId,
     erased_at: Timestamp,
     /// The time from which no file of a server that runs has the bytes.
@@ -248,7 +248,7 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let erase_ms = u64::try_from(erase.as_millis()).unwrap_or(u64::MAX);
     let answer = |erased_at: Timestamp| {
         let gone_by = erased_at.plus_ms(erase_ms);
-        json(StatusCode::OK, &Erased { id: event, erased_at, gone_by })
+        json(StatusCode::OK, &Erasure { id: event, erased_at, gone_by })
     };
     if let Some(at) = call.api.engine.store.event(org, event)?.ok_or_else(absent)?.erased_at {
         return answer(at);
