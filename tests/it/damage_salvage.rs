@@ -164,7 +164,8 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     for id in lost {
         flip(&first_segment(&data), *places(&data, id).last().unwrap());
     }
-    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    // The erasures have a snapshot taken, which still has them: it is left out.
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged", "--from-start"]);
     assert_eq!(code, Some(0), "{text}");
     let is_named = |line: &&str| line.starts_with("ERASED") || line.starts_with("REPLAY");
     let named: Vec<_> = text.lines().filter(is_named).collect();
