@@ -49,6 +49,13 @@ pub enum RecordError {
     },
 }
 
+impl RecordError {
+    /// Returns true if the record was removed: by compaction, or by a salvage around damage.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, Self::Log(ReadError::Removed(_)))
+    }
+}
+
 /// The reason why a command cannot become a record.
 #[derive(Debug, thiserror::Error)]
 pub enum Unwritable {
@@ -164,7 +171,12 @@ impl Records {
 
     fn command(&self, position: Position) -> Result<Command, RecordError> {
         let record = self.0.read(position)?;
-        Command::of_raw(&record).map_err(|unknown| RecordError::Unknown { position, unknown })
+        let command = Command::of_raw(&record);
+        match command.map_err(|unknown| RecordError::Unknown { position, unknown })? {
+            // A salvage writes the note in the place of lost records.
+            Command::NoteLoss(_) => Err(ReadError::Removed(position).into()),
+            command => Ok(command),
+        }
     }
 
     /// Returns a follower, which gives the commands from `from` on.

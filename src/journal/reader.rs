@@ -209,7 +209,7 @@ impl Reader {
         segments.get(behind.checked_sub(1)?).cloned()
     }
 
-    /// Returns true if compaction removed the record at the position: one hole stands for many
+    /// Returns true if a hole stands for the record at the position: one hole stands for many
     /// records. Reads the segment from its beginning, so only for a position without a record.
     fn is_removed(&self, segment: &Arc<Segment>, position: Position) -> bool {
         let limit = segment.offset_of(position.plus(1));
@@ -220,7 +220,7 @@ impl Reader {
         while offset < limit {
             let Ok(Ok(frame)) = window.frame_at(offset) else { return false };
             if frame.end() > position {
-                return frame.is_hole(Hole::Removed);
+                return frame.kind == HOLE;
             }
             offset += frame.total_bytes;
         }

@@ -57,6 +57,22 @@ fn filled(data: &Path, count: usize) -> (String, Vec<String>) {
     (org.key, ids)
 }
 
+/// All pages of `GET /api/events`, the newest event first.
+fn all_events(org: &Client) -> Vec<String> {
+    let (mut ids, mut path) = (Vec::new(), "/api/events?limit=100".to_owned());
+    loop {
+        let page = org.get(&path);
+        assert_eq!(page.status, 200, "{page:?}");
+        let data = page.json["data"].as_array().unwrap();
+        ids.extend(data.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        if page.json["has_more"] == json!(false) {
+            return ids;
+        }
+        let cursor = page.json["next_cursor"].as_str().unwrap();
+        path = format!("/api/events?limit=100&cursor={cursor}");
+    }
+}
+
 fn report(data: &Path) -> (Option<i32>, Value, String) {
     let (code, text) = command(data, &["verify", "--json"]);
     (code, serde_json::from_str(&text).unwrap_or_default(), text)
@@ -230,8 +246,11 @@ fn a_loss_before_the_newest_snapshot_costs_payloads_only() {
     assert!(code == Some(0) && results(&found)[0] == "not_compared", "{text}");
     let server = Process::start(&data);
     let client = Client::new(&server.url, &key);
-    assert_eq!(client.ack(&lost).status, 200, "the event itself is there");
     let mut others = ids.clone();
     others.retain(|id| *id != lost);
+    let mut listed = all_events(&client);
+    listed.reverse();
+    assert_eq!(listed, others, "the lost payload does not stop the list");
+    assert_eq!(client.ack(&lost).status, 200, "the event itself is there");
     assert_eq!(client.inbox_ids(), others);
 }

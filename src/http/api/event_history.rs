@@ -48,7 +48,11 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
     let (api, principal) = (web::Data::clone(&call.api), call.principal());
-    let read = move || read_page(&api, principal, &api.engine.store.events(org, &wanted)?);
+    // A lost payload does not stop the list.
+    let read = move || {
+        let found = api.engine.store.events(org, &wanted)?;
+        read_page(&api, principal, &found, &|_removed| true)
+    };
     let page = call.api.bounds.blocking.answer(principal, read).await?;
     page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
@@ -208,7 +212,7 @@ fn write(
     known: EventSummary,
     may: May,
 ) -> Result<Vec<u8>, Problem> {
-    let event = stored(api, (id, known.position))?;
+    let event = stored(api, org, (id, known.position))?;
     let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
     let by_endpoint: HashMap<EndpointId, &Delivery> =
         deliveries.iter().map(|found| (found.endpoint, found)).collect();

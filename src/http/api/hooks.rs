@@ -10,7 +10,6 @@ use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
 use crate::delivery::envelope::Body;
 use crate::http::api::endpoint_settings::Reading;
 use crate::http::api::endpoints::{BODY_BYTES_MAX, blank, put};
-use crate::http::api::stored_event::stored;
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, PAGE_BYTES_MAX, json, json_bytes};
 use crate::http::error::Problem;
@@ -148,7 +147,11 @@ fn read_samples(
             if is_too_much || bodies.len() >= wanted.limit {
                 return Ok(as_list(&bodies));
             }
-            let StoredEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+            let StoredEvent { id, received_at, event, .. } =
+                match api.engine.records.event(item.id, item.position) {
+                    Err(error) if error.is_removed() => continue,
+                    other => other.map_err(|error| Problem::unreadable(item.id, &error))?,
+                };
             if takes_own || !event.event_type.is_own() {
                 let body = Body::of(BodyForm::Envelope, id, received_at, event)
                     .map_err(|error| Problem::internal(&error))?

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
-use crate::http::api::stored_event::{Page, absent, read_page};
+use crate::http::api::stored_event::{Page, absent, has_expired, read_page};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
@@ -104,11 +104,12 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, principal) = (web::Data::clone(&call.api), query.clone(), call.principal());
-    call.api
-        .bounds
-        .blocking
-        .answer(principal, move || read_page(&api, principal, &search(&api, org, query.clone())?))
-        .await
+    // A consumer hears of a lost payload, and acknowledges the event to go on.
+    let read = move || {
+        let found = search(&api, org, query.clone())?;
+        read_page(&api, principal, &found, &|event| has_expired(&api, org, event))
+    };
+    call.api.bounds.blocking.answer(principal, read).await
 }
 
 /// Searches one page of the inbox. Events enter an inbox only at its end, and no event comes back,

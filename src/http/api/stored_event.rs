@@ -15,7 +15,7 @@ use crate::http::shared::Api;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
 use crate::model::event::{EventStatus, StoredEvent};
-use crate::model::id::EventId;
+use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{EventItem, EventPage};
 
@@ -62,11 +62,12 @@ pub(in crate::http) fn absent() -> Problem {
 }
 
 /// Reads the events of a page from the journal. The page ends early when there is little room for
-/// answers.
+/// answers. An event whose record was removed is left out if `leaves_out` says so.
 pub(in crate::http) fn read_page(
     api: &Api,
     principal: Principal,
     found: &EventPage,
+    leaves_out: &dyn Fn(EventId) -> bool,
 ) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
     let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
@@ -85,14 +86,18 @@ pub(in crate::http) fn read_page(
             page.next = Some(last);
             break;
         }
-        let event = match stored(api, (item.id, item.position)) {
+        let event = match api.engine.records.event(item.id, item.position) {
             Ok(event) => event,
+            Err(error) if error.is_removed() && leaves_out(item.id) => {
+                page.seen = page.seen.max(item.id);
+                continue;
+            }
             // The events before an unreadable event are returned first.
             Err(_unreadable) if last.is_some() => {
                 page.next = last;
                 break;
             }
-            Err(problem) => return Err(problem),
+            Err(error) => return Err(Problem::unreadable(item.id, &error)),
         };
         if last.is_some() {
             page.items.push(b',');
@@ -107,12 +112,24 @@ pub(in crate::http) fn read_page(
     Ok(page)
 }
 
-/// Reads an event from the journal.
+/// Reads an event of the organization from the journal.
 pub(in crate::http) fn stored(
     api: &Api,
+    org: OrgNo,
     (id, position): (EventId, Position),
 ) -> Result<StoredEvent, Problem> {
-    api.engine.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
+    api.engine.records.event(id, position).map_err(|error| {
+        if error.is_removed() && has_expired(api, org, id) {
+            absent()
+        } else {
+            Problem::unreadable(id, &error)
+        }
+    })
+}
+
+/// Returns true if an event that a search has found has expired since.
+pub(in crate::http) fn has_expired(api: &Api, org: OrgNo, event: EventId) -> bool {
+    api.engine.store.event(org, event).is_ok_and(|known| known.is_none())
 }
 
 /// The members before the payload, which is written byte for byte.
