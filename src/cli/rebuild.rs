@@ -13,7 +13,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use self::consequences::{Consequences, consequences};
+use self::consequences::{Began, Consequences, consequences};
 use self::notes::notes;
 use self::payloads::with_lost_payloads;
 use super::Failure;
@@ -87,10 +87,11 @@ impl Rebuild {
     fn rebuild(&self, config: &Config, dir: &mut DataDir) -> Result<(), Failure> {
         let began = Instant::now();
         require_journal(dir.path())?;
-        let mut audit = JournalAudit::read(&dir.journal(), begins(dir))?;
+        let mut audit = JournalAudit::read(&dir.journal(), journal_begins(dir))?;
         require_records(&audit, dir.path())?;
         let snapshots = Snapshots::read(&dir.journal(), audit.end())?;
-        let base = snapshots.newest().filter(|_| !self.from_start);
+        let newest = snapshots.newest().filter(|newest| newest.position >= audit.first());
+        let base = newest.filter(|_| !self.from_start);
         require_base(&audit, base)?;
         let cache_bytes = config.storage.state_cache_bytes;
         let scratch = Scratch::make(self.scratch.as_deref(), dir.path())?;
@@ -105,7 +106,11 @@ impl Rebuild {
         let end_missing =
             reached.filter(|reached| *reached > audit.end()).map(|reached| (audit.end(), reached));
         let salvaged = if audit.is_damaged() || end_missing.is_some() {
-            let salvaged = self.salvaged(&mut audit, end_missing, dir)?;
+            if let Some(base) = base.filter(|_| self.skip_damaged) {
+                prepare(&mut audit, base, (&scratch, cache_bytes))?;
+            }
+            let begins = base.map_or(Position::FIRST, |base| base.position);
+            let salvaged = self.salvaged(&mut audit, (end_missing, begins), dir)?;
             snapshots.set_aside(&salvaged.aside, &dir.journal())?;
             Some(salvaged)
         } else {
@@ -121,11 +126,12 @@ impl Rebuild {
         self.print(&audit, &counts, found, began.elapsed().as_millis())
     }
 
-    /// Salvages a damaged journal if the options allow this, and reads it again.
+    /// Salvages a damaged journal if the options allow this, and reads it again. The state will be
+    /// computed from the position `begins` on.
     fn salvaged(
         &self,
         audit: &mut JournalAudit,
-        end_missing: Option<(Position, Position)>,
+        (end_missing, begins): (Option<(Position, Position)>, Position),
         dir: &DataDir,
     ) -> Result<Salvaged, Failure> {
         if !self.skip_damaged {
@@ -134,8 +140,8 @@ impl Rebuild {
         // Comes first: if the salvage is interrupted, no start may continue with a state that holds
         // lost data.
         invalidate_last(&dir.state()).map_err(failed)?;
-        let done = Self::salvage(audit, end_missing, dir)?;
-        *audit = JournalAudit::read(&dir.journal(), begins(dir))
+        let done = Self::salvage(audit, (end_missing, begins), dir)?;
+        *audit = JournalAudit::read(&dir.journal(), journal_begins(dir))
             .map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
         Ok(done)
     }
@@ -176,11 +182,13 @@ impl Rebuild {
 
     fn salvage(
         audit: &JournalAudit,
-        end_missing: Option<(Position, Position)>,
+        (end_missing, begins): (Option<(Position, Position)>, Position),
         dir: &DataDir,
     ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
-        let notes = notes(&lost, audit.next_org, &audit.unmade_keys, audit.end())?;
+        // Nobody applies a note before.
+        let noted: Vec<Lost> = lost.iter().filter(|lost| lost.from >= begins).cloned().collect();
+        let notes = notes(&noted, audit.next_org, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());
         let salvage =
             Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
@@ -199,8 +207,34 @@ fn require_base(audit: &JournalAudit, base: Option<&SnapshotFile>) -> Result<(),
     })
 }
 
+/// Prepares a salvage from whose journal the state is computed behind a snapshot: no hole reaches
+/// over the position of the snapshot, and a key that the snapshot has is no lost key.
+fn prepare(
+    audit: &mut JournalAudit,
+    base: &SnapshotFile,
+    (scratch, cache_bytes): (&Scratch, u64),
+) -> Result<(), Failure> {
+    for found in &mut audit.segments {
+        found.split_damages_at(base.position);
+    }
+    if audit.unmade_keys.is_empty() {
+        return Ok(());
+    }
+    let mut state =
+        Store::open(&scratch.path("base"), cache_bytes, Position::MAX).map_err(failed)?;
+    load(&mut state, base).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    let mut unknown = Vec::new();
+    for (at, key) in audit.unmade_keys.drain(..) {
+        if state.key(key).map_err(failed)?.is_none() {
+            unknown.push((at, key));
+        }
+    }
+    audit.unmade_keys = unknown;
+    Ok(())
+}
+
 /// Returns the position at which the journal begins at the latest.
-fn begins(dir: &DataDir) -> Position {
+fn journal_begins(dir: &DataDir) -> Position {
     Position(dir.format_file().first())
 }
 
@@ -212,11 +246,11 @@ fn remake(
     base: (Option<&SnapshotFile>, u64),
     (salvaged, before): (Option<&Salvaged>, Option<&Store>),
 ) -> Result<(Option<Consequences>, Counts), Failure> {
-    let store = make_state(&dir.state(), audit, base)?;
+    let (store, began) = make_state(&dir.state(), audit, base)?;
     let found = salvaged.map(|salvaged| {
         let losses = Losses::new(salvaged.aside.join(LIST));
         let losses = with_lost_payloads(losses, &store, &salvaged.lost)?;
-        consequences(&store, before, &audit.log(), losses)
+        consequences(&store, before, (&audit.log(), began), losses)
     });
     let consequences = found.transpose().map_err(failed)?;
     let counts = store.counts().map_err(failed)?;
@@ -277,19 +311,22 @@ fn free_name(dir: &Path) -> PathBuf {
     names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.join(DAMAGED_PREFIX))
 }
 
-/// Computes the state from a snapshot, or from the beginning of the journal without one.
+/// Computes the state from a snapshot, or from the beginning of the journal without one. Also
+/// returns where it began.
 fn make_state(
     dir: &Path,
     audit: &JournalAudit,
     (snapshot, cache_bytes): (Option<&SnapshotFile>, u64),
-) -> Result<Store, Failure> {
+) -> Result<(Store, Began), Failure> {
     invalidate_last(dir).map_err(failed)?;
     let mut store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
     if let Some(snapshot) = snapshot {
         load(&mut store, snapshot).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     }
+    let last_id = store.counts().map_err(failed)?.last_id;
+    let began = Began { position: store.applied(), last_id };
     bring_up(&store, &audit.log()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
-    Ok(store)
+    Ok((store, began))
 }
 
 fn texts(ids: &[impl ToString]) -> Vec<String> {

@@ -34,6 +34,15 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// Cuts the range at a position inside of it.
+    fn split_at(self, position: Position) -> [Self; 2] {
+        let before = position.since(self.from);
+        let mut behind = self.clone();
+        (behind.from, behind.bytes) = (position, self.bytes.saturating_sub(before));
+        behind.damage.offset += before;
+        [Self { bytes: self.bytes.min(before), to: position, is_open: false, ..self }, behind]
+    }
+
     /// Returns the maximum number of records in the lost range.
     pub fn records_max(&self) -> u64 {
         self.to.since(self.from) / FRAME_HEADER_BYTES as u64
@@ -83,6 +92,20 @@ impl SegmentFound {
             tail: None,
             unknown_format: part.header == Header::Foreign(UNKNOWN_FORMAT),
         }
+    }
+
+    /// Cuts the damaged range that reaches over this position, if there is one, so that a salvage
+    /// leaves two holes, and a follower can begin at the position.
+    pub fn split_damages_at(&mut self, position: Position) {
+        let mut split = Vec::with_capacity(self.damages.len() + 1);
+        for lost in self.damages.drain(..) {
+            if lost.from < position && position < lost.to {
+                split.extend(lost.split_at(position));
+            } else {
+                split.push(lost);
+            }
+        }
+        self.damages = split;
     }
 
     /// Notes a hole or a cut record.

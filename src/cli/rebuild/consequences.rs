@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::cli::audit::bring_up;
 use crate::cli::losses::Losses;
-use crate::commands::{Record, Records};
+use crate::commands::{Command, Record, Records};
+use crate::journal::Position;
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
@@ -15,6 +16,15 @@ use crate::store::{Differences, Named, StateError, Store};
 
 /// Maximum number of differing rows shown.
 const NAMED_MAX: usize = 20;
+
+/// Where the computation of the state began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began {
+    /// The position of the snapshot, or the beginning of the journal.
+    pub(super) position: Position,
+    /// The last id that was given before.
+    pub(super) last_id: u128,
+}
 
 /// The known consequences of a loss.
 pub(super) struct Consequences {
@@ -38,10 +48,10 @@ pub(super) struct Consequences {
 pub(super) fn consequences(
     store: &Store,
     before: Option<&Store>,
-    log: &Records,
+    (log, began): (&Records, Began),
     losses: Losses,
 ) -> Result<Consequences, StateError> {
-    let (orphans, speaking) = orphans(store, log)?;
+    let (orphans, speaking) = orphans(store, log, began)?;
     let mut found = Consequences {
         losses,
         differences: None,
@@ -152,18 +162,30 @@ fn called(
 /// Number of commands referring to missing things, by organization number and kind.
 pub(super) type Orphans = BTreeMap<(u32, String), u64>;
 
-/// Finds commands whose organization or event is missing from the state, and these events.
+/// Finds commands whose organization or event is missing from the state because it was lost, and
+/// these events. An event that the log or the snapshot has is missing because it has expired.
 fn orphans(
     store: &Store,
     log: &Records,
+    began: Began,
 ) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
-    let Ok(records) = log.follow(log.first()) else { return Ok((found, events)) };
+    let mut expired = BTreeSet::new();
+    let from = began.position.max(log.first());
+    let Ok(records) = log.follow(from) else { return Ok((found, events)) };
     for Record { command, .. } in records.flatten() {
-        let (Some(org), event) = (command.org(), command.event()) else { continue };
+        let Some(org) = command.org() else { continue };
+        let has_org = store.org_summary(org)?.is_some();
+        for stored in stored_by(&command).into_iter().filter(|_| has_org) {
+            if store.event(org, stored)?.is_none() {
+                expired.insert(stored);
+            }
+        }
+        let event = command.event();
         let is_there = match event {
+            Some(event) if event.0 <= began.last_id || expired.contains(&event) => true,
             Some(event) => store.event(org, event)?.is_some(),
-            None => store.org_summary(org)?.is_some(),
+            None => has_org,
         };
         if !is_there {
             *found.entry((org.0, command.action().kind().name.to_owned())).or_default() += 1;
@@ -171,4 +193,16 @@ fn orphans(
         }
     }
     Ok((found, events))
+}
+
+/// Returns the events that the command stores.
+fn stored_by(command: &Command) -> Vec<EventId> {
+    match command.action() {
+        Command::SubmitEvent(submit) => vec![submit.id],
+        Command::SettleAttempt(settle) => {
+            settle.operational_events.iter().map(|told| told.id).collect()
+        }
+        Command::ExpireEvents(expire) => expire.report.iter().map(|report| report.id).collect(),
+        _ => Vec::new(),
+    }
 }
