@@ -4,10 +4,11 @@ use super::*;
 use crate::commands::tests::{
     AT_ONCE, Fixture, ORG, ack, create_org, erase, put_endpoint, route, settle, submit,
 };
-use crate::commands::{Applied, EraseOutcome, NoteRouteCrash};
+use crate::commands::{Applied, EraseOutcome, ExpireEvents, NoteRouteCrash};
 use crate::model::delivery::{AttemptError, ErrorCode, Verdict};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::InboxMode;
+use crate::model::retention::Cutoffs;
 use crate::model::time::Timestamp;
 
 /// A state, and the records that gave it.
@@ -147,4 +148,31 @@ fn an_operational_event_keeps_the_record_of_its_attempt() {
     assert!(!format!("{cut:?}").contains("canary") && !told(cut).is_empty());
     assert_eq!(log.state.apply(&erase(77, &[])), erased);
     assert!(log.is_cut(attempt) && told(log.cut(attempt)).is_empty());
+}
+
+#[test]
+fn nobody_needs_an_expired_event_and_the_report_keeps_the_record_of_the_expiry() {
+    let mut log = Log::new();
+    let event = log.apply(submit(1, 1, None));
+    let routed = log.apply(route(1, &[50], AT_ONCE));
+    let attempt = log.apply(refused(1, 1, Verdict::RetryAt(Timestamp(90))));
+    let cutoffs = Cutoffs { finished: Timestamp(2), dead: Timestamp(2), open: Timestamp(2) };
+    let found = log.state.store.expiring(ORG, EventId(0), cutoffs).unwrap();
+    let report = OperationalEvent {
+        kind: OperationalEventKind::InboxExpired,
+        failing_since: None,
+        id: EventId(77),
+        received_at: Timestamp(3),
+        payload: b"{\"told\":1}".as_slice().into(),
+    };
+    let (blocks, looked_at, report) = (found.blocks, found.looked_at, Some(report));
+    let expire = ExpireEvents { org: ORG, blocks, cutoffs, looked_at, report };
+    let expired = log.apply(Command::ExpireEvents(expire));
+    for unneeded in [event, routed, attempt] {
+        assert_eq!(log.need(unneeded), Need::Nothing, "{unneeded}");
+    }
+    assert_eq!(log.need(expired), Need::Whole);
+    log.apply(erase(77, &[]));
+    let told = log.cut(expired).into_event(EventId(77)).unwrap();
+    assert!(told.event.payload.is_empty(), "{told:?}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::journal::tests::{Written, all, append, body, open_small, segment_files};
-use crate::journal::{CutCause, JournalScan, OsFiles, ReadLog as _};
+use crate::journal::{CutCause, Follow as _, JournalScan, OsFiles, ReadLog as _};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
@@ -255,3 +255,28 @@ fn a_hole_longer_than_a_frame_can_be_is_several_and_looking_changes_nothing() {
 
 #[path = "salvage_fault_tests.rs"]
 mod faults;
+
+#[test]
+fn a_follower_begins_at_a_position_within_damage_that_was_split_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = written(dir.path(), 12);
+    let file = segment_files(dir.path())[0].clone();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[500..1_500].fill(0xa5);
+    fs::write(&file, &bytes).unwrap();
+    let (_, mut found) = look(dir.path());
+    let whole = found[0].damages[0].clone();
+    let inside = |(position, _): &&Written| whole.from < *position && *position < whole.to;
+    let at = written.iter().find(inside).unwrap().0;
+    found.iter_mut().for_each(|found| found.split_damages_at(at));
+    let [before, behind] = found[0].damages.as_slice() else { panic!("{found:?}") };
+    let positions = (before.from, before.to, behind.from, behind.to);
+    assert_eq!(positions, (whole.from, at, at, whole.to));
+    assert_eq!(behind.damage.offset, whole.damage.offset + before.bytes);
+    assert_eq!(before.bytes + behind.bytes, whole.bytes);
+    let (aside, files) = (dir.path().join("aside"), Arc::new(OsFiles));
+    Salvage { dir: dir.path(), files, aside: &aside, notes: &[] }.run(None, &found).unwrap();
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    let next = reader.follow(at).unwrap().next().unwrap().unwrap().position;
+    assert_eq!(next, whole.to);
+}

@@ -237,3 +237,45 @@ fn expired_events_give_their_disk_space_back_and_a_lost_state_comes_from_the_sna
         assert_only(&Client::new(&server.url, &org.key), &kept, &early);
     }
 }
+
+/// Returns the beginning of the journal that the newest snapshot witnesses.
+fn witnessed(data: &Path) -> u64 {
+    let newest = files(data, "snap").pop().and_then(|path| fs::read(path).ok());
+    newest.map_or(0, |bytes| u64::from_be_bytes(bytes[20..28].try_into().unwrap()))
+}
+
+#[test]
+fn a_copy_with_an_older_format_begins_where_its_snapshot_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let server = Process::start_on(&data, &short_lives(&data));
+    let older = fs::read(data.join("FORMAT")).unwrap();
+    let org = server.org("Acme");
+    post_and_ack(&org, 60);
+    let kept = org.send("a.b", &json!("kept".repeat(500))).id();
+    until(|| {
+        post_and_ack(&org, 10);
+        (witnessed(&data) > 1).then_some(())
+    });
+    assert_eq!(server.stop().0, Some(0));
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    fs::write(copy.join("FORMAT"), &older).unwrap();
+    fs::write(copy.with_extension("toml"), short_lives(&copy)).unwrap();
+    let (code, text) = command(&copy, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+    let server = Process::start_on(&copy, &short_lives(&copy));
+    let client = Client::new(&server.url, &org.key);
+    let event = client.get(&format!("/api/events/{kept}")).json;
+    assert_eq!(event["payload"], json!("kept".repeat(500)));
+    assert_eq!(server.stop().0, Some(0));
+    let format = fs::read_to_string(copy.join("FORMAT")).unwrap();
+    assert!(!format.contains("journal_from=1 "), "the start notes it: {format}");
+    // The control: without the witness, the beginning is missing.
+    for snapshot in files(&copy, "snap") {
+        fs::remove_file(snapshot).unwrap();
+    }
+    fs::write(copy.join("FORMAT"), &older).unwrap();
+    let log = refused(&copy);
+    assert!(log.contains("the positions before it are missing"), "{log}");
+}

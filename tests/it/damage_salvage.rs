@@ -282,3 +282,26 @@ fn a_salvage_that_does_not_come_to_its_end_leaves_no_valid_state() {
     assert!(code == Some(0) && text.contains("LOST"), "{text}");
     assert_eq!(verify(&data).0, Some(0));
 }
+
+#[test]
+fn a_salvage_does_not_call_expired_events_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start_with(&data, "[retention]\nfinished_seconds = 1\n");
+    let org = server.org("Acme");
+    let expired = org.send("a.b", &json!(1)).id();
+    assert_eq!(org.ack(&expired).status, 200);
+    let lost = org.send("a.b", &json!("canary")).id();
+    assert_eq!(org.ack(&lost).status, 200);
+    let path = format!("/api/events/{expired}");
+    crate::harness::until(|| (org.get(&path).status == 404).then_some(()));
+    assert_eq!(server.stop().0, Some(0));
+    let bytes = fs::read(first_segment(&data)).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"canary").unwrap();
+    flip(&first_segment(&data), at);
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(&format!("LOST      event {lost}")), "the control: {text}");
+    assert!(!text.contains(&expired), "{text}");
+}
