@@ -52,14 +52,15 @@ pub struct CompactionSettings {
 }
 
 impl CompactionSettings {
-    /// The limits for this grace and this time within which an erased payload must be gone. It
+    /// The limits for this grace and this time within which an erased payload must be gone. A plan
     /// waits for a newer snapshot, then until no copy may use an older one, then for its own grace:
-    /// three times the grace. A pass may take half of the rest.
+    /// three times the grace. A payload that was erased after its segment was planned waits for two
+    /// plans. A pass may take half of the rest.
     pub fn of(grace: Duration, erase: Duration) -> Self {
         Self {
             grace,
             pass_every: grace.clamp(TICK, PASS_EVERY_MAX),
-            pass_max: (erase.saturating_sub(grace * 3) / 2).clamp(TICK, PASS_MAX),
+            pass_max: (erase.saturating_sub(grace * 6) / 2).clamp(TICK, PASS_MAX),
             bytes_per_second: RATE,
         }
     }
@@ -94,7 +95,7 @@ pub(super) struct Work {
     /// The time from which a segment may be sealed early again.
     seal_at_ms: u64,
     /// Set if there is a snapshot. Without one nothing can be removed, so no pass begins.
-    has_floor: bool,
+    has_snapshot: bool,
     /// Segments that could not be read or written. They are left alone until the next start.
     left_alone: BTreeSet<Position>,
 }
@@ -149,7 +150,7 @@ impl Work {
         segments: &[SegmentSize],
         (now_ms, every): (u64, Duration),
     ) -> Option<SegmentSize> {
-        if self.next.is_none() && self.has_floor && now_ms >= self.pass_at_ms {
+        if self.next.is_none() && self.has_snapshot && now_ms >= self.pass_at_ms {
             self.next = Some(Position::FIRST);
             self.pass_at_ms = now_ms.saturating_add(millis(every));
         }
@@ -209,7 +210,7 @@ impl Compactor {
         } else {
             self.engine.snapshots.kept()
         };
-        work.has_floor = kept.is_some();
+        work.has_snapshot = kept.is_some();
         if work.plans.cover(kept, self.now_ms()) {
             self.engine.snapshots.ask();
         }

@@ -40,7 +40,7 @@ pub(super) struct Bound {
 #[derive(Clone, Copy)]
 pub(super) enum Part {
     Whole,
-    Quarter,
+    Eighth,
 }
 
 /// Sections with the same keys, and mostly a single section.
@@ -82,9 +82,9 @@ impl<T> Declared<T> {
         self.bounded(Bound { key, part: Part::Whole, unless_zero: true })
     }
 
-    /// The value must be at most a quarter of the value of `key`, which is in the same section.
-    pub(super) fn at_most_a_quarter_of(self, key: &'static str) -> Self {
-        self.bounded(Bound { key, part: Part::Quarter, unless_zero: false })
+    /// The value must be at most an eighth of the value of `key`, which is in the same section.
+    pub(super) fn at_most_an_eighth_of(self, key: &'static str) -> Self {
+        self.bounded(Bound { key, part: Part::Eighth, unless_zero: false })
     }
 
     fn bounded(mut self, bound: Bound) -> Self {
@@ -164,7 +164,7 @@ impl Given<'_> {
             let limit = self.number_of(bound.key)?;
             let (part, is_exceeded) = match bound.part {
                 Part::Whole => ("", value > limit && !(bound.unless_zero && limit == 0)),
-                Part::Quarter => ("a quarter of ", value > limit / 4),
+                Part::Eighth => ("an eighth of ", value > limit / 8),
             };
             let other = join(self.section, bound.key);
             is_exceeded.then(|| format!("must be at most {part}{other} ({limit}), not {value}"))

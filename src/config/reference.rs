@@ -145,7 +145,7 @@ fn constraints(group: &Group, key: &Key) -> Option<String> {
         let unless = if bound.unless_zero { " unless that is 0" } else { "" };
         rules.push(match bound.part {
             Part::Whole => format!("at most `{}`{unless}", bound.key),
-            Part::Quarter => format!("at most a quarter of `{}`", bound.key),
+            Part::Eighth => format!("at most an eighth of `{}`", bound.key),
         });
     }
     for other in &group.keys {
@@ -154,7 +154,7 @@ fn constraints(group: &Group, key: &Key) -> Option<String> {
             let or_zero = if bound.unless_zero { ", or 0" } else { "" };
             match bound.part {
                 Part::Whole => format!("at least `{}`{or_zero}", other.name),
-                Part::Quarter => format!("at least 4 times `{}`", other.name),
+                Part::Eighth => format!("at least 8 times `{}`", other.name),
             }
         }));
     }

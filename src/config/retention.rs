@@ -30,10 +30,10 @@ section! {
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data
         /// directory that began before still finds it. Make it longer than a backup takes.
         grace: Duration = seconds("grace_seconds", HOUR_SECONDS, 0..=30 * DAY_SECONDS)
-            .at_most_a_quarter_of("erase_seconds");
+            .at_most_an_eighth_of("erase_seconds");
 
         /// Seconds within which the bytes of an erased event are gone from the disk of a running
         /// server. Files that copies may still need stay for `grace_seconds`, several times in turn.
-        erase: Duration = seconds("erase_seconds", DAY_SECONDS, 60..=120 * DAY_SECONDS);
+        erase: Duration = seconds("erase_seconds", DAY_SECONDS, 60..=240 * DAY_SECONDS);
     }
 }

@@ -348,10 +348,10 @@ proptest! {
 }
 
 #[test]
-fn the_grace_of_files_is_at_most_a_quarter_of_the_time_to_erase() {
-    let fault = the_fault(Config::from_toml("[retention]\ngrace_seconds = 21601")).to_string();
-    let said = "must be at most a quarter of retention.erase_seconds (86400), not 21601";
+fn the_grace_of_files_is_at_most_an_eighth_of_the_time_to_erase() {
+    let fault = the_fault(Config::from_toml("[retention]\ngrace_seconds = 10801")).to_string();
+    let said = "must be at most an eighth of retention.erase_seconds (86400), not 10801";
     assert!(fault.contains("retention.grace_seconds") && fault.contains(said), "{fault}");
-    let erase = "[retention]\ngrace_seconds = 21601\nerase_seconds = 86404";
-    assert_eq!(Config::from_toml(erase).unwrap().retention.grace, Duration::from_secs(21_601));
+    let erase = "[retention]\ngrace_seconds = 10801\nerase_seconds = 86408";
+    assert_eq!(Config::from_toml(erase).unwrap().retention.grace, Duration::from_secs(10_801));
 }
