@@ -192,6 +192,20 @@ fn post_and_ack(org: &Client, count: usize) -> String {
     ids[0].clone()
 }
 
+/// A server whose expired events have given their disk space back. Returns an event that waits in
+/// the inbox, and one that has expired.
+fn compacted(data: &Path) -> (Process, Client, [String; 2]) {
+    let server = Process::start_on(data, &short_lives(data));
+    let org = server.org("Acme");
+    let early = post_and_ack(&org, 60);
+    let kept = org.send("a.b", &json!("kept".repeat(500))).id();
+    post_and_ack(&org, 200);
+    let before = allocated(data);
+    assert!(before > 1_000_000, "{before}");
+    until(|| (allocated(data) < before / 4).then_some(()));
+    (server, org, [kept, early])
+}
+
 /// Asserts that only the event that waits in the inbox is left, with its payload.
 fn assert_only(org: &Client, kept: &str, gone: &str) {
     assert_eq!(org.get(&format!("/api/events/{gone}")).status, 404);
@@ -205,14 +219,7 @@ fn assert_only(org: &Client, kept: &str, gone: &str) {
 fn expired_events_give_their_disk_space_back_and_a_lost_state_comes_from_the_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
-    let server = Process::start_on(&data, &short_lives(&data));
-    let org = server.org("Acme");
-    let early = post_and_ack(&org, 60);
-    let kept = org.send("a.b", &json!("kept".repeat(500))).id();
-    post_and_ack(&org, 200);
-    let before = allocated(&data);
-    assert!(before > 1_000_000, "{before}");
-    until(|| (allocated(&data) < before / 4).then_some(()));
+    let (server, org, [kept, early]) = compacted(&data);
     assert_only(&org, &kept, &early);
     assert!(org.metric("triggerd_compaction_freed_bytes_total") > 500_000.0);
     assert_eq!(org.metric("triggerd_journal_damaged"), 0.0);
@@ -278,4 +285,33 @@ fn a_copy_with_an_older_format_begins_where_its_snapshot_says() {
     fs::write(copy.join("FORMAT"), &older).unwrap();
     let log = refused(&copy);
     assert!(log.contains("the positions before it are missing"), "{log}");
+}
+
+#[test]
+fn a_compacted_journal_is_salvaged_around_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (server, org, [kept, early]) = compacted(&data);
+    server.kill();
+    for path in segments(&data) {
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = memchr::memmem::find(&bytes, b"keptkept") {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let (code, text) = command(&data, &["rebuild"]);
+    assert!(code == Some(3) && text.contains("--skip-damaged"), "{text}");
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(0) && text.contains(&format!("PAYLOAD   {kept}")), "{text}");
+    assert!(!text.contains(&early), "what has expired is not lost: {text}");
+    let (code, text) = command(&data, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+    let server = Process::start_on(&data, &short_lives(&data));
+    let org = Client::new(&server.url, &org.key);
+    let listed = org.get("/api/events?limit=500");
+    assert_eq!((listed.status, &listed.json["data"]), (200, &json!([])), "{listed:?}");
+    assert_eq!(org.get("/api/inbox").status, 500, "a consumer hears of the lost payload");
+    assert_eq!(org.ack(&kept).status, 200);
+    assert_eq!(org.inbox_ids(), Vec::<String>::new());
 }
