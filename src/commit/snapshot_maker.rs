@@ -329,9 +329,10 @@ impl SnapshotMaker {
     fn nap(&self) -> Duration {
         let now_ms = self.engine.clock.steady_ms();
         let grace = self.known.iter().filter(|known| known.is_usable()).skip(1);
-        let grace = grace
-            .map(|known| self.limits.grace.saturating_sub(known.age(now_ms)))
-            .find(|left| !left.is_zero());
+        // A snapshot that was asked for is due when the newest one is old enough.
+        let asked = self.newest().filter(|_| self.engine.snapshots.is_asked());
+        let left = |known: &Known| self.limits.grace.saturating_sub(known.age(now_ms));
+        let grace = grace.chain(asked).map(left).filter(|left| !left.is_zero()).min();
         let retry = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         grace.into_iter().chain(retry).fold(NAP, Duration::min).max(NAP_MIN)
     }
