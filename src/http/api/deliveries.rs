@@ -225,7 +225,10 @@ fn attempts(
             .attempt((delivery.event, delivery.endpoint), position)
         {
             Ok(settled) => settled,
-            Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
+            // The attempts that a salvage has lost do not hide the delivery.
+            Err(error) if attempts.is_empty() && !error.is_removed() => {
+                return Err(Problem::internal(&error));
+            }
             Err(error) => {
                 let organization = api.engine.store.org_id(org).ok().flatten().map(display);
                 let id = DeliveryId::of(delivery.event, delivery.endpoint_number);
