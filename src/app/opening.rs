@@ -314,6 +314,27 @@ fn give_back(state: &Path, space: &Space) {
     }
 }
 
+/// Opens the state in its directory. A start that was killed may have left a state behind the newest
+/// snapshot. It is given up, because compaction may have removed what comes next.
+fn open_store(
+    config: &Config,
+    data_dir: &DataDir,
+    end: Position,
+    journal: (&Path, &Arc<dyn Files>),
+) -> Result<Store, StartError> {
+    let (state, cache_bytes) = (data_dir.state(), config.storage.state_cache_bytes);
+    let open = || Store::open(&state, cache_bytes, end).map_err(StartError::State);
+    let store = open()?;
+    let applied = store.applied();
+    if store.rebuild_reason().is_some() || !snapshots::has_newer(journal, applied, end)? {
+        return Ok(store);
+    }
+    tracing::warn!(applied = applied.0, "the state is behind the newest snapshot and is given up");
+    store.invalidate();
+    drop(store);
+    open()
+}
+
 fn try_to_open_state(
     config: &Config,
     data_dir: &DataDir,
@@ -324,8 +345,7 @@ fn try_to_open_state(
     let (end, dir) = (journal.end(), data_dir.journal());
     let files: Arc<dyn Files> = Arc::new(OsFiles);
     snapshots::judge_ahead((&dir, &files), end, data_dir.is_copy())?;
-    let mut store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
-        .map_err(StartError::State)?;
+    let mut store = open_store(config, data_dir, end, (&dir, &files))?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
         return Err(StartError::Missing(format!(
             "it ends at position {end}, but the stored state goes to {applied}"

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::StartError;
 use super::systemd::Progress;
 use crate::commands::RecordError;
-use crate::commit::{RecoveryError, Space, restore_newest};
+use crate::commit::{RecoveryError, Space, newest_whole, restore_newest};
 use crate::journal::{
-    Files, JournalError, Position, ReadError, ReadLog as _, Reader, snapshots_in,
+    Files, JournalError, Position, ReadError, ReadLog as _, Reader, SnapshotFile, snapshots_in,
 };
 use crate::store::Store;
 
@@ -48,6 +48,17 @@ pub(super) fn judge_ahead(
         }
     }
     if is_changed { files.sync_dir(dir).map_err(io_at(dir)) } else { Ok(()) }
+}
+
+/// Returns true if there is a whole snapshot of a later position.
+pub(super) fn has_newer(
+    journal: (&Path, &Arc<dyn Files>),
+    applied: Position,
+    end: Position,
+) -> Result<bool, StartError> {
+    let mut damaged = |_: &SnapshotFile, _: &JournalError| ();
+    let found = newest_whole(journal, &(applied.plus(1)..=end), &mut damaged);
+    found.map(|found| found.is_some()).map_err(StartError::Journal)
 }
 
 /// Restores a state that began empty from the newest whole snapshot, if there is one.

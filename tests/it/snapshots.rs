@@ -107,6 +107,22 @@ fn a_lost_state_comes_back_from_the_newest_whole_snapshot() {
 }
 
 #[test]
+fn a_state_that_a_killed_start_left_behind_the_newest_snapshot_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key, ids) = filled(&data, 1);
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    // A start that is killed before it loads the snapshot leaves such a state: valid, and empty.
+    let failpoint = ["env", "TRIGGERD_FAILPOINTS=rebuild_off"];
+    let ready = Process::spawn(&data, &often(&data, 3_600), &failpoint).ready();
+    ready.unwrap_or_else(|(status, log)| panic!("{status}\n{log}")).kill();
+    let server = Process::start_on(&data, &often(&data, 3_600));
+    assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids);
+    let log = log_of(&data);
+    assert!(log.contains("the state is behind the newest snapshot"), "{log}");
+}
+
+#[test]
 fn a_torn_snapshot_is_passed_over_reported_by_verify_and_deleted_by_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
