@@ -8,8 +8,9 @@
 //! [`commands::Command`]. The committer appends the waiting commands, syncs once for all of them,
 //! applies them to the state, and only then answers. The state (rows in memory over sled) reaches
 //! the disk a moment later and may be lost at any time: a start applies the part of the journal
-//! that the state lacks, or all of it. Channels between threads carry hints; the state knows the
-//! work.
+//! that the state lacks. Without a state, it first loads the newest snapshot, which holds every row
+//! as of one position; below the snapshots, records that nobody reads leave the journal. Channels
+//! between threads carry hints; the state knows the work.
 //!
 //! `docs/design.md` has the decisions, each with its situation and its consequence, and the
 //! invariants. `docs/contributing.md` says where to add a route, a configuration key, a metric or a
