@@ -324,8 +324,8 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
         );
         return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
-    // No secret holds the character that stands for other bytes than text, so such a file is refused
-    // as one that was cut.
+    // No secret holds the character that stands for other bytes than text, so such a file is
+    // refused as one that was cut.
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io_at(path))?;
     Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))

@@ -314,8 +314,8 @@ fn give_back(state: &Path, space: &Space) {
     }
 }
 
-/// Opens the state in its directory. A start that was killed may have left a state behind the newest
-/// snapshot. It is given up, because compaction may have removed what comes next.
+/// Opens the state in its directory. A start that was killed may have left a state behind the
+/// newest snapshot. It is given up, because compaction may have removed what comes next.
 fn open_store(
     config: &Config,
     data_dir: &DataDir,

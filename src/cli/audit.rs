@@ -87,8 +87,8 @@ impl Seen {
 }
 
 impl JournalAudit {
-    /// Reads and decodes every record of the journal in `dir`. The journal begins at `begins` at the
-    /// latest, or where a snapshot witnesses it.
+    /// Reads and decodes every record of the journal in `dir`. The journal begins at `begins` at
+    /// the latest, or where a snapshot witnesses it.
     pub(super) fn read(dir: &Path, begins: Position) -> Result<Self, Failure> {
         let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();

@@ -33,7 +33,8 @@ section! {
             .at_most_an_eighth_of("erase_seconds");
 
         /// Seconds within which the bytes of an erased event are gone from the disk of a running
-        /// server. Files that copies may still need stay for `grace_seconds`, several times in turn.
+        /// server. Files that copies may still need stay for `grace_seconds`, several times in
+        /// turn.
         erase: Duration = seconds("erase_seconds", DAY_SECONDS, 60..=240 * DAY_SECONDS);
     }
 }

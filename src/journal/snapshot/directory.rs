@@ -48,8 +48,8 @@ impl SnapshotFile {
     }
 }
 
-/// Returns the latest beginning of the journal that a snapshot in `dir` witnesses: everything before
-/// it was removed on purpose. A torn snapshot witnesses nothing.
+/// Returns the latest beginning of the journal that a snapshot in `dir` witnesses: everything
+/// before it was removed on purpose. A torn snapshot witnesses nothing.
 ///
 /// # Errors
 /// The directory or a file cannot be read.
