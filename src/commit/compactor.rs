@@ -266,12 +266,14 @@ impl Compactor {
         // What will be removed is not written again before.
         let removed = Position(self.format.first()).max(self.journal.first());
         let (first, now_ms) = (work.plans.new_first(removed), self.now_ms());
-        if self.engine.space.shortage().is_some() {
-            return false;
-        }
         let Some(plan) = work.plans.take_due(first, now_ms, self.grace_ms()) else {
             return false;
         };
+        // The new file may use the reserve, because it gives space back.
+        if !self.engine.space.has_room_to_free(plan.end.since(plan.first)) {
+            work.plans.add(plan);
+            return false;
+        }
         let mut judge = |record: &RawRecord<'_>| fate(&plan, record);
         let mut pace = |bytes| self.pace(bytes, self.settings.bytes_per_second);
         let metrics = &self.engine.metrics;

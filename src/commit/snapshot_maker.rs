@@ -210,7 +210,7 @@ impl SnapshotMaker {
     /// up.
     fn take(&mut self, may_go_on: &dyn Fn() -> Result<(), &'static str>) {
         let was_asked = self.engine.snapshots.take_asked();
-        match self.try_to_take(may_go_on) {
+        match self.try_to_take(was_asked, may_go_on) {
             Ok(known) => self.known.push(known),
             Err(NotTaken::State(error)) => {
                 self.engine.store.invalidate();
@@ -232,11 +232,12 @@ impl SnapshotMaker {
 
     fn try_to_take(
         &self,
+        is_asked: bool,
         may_go_on: &dyn Fn() -> Result<(), &'static str>,
     ) -> Result<Known, NotTaken> {
         let Engine { store, records, clock, space, .. } = &*self.engine;
         let began = Instant::now();
-        if space.is_short_for(store.fresh()) || !self.has_room(0) {
+        if space.is_short_for(store.fresh()) || !self.has_room(0, is_asked) {
             return Err(NotTaken::GivenUp(DISK_IS_FULL));
         }
         let (mut looked_at, mut resumed) = (0, Instant::now());
@@ -244,7 +245,7 @@ impl SnapshotMaker {
             may_go_on()?;
             if size.bytes >= looked_at + DISK_LOOK_BYTES {
                 looked_at = size.bytes;
-                if !self.has_room(size.bytes) {
+                if !self.has_room(size.bytes, is_asked) {
                     return Err(DISK_IS_FULL);
                 }
             }
@@ -262,10 +263,14 @@ impl SnapshotMaker {
         Ok(Known { file, size, since_ms, condition: Condition::Whole })
     }
 
-    /// Returns true if the disk has room for the rest of a snapshot as large as the last one.
-    fn has_room(&self, written: u64) -> bool {
+    /// Returns true if the disk has room for the rest of a snapshot as large as the last one. A
+    /// snapshot that compaction asked for may use the reserve: without it, no space comes free.
+    fn has_room(&self, written: u64, is_asked: bool) -> bool {
         let space = &self.engine.space;
         let rest = self.newest().map_or(0, |newest| newest.size.bytes).saturating_sub(written);
+        if is_asked {
+            return space.has_room_to_free(rest);
+        }
         let wanted = space.reserve_bytes().saturating_add(rest);
         space.shortage().is_none() && space.free().is_none_or(|free| free >= wanted)
     }

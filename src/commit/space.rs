@@ -167,13 +167,25 @@ impl Space {
         self.overrun.load(Ordering::SeqCst)
     }
 
+    /// Returns true if the disk has room for a file of this size that helps to free space: the
+    /// snapshot for which compaction waits, or a compacted segment. It may use the reserve, except
+    /// for the part that sled never gets.
+    pub fn has_room_to_free(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.kept_bytes());
+        self.reserve_bytes == 0 || self.free().is_none_or(|free| free >= wanted)
+    }
+
+    /// The part of the reserve that sled never gets, in bytes.
+    fn kept_bytes(&self) -> u64 {
+        (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX)
+    }
+
     /// Returns true if the disk has no room for these rows in sled. The rows then stay in memory,
     /// and the journal has them.
     pub fn is_short_for(&self, fresh: FreshSize) -> bool {
-        let kept = (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX);
         let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
-        let wanted = rows.saturating_add(bytes).saturating_add(kept);
+        let wanted = rows.saturating_add(bytes).saturating_add(self.kept_bytes());
         let wanted = if self.is_overrun() { wanted.saturating_mul(PLENTY) } else { wanted };
         let is_short = self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted);
         if !is_short {
@@ -212,6 +224,16 @@ mod tests {
         let space = of(100, Some(10));
         assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
         assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
+    }
+
+    #[test]
+    fn what_helps_to_free_space_may_use_the_reserve_but_not_what_sled_never_gets() {
+        const MIB: u64 = 1 << 20;
+        let space = |free: u64, reserve| Space::new(Box::new(move || Some(free)), reserve);
+        let short = space(20 * MIB, 48 * MIB);
+        assert!(short.shortage().is_some());
+        assert!(short.has_room_to_free(8 * MIB) && !short.has_room_to_free(8 * MIB + 1));
+        assert!(space(0, 0).has_room_to_free(MIB) && Space::default().has_room_to_free(MIB));
     }
 
     #[test]
