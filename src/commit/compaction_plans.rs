@@ -155,9 +155,11 @@ impl Plans {
     }
 
     /// Returns the position at which the journal can begin, if it begins at `first` now: behind the
-    /// first segments of which nobody needs anything.
-    pub(super) fn new_first(&self, first: Position) -> Position {
-        let is_over = |plan: &Plan| plan.is_all() && plan.covered_ms.is_some();
+    /// first segments of which nobody needs anything, as far as a snapshot covers them at least
+    /// since `since_ms`.
+    pub(super) fn new_first(&self, first: Position, since_ms: u64) -> Position {
+        let is_covered = |plan: &Plan| plan.covered_ms.is_some_and(|at| at <= since_ms);
+        let is_over = |plan: &Plan| plan.is_all() && is_covered(plan);
         let mut at = first;
         while let Some(plan) = self.plans.get(&at).filter(|plan| is_over(plan)) {
             at = plan.end;

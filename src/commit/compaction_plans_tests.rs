@@ -90,12 +90,13 @@ fn the_journal_begins_behind_the_first_segments_that_nobody_needs() {
     plans.add(plan(101, &nothing));
     plans.add(plan(201, &[(100, Need::Nothing), (50, Need::Whole)]));
     plans.add(plan(351, &nothing));
-    assert_eq!(plans.new_first(Position(1)), Position(1), "no snapshot covers them");
-    plans.cover(Some(kept(150)), 0);
-    assert_eq!(plans.new_first(Position(1)), Position(101));
+    assert_eq!(plans.new_first(Position(1), 9), Position(1), "no snapshot covers them");
+    plans.cover(Some(kept(150)), 9);
+    assert_eq!(plans.new_first(Position(1), 8), Position(1), "not for long enough");
+    assert_eq!(plans.new_first(Position(1), 9), Position(101));
     plans.cover(Some(kept(900)), 0);
-    assert_eq!(plans.new_first(Position(1)), Position(201));
-    assert_eq!(plans.new_first(Position(351)), Position(451));
+    assert_eq!(plans.new_first(Position(1), 9), Position(201));
+    assert_eq!(plans.new_first(Position(351), 9), Position(451));
     plans.forget_before(Position(201));
     assert_eq!(plans.plans.keys().copied().collect::<Vec<_>>(), [Position(201), Position(351)]);
 }

@@ -226,7 +226,7 @@ impl Compactor {
             if work.next.is_some() {
                 return;
             }
-            let wanted = work.plans.new_first(first);
+            let wanted = work.plans.new_first(first, now_ms);
             if wanted > witnessed
                 && let Err(error) = self.format.witness_first(wanted.0)
             {
@@ -234,19 +234,21 @@ impl Compactor {
             }
             work.witnessed_ms = now_ms;
         }
-        let witnessed = Position(self.format.first());
-        if first >= witnessed || now_ms < work.witnessed_ms.saturating_add(self.grace_ms()) {
+        // The FORMAT of a copy may be younger than its state, so a plan must agree.
+        let since_ms = now_ms.saturating_sub(self.grace_ms());
+        let upto = Position(self.format.first()).min(work.plans.new_first(first, since_ms));
+        if first >= upto || since_ms < work.witnessed_ms {
             return;
         }
         let metrics = &self.engine.metrics;
-        match self.journal.remove_before(witnessed) {
+        match self.journal.remove_before(upto) {
             Ok((segments, bytes)) => {
                 metrics.compaction_segments_removed.inc_by(segments);
                 metrics.compaction_bytes_freed.inc_by(bytes);
                 tracing::info!(
                     segments,
                     bytes,
-                    begins = witnessed.0,
+                    begins = upto.0,
                     "the beginning of the \
                     journal, which nobody needs any more, is removed"
                 );
@@ -258,14 +260,14 @@ impl Compactor {
                 tracing::error!(%error, "the beginning of the journal could not be removed");
             }
         }
-        work.plans.forget_before(witnessed);
+        work.plans.forget_before(upto);
     }
 
     /// Writes one segment again whose plan is due. Returns false if there is none.
     fn punch(&self, work: &mut Work) -> bool {
         // What will be removed is not written again before.
-        let removed = Position(self.format.first()).max(self.journal.first());
-        let (first, now_ms) = (work.plans.new_first(removed), self.now_ms());
+        let now_ms = self.now_ms();
+        let first = work.plans.new_first(self.journal.first(), now_ms);
         let Some(plan) = work.plans.take_due(first, now_ms, self.grace_ms()) else {
             return false;
         };

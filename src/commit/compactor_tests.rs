@@ -327,7 +327,11 @@ fn segments_at_the_beginning_are_removed_after_their_end_is_witnessed() {
     assert_eq!(world.data_dir.format_file().first(), witnessed);
     let mut world = world.reopen(NOW);
     world.compactor.remove(&mut world.work);
-    assert_eq!(world.reader.first(), kept, "the witness is enough, without a new plan");
+    // The FORMAT of a copy may be younger than its state.
+    assert_eq!(world.reader.first(), Position::FIRST, "a witness without a plan removes nothing");
+    world.snapshot();
+    world.compact();
+    assert_eq!(world.reader.first(), kept);
     assert!(world.compactor.engine.metrics.compaction_segments_removed.get() >= 4);
     let before = world.shown(&[event]);
     let mut world = world.reopen(NOW);
