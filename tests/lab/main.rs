@@ -51,6 +51,7 @@ mod power;
 mod random;
 mod receiver;
 mod replay;
+mod retention;
 mod rot;
 mod scenario;
 mod server;

@@ -10,7 +10,7 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    rot, snapshots, stop, sweep, torn, trace, wrong_keys,
+    retention, rot, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
@@ -74,6 +74,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "a lost state comes back from the newest whole snapshot, also if one is torn",
         rounds: (6, "losses"),
         run: snapshots::run,
+    },
+    Scenario {
+        name: "retention",
+        shows: "expiry, compaction and snapshots lose nothing else, also in a copy and after a kill",
+        rounds: (4, "kills, each after a copy"),
+        run: retention::run,
     },
     Scenario {
         name: "rot",

@@ -1,0 +1,118 @@
+//! Events expire a second after their end, snapshots are taken all the time, and compaction removes
+//! what nobody needs. Meanwhile the server is copied and killed, and loses its state every second
+//! time. Everything acknowledged that has not expired is there, and nothing expired comes back.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::checker::{check_accounts, check_pulls, check_pushes, check_received};
+use crate::client::Load;
+use crate::harness::{Client, Process, command, until};
+use crate::ledger::{History, Ledger};
+use crate::random::Random;
+use crate::receiver::Receiver;
+use crate::scenario::{Outcome, Plan, keep};
+use crate::server::{confirm_all_but, wait_for_acknowledgements};
+
+/// Events left in the inbox from round to round.
+const LEFT: usize = 50;
+/// Number of the oldest confirmed events of which it is known whether they have expired.
+const WATCHED: usize = 100;
+
+/// The lab's configuration, with short lives and a short grace. A copy must take less.
+fn config(data: &Path) -> String {
+    let short = "[retention]\nfinished_seconds = 1\ngrace_seconds = 2";
+    crate::server::config(data).replace("[retention]\ngrace_seconds = 5", short)
+}
+
+pub(crate) fn run(plan: &Plan) -> Outcome {
+    let data = plan.dir.join("data");
+    let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
+    let mut server = Process::start_on(&data, &config(&data));
+    let orgs = server.orgs(&ledger, &receiver);
+    let (mut random, mut expired) = (Random::new(plan.seed), BTreeSet::new());
+    for round in 0..plan.rounds {
+        let (url, copy) = (server.url.clone(), plan.dir.join(format!("copy-{round}")));
+        let load = Load {
+            seed: random.next(),
+            again: ledger.read().unanswered().into(),
+            ..Load::new(&url, &orgs, &ledger, round)
+        };
+        let before = load.during(|| {
+            wait_for_acknowledgements(&ledger, 60 + random.below(120));
+            let before = copied(&data, &copy, &ledger);
+            server.kill();
+            before
+        });
+        check_copy(&copy, before, (&ledger, &receiver), &orgs);
+        if round % 2 == 1 {
+            std::fs::remove_dir_all(data.join("sled")).unwrap();
+        }
+        server = Process::start_on(&data, &config(&data));
+        let history = ledger.read();
+        let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+        check_accounts(&server.url, &orgs[1].1, &history);
+        check_pulls(&pulls, &history);
+        check_pushes(&pushes, &history, &receiver);
+        check_received(&history, &receiver);
+        confirm_all_but(LEFT, &pulls, &ledger);
+        until(|| (compactions(&pulls) > 0.0).then_some(()));
+        check_expired(&pulls, &history, &mut expired);
+    }
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&data, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+    keep("retention", &data);
+    Outcome::Passed(format!(
+        "{} acknowledgements, 0 lost; {} events seen to expire, 0 came back; {} copies",
+        ledger.acknowledgements(),
+        expired.len(),
+        plan.rounds
+    ))
+}
+
+/// Copies the directory. Returns what was acknowledged before. `cp` may complain about a file that
+/// nobody needs any more and that was listed before it went.
+fn copied(data: &Path, copy: &Path, ledger: &Ledger) -> History {
+    let before = ledger.read();
+    let status = Command::new("cp").arg("-a").args([data, copy]).status().unwrap();
+    assert!(status.code().is_some_and(|code| code <= 1), "{status}");
+    before
+}
+
+/// Checks that the copy starts, and has what was acknowledged before and has not expired.
+fn check_copy(
+    copy: &Path,
+    before: History,
+    (ledger, receiver): (&Ledger, &Receiver),
+    orgs: &[(&'static str, String)],
+) {
+    let server = Process::start_on(copy, &config(copy));
+    // The copy may have events from the time of the copying.
+    let after = ledger.read();
+    let history = History { sent: after.sent, confirming: after.confirming, ..before };
+    let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+    check_accounts(&server.url, &orgs[1].1, &history);
+    check_pulls(&pulls, &history);
+    check_pushes(&pushes, &history, receiver);
+    assert_eq!(server.stop().0, Some(0));
+    std::fs::remove_dir_all(copy).unwrap();
+}
+
+/// The number of segments that compaction has written again or removed since the start.
+fn compactions(org: &Client) -> f64 {
+    let of = |what| org.metric(&format!("triggerd_compaction_segments_{what}_total"));
+    of("punched") + of("removed")
+}
+
+/// Checks that no event that was seen to be gone comes back, and notes which are gone now.
+fn check_expired(pulls: &Client, history: &History, expired: &mut BTreeSet<String>) {
+    for id in history.confirmed.iter().take(WATCHED) {
+        match pulls.get(&format!("/api/events/{id}")).status {
+            404 => _ = expired.insert(id.clone()),
+            200 => assert!(!expired.contains(id), "the expired event {id} comes back"),
+            other => panic!("the event {id} cannot be read: {other}"),
+        }
+    }
+}
