@@ -2,7 +2,8 @@
 //!
 //! Everyone submits commands to [`Intake`] and waits for the outcome. One thread, the committer,
 //! takes the waiting commands, appends them, syncs once, applies them and answers. Another thread,
-//! the flusher, writes the changed rows to sled. A third takes snapshots of all rows.
+//! the flusher, writes the changed rows to sled. A third takes snapshots of all rows, and a fourth
+//! compacts the journal below them.
 //!
 //! # Hints, and how the work of a lost hint is found
 //!
@@ -29,7 +30,7 @@
 //! old dedup ids, keys in use         no hint: the sweeper looks                1 s, 10 s
 //! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
 //!                                    each second                               judged at use too
-//! erased event (positions, signal)   the compactor, which reads all segments   6 h
+//! event erased or expired (signal)   the compactor, which reads all segments   6 h
 //! event, attempt (activity stream)   nobody; watchers are told the number of
 //!                                    missed items
 //! ```

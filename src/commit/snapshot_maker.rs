@@ -2,8 +2,8 @@
 //! more. The committer's hint wakes it, and it looks by itself every few seconds.
 //!
 //! A snapshot is due when the journal has grown by `[storage] snapshot_bytes`, or by the size of
-//! the last snapshot if this is more; at a clean stop after a quarter of that; and when retention
-//! asks for one. The newest whole snapshot is always kept. Each older one is kept until
+//! the last snapshot if this is more; at a clean stop after a quarter of that; and when the
+//! compactor asks for one. The newest whole snapshot is always kept. Each older one is kept until
 //! `[retention] grace_seconds` after a newer one became durable, because a copy of the directory
 //! that began before may still use it.
 

@@ -1,5 +1,5 @@
 //! The snapshots as other threads see them: when the next is due, and which are kept. Shared by the
-//! committer, which hints, by retention, which asks, and by the snapshot thread.
+//! committer, which hints, by the compactor, which asks, and by the snapshot thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
