@@ -186,7 +186,7 @@ impl Rebuild {
         dir: &DataDir,
     ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
-        // Nobody applies a note before.
+        // The state never applies notes before this position.
         let noted: Vec<Lost> = lost.iter().filter(|lost| lost.from >= begins).cloned().collect();
         let notes = notes(&noted, audit.next_org, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());

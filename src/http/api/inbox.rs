@@ -104,7 +104,7 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, principal) = (web::Data::clone(&call.api), query.clone(), call.principal());
-    // A consumer hears of a lost payload, and acknowledges the event to go on.
+    // A lost payload is an error: the consumer acknowledges the event to go on.
     let read = move || {
         let found = search(&api, org, query.clone())?;
         read_page(&api, principal, &found, &|event| has_expired(&api, org, event))
