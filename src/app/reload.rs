@@ -35,7 +35,7 @@ impl App {
             return Ok(Reloaded { changed, needs_restart });
         }
         let fitted = super::limits::fitted(&taken, self.descriptors);
-        let tester = super::sending::tester(&fitted)?;
+        let tester = super::sending::tester(&fitted, &self.sending.lookups)?;
         self.sending.reload(&fitted)?;
         self.api.reload(&fitted, tester);
         logging::set_level(&taken.log.level);
