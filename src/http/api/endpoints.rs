@@ -239,7 +239,7 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     let before = named(call)?.1;
     let mut endpoint = Endpoint::clone(&before);
     let live = call.api.settings.get();
@@ -260,7 +260,7 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
 /// `DELETE /{id}`: deletes an endpoint. Nothing more is pushed there, and waiting deliveries are
 /// canceled.
 pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     match call.commit(DeleteEndpoint { org, endpoint: endpoint.id }).await? {
         DeleteEndpointOutcome::Deleted => {
@@ -274,7 +274,7 @@ pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
 /// `POST /{id}/enable`: enables an endpoint, for whatever reason it was disabled. Waiting
 /// deliveries go on.
 pub(in crate::http) async fn enable(call: &mut Call) -> Answer {
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
     if !endpoint.is_enabled() {
@@ -299,7 +299,7 @@ pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
         faults.into_result()?;
         overlap_s = given.unwrap_or(overlap_s);
     }
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
     let (sealed, secret) = new_secret(call, endpoint.id)?;

@@ -104,10 +104,7 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, principal) = (web::Data::clone(&call.api), query.clone(), call.principal());
-    call.api
-        .bounds
-        .blocking
-        .answer(principal, move || read_page(&api, principal, &search(&api, org, query.clone())?))
+    call.run_for_answer(move || read_page(&api, principal, &search(&api, org, query.clone())?))
         .await
 }
 
