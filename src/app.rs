@@ -33,6 +33,7 @@ use crate::base::threads::Signal;
 use crate::commit::{CompactionSettings, Compactor, Engine};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::delivery::sender::Sender;
 use crate::http;
 use crate::journal::{Compaction, Reader};
 use crate::store::Store;
@@ -116,7 +117,8 @@ impl App {
         let sending = Sending::start(&engine, &config, (ends.scheduler, options.deliver))?;
         opening::settle(&mut data_dir, options.deliver);
         let health = Arc::new(http::Health::default());
-        let api = make_api(&engine, &config, &admin_token, &health)?;
+        let tester = sending::tester(&config, &sending.lookups).map_err(StartError::Sender)?;
+        let api = make_api(&engine, &config, (&admin_token, tester), &health)?;
         let dir_watch =
             DirWatch::new(&data_dir, &journal, &engine, &health).map_err(StartError::Threads)?;
         let compactor = compactor(&engine, &journal, (&config, &data_dir));
@@ -212,10 +214,9 @@ fn compactor(
 fn make_api(
     engine: &Arc<Engine>,
     config: &Arc<Config>,
-    admin_token: &str,
+    (admin_token, sender): (&str, Sender),
     health: &Arc<http::Health>,
 ) -> Result<Data<http::Api>, StartError> {
-    let sender = sending::tester(config).map_err(StartError::Sender)?;
     let (engine, config, health) = (Arc::clone(engine), Arc::clone(config), Arc::clone(health));
     let api = http::api(engine, config, admin_token, health, sender);
     api.map(Data::new).map_err(StartError::Threads)

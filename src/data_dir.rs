@@ -112,14 +112,18 @@ impl DataDir {
     }
 
     /// Opens a directory like [`DataDir::open`], even if its file `FORMAT` is damaged. Then the
-    /// directory counts as new until [`DataDir::repair_format`].
+    /// directory counts as new until [`DataDir::repair_format`]. A directory in place of the file
+    /// stays an error, because it may hold something.
     ///
     /// # Errors
     /// See [`DataDirError`].
     pub fn open_to_repair(path: &Path) -> Result<Self, DataDirError> {
         let locks = Self::enter(path, &[])?;
-        let format = FormatFile::of(path, Format::read(path)?.ok())?;
-        Ok(Self { path: path.to_owned(), format, locks })
+        let format = match Format::read(path)? {
+            Err(fault @ FormatFault::Directory) => return Err(of_format(path, fault)),
+            other => other.ok(),
+        };
+        Ok(Self { path: path.to_owned(), format: FormatFile::of(path, format)?, locks })
     }
 
     /// Creates the directory if it is missing, locks it and checks the access to its files.

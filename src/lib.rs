@@ -240,6 +240,7 @@
 //! - `delivery/endpoint_queue.rs`: the queue, limits and breaker of one endpoint
 //! - `delivery/endpoint_queues.rs`: all endpoint queues: their map, their count and their turns
 //! - `delivery/limits.rs`: the limits of the scheduler
+//! - `delivery/lookups.rs`: lookups of names, with a share of the threads for each organization
 //! - `delivery/operational_events.rs`: the operational events that an attempt causes
 //! - `delivery/pool.rs`: idle connections for reuse
 //! - `delivery/resolver.rs`: resolves names to addresses, and checks each
@@ -251,6 +252,7 @@
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
 //! - `delivery/subject.rs`: the ids in log lines about deliveries
+//! - `delivery/trace.rs`: the trace of an attempt, for its outcome
 //! - `delivery/fair_queue.rs`: the fair queue of organizations and endpoints
 //!
 //! Entry points, and the server as a whole:

@@ -36,7 +36,7 @@ impl App {
             return Ok(Reloaded { changed, needs_restart });
         }
         let fitted = super::limits::fitted(&taken, self.descriptors);
-        let tester = super::sending::tester(&fitted)?;
+        let tester = super::sending::tester(&fitted, &self.sending.lookups)?;
         self.sending.reload(&fitted)?;
         self.api.reload(&fitted, tester);
         self.workers.reload(&fitted);

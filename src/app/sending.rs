@@ -13,6 +13,7 @@ use crate::base::threads::{Thread, spawn_critical};
 use crate::commit::{Engine, SchedulerHint};
 use crate::config::Config;
 use crate::delivery::attempts::{AttemptSettings, Attempter};
+use crate::delivery::lookups::Lookups;
 use crate::delivery::scheduler::{RAISED_TIMES, Scheduler, SchedulerLimits};
 use crate::delivery::sender::{Sender, SenderConfig, SenderError};
 use crate::rules::breaker::BreakerPolicy;
@@ -34,22 +35,30 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// The sender of test events, for the threads of the API. Connections are not kept, because each
 /// belongs to the thread that opened it.
-pub(super) fn tester(config: &Config) -> Result<Sender, SenderError> {
-    sender(config, 0)
+pub(super) fn tester(config: &Config, lookups: &Arc<Lookups>) -> Result<Sender, SenderError> {
+    sender(config, 0, lookups)
 }
 
-fn sender(config: &Config, idle_connections_per_host: usize) -> Result<Sender, SenderError> {
+fn sender(
+    config: &Config,
+    idle_connections_per_host: usize,
+    lookups: &Arc<Lookups>,
+) -> Result<Sender, SenderError> {
+    let lookups = Arc::clone(lookups);
     let settings = &config.delivery;
     let egress = Arc::new(EgressRules { allow: config.egress.allow_networks.clone() });
     let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
-    let config = SenderConfig::new(connect_timeout, timeout, idle_connections_per_host, egress);
-    Sender::new(config)
+    let idle = idle_connections_per_host;
+    Sender::new(SenderConfig::new(connect_timeout, timeout, idle, egress, lookups))
 }
 
-fn attempt_settings(config: &Config) -> Result<AttemptSettings, SenderError> {
+fn attempt_settings(
+    config: &Config,
+    lookups: &Arc<Lookups>,
+) -> Result<AttemptSettings, SenderError> {
     let settings = &config.delivery;
     Ok(AttemptSettings {
-        sender: sender(config, settings.max_in_flight_per_endpoint)?,
+        sender: sender(config, settings.max_in_flight_per_endpoint, lookups)?,
         policy: RetryPolicy {
             schedule_ms: settings.retry_schedule.iter().map(|wait| milliseconds(*wait)).collect(),
             jitter_share: settings.jitter_share,
@@ -80,6 +89,8 @@ fn limits(config: &Config) -> SchedulerLimits {
 /// The running parts that push events, and their settings, which a reload replaces.
 pub(super) struct Sending {
     pub(super) runtime: Runtime,
+    /// The lookups of deliveries and of tests of endpoints.
+    pub(super) lookups: Arc<Lookups>,
     /// Absent if the server was started without deliveries.
     scheduler: Option<Thread>,
     attempts: Arc<Live<AttemptSettings>>,
@@ -95,9 +106,11 @@ impl Sending {
         (hints, delivers): (Receiver<SchedulerHint>, bool),
     ) -> Result<Self, StartError> {
         let limits = limits(config);
-        let settings = attempt_settings(config).map_err(StartError::Sender)?;
+        let lookups = Lookups::new(Arc::clone(&engine.metrics));
+        let settings = attempt_settings(config, &lookups).map_err(StartError::Sender)?;
         let mut sending = Self {
             runtime: runtime().map_err(StartError::Threads)?,
+            lookups,
             scheduler: None,
             attempts: Arc::new(Live::new(settings)),
             limits: Arc::new(Live::new(limits)),
@@ -130,7 +143,7 @@ impl Sending {
     /// # Errors
     /// If no sender can be made from this configuration. Then nothing has changed.
     pub(super) fn reload(&self, config: &Config) -> Result<(), SenderError> {
-        self.attempts.set(attempt_settings(config)?);
+        self.attempts.set(attempt_settings(config, &self.lookups)?);
         self.limits.set(limits(config));
         Ok(())
     }

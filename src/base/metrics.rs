@@ -158,6 +158,13 @@ metrics! {
         &REQUEST_SECONDS
     );
 
+    /// Number of names that are being looked up.
+    lookups_running: Gauge = gauge("lookups_running", "Names that are being looked up.");
+
+    /// Number of names that wait for a thread to look them up.
+    lookups_waiting: Gauge =
+        gauge("lookups_waiting", "Names that wait for a thread to look them up.");
+
     /// Number of attempts under way.
     deliveries_in_flight: Gauge = gauge("deliveries_in_flight", "Attempts under way.");
 

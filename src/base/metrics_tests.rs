@@ -41,6 +41,8 @@ const SERIES: &[(&str, &[&str])] = &[
         &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""],
     ),
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
+    ("triggerd_lookups_running", &[]),
+    ("triggerd_lookups_waiting", &[]),
     ("triggerd_deliveries_in_flight", &[]),
     ("triggerd_breakers_open", &[]),
     ("triggerd_replays_running", &[]),

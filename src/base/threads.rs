@@ -1,5 +1,5 @@
-//! Threads with a name and an end. All threads start here, and each is joined by its starter. The
-//! process ends if a critical thread dies.
+//! Threads with a name and an end. All threads start here, and each is joined by its starter,
+//! except for those that look up names. The process ends if a critical thread dies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -107,11 +107,15 @@ section! {
 
         /// Maximum number of open connections. When more arrive, the connections that have been
         /// idle for the longest are closed; then those whose client neither sends its body nor
-        /// reads its answer; then requests that only wait for an event are answered early. An
-        /// address with more than an eighth of all connections loses its own first, unless it is
-        /// one of `trusted_proxies`. While none of these is left, newcomers wait in the kernel's
-        /// queue. Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the
-        /// systemd unit).
+        /// reads its answer; then requests that only wait, for an event or for their
+        /// organization's turn, are answered early; then busy connections are closed after their
+        /// answer. An address with more than an eighth of all connections loses its own first,
+        /// unless it is one of `trusted_proxies`. Until one of these has gone, newcomers wait in
+        /// the kernel's queue. Each connection costs some kilobytes and a file descriptor
+        /// (`LimitNOFILE` in the systemd unit).
+        ///
+        /// An organization has at most half as many requests that wait for its turn; further ones
+        /// get 429.
         ///
         /// While the processor is short, requests wait for their turn, one for each connection. So
         /// fewer connections mean shorter waits.

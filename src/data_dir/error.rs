@@ -92,6 +92,9 @@ pub enum FormatFault {
     /// There is no such file.
     #[error("is missing")]
     Missing,
+    /// The name belongs to a directory.
+    #[error("is a directory, not a file (move it away first)")]
+    Directory,
     /// The file has no text.
     #[error("is empty")]
     Empty,

@@ -62,6 +62,9 @@ impl Format {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Err(FormatFault::Missing));
             }
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                return Ok(Err(FormatFault::Directory));
+            }
             other => other.map_err(io_at(&file))?,
         };
         let text = String::from_utf8_lossy(&bytes);

@@ -10,6 +10,7 @@ use tracing::field::display;
 
 use super::completion::Completion;
 use super::envelope::Body;
+use super::lookups::NoLookup;
 use super::operational_events;
 use super::scheduler::Attempts;
 use super::secrets;
@@ -72,8 +73,13 @@ impl Attempter {
         let number = subject.attempt;
         let settings = self.settings.get();
         let body = self.body(&delivery, subject)?;
-        let Some(outcome) = self.send(&settings.sender, &delivery, (subject, body)).await else {
+        let Some(sent) = self.send(&settings.sender, &delivery, (subject, body)).await else {
             log_about!(error, subject, "the endpoint's secret was encrypted with another key");
+            return None;
+        };
+        let Ok(outcome) = sent.inspect_err(|error| {
+            log_about!(info, subject, %error, "the attempt could not begin; it is put off");
+        }) else {
             return None;
         };
         let now = Timestamp(self.engine.clock.now_ms());
@@ -130,12 +136,13 @@ impl Attempter {
         sender: &Sender,
         delivery: &DueDelivery,
         (subject, body): (Subject, Body),
-    ) -> Option<AttemptOutcome> {
+    ) -> Option<Result<AttemptOutcome, NoLookup>> {
         let now = Timestamp(self.engine.clock.now_ms());
         let settings = &delivery.endpoint.settings;
         let secrets = secrets::open(&self.engine.vault, &delivery.endpoint, now)?;
         let headers = secrets::open_headers(&self.engine.vault, &delivery.endpoint)?;
         let request = Request {
+            org: delivery.org,
             url: &settings.url,
             subject,
             content_type: body.content_type,

@@ -21,8 +21,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::lookups::{Asked, Lookups, NoLookup};
 use super::resolver;
 use crate::base::peek::{Unread, peek};
+use crate::model::id::OrgNo;
 use crate::rules::egress::{EgressRules, Target};
 
 #[cfg(test)]
@@ -55,11 +57,12 @@ pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
 /// Establishes connections to receivers.
 #[derive(Clone)]
 pub(super) struct Connector {
+    pub(super) lookups: Arc<Lookups>,
     /// The addresses that may be reached.
     pub(super) rules: Arc<EgressRules>,
     /// The TLS configuration, with its resumable sessions.
     pub(super) tls: TlsConnector,
-    /// Maximum time for lookup, TCP and TLS together.
+    /// Maximum time for lookup, TCP and TLS together, from the beginning of the lookup.
     pub(super) timeout: Duration,
 }
 
@@ -76,10 +79,25 @@ pub(super) struct TooLong(pub(super) usize);
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 impl Connector {
-    /// Connects to the target. `trace` shows the progress, also after a failure.
+    /// Waits until the lookup of the target's name begins, if it needs one: at most for this time,
+    /// and at most for the time to connect.
+    ///
+    /// # Errors
+    /// The lookup did not begin, so there is nothing to connect to.
+    pub(super) async fn begin(
+        &self,
+        org: OrgNo,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Option<Asked>, NoLookup> {
+        resolver::begin(&self.lookups, org, &target.host, within.min(self.timeout)).await
+    }
+
+    /// Connects to the target, whose lookup has begun. `trace` shows the progress, also after a
+    /// failure.
     pub(super) async fn connect(
         &self,
-        target: &Target,
+        target: (&Target, Option<Asked>),
         is_secure: bool,
         trace: &mut ConnectionTrace,
     ) -> Result<Box<dyn Stream>, Failure> {
@@ -90,12 +108,13 @@ impl Connector {
 
     async fn connect_untimed(
         &self,
-        target: &Target,
+        (target, asked): (&Target, Option<Asked>),
         is_secure: bool,
         trace: &mut ConnectionTrace,
     ) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
-        let addresses = resolver::resolve(&self.rules, &target.host, target.port).await?;
+        let place = (target.host.as_str(), target.port);
+        let addresses = resolver::resolve(&self.rules, place, asked).await?;
         trace.dns = target.address.is_none().then(|| begun.elapsed());
         trace.address = addresses.first().copied();
         trace.addresses.clone_from(&addresses);

@@ -16,7 +16,7 @@ use crate::delivery::sender::{Request, Sender, SenderConfig};
 use crate::delivery::subject::Subject;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::Secret;
-use crate::model::id::{EndpointId, EventId};
+use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
 
@@ -34,6 +34,7 @@ fn sender() -> Sender {
 async fn send_body(sender: &Sender, url: &str, body: &'static [u8]) -> AttemptOutcome {
     let secrets = [Secret::new([1; 32])];
     let request = Request {
+        org: OrgNo(1),
         url,
         subject: Subject::of_test(None, EndpointId(1), EventId(1 << 80)),
         body: body.into(),
@@ -43,7 +44,7 @@ async fn send_body(sender: &Sender, url: &str, body: &'static [u8]) -> AttemptOu
         timeout: None,
         now: Timestamp(1_769_853_600_000),
     };
-    sender.send(request).await
+    sender.send(request).await.unwrap()
 }
 
 async fn send(sender: &Sender, url: &str) -> AttemptOutcome {

@@ -2,8 +2,13 @@
 //! only judged addresses are connected to. Knows nothing of HTTP.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::library_errors::system_words;
+use tokio::time::timeout;
+
+use super::lookups::{Asked, Lookups, NoLookup};
+use crate::model::id::OrgNo;
 use crate::rules::egress::{Blocked, EgressRules, is_local_name};
 
 /// Why a name cannot be used.
@@ -27,30 +32,49 @@ pub enum ResolveError {
     },
 }
 
-/// Returns all addresses of a name, or the literal address in its place, with this port. Names are
-/// resolved by the system (`getaddrinfo`, on a blocking thread). A name of this machine gets its
-/// allowed loopback addresses instead (RFC 6761, 6.3).
+/// Asks the system for the addresses of a name, and waits until its lookup begins. Returns `None`
+/// for an address in place of a name and for a name of this machine, which need no lookup.
+///
+/// # Errors
+/// The lookup did not begin within this time.
+pub(super) async fn begin(
+    lookups: &Arc<Lookups>,
+    org: OrgNo,
+    name: &str,
+    within: Duration,
+) -> Result<Option<Asked>, NoLookup> {
+    if name.parse::<IpAddr>().is_ok() || is_local_name(name) {
+        return Ok(None);
+    }
+    let mut asked = lookups.ask(org, name);
+    match timeout(within, asked.begun()).await {
+        Ok(()) => Ok(Some(asked)),
+        Err(_elapsed) => Err(NoLookup(lookups.exhausted(org))),
+    }
+}
+
+/// Returns all addresses of a name, or the literal address in its place, with this port. `asked` is
+/// the lookup from [`begin`]. A name of this machine gets its allowed loopback addresses instead
+/// (RFC 6761, 6.3).
 ///
 /// # Errors
 /// There is no address, or an address is forbidden.
-pub async fn resolve(
+pub(super) async fn resolve(
     rules: &EgressRules,
-    name: &str,
-    port: u16,
+    (name, port): (&str, u16),
+    asked: Option<Asked>,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let judged = if let Ok(address) = name.parse::<IpAddr>() {
         judge_all(rules, name, std::iter::once(address))
-    } else if is_local_name(name) {
+    } else if let Some(asked) = asked {
+        match asked.found().await {
+            Ok(found) => judge_all(rules, name, found.into_iter()),
+            Err(reason) => Err(ResolveError::NoAddress { name: name.to_owned(), reason }),
+        }
+    } else {
         rules
             .local_addresses()
             .map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked })
-    } else {
-        match tokio::net::lookup_host((name, port)).await {
-            Ok(found) => judge_all(rules, name, found.map(|address| address.ip())),
-            Err(error) => {
-                Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) })
-            }
-        }
     };
     Ok(judged?.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
@@ -76,11 +100,6 @@ fn judge_all(
         });
     }
     Ok(judged)
-}
-
-/// Returns the reason in the system's words.
-fn words_of(error: &std::io::Error) -> String {
-    system_words(&error.to_string()).to_owned()
 }
 
 #[cfg(test)]
@@ -109,22 +128,36 @@ mod tests {
         assert!(matches!(judge(&[]), Err(ResolveError::NoAddress { .. })));
     }
 
+    async fn resolve_without_lookup(
+        rules: &EgressRules,
+        name: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        let lookups = Lookups::for_tests();
+        let asked = begin(&lookups, OrgNo(1), name, Duration::ZERO).await.unwrap();
+        assert!(asked.is_none(), "{name} needs no lookup");
+        resolve(rules, (name, port), None).await
+    }
+
     #[tokio::test]
     async fn names_of_this_machine_are_its_allowed_loopback_addresses() {
-        let refused = resolve(&EgressRules::default(), "localhost", 80).await.unwrap_err();
+        let refused =
+            resolve_without_lookup(&EgressRules::default(), "localhost", 80).await.unwrap_err();
         assert!(refused.to_string().contains("127.0.0.0/8 (loopback)"), "{refused}");
         let allowed = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
         let only: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(resolve(&allowed, "Api.Localhost.", 80).await, Ok(vec![only]));
+        assert_eq!(resolve_without_lookup(&allowed, "Api.Localhost.", 80).await, Ok(vec![only]));
     }
 
     #[tokio::test]
     async fn an_address_in_place_of_a_name_is_judged_too() {
-        let refused = resolve(&EgressRules::default(), "::ffff:10.0.0.7", 443).await.unwrap_err();
+        let refused = resolve_without_lookup(&EgressRules::default(), "::ffff:10.0.0.7", 443)
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("10.0.0.0/8 (private network)"), "{refused}");
         let public: SocketAddr = "[2606:4700::1111]:443".parse().unwrap();
         assert_eq!(
-            resolve(&EgressRules::default(), "2606:4700::1111", 443).await,
+            resolve_without_lookup(&EgressRules::default(), "2606:4700::1111", 443).await,
             Ok(vec![public])
         );
     }

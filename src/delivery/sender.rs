@@ -14,6 +14,9 @@
 //! connection: servers end an idle connection with it, and HTTP allows the repetition (RFC 9110,
 //! 15.5.9).
 //!
+//! A name that must be looked up waits for its turn first. Until then nothing was tried: without a
+//! turn there is no attempt, and with one the attempt has its whole time.
+//!
 //! A hostile receiver cannot redirect the request (every address is judged, redirects are not
 //! followed, no proxy is used) and cannot hold it (one deadline covers everything, and at most 16
 //! KiB of the head and of the body are read from the socket).
@@ -23,19 +26,24 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ::http::StatusCode;
 use bytes::Bytes;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 use url::Url;
 
 use super::answer::{Body, HEAD_BYTES_MAX, Head, HeadReader, KEPT_HEADERS};
-use super::connector::{self, ConnectionTrace, Connector, Failure};
+use super::connector::{self, Connector, Failure};
 use super::exchange::Link;
 use super::failure;
+use super::lookups::{Asked, Lookups, NoLookup};
 use super::pool::{Origin, Pool};
 use super::subject::{Subject, log_about};
+use super::trace::{AttemptTrace, Unanswered, whole_ms};
 use crate::base::failpoint::{self, Switch};
 use crate::model::delivery::{
-    AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, Timing,
+    AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX,
 };
 use crate::model::endpoint::Secret;
+use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressRules, Target};
 use crate::rules::signature;
@@ -55,7 +63,8 @@ const UNBOUNDED_HEAD_BYTES: usize = 512 << 10;
 /// Limits and identity of the sender.
 #[derive(Clone, Debug)]
 pub struct SenderConfig {
-    /// Maximum time to establish a connection, name lookup and TLS included.
+    /// Maximum time to establish a connection, name lookup and TLS included. The wait for the turn
+    /// of the lookup comes before it, and lasts at most as long.
     pub connect_timeout: Duration,
     /// Maximum time of a whole attempt.
     pub timeout: Duration,
@@ -68,6 +77,8 @@ pub struct SenderConfig {
     pub idle_connections_per_host: usize,
     /// The addresses that may be reached.
     pub egress: Arc<EgressRules>,
+    /// The lookups of the process.
+    pub lookups: Arc<Lookups>,
 }
 
 impl SenderConfig {
@@ -77,6 +88,7 @@ impl SenderConfig {
         timeout: Duration,
         idle_connections_per_host: usize,
         egress: Arc<EgressRules>,
+        lookups: Arc<Lookups>,
     ) -> Self {
         Self {
             connect_timeout,
@@ -85,6 +97,7 @@ impl SenderConfig {
             body_read_bytes_max: BODY_READ_BYTES_MAX,
             idle_connections_per_host,
             egress,
+            lookups,
         }
     }
 }
@@ -106,6 +119,8 @@ pub fn install_crypto() {
 /// The request of one attempt.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    /// The organization of the endpoint, whose share of the lookups is used.
+    pub org: OrgNo,
     /// The URL of the endpoint.
     pub url: &'a str,
     /// The event and the attempt.
@@ -157,44 +172,38 @@ impl Sender {
         if !is_header_value(&config.user_agent) {
             return Err(SenderError("the User-Agent is not a valid header value".to_owned()));
         }
-        let rules = Arc::clone(&config.egress);
+        let (lookups, rules) = (Arc::clone(&config.lookups), Arc::clone(&config.egress));
         let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);
-        let (connector, pool) =
-            (Connector { rules, tls, timeout }, Pool::new(config.idle_connections_per_host));
+        let connector = Connector { lookups, rules, tls, timeout };
+        let pool = Pool::new(config.idle_connections_per_host);
         Ok(Self { connector, pool, config: Arc::new(config) })
     }
 
     /// Makes the attempt; a failure is an outcome too. A 2xx counts as soon as its head is here:
     /// the receiver has accepted, and another request because of a slow or broken body would only
     /// make a duplicate.
-    pub async fn send(&self, request: Request<'_>) -> AttemptOutcome {
+    ///
+    /// # Errors
+    /// The name of the receiver could not be looked up for want of a thread: this is no attempt.
+    pub async fn send(&self, request: Request<'_>) -> Result<AttemptOutcome, NoLookup> {
         let begun = Instant::now();
         let mut trace = AttemptTrace::default();
-        let answer = self.attempt(&request, begun, &mut trace).await;
-        let duration_ms = whole_ms(begun.elapsed());
-        let AttemptTrace { connection, is_reused } = trace;
-        let mut outcome = AttemptOutcome {
-            address: connection.address,
-            ..AttemptOutcome::new(request.now, duration_ms)
+        let answer = match self.attempt(&request, begun, &mut trace).await {
+            Ok(answer) => Ok(answer),
+            Err(Unanswered::Failed(error)) => Err(error),
+            Err(Unanswered::NotBegun(no_lookup)) => return Err(no_lookup),
         };
-        let ready_at = if is_reused {
-            begun
-        } else {
-            outcome.timing = Timing {
-                dns_ms: connection.dns.map(whole_ms),
-                connect_ms: connection.connect.map(whole_ms),
-                tls_ms: connection.tls.map(whole_ms),
-                first_byte_ms: None,
-            };
-            connection.ready_at.unwrap_or(begun)
-        };
+        // The wait for the turn of the lookup belongs to no attempt.
+        let started_at = request.now.plus_ms(u64::from(whole_ms(trace.waited)));
+        let mut outcome = trace.outcome(started_at, begun);
         match answer {
             Ok(answer) => {
+                let ready_at = trace.ready_at(begun);
                 outcome.timing.first_byte_ms =
                     Some(whole_ms(answer.here_at.saturating_duration_since(ready_at)));
                 outcome.status = Some(answer.head.status);
                 outcome.error = error_of(&answer.head);
-                let answered_at = request.now.plus_ms(u64::from(outcome.duration_ms));
+                let answered_at = started_at.plus_ms(u64::from(outcome.duration_ms));
                 let asked =
                     answer.head.header("retry-after").and_then(|value| str::from_utf8(value).ok());
                 outcome.retry_after_ms = asked.and_then(|asked| retry_after_ms(asked, answered_at));
@@ -204,7 +213,7 @@ impl Sender {
             }
             Err(error) => outcome.error = Some(error),
         }
-        outcome
+        Ok(outcome)
     }
 
     async fn attempt(
@@ -212,74 +221,95 @@ impl Sender {
         request: &Request<'_>,
         begun: Instant,
         trace: &mut AttemptTrace,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<Answer, Unanswered> {
         let timeout = request.timeout.unwrap_or(self.config.timeout);
-        let deadline = tokio::time::Instant::from_std(begun) + timeout;
+        let mut deadline = tokio::time::Instant::from_std(begun) + timeout;
         let (url, target) = self.config.egress.judge_text(request.url).map_err(|error| {
             AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() }
         })?;
         let signed = self.signed(request, &url).map_err(|rule| unaskable(&target, rule))?;
         let asked = (signed.as_slice(), request.body.as_ref());
-        let about = (&target, request.subject);
-        match tokio::time::timeout_at(deadline, self.ask(&url, about, asked, trace)).await {
-            Ok(Ok(answered)) => Ok(self.answer(answered, deadline, request.subject).await),
-            Ok(Err(error)) if failure::is_late(&*error) => {
-                let step = trace.connection.step;
-                Err(failure::explain_late(
-                    step,
-                    self.config.connect_timeout,
-                    &shown(&target, trace),
-                ))
-            }
-            Ok(Err(error)) => {
-                Err(failure::explain(&*error, trace.connection.step, &shown(&target, trace)))
-            }
-            Err(_elapsed) => Err(failure::explain_timeout(
-                trace.connection.step,
-                timeout,
-                &shown(&target, trace),
-            )),
-        }
-    }
-
-    /// Sends the request over an idle connection or a new connection, and reads the head of the
-    /// answer.
-    async fn ask(
-        &self,
-        url: &Url,
-        (target, subject): (&Target, Subject),
-        request: (&[u8], &[u8]),
-        trace: &mut AttemptTrace,
-    ) -> Result<Answered, Failure> {
         let origin = Origin {
             is_secure: url.scheme() == "https",
             host: target.host.clone(),
             port: target.port,
         };
-        if let Some(mut link) = self.pool.take(&origin) {
-            *trace = AttemptTrace { connection: link.trace.clone(), is_reused: true };
-            let mut reader = HeadReader::new(head_bytes_max());
-            match link.exchange(request, &mut reader).await {
-                Ok(head) if ends_idleness(&head) => {
-                    let message = "an idle connection had ended with a 408; the request is sent \
-                        again";
-                    log_about!(debug, subject, %target, "{message}");
-                }
-                Ok(head) => return Ok(Answered::new(origin, link, head, reader)),
-                Err(broken) if reader.has_heard() => return Err(broken.into()),
-                Err(broken) => {
-                    let message = "an idle connection had been closed; the request is sent again";
-                    log_about!(debug, subject, %target, %broken, "{message}");
-                }
+        let about = (&origin, &target, request.subject);
+        let over_idle = timeout_at(deadline, self.ask_over_idle(about, asked, trace)).await;
+        let over_idle = self.explained(over_idle, (&target, timeout), trace)?;
+        let answered = if let Some(answered) = over_idle {
+            answered
+        } else {
+            let waits = Instant::now();
+            let lookup = self.connector.begin(request.org, &target, timeout).await?;
+            trace.waited = waits.elapsed();
+            deadline += trace.waited;
+            let over_new = self.ask_over_new((&origin, &target, lookup), asked, trace);
+            let over_new = timeout_at(deadline, over_new).await;
+            self.explained(over_new, (&target, timeout), trace)?
+        };
+        Ok(self.answer(answered, deadline, request.subject).await)
+    }
+
+    /// Explains the error of a part of the attempt that ended, or whose time is over.
+    fn explained<T>(
+        &self,
+        ended: Result<Result<T, Failure>, Elapsed>,
+        (target, timeout): (&Target, Duration),
+        trace: &AttemptTrace,
+    ) -> Result<T, AttemptError> {
+        let (step, place) = (trace.connection.step, shown(target, trace));
+        match ended {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if failure::is_late(&*error) => {
+                Err(failure::explain_late(step, self.config.connect_timeout, &place))
             }
-            *trace = AttemptTrace::default();
+            Ok(Err(error)) => Err(failure::explain(&*error, step, &place)),
+            Err(_elapsed) => Err(failure::explain_timeout(step, timeout, &place)),
         }
-        let stream =
-            self.connector.connect(target, origin.is_secure, &mut trace.connection).await?;
-        let mut link = Link { stream, trace: trace.connection.clone() };
+    }
+
+    /// Sends the request over an idle connection, and reads the head of the answer. Returns `None`
+    /// if there is no idle connection, or if it had ended.
+    async fn ask_over_idle(
+        &self,
+        (origin, target, subject): (&Origin, &Target, Subject),
+        request: (&[u8], &[u8]),
+        trace: &mut AttemptTrace,
+    ) -> Result<Option<Answered>, Failure> {
+        let Some(mut link) = self.pool.take(origin) else { return Ok(None) };
+        *trace =
+            AttemptTrace { connection: link.trace.clone(), is_reused: true, waited: trace.waited };
+        let mut reader = HeadReader::new(head_bytes_max());
+        match link.exchange(request, &mut reader).await {
+            Ok(head) if ends_idleness(&head) => {
+                let message = "an idle connection had ended with a 408; the request is sent again";
+                log_about!(debug, subject, %target, "{message}");
+            }
+            Ok(head) => return Ok(Some(Answered::new(origin.clone(), link, head, reader))),
+            Err(broken) if reader.has_heard() => return Err(broken.into()),
+            Err(broken) => {
+                let message = "an idle connection had been closed; the request is sent again";
+                log_about!(debug, subject, %target, %broken, "{message}");
+            }
+        }
+        *trace = AttemptTrace::default();
+        Ok(None)
+    }
+
+    /// Sends the request over a new connection, and reads the head of the answer.
+    async fn ask_over_new(
+        &self,
+        (origin, target, lookup): (&Origin, &Target, Option<Asked>),
+        request: (&[u8], &[u8]),
+        trace: &mut AttemptTrace,
+    ) -> Result<Answered, Failure> {
+        let connected =
+            self.connector.connect((target, lookup), origin.is_secure, &mut trace.connection);
+        let mut link = Link { stream: connected.await?, trace: trace.connection.clone() };
         let mut reader = HeadReader::new(head_bytes_max());
         let head = link.exchange(request, &mut reader).await?;
-        Ok(Answered::new(origin, link, head, reader))
+        Ok(Answered::new(origin.clone(), link, head, reader))
     }
 
     /// Reads the body of a refusal as far as it arrives soon; an acceptance needs no body. The
@@ -295,7 +325,7 @@ impl Sender {
         body.feed(&rest);
         if !is_success(head.status) {
             let within = deadline.min(tokio::time::Instant::now() + REFUSAL_WITHIN);
-            let read = tokio::time::timeout_at(within, link.read(&mut body, Body::is_kept)).await;
+            let read = timeout_at(within, link.read(&mut body, Body::is_kept)).await;
             if read.is_err() {
                 let subject = Subject { status: Some(head.status), ..subject };
                 log_about!(debug, subject, "the body of the refusal arrives slowly");
@@ -362,18 +392,6 @@ fn unaskable(target: &Target, rule: &str) -> AttemptError {
         code: ErrorCode::Protocol,
         detail: format!("the request to {target} is not valid HTTP: {rule}"),
     }
-}
-
-fn whole_ms(time: Duration) -> u32 {
-    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// The connection of an attempt, for its outcome.
-#[derive(Default)]
-struct AttemptTrace {
-    connection: ConnectionTrace,
-    /// True if the connection came from the pool.
-    is_reused: bool,
 }
 
 /// The head of an answer and its connection.

@@ -2,9 +2,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-use super::super::connector::Step;
+use super::super::connector::{ConnectionTrace, Step};
 use super::*;
 use crate::base::random;
+use crate::model::delivery::Timing;
 use crate::model::id::{EndpointId, EventId};
 
 #[path = "sender_bounds_tests.rs"]
@@ -19,7 +20,7 @@ const BODY: &[u8] = br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41"}"#;
 impl SenderConfig {
     /// Limits that only a receiver that misbehaves reaches.
     pub(in crate::delivery) fn for_tests(egress: Arc<EgressRules>) -> Self {
-        Self::new(Duration::from_secs(5), Duration::from_secs(15), 16, egress)
+        Self::new(Duration::from_secs(5), Duration::from_secs(15), 16, egress, Lookups::for_tests())
     }
 }
 
@@ -39,6 +40,7 @@ async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     let body = Bytes::from_static(BODY);
     let headers = [("x-own".to_owned(), "a b".to_owned())];
     let request = Request {
+        org: OrgNo(1),
         url,
         subject: Subject { attempt: 3, ..Subject::of_test(None, EndpointId(1), EVENT) },
         body,
@@ -48,7 +50,7 @@ async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
         timeout: None,
         now: NOW,
     };
-    sender.send(request).await
+    sender.send(request).await.unwrap()
 }
 
 fn error(outcome: &AttemptOutcome) -> (ErrorCode, &str) {
@@ -350,8 +352,8 @@ async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
     let connector = sender_with(&[], Duration::from_secs(20)).connector;
     for host in ["hooks.localhost", "127.0.0.1", "::1"] {
         let target = Target { host: host.to_owned(), port: 9, address: host.parse().ok() };
-        let refused =
-            connector.connect(&target, false, &mut ConnectionTrace::default()).await.err().unwrap();
+        let mut trace = ConnectionTrace::default();
+        let refused = connector.connect((&target, None), false, &mut trace).await.err().unwrap();
         let explained = failure::explain(&*refused, Step::Resolve, host);
         assert_eq!(explained.code, ErrorCode::EgressBlocked);
         assert!(explained.detail.contains(" has a forbidden address: "), "{}", explained.detail);

@@ -75,6 +75,8 @@ pub(super) struct Bounds {
     /// Memory for answers that their readers have not taken yet.
     pub(super) answers: Arc<Answers>,
     pub(super) blocking: Blocking,
+    /// Requests that wait for their turn.
+    pub(super) waiting: Arc<Shares<Principal>>,
     /// Bytes of request bodies that are being read or wait to be stored.
     pub(super) bodies: Arc<BodyMemory>,
     /// Requests whose changes wait to be stored or are being stored.
@@ -165,9 +167,11 @@ impl Settings {
 
 impl Bounds {
     fn new(config: &Config) -> Self {
+        let connections = config.server.max_connections as u64;
         Self {
             answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
             blocking: Blocking::default(),
+            waiting: Shares::new(connections, connections),
             bodies: BodyMemory::new(config.intake.queue_bytes),
             submissions: submissions(config),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),

@@ -131,10 +131,11 @@ fn verify_says_what_a_copy_cannot_show() {
 type SmallFile = (&'static str, fn(&Path), &'static str, &'static str, i32);
 
 /// Damages of the small files of a copy.
-const SMALL_FILES: [SmallFile; 7] = {
+const SMALL_FILES: [SmallFile; 8] = {
     const COPY_FORMAT: &str = "Copy FORMAT from the original";
     [
         ("FORMAT", remove, "FORMAT is missing", COPY_FORMAT, 3),
+        ("FORMAT", become_directory, "FORMAT is a directory", COPY_FORMAT, 3),
         ("FORMAT", empty, "FORMAT is empty", COPY_FORMAT, 3),
         ("FORMAT", cut_end, "FORMAT is cut short", COPY_FORMAT, 3),
         ("secrets.key", remove, "secrets.key is not in the data dir", "from a backup", 3),
@@ -146,6 +147,12 @@ const SMALL_FILES: [SmallFile; 7] = {
 
 fn remove(path: &Path) {
     fs::remove_file(path).unwrap();
+}
+
+fn become_directory(path: &Path) {
+    remove(path);
+    fs::create_dir(path).unwrap();
+    fs::write(path.join("foreign"), "1").unwrap();
 }
 
 fn set_len(path: &Path, len: u64) {
@@ -186,6 +193,11 @@ fn a_small_file_that_a_copy_lacks_or_has_in_part_is_damage_with_a_remedy() {
         assert!(status.code() == Some(code) && log.contains(says), "{file}: {status} {log}");
         if file == "FORMAT" {
             assert!(before == fs::read(first_segment(&copy)).unwrap(), "the start changed it");
+            if copy.join(file).is_dir() {
+                let (rebuilt, text) = command(&copy, &["rebuild"]);
+                assert!(rebuilt == Some(3) && text.contains("move it away first"), "{text}");
+                fs::remove_dir_all(copy.join(file)).unwrap();
+            }
             let (rebuilt, text) = command(&copy, &["rebuild"]);
             assert_eq!(rebuilt, Some(0), "{text}");
         } else {

@@ -1,20 +1,20 @@
 //! Crowds that hold all connections or announce much: others get in, and have their share of the
 //! memory. Over raw sockets with the real binary; no test judges a time.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, park_timeout};
-use std::time::Duration;
-
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, Process, silence, until};
-use crate::raw::{Raw, get, post};
+use crate::raw::{Raw, find, get, post};
 use crate::takeover::{broken_server, server};
 
 /// Connections of a server under test; a crowd has five times as many sockets.
@@ -198,10 +198,13 @@ fn a_request_under_work_and_a_body_that_comes_survive_a_crowd() {
 
 /// Connects from another address of this machine.
 fn connect_from(source: [u8; 4], server: &Process) -> Raw {
-    let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
+    connect_to(&server.url.trim_start_matches("http://").parse().unwrap(), source)
+}
+
+fn connect_to(address: &SocketAddr, source: [u8; 4]) -> Raw {
     let own = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&own, &SocketAddr::from((source, 0))).unwrap();
-    connect(&own, &address).unwrap();
+    connect(&own, address).unwrap();
     let stream = TcpStream::from(own);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     Raw { stream, read: Vec::new() }
@@ -228,6 +231,154 @@ fn the_address_that_holds_most_connections_loses_its_own() {
         let mut newcomer = connect_from([127, 0, 0, 3], &server);
         newcomer.say(&live);
         assert_eq!(newcomer.try_answer().map(|(status, _)| status), Some(200));
+    }
+}
+
+/// An answer to a member of a busy crowd: its status, the detail of its problem, and whether it
+/// announces the end of the connection.
+type Seen = (u16, String, bool);
+
+/// A crowd that never pauses: each member sends its request again as soon as it has the answer, and
+/// connects again when its connection ends.
+struct BusyCrowd {
+    stop: Arc<AtomicBool>,
+    /// Number of answers of each kind.
+    seen: Arc<Mutex<BTreeMap<Seen, usize>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BusyCrowd {
+    /// Returns when every member has connected once.
+    fn of(server: &Process, sources: Vec<[u8; 4]>, request: &str) -> Self {
+        let address: SocketAddr = server.url.trim_start_matches("http://").parse().unwrap();
+        let request = request.to_owned();
+        let says = request.clone();
+        let join = move |source: &[u8; 4]| {
+            let raw = connect_to(&address, *source);
+            raw.stream.set_nonblocking(true).unwrap();
+            drop((&raw.stream).write_all(says.as_bytes()));
+            raw
+        };
+        let mut members: Vec<_> = sources.iter().map(&join).collect();
+        let (stop, seen) =
+            (Arc::new(AtomicBool::new(false)), Arc::<Mutex<BTreeMap<_, _>>>::default());
+        let (stopped, noted) = (Arc::clone(&stop), Arc::clone(&seen));
+        let go_on = move || {
+            while !stopped.load(Ordering::SeqCst) {
+                for (source, member) in sources.iter().zip(&mut members) {
+                    let has_ended = is_read_to_end(member);
+                    while let Some(answer) = take_answer(&mut member.read) {
+                        *noted.lock().unwrap().entry(answer).or_insert(0) += 1;
+                        drop((&member.stream).write_all(request.as_bytes()));
+                    }
+                    if has_ended {
+                        *member = join(source);
+                    }
+                }
+                park_timeout(Duration::from_millis(1));
+            }
+        };
+        Self { stop, seen, thread: Some(std::thread::spawn(go_on)) }
+    }
+
+    /// Number of answers of this kind.
+    fn count(&self, is_meant: impl Fn(&Seen) -> bool) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().filter(|(answer, _)| is_meant(answer)).map(|(_, count)| count).sum()
+    }
+
+    /// Number of connections that the server closed after an answer.
+    fn closed(&self) -> usize {
+        self.count(|(_, _, closes)| *closes)
+    }
+}
+
+impl Drop for BusyCrowd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Reads everything that has come. Returns true if the connection has ended.
+fn is_read_to_end(raw: &mut Raw) -> bool {
+    let mut piece = [0; 4 << 10];
+    loop {
+        match raw.stream.read(&mut piece) {
+            Ok(0) => return true,
+            Ok(read) => raw.read.extend_from_slice(&piece[..read]),
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Takes the first answer out of these bytes if all of it is there.
+fn take_answer(read: &mut Vec<u8>) -> Option<Seen> {
+    let body = find(read, b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(read[..body].to_vec()).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let end = body + length.map_or(0, |length| length.parse::<usize>().unwrap());
+    if read.len() < end {
+        return None;
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&read[body..end]).unwrap_or_default();
+    let detail = problem["detail"].as_str().unwrap_or_default().to_owned();
+    read.drain(..end);
+    let closes = head.contains("\r\nconnection: close\r\n");
+    Some((head[9..12].parse().unwrap(), detail, closes))
+}
+
+/// Lets newcomers from an address of their own ask something each, over a new connection.
+fn others_get_in(server: &Process, request: &str, beside: &str) {
+    for number in 1..=3 {
+        let mut newcomer = connect_from([127, 0, 0, 77], server);
+        newcomer.say(request);
+        let status = newcomer.try_answer().map(|(status, _)| status);
+        assert_eq!(status, Some(200), "newcomer {number} beside a crowd from {beside}");
+    }
+}
+
+#[test]
+fn newcomers_get_in_beside_a_crowd_that_never_pauses() {
+    let (server, _dir) = crowded_server(1);
+    let live = get("/health/live", "");
+    let one = vec![[127, 0, 0, 1]; 3 * CONNECTIONS];
+    let many = (1..).take(3 * CONNECTIONS).map(|host| [127, 3, 0, host]).collect();
+    for (from, sources) in [("one address", one), ("many addresses", many)] {
+        let crowd = BusyCrowd::of(&server, sources, &live);
+        others_get_in(&server, &live, from);
+        assert!(crowd.closed() > 0, "the answer says that the connection ends: {from}");
+    }
+}
+
+#[test]
+fn a_busy_crowd_from_one_address_closes_only_its_own_connections() {
+    let (server, _dir) = crowded_server(1);
+    let live = get("/health/live", "");
+    let mut other = connect_from([127, 0, 0, 2], &server);
+    let crowd = BusyCrowd::of(&server, vec![[127, 0, 0, 1]; 3 * CONNECTIONS], &live);
+    let began = Instant::now();
+    while crowd.closed() < 5 * CONNECTIONS {
+        assert!(began.elapsed() < PATIENCE, "the crowd keeps its connections");
+        other.say(&live);
+        assert_eq!(other.try_answer().map(|(status, _)| status), Some(200));
+    }
+}
+
+#[test]
+fn requests_that_wait_for_the_turn_of_their_organization_keep_nobody_out() {
+    let more = format!("workers = 1\nmax_connections = {CONNECTIONS}\n{PATIENT}");
+    let (server, _dir) = broken_server(&more, "syncs_slowly");
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let made = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:9/"}));
+    // A change of the settings waits until the one before is stored.
+    let change = post(&format!("/api/endpoints/{}/secret/rotate", made.id()), &org.key, "");
+    let crowd = BusyCrowd::of(&server, vec![[127, 0, 0, 1]; 3 * CONNECTIONS], &change);
+    others_get_in(&server, &get("/api/inbox", &other.key), "one organization");
+    for (status, why) in [(429, "requests of this organization wait"), (503, "waited for its turn")]
+    {
+        let is_meant = |seen: &Seen| seen.0 == status && seen.1.contains(why);
+        until(|| (crowd.count(is_meant) > 0).then_some(()));
     }
 }
 

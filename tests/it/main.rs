@@ -32,6 +32,7 @@ mod framing;
 mod harness;
 mod isolation;
 mod limits;
+mod lookups;
 mod npm;
 mod operational_events;
 mod operator;

@@ -38,12 +38,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let wanted =
         DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
-    let page = call
-        .api
-        .bounds
-        .blocking
-        .run(call.principal(), move || Ok(api.engine.store.dead_letters(org, &wanted)?))
-        .await?;
+    let page = call.run(move || Ok(api.engine.store.dead_letters(org, &wanted)?)).await?;
     let last = page.items.last().and_then(|last| match last.situation {
         DeliverySituation::Dead(_, at) => Some((at, last.event, last.endpoint)),
         DeliverySituation::Pending(_)
@@ -147,8 +142,7 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
         query.with_deleted = also_of_deleted;
     }
     let api = web::Data::clone(&call.api);
-    let chosen =
-        call.api.bounds.blocking.run(call.principal(), move || choose(&api, org, which)).await?;
+    let chosen = call.run(move || choose(&api, org, which)).await?;
     let commands: Vec<D> =
         chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;

@@ -80,12 +80,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wanted = wanted(call.request.query_string(), call.now)?;
     let (api, begins) = (web::Data::clone(&call.api), wanted.after);
-    let page = call
-        .api
-        .bounds
-        .blocking
-        .run(call.principal(), move || Ok(api.engine.store.deliveries(org, &wanted)?))
-        .await?;
+    let page = call.run(move || Ok(api.engine.store.deliveries(org, &wanted)?)).await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
     let next_cursor = Lists::Deliveries.cursor(EventId(DeliveryId::of(event, number).0));
@@ -186,8 +181,7 @@ impl Attempt {
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details =
-        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
+    let details = call.run(move || details(&api, org, &found)).await?;
     json(StatusCode::OK, &details)
 }
 
@@ -278,7 +272,6 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
         return json(StatusCode::ACCEPTED, &Shown::of(&found.delivery, &call.api.engine.clock));
     }
     let api = web::Data::clone(&call.api);
-    let details =
-        call.api.bounds.blocking.run(call.principal(), move || details(&api, org, &found)).await?;
+    let details = call.run(move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
 }

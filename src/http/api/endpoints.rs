@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use crate::base::pairs::as_map;
 use crate::base::random;
+use crate::base::shares::Exhausted;
 use crate::commands::{
     DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome,
 };
 use crate::delivery::envelope::Body;
+use crate::delivery::lookups::NoLookup;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::delivery::subject::Subject;
@@ -237,7 +239,7 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     let before = named(call)?.1;
     let mut endpoint = Endpoint::clone(&before);
     let live = call.api.settings.get();
@@ -258,7 +260,7 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
 /// `DELETE /{id}`: deletes an endpoint. Nothing more is pushed there, and waiting deliveries are
 /// canceled.
 pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     match call.commit(DeleteEndpoint { org, endpoint: endpoint.id }).await? {
         DeleteEndpointOutcome::Deleted => {
@@ -272,7 +274,7 @@ pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
 /// `POST /{id}/enable`: enables an endpoint, for whatever reason it was disabled. Waiting
 /// deliveries go on.
 pub(in crate::http) async fn enable(call: &mut Call) -> Answer {
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
     if !endpoint.is_enabled() {
@@ -297,7 +299,7 @@ pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
         faults.into_result()?;
         overlap_s = given.unwrap_or(overlap_s);
     }
-    let _apart = call.api.settings_lock(call.org()?).await;
+    let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
     let (sealed, secret) = new_secret(call, endpoint.id)?;
@@ -369,6 +371,15 @@ fn open(call: &Call, endpoint: &Endpoint) -> Result<Opened, Problem> {
     Ok((secrets, headers))
 }
 
+/// The problem for a test whose endpoint's name could not be looked up for want of a thread.
+fn no_lookup(exhausted: Exhausted) -> Problem {
+    let of_one = "too many names of this organization's endpoints are being looked up, because name \
+                  servers do not answer; try again later";
+    let in_all = "too many names of endpoints are being looked up on this server, because name \
+                  servers do not answer; try again later";
+    Problem::exhausted(exhausted, of_one, in_all)
+}
+
 /// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
 /// Nothing is stored, and a disabled endpoint is tested too.
 pub(in crate::http) async fn test(call: &mut Call) -> Answer {
@@ -388,6 +399,7 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     let (secrets, headers) = open(call, &endpoint)?;
     let organization = call.key().ok().map(|key| key.org().id);
     let request = Request {
+        org,
         url: &settings.url,
         subject: Subject::of_test(organization, endpoint.id, event_id),
         content_type: body.content_type,
@@ -399,8 +411,8 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
     };
     let live = call.api.settings.get();
     // A caller who has left frees the slot at once, though the endpoint may take minutes.
-    let outcome: AttemptOutcome = tokio::select! {
-        outcome = call.while_allowed(live.sender.send(request)) => outcome?,
+    let sent: Result<AttemptOutcome, NoLookup> = tokio::select! {
+        sent = call.while_allowed(live.sender.send(request)) => sent?,
         () = call.left() => {
             let detail = "the test was given up, because the caller closed its side of the \
                 connection or sent further requests before the endpoint answered; keep the \
@@ -408,6 +420,7 @@ pub(in crate::http) async fn test(call: &mut Call) -> Answer {
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };
+    let outcome = sent.map_err(|NoLookup(exhausted)| no_lookup(exhausted))?;
     let attempt = Attempt::new(AttemptId(call.api.new_id()), (1, Trigger::Test), outcome);
     json(StatusCode::OK, &Tested { event_id, attempt })
 }

@@ -53,7 +53,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
         let found = api.engine.store.events(org, &wanted)?;
         read_page(&api, principal, &found, &|_removed| true)
     };
-    let page = call.api.bounds.blocking.answer(principal, read).await?;
+    let page = call.run_for_answer(read).await?;
     page.answer(List::Events, before.unwrap_or(cursor::NEWEST))
 }
 
@@ -165,12 +165,7 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
         read_endpoints: call.may(Scope::EndpointsRead),
         read_deliveries: call.may(Scope::DeliveriesRead),
     };
-    let body = call
-        .api
-        .bounds
-        .blocking
-        .run(call.principal(), move || write(&api, (org, event), known, may))
-        .await?;
+    let body = call.run(move || write(&api, (org, event), known, may)).await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
 
@@ -259,15 +254,10 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     }
     // An organization erases a single event at a time, because each can have a thousand deliveries
     // to cancel.
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
-        let endpoints = call
-            .api
-            .bounds
-            .blocking
-            .run(call.principal(), move || under_way(&api, org, event, look))
-            .await?;
+        let endpoints = call.run(move || under_way(&api, org, event, look)).await?;
         match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
             EraseOutcome::Erased { at } => {
                 call.api.engine.metrics.events_erased.inc();

@@ -64,11 +64,7 @@ pub(in crate::http) async fn post(call: &mut Call) -> Answer {
         read_event(&rules, form, call.request.headers(), &body)?
     } else {
         let headers = call.request.headers().clone();
-        call.api
-            .bounds
-            .blocking
-            .run(call.principal(), move || read_event(&rules, form, &headers, &body))
-            .await?
+        call.run(move || read_event(&rules, form, &headers, &body)).await?
     };
     let outcome = call.commit(EventDraft::new(org, event)).await?;
     match outcome {
@@ -163,11 +159,7 @@ pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
     let items = if body.len() <= INLINE_BYTES_MAX {
         read_batch(&rules, form, &body, events_max)
     } else {
-        call.api
-            .bounds
-            .blocking
-            .run(call.principal(), move || Ok(read_batch(&rules, form, &body, events_max)))
-            .await?
+        call.run(move || Ok(read_batch(&rules, form, &body, events_max))).await?
     };
     let items = items?;
     call.charge_rest((items.len() as u64).saturating_sub(begun));

@@ -80,7 +80,7 @@ pub(in crate::http) async fn unsubscribe(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("this organization has no REST hook with this id");
     let org = call.org()?;
     let id: EndpointId = call.path("hook_id").parse().map_err(|_malformed| absent())?;
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     let is_hook = |endpoint: &Endpoint| {
         endpoint
             .settings
@@ -122,7 +122,7 @@ pub(in crate::http) async fn samples(call: &mut Call) -> Answer {
         )?;
         Ok((read_samples(&api, org, wanted.clone(), (takes_own, part.amount()))?, part))
     };
-    let (samples, mut part) = call.api.bounds.blocking.answer(principal, read).await?;
+    let (samples, mut part) = call.run_for_answer(read).await?;
     part.shrink_to(samples.len() as u64);
     let mut response = json_bytes(StatusCode::OK, samples);
     response.extensions_mut().insert(part);

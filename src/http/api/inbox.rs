@@ -109,7 +109,7 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         let found = search(&api, org, query.clone())?;
         read_page(&api, principal, &found, &|event| has_expired(&api, org, event))
     };
-    call.api.bounds.blocking.answer(principal, read).await
+    call.run_for_answer(read).await
 }
 
 /// Searches one page of the inbox. Events enter an inbox only at its end, and no event comes back,

@@ -104,12 +104,7 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let (limit, before) = (query.limit(), query.cursor(List::Replays).unwrap_or(cursor::NEWEST));
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.api.steady());
-    let replays = call
-        .api
-        .bounds
-        .blocking
-        .run(call.principal(), move || Ok(api.engine.store.replays(org, now)?))
-        .await?;
+    let replays = call.run(move || Ok(api.engine.store.replays(org, now)?)).await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(
         (limit, List::Replays.cursor(before)),

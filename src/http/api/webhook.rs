@@ -30,7 +30,7 @@ pub(in crate::http) async fn set(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     let before = call.api.engine.store.default_endpoint(org)?;
     let (mut endpoint, secret) = match &before {
         Some(before) => (Endpoint::clone(before), None),
@@ -59,7 +59,7 @@ pub(in crate::http) async fn set(call: &mut Call) -> Answer {
 /// `DELETE`: deletes the default endpoint.
 pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let _apart = call.api.settings_lock(org).await;
+    let _apart = call.settings_lock(org).await?;
     let endpoint = call.api.engine.store.default_endpoint(org)?.ok_or_else(absent)?.id;
     match call.commit(DeleteEndpoint { org, endpoint }).await? {
         DeleteEndpointOutcome::Deleted => {

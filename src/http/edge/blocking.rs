@@ -1,26 +1,18 @@
 //! Jobs that may block (reading the journal, searching rows, reading large bodies) run on actix's
 //! blocking threads. Each organization has a share of these threads, so an organization with many
-//! jobs waits for its own turn and delays no others.
+//! jobs waits for its own turn and delays no others. `Call::run` runs these jobs.
 
-use std::sync::Arc;
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
-use actix_web::web;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::keyed::Keyed;
-use crate::http::error::{Code, Problem};
 use crate::http::principal::Principal;
 
 /// Blocking threads of each worker, for reading the journal and large bodies.
 pub(in crate::http) const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// Maximum number of a worker's threads that a principal can use at a time: a quarter.
 const EACH: usize = BLOCKING_THREADS_PER_WORKER / 4;
-/// Maximum number of tries for an answer without room.
-const TRIES: usize = 4;
-/// The wait between two tries.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The turns on the blocking threads. Each worker has its own threads, so turns are counted for
 /// each worker, identified by its thread.
@@ -30,43 +22,8 @@ pub(in crate::http) struct Blocking {
 }
 
 impl Blocking {
-    /// Runs a job that may block, as soon as the principal has a turn.
-    pub(in crate::http) async fn run<T: Send + 'static>(
-        &self,
-        principal: Principal,
-        job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let turn = self.turn(principal).await;
-        let job = move || {
-            // The turn lasts as long as the job, even if the request has ended.
-            let done = job();
-            drop(turn);
-            done
-        };
-        web::block(job).await.map_err(|error| Problem::internal(&error))?
-    }
-
-    /// Runs a job that builds a large answer. Without room for the answer, the job is tried again
-    /// for a moment.
-    pub(in crate::http) async fn answer<T: Send + 'static>(
-        &self,
-        principal: Principal,
-        job: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
-    ) -> Result<T, Problem> {
-        let job = Arc::new(job);
-        for _ in 1..TRIES {
-            let again = Arc::clone(&job);
-            match self.run(principal, move || again()).await {
-                Err(problem) if problem.code() == Code::Overloaded => {
-                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
-                }
-                done => return done,
-            }
-        }
-        self.run(principal, move || job()).await
-    }
-
-    async fn turn(&self, principal: Principal) -> Option<OwnedSemaphorePermit> {
+    /// Awaits a turn of the principal on a blocking thread of this worker.
+    pub(in crate::http) async fn turn(&self, principal: Principal) -> Option<OwnedSemaphorePermit> {
         let worker = thread::current().id();
         self.turns.of((worker, principal), || Semaphore::new(EACH)).acquire_owned().await.ok()
     }

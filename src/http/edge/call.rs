@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -34,6 +35,10 @@ use crate::store::{Authenticated, Refusal};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// Size in bytes at which a page of a list ends early.
 pub(in crate::http) const PAGE_BYTES_MAX: usize = 4 << 20;
+/// Maximum number of tries for an answer without room.
+const TRIES: usize = 4;
+/// The wait between two tries.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The outcome of the command that a draft becomes.
 type OutcomeOf<D> = <<D as Drafted>::Kind as Kind>::Outcome;
@@ -206,6 +211,96 @@ impl Call {
     /// Completes when nothing should wait for the caller any more.
     pub(in crate::http) async fn left(&self) {
         self.connection.left().await;
+    }
+
+    /// Awaits the caller's turn for a resource of which each organization has a share. Until then
+    /// the call only waits, and can be ended early. An organization has a share of the places in
+    /// which its calls wait. A call that has changed something keeps its place until its turn.
+    ///
+    /// # Errors
+    /// Fails when too many calls of the organization wait, or when the connection must make room.
+    pub(in crate::http) async fn in_line<T>(
+        &self,
+        turn: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        let mut turn = pin!(turn);
+        tokio::select! {
+            biased;
+            turn = &mut turn => return Ok(turn),
+            () = std::future::ready(()) => {}
+        }
+        if self.has_committed.get() {
+            return Ok(turn.await);
+        }
+        let _place = self.api.bounds.waiting.take(self.principal(), 1).map_err(|exhausted| {
+            Problem::exhausted(
+                exhausted,
+                "too many requests of this organization wait for their turn; nothing was done; \
+                 send the request again, with fewer at a time",
+                "too many requests wait for their turn; nothing was done; send the request again",
+            )
+        })?;
+        let _waits = self.connection.waits_meanwhile();
+        tokio::select! {
+            biased;
+            turn = turn => Ok(turn),
+            () = self.connection.must_make_room() => Err(Problem::new(
+                Code::Overloaded,
+                "the server had too many connections while this request waited for its turn; \
+                 nothing was done; send the request again",
+            )),
+        }
+    }
+
+    /// Runs a job that may block, as soon as the caller has a turn.
+    ///
+    /// # Errors
+    /// Fails like the job, or like [`Call::in_line`] before the job began.
+    pub(in crate::http) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = self.in_line(self.api.bounds.blocking.turn(self.principal())).await?;
+        let job = move || {
+            // The turn lasts as long as the job, even if the request has ended.
+            let done = job();
+            drop(turn);
+            done
+        };
+        web::block(job).await.map_err(|error| Problem::internal(&error))?
+    }
+
+    /// Runs a job that builds a large answer. Without room for the answer, the job is tried again
+    /// for a moment.
+    ///
+    /// # Errors
+    /// Fails like [`Call::run`].
+    pub(in crate::http) async fn run_for_answer<T: Send + 'static>(
+        &self,
+        job: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
+    ) -> Result<T, Problem> {
+        let job = Arc::new(job);
+        for _ in 1..TRIES {
+            let again = Arc::clone(&job);
+            match self.run(move || again()).await {
+                Err(problem) if problem.code() == Code::Overloaded => {
+                    self.in_line(tokio::time::sleep(TRY_AGAIN_AFTER)).await?;
+                }
+                done => return done,
+            }
+        }
+        self.run(move || job()).await
+    }
+
+    /// Locks the organization's settings when the call has its turn; see [`Api::settings_lock`].
+    ///
+    /// # Errors
+    /// Fails like [`Call::in_line`].
+    pub(in crate::http) async fn settings_lock(
+        &self,
+        org: OrgNo,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, Problem> {
+        self.in_line(self.api.settings_lock(org)).await
     }
 
     /// Returns the client's address, also from behind a trusted proxy.

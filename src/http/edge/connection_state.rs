@@ -124,6 +124,9 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) waits: Cell<bool>,
     /// Set when the connection is to close after the request in hand.
     pub(in crate::http) leaving: Cell<bool>,
+    /// When the connection was chosen to close after its next answer, should there still be too
+    /// many connections then. The request in hand goes on.
+    pub(in crate::http) marked: Cell<Option<Instant>>,
     pub(in crate::http) stall: Cell<Option<Stall>>,
     pub(in crate::http) is_stalled: Cell<bool>,
     pub(in crate::http) flushed: Cell<Instant>,
@@ -174,6 +177,7 @@ impl Shared {
             head_began: Cell::new(Some(now)),
             waits: Cell::new(false),
             leaving: Cell::new(false),
+            marked: Cell::new(None),
             stall: Cell::new(None),
             is_stalled: Cell::new(false),
             flushed: Cell::new(now),
@@ -203,7 +207,8 @@ impl Shared {
         self.wake();
     }
 
-    /// Asks the request in hand, which only waits for an event or for its body, to end early.
+    /// Asks the request in hand, which only waits (for its turn, an event or its body), to end
+    /// early.
     pub(in crate::http) fn ask_to_leave(&self, now: Instant) {
         self.leaving.set(true);
         self.outlook_since.set(now);
@@ -293,12 +298,12 @@ impl Shared {
         self.head_bytes.get() == 0 && self.held.borrow().is_empty()
     }
 
-    /// Declares the request in hand to be the last of its connection, if connections have run out
-    /// and the peer sent another head ahead. Such a peer may never take the answers, and the work
-    /// for them would keep others waiting.
-    pub(in crate::http) fn leave_if_ahead(&self) {
+    /// Declares the answered request to be the last of its connection, if connections have run out
+    /// and the connection is marked, or its peer sent another head ahead. Such a peer may never
+    /// take the answers, and the work for them would keep others waiting.
+    pub(in crate::http) fn leave_if_crowded(&self) {
         let is_ahead = || Head::default().take(&self.held.borrow()).is_some();
-        if self.pressure.is_crowded.get() && is_ahead() {
+        if self.pressure.is_crowded.get() && (self.marked.get().is_some() || is_ahead()) {
             self.leaving.set(true);
         }
     }

@@ -162,7 +162,7 @@ fn a_peer_that_sends_ahead_gets_its_last_answer_when_connections_run_out() {
         passed(&shared, whole);
         shared.begin(Phase::Answer);
         shared.held.borrow_mut().extend_from_slice(ahead.as_bytes());
-        shared.leave_if_ahead();
+        shared.leave_if_crowded();
         shared.end();
         assert_eq!(shared.outlook.get() == Outlook::Closing, leaves, "{is_crowded}, {ahead:?}");
     }

@@ -4,10 +4,12 @@
 //! Then another connection ends for each newcomer; `eviction` has the order in which they end.
 //!
 //! While no connection can end, newcomers wait in the kernel's queue. A connection without a
-//! request, or with a slow client, can end after a few tenths of a second. So a newcomer waits for
-//! a few tenths of a second, once for every `connections_max` others before it in the queue.
+//! request, or with a slow client, can end after a few tenths of a second. Busy connections are
+//! marked, one for each newcomer on a spare place, and close after their answer. So newcomers get
+//! in by as many at a time as there are spare places, each time after some answers.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
@@ -26,6 +28,8 @@ use crate::http::error::Code;
 const LOOK_EVERY: Duration = Duration::from_millis(225);
 /// The additional pause, and the only one while there are too many connections.
 const LOOK_SOON: Duration = Duration::from_millis(25);
+/// Time within which a marked connection should close. After it, another one is marked as well.
+const MARK_HOLDS: Duration = Duration::from_millis(250);
 /// Maximum time between the decision to close a connection and its end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// The same while there are too many connections.
@@ -50,6 +54,8 @@ const CANDIDATES: usize = 64;
 pub(in crate::http) struct Patience {
     /// Maximum number of connections of a worker.
     pub(in crate::http) connections_max: usize,
+    /// The same with the spare ones for newcomers. No further connection is accepted.
+    pub(in crate::http) places: usize,
     /// Maximum time for a head, from its first byte on; for the first head, from the beginning of
     /// the connection.
     pub(in crate::http) head: Duration,
@@ -71,6 +77,8 @@ pub(in crate::http) struct Connections {
     /// search.
     candidates: RefCell<Vec<(u64, Instant)>>,
     is_watched: Cell<bool>,
+    /// When the last search found nobody to go, and the weight of the newcomer's holder.
+    in_vain: Cell<Option<(Instant, u32)>>,
     /// Wakes the task when a newcomer found no room.
     no_room: Rc<Notify>,
     /// The time by which the task last ran late.
@@ -110,6 +118,7 @@ impl Connections {
             holders: RefCell::new(Holders::new(patience.connections_max)),
             candidates: RefCell::default(),
             is_watched: Cell::new(false),
+            in_vain: Cell::new(None),
             no_room: Rc::default(),
             lag: Cell::default(),
             pressure: Rc::default(),
@@ -126,10 +135,19 @@ impl Connections {
         let shared = Rc::new(Shared::new(now, Rc::clone(&self.pressure), holder));
         self.holders.borrow_mut().came(holder);
         self.open.borrow_mut().insert(number, Rc::clone(&shared));
-        if self.is_crowded() && !self.make_room(now, holder) {
+        if self.is_crowded() && (self.is_in_vain(now, holder) || !self.make_room(now, holder)) {
             self.no_room.notify_one();
         }
         Slot { shared, number, connections: Rc::downgrade(self) }
+    }
+
+    /// True if a search has just found nobody to go for this holder, or for one with less weight. A
+    /// search for each newcomer of a busy crowd would take the processor from the requests.
+    fn is_in_vain(&self, now: Instant, holder: Option<IpAddr>) -> bool {
+        self.in_vain.get().is_some_and(|(at, weight)| {
+            let is_fresh = now.saturating_duration_since(at) < LOOK_SOON;
+            is_fresh && self.holders.borrow().weight(holder) >= weight
+        })
     }
 
     fn gone(&self, number: u64) {
@@ -153,8 +171,12 @@ impl Connections {
         } else {
             self.patience.stall
         };
-        let end_within = if self.is_crowded() { END_SOON + self.lag.get() } else { END_WITHIN };
+        let is_crowded = self.is_crowded();
+        let end_within = if is_crowded { END_SOON + self.lag.get() } else { END_WITHIN };
         for shared in open.values() {
+            if !is_crowded {
+                shared.marked.set(None);
+            }
             if let Some(outlook) = self.overdue(shared, now, (stall_max, end_within)) {
                 shared.close_soon(outlook, now);
             }
@@ -169,10 +191,46 @@ impl Connections {
         drop(open);
         // A holder that found no room under this weight finds none with more.
         let mut without_room = u32::MAX;
+        let mut waiting = Vec::new();
         for holder in asking {
             let weight = self.holders.borrow().weight(holder);
-            if weight < without_room && !self.make_room(now, holder) {
-                without_room = weight;
+            if weight >= without_room || !self.make_room(now, holder) {
+                without_room = without_room.min(weight);
+                waiting.push(holder);
+            }
+        }
+        self.mark_busy(now, waiting);
+    }
+
+    /// Marks busy connections, as many as there are newcomers of the holders `waiting`, if no
+    /// further newcomer can be accepted. A marked connection closes after its answer.
+    fn mark_busy(&self, now: Instant, mut waiting: Vec<Option<IpAddr>>) {
+        let (open, holders) = (self.open.borrow(), self.holders.borrow());
+        if waiting.is_empty() || open.len() < self.patience.places {
+            return;
+        }
+        let holds = MARK_HOLDS + self.lag.get();
+        let (mut marked, mut busy) = (0, Vec::new());
+        for (number, shared) in open.iter() {
+            if shared.outlook.get() != Outlook::Open || shared.leaving.get() {
+                continue;
+            }
+            match shared.marked.get() {
+                Some(at) if now.saturating_duration_since(at) < holds => marked += 1,
+                // A request that takes longer ends some time.
+                Some(_) if shared.phase.get() != Phase::Head => {}
+                Some(_) | None => {
+                    shared.marked.set(None);
+                    busy.push((Reverse(holders.busy_count(shared.holder)), *number, shared));
+                }
+            }
+        }
+        busy.sort_unstable_by_key(|(count, number, _)| (*count, *number));
+        waiting.sort_unstable_by_key(|holder| holders.busy_count(*holder));
+        waiting.truncate(waiting.len().saturating_sub(marked));
+        for (holder, (Reverse(count), _, shared)) in waiting.into_iter().zip(busy) {
+            if count >= holders.busy_count(holder) {
+                shared.marked.set(Some(now));
             }
         }
     }
@@ -249,6 +307,7 @@ impl Connections {
                     .extend(all.into_iter().rev().map(|((.., since), number)| (number, since)));
             }
         }
+        self.in_vain.set(Some((now, holders.weight(asking))));
         false
     }
 }
@@ -300,6 +359,7 @@ mod tests {
     fn an_answer_may_wait_as_long_as_the_kernel_needs_to_say_that_some_was_taken() {
         let patience = Patience {
             connections_max: 10,
+            places: 11,
             head: Duration::from_mins(1),
             idle: Duration::from_mins(1),
             stall: Duration::from_mins(1),
@@ -327,5 +387,41 @@ mod tests {
         );
         let _second: Vec<_> = all_of(Principal::Org(OrgNo(2))).collect();
         assert_eq!([19, 20].map(outlook_after), [Outlook::Open, Outlook::Ended]);
+    }
+
+    #[test]
+    fn a_busy_connection_is_marked_for_nobody_whose_holder_has_more() {
+        let patience = Patience {
+            connections_max: 4,
+            places: 5,
+            head: Duration::from_mins(1),
+            idle: Duration::from_mins(1),
+            stall: Duration::from_mins(1),
+        };
+        let [one, few, many] = [1, 2, 3].map(|number| Some(IpAddr::from([192, 0, 2, number])));
+        // In the order of their age. A trusted proxy has no holder.
+        let holders = [one, None, few, many, few, many, many];
+        let marked_for = |waiting: &[Option<IpAddr>]| {
+            let connections = Connections::new(patience, std::sync::Arc::new(Answers::new(1)));
+            let now = Instant::now();
+            for (number, holder) in (0..).zip(holders) {
+                connections.holders.borrow_mut().came(holder);
+                let shared = Rc::new(Shared::new(now, Rc::default(), holder));
+                connections.open.borrow_mut().insert(number, shared);
+            }
+            connections.mark_busy(now, waiting.to_vec());
+            // Newcomers that wait are not counted twice.
+            connections.mark_busy(now, waiting.to_vec());
+            let open = connections.open.borrow();
+            let marked = open.iter().filter(|(_, shared)| shared.marked.get().is_some());
+            marked.map(|(number, _)| *number).collect::<Vec<_>>()
+        };
+        assert_eq!(marked_for(&[many]), [3], "its own oldest");
+        assert_eq!(marked_for(&[few]), [3], "the oldest of the holder with most");
+        assert_eq!(marked_for(&[many, many, many, many]), [3, 5, 6], "only its own");
+        assert_eq!(marked_for(&[few, few, few, few, few, few, few]), [2, 3, 4, 5, 6]);
+        for single in [one, None] {
+            assert_eq!(marked_for(&[single; 6]), [0, 2, 3, 4, 5, 6], "equals take turns");
+        }
     }
 }

@@ -7,8 +7,12 @@
 //!
 //! Among equals, connections without a request go first, the longest idle before the others. Next
 //! go connections whose peer keeps the server waiting: after its answer, within a body, or with an
-//! answer that it does not take. Last, requests that only wait for events are answered early. A
-//! request under work, and a peer that makes progress, is never ended for others.
+//! answer that it does not take. Last, requests that only wait for their turn or for events are
+//! answered early. A request under work, and a peer that makes progress, is never ended for others.
+//!
+//! If none of these can go, busy connections are marked, which then close after their answer: those
+//! of the holder with the most connections first, the oldest before the others. None closes for a
+//! newcomer whose holder has more.
 //!
 //! The holder of a connection is the address of its peer. A trusted proxy is no holder, because
 //! its connections belong to many clients.
@@ -44,7 +48,7 @@ pub(in crate::http) enum Rank {
     SlowBody,
     /// The answer is not taken.
     UntakenAnswer,
-    /// The request only waits for an event.
+    /// The request only waits for its turn or for an event.
     Waits,
 }
 
@@ -123,6 +127,12 @@ impl Holders {
             || rank == Rank::WithoutRequest && now.saturating_duration_since(since) >= long_idle;
         let may_go = weight >= self.weight(asking) || is_needless();
         may_go.then_some((Reverse(weight), rank, since))
+    }
+
+    /// Returns the number of connections by which busy holders are compared. Each connection of a
+    /// trusted proxy counts as the only one of its client.
+    pub(in crate::http) fn busy_count(&self, holder: Option<IpAddr>) -> usize {
+        holder.map_or(1, |_| self.count(holder))
     }
 
     fn count(&self, holder: Option<IpAddr>) -> usize {

@@ -48,9 +48,9 @@ impl Handle {
         self.0.leaving.get() || self.0.is_cut_short()
     }
 
-    /// See [`Shared::leave_if_ahead`].
-    pub(in crate::http) fn leave_if_ahead(&self) {
-        self.0.leave_if_ahead();
+    /// See [`Shared::leave_if_crowded`].
+    pub(in crate::http) fn leave_if_crowded(&self) {
+        self.0.leave_if_crowded();
     }
 
     /// Declares the request in hand to be the last of its connection.
@@ -67,6 +67,11 @@ impl Handle {
     /// others.
     pub(in crate::http) fn waits(&self) {
         self.0.waits.set(true);
+    }
+
+    /// Declares that the request only waits until the guard is dropped.
+    pub(in crate::http) fn waits_meanwhile(&self) -> WaitsMeanwhile {
+        WaitsMeanwhile { waited: self.0.waits.replace(true), shared: Rc::clone(&self.0) }
     }
 
     /// True if the request in hand should end early, because its connection must make room.
@@ -91,6 +96,20 @@ impl Handle {
         {
             self.0.left.notified().await;
         }
+    }
+}
+
+/// The guard of a request that waits for its turn.
+#[derive(Debug)]
+pub(in crate::http) struct WaitsMeanwhile {
+    /// True if the request only waited before, too.
+    waited: bool,
+    shared: Rc<Shared>,
+}
+
+impl Drop for WaitsMeanwhile {
+    fn drop(&mut self) {
+        self.shared.waits.set(self.waited);
     }
 }
 

@@ -76,7 +76,7 @@ pub(in crate::http) async fn serve(
         Err(problem) => (problem.render(&request_id), Some(problem)),
     };
     decorate(&call, &request_id, response.headers_mut());
-    call.connection.leave_if_ahead();
+    call.connection.leave_if_crowded();
     if call.connection.is_leaving() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }

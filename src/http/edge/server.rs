@@ -47,13 +47,13 @@ pub fn workers(settings: &Settings) -> usize {
 pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let settings = api.config.server.clone();
     let address = listener.local_addr()?;
-    let (patience, spare) = patience(&settings);
+    let patience = patience(&settings);
     let server = actix_web::dev::Server::build();
     let stopping = server.graceful_shutdown_signal();
     let server = server
         .workers(workers(&settings))
         .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
-        .max_concurrent_connections(patience.connections_max + spare)
+        .max_concurrent_connections(patience.places)
         .disable_signals()
         .shutdown_timeout(settings.shutdown.as_secs())
         .listen("api", listener, move || {
@@ -99,17 +99,18 @@ fn accept(
     (connection, Protocol::Http1, peer)
 }
 
-/// Returns the limits on the connections of each worker, and the number of its spare connections.
-fn patience(settings: &Settings) -> (Patience, usize) {
+/// Returns the limits on the connections of each worker.
+fn patience(settings: &Settings) -> Patience {
     let connections = settings.max_connections.div_ceil(workers(settings));
     let spare = (connections / 8).clamp(1, SPARE_CONNECTIONS_MAX);
-    let patience = Patience {
-        connections_max: connections.saturating_sub(spare).max(1),
+    let connections_max = connections.saturating_sub(spare).max(1);
+    Patience {
+        connections_max,
+        places: connections_max + spare,
         head: settings.client_timeout,
         idle: settings.keep_alive,
         stall: settings.write_timeout,
-    };
-    (patience, spare)
+    }
 }
 
 /// Returns the holder of a connection, or `None` if the peer is a trusted proxy or is gone.

@@ -1,6 +1,6 @@
 //! The effects of a command with an allowed outcome.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use triggerd::commands::{
     AckEvent, AckOutcome, Applied, Applying, CancelDeliveries, Command, CreateOrg,
@@ -201,16 +201,13 @@ impl Naive {
     }
 
     fn erase(&mut self, erase: &EraseEvent, at: Timestamp) {
-        let living: BTreeSet<_> = self.org(erase.org).map_or_else(BTreeSet::new, |org| {
-            org.endpoints.iter().map(|endpoint| endpoint.id).collect()
-        });
         let Some(event) = self.event_mut(erase.org, erase.event) else { return };
         let was_erased = event.erased_at.is_some();
         (event.erased_at, event.left) = (Some(at), true);
         event.unrouted = false;
-        for (endpoint, delivery) in &mut event.deliveries {
-            let is_called_off = living.contains(endpoint) || erase.endpoints.contains(endpoint);
-            if is_called_off && delivery.stands != Stands::Accepted && !was_erased {
+        // Also deliveries to deleted endpoints that the command does not name.
+        for delivery in event.deliveries.values_mut() {
+            if delivery.stands != Stands::Accepted && !was_erased {
                 delivery.stands = Stands::Canceled;
             }
         }
