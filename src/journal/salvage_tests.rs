@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::journal::tests::{Written, all, append, body, open_small, segment_files};
-use crate::journal::{CutCause, Follow as _, JournalScan, OsFiles, ReadLog as _};
+use crate::journal::{CutCause, JournalScan, OsFiles, ReadLog as _};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
