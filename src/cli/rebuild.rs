@@ -187,8 +187,8 @@ impl Rebuild {
     ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         // The state never applies notes before this position.
-        let noted: Vec<Lost> = lost.iter().filter(|lost| lost.from >= begins).cloned().collect();
-        let notes = notes(&noted, audit.next_org, &audit.unmade_keys, audit.end())?;
+        let behind: Vec<Lost> = lost.iter().filter(|lost| lost.from >= begins).cloned().collect();
+        let notes = notes(&behind, audit.next_org, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());
         let salvage =
             Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };

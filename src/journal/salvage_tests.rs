@@ -268,7 +268,9 @@ fn a_follower_begins_at_a_position_within_damage_that_was_split_there() {
     let whole = found[0].damages[0].clone();
     let inside = |(position, _): &&Written| whole.from < *position && *position < whole.to;
     let at = written.iter().find(inside).unwrap().0;
-    found.iter_mut().for_each(|found| found.split_damages_at(at));
+    for found in &mut found {
+        found.split_damages_at(at);
+    }
     let [before, behind] = found[0].damages.as_slice() else { panic!("{found:?}") };
     let positions = (before.from, before.to, behind.from, behind.to);
     assert_eq!(positions, (whole.from, at, at, whole.to));
