@@ -80,6 +80,8 @@ pub enum Switch {
     CompactUnproved,
     /// Records and segments are removed at once, while a copy may still need them.
     GraceOff,
+    /// Accepted deliveries of expired events stay in the state.
+    ExpiryLeavesRows,
 }
 
 /// The error for a name without a failpoint.

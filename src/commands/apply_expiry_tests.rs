@@ -10,7 +10,8 @@ const NEVER: Timestamp = Timestamp(0);
 const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
 
 fn cutoffs(finished: u64, dead: u64, open: u64) -> Cutoffs {
-    Cutoffs { finished: Timestamp(finished), dead: Timestamp(dead), open: Timestamp(open) }
+    let [finished, dead, open] = [finished, dead, open].map(Timestamp);
+    Cutoffs { finished, dead, open, erased: Timestamp(u64::MAX) }
 }
 
 fn command(found: Expiring, cutoffs: Cutoffs, report: Option<OperationalEvent>) -> Command {
@@ -340,6 +341,21 @@ fn the_age_of_an_erased_event_counts_from_its_erasure() {
     state.apply(&erase_at(1, 50));
     assert_eq!(expire(&mut state, cutoffs(50, 50, 50)), Expired::default());
     assert_eq!(expire(&mut state, cutoffs(51, 0, 0)).finished, 1);
+}
+
+#[test]
+fn an_erased_event_does_not_expire_before_compaction_had_the_time_to_find_it() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    for event in [1, 2] {
+        state.apply(&submit(event, 1, None));
+    }
+    state.apply(&erase_at(1, 50));
+    let early = Cutoffs { erased: Timestamp(50), ..cutoffs(90, 90, 90) };
+    assert_eq!(expire(&mut state, early).all(), 1, "the other event expires");
+    assert!(exists(&state, 1));
+    let late = Cutoffs { erased: Timestamp(51), ..early };
+    assert_eq!(expire(&mut state, late).finished, 1);
 }
 
 #[test]

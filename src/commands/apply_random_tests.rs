@@ -63,8 +63,8 @@ fn any_command() -> impl Strategy<Value = Command> {
 /// Lets events of a block expire. All endpoints that can exist are named.
 fn any_expiry() -> impl Strategy<Value = Command> {
     let block = prop_oneof![3 => Just(1u128), 1 => Just(65), 2 => 1u128..40];
-    (block, 1u64..3, 1u64..3, 1u64..3, any::<bool>()).prop_map(
-        |(first, finished, dead, open, forgets)| {
+    (block, 1u64..3, 1u64..3, 1u64..3, 1u64..3, any::<bool>()).prop_map(
+        |(first, finished, dead, open, erased, forgets)| {
             if forgets {
                 return ForgetDeleted { org: ORG, before: Timestamp(finished) }.into();
             }
@@ -76,6 +76,7 @@ fn any_expiry() -> impl Strategy<Value = Command> {
                     finished: Timestamp(finished),
                     dead: Timestamp(dead),
                     open: Timestamp(open),
+                    erased: Timestamp(erased),
                 },
                 looked_at: Position::MAX,
                 report: None,

@@ -205,7 +205,12 @@ fn expiring() -> ExpireEvents {
     ExpireEvents {
         org: ORG,
         blocks: vec![ExpiringBlock { first: EVENT, endpoints: vec![ENDPOINT] }],
-        cutoffs: Cutoffs { finished: AT, dead: Timestamp(1), open: Timestamp(2) },
+        cutoffs: Cutoffs {
+            finished: AT,
+            dead: Timestamp(1),
+            open: Timestamp(2),
+            erased: Timestamp(3),
+        },
         looked_at: Position(3),
         report: settled().operational_events.pop(),
     }

@@ -156,7 +156,8 @@ fn nobody_needs_an_expired_event_and_the_report_keeps_the_record_of_the_expiry()
     let event = log.apply(submit(1, 1, None));
     let routed = log.apply(route(1, &[50], AT_ONCE));
     let attempt = log.apply(refused(1, 1, Verdict::RetryAt(Timestamp(90))));
-    let cutoffs = Cutoffs { finished: Timestamp(2), dead: Timestamp(2), open: Timestamp(2) };
+    let at = Timestamp(2);
+    let cutoffs = Cutoffs { finished: at, dead: at, open: at, erased: at };
     let found = log.state.store.expiring(ORG, EventId(0), cutoffs).unwrap();
     let report = OperationalEvent {
         kind: OperationalEventKind::InboxExpired,

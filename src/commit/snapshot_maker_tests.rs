@@ -7,6 +7,7 @@ use crate::commands::Records;
 use crate::commit::system::{self, engine};
 use crate::commit::{Restored, Space, recover, restore_newest};
 use crate::journal::OsFiles;
+use crate::journal::faults::{Fault, FaultyFiles};
 use crate::store::Store;
 
 const GRACE: Duration = Duration::from_secs(100);
@@ -194,6 +195,34 @@ fn a_snapshot_that_somebody_removed_is_taken_again() {
     assert_eq!(fixture.look(), 1);
     std::fs::remove_file(&fixture.on_disk()[0].path).unwrap();
     assert_eq!(fixture.look(), 1);
+}
+
+#[test]
+fn a_snapshot_that_finds_no_space_leaves_no_file_behind_and_is_taken_later() {
+    let mut fixture = Fixture::new(20 << 10);
+    fixture.grow(30);
+    let journal = fixture.dir.path().join("journal");
+    let files = || std::fs::read_dir(&journal).unwrap().count();
+    let (before, broken) = (files(), Arc::new(FaultyFiles::new()));
+    fixture.maker.files = Arc::<FaultyFiles>::clone(&broken);
+    let mut tries = 0;
+    for n in 1.. {
+        broken.fail_at(n, Fault::NoSpace);
+        if fixture.look() == 1 {
+            break;
+        }
+        assert_eq!(files(), before, "operation {n}");
+        if fixture.maker.retry_at.is_some() {
+            tries += 1;
+            assert_eq!(fixture.look(), 0, "the next try comes later");
+            // As if the pause were over.
+            fixture.maker.retry_at = Some(Instant::now());
+        }
+    }
+    assert!(tries > 3, "{tries}");
+    assert_eq!(fixture.maker.engine.metrics.snapshot_failures.get(), tries);
+    let (restored, dump) = fixture.restored();
+    assert_eq!((restored.is_some(), dump), (true, fixture.dump()));
 }
 
 #[test]

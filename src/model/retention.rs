@@ -16,6 +16,9 @@ pub struct Cutoffs {
     pub dead: Timestamp,
     /// For events in an inbox, with a waiting delivery, or not routed yet.
     pub open: Timestamp,
+    /// For erased events, which also expire by their other time: compaction finds by the event what
+    /// has to leave the journal.
+    pub erased: Timestamp,
 }
 
 impl Cutoffs {

@@ -30,24 +30,30 @@ const SEARCHES_MAX: u32 = 4;
 /// Maximum number of commands for each organization and pass that forget deleted endpoints.
 const FORGETS_MAX: usize = 64;
 
-/// The ages at which events of each tier expire; zero stands for never.
+/// The ages at which events expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ages([(Duration, Duration); 3]);
+pub struct Ages {
+    /// The ages of finished and of open events of each tier; zero stands for never.
+    tiers: [(Duration, Duration); 3],
+    /// The time within which compaction removes an erased payload from a running server.
+    erase: Duration,
+}
 
 impl Ages {
     /// Takes the ages from the configuration: those of the tier, or else the general ages.
     pub fn of(retention: &config::Retention, tiers: &config::Tiers) -> Self {
         let or = |own: Duration, general| if own.is_zero() { general } else { own };
-        Self([Tier::Free, Tier::Pro, Tier::Enterprise].map(|tier| {
+        let tiers = [Tier::Free, Tier::Pro, Tier::Enterprise].map(|tier| {
             let own = tiers.of(tier);
             let finished = or(own.retention_finished, retention.finished);
             (finished, or(own.retention_open, retention.open))
-        }))
+        });
+        Self { tiers, erase: retention.erase }
     }
 
     /// Returns the ages of finished and of open events.
     fn of_tier(&self, tier: Tier) -> (Duration, Duration) {
-        let Self([free, pro, enterprise]) = *self;
+        let [free, pro, enterprise] = self.tiers;
         match tier {
             Tier::Free => free,
             Tier::Pro => pro,
@@ -55,19 +61,21 @@ impl Ages {
         }
     }
 
-    /// Returns the times before which events of this tier expire.
-    fn cutoffs(&self, tier: Tier, now: Timestamp) -> Cutoffs {
+    /// Returns the times before which events of this tier expire. `up` is the time since the start:
+    /// compaction needs it to find what was erased before, so until then no erased event expires.
+    fn cutoffs(&self, tier: Tier, (now, up): (Timestamp, Duration)) -> Cutoffs {
         let (finished, open) = self.of_tier(tier);
         let before = |age: Duration| match u64::try_from(age.as_millis()) {
             Ok(0) | Err(_) => Timestamp(0),
             Ok(age_ms) => now.minus_ms(age_ms),
         };
-        Cutoffs { finished: before(finished), dead: before(open), open: before(open) }
+        let erased = if up < self.erase { Timestamp(0) } else { before(self.erase) };
+        Cutoffs { finished: before(finished), dead: before(open), open: before(open), erased }
     }
 
     /// Returns the time from the beginning of a pass to the beginning of the next pass.
     fn pass_every(&self) -> Duration {
-        let ages = self.0.iter().flat_map(|(finished, open)| [*finished, *open]);
+        let ages = self.tiers.iter().flat_map(|(finished, open)| [*finished, *open]);
         let shortest = ages.filter(|age| !age.is_zero()).min();
         let (min, max) = PASS_EVERY;
         shortest.map_or(max, |age| (age / PASSES_PER_AGE).clamp(min, max))
@@ -78,6 +86,8 @@ impl Ages {
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     pass: Option<Pass>,
+    /// The steady time of the first call.
+    up_since_ms: Option<u64>,
     /// The steady time at which the last pass began.
     began_ms: Option<u64>,
 }
@@ -87,6 +97,8 @@ pub(super) struct Retention {
 struct Pass {
     /// The wall-clock time at which the pass began. The whole pass judges by this time.
     now: Timestamp,
+    /// The time from the start of the server to the beginning of the pass.
+    up: Duration,
     /// The next organization.
     org: OrgNo,
     /// The event at which the search in this organization goes on.
@@ -117,6 +129,7 @@ impl Retention {
 
     fn begin(&mut self, engine: &Engine, ages: &Ages) -> Option<Pass> {
         let (steady_ms, every) = (engine.clock.steady_ms(), ages.pass_every());
+        let up_since_ms = *self.up_since_ms.get_or_insert(steady_ms);
         let is_early = self
             .began_ms
             .is_some_and(|began| u128::from(steady_ms.saturating_sub(began)) < every.as_millis());
@@ -124,8 +137,9 @@ impl Retention {
             return None;
         }
         self.began_ms = Some(steady_ms);
+        let up = Duration::from_millis(steady_ms.saturating_sub(up_since_ms));
         let now = Timestamp(engine.clock.now_ms());
-        Some(Pass { now, org: OrgNo(0), from: EventId(0), searches: 0, oldest: None })
+        Some(Pass { now, up, org: OrgNo(0), from: EventId(0), searches: 0, oldest: None })
     }
 }
 
@@ -141,7 +155,7 @@ impl Pass {
         if org.number != self.org {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
         }
-        let cutoffs = ages.cutoffs(org.tier, self.now);
+        let cutoffs = ages.cutoffs(org.tier, (self.now, self.up));
         let found = engine.store.expiring(org.number, self.from, cutoffs)?;
         let (read, next) = (found.read, found.next);
         self.searches += 1;
@@ -232,11 +246,25 @@ mod tests {
             [tiers.pro]\nretention_finished_seconds = 5",
         );
         let (now, never) = (Timestamp(100_000), Timestamp(0));
-        let of = |tier| ages.cutoffs(tier, now);
-        let open = Timestamp(91_000);
-        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open });
-        assert_eq!(of(Tier::Pro), Cutoffs { finished: Timestamp(95_000), dead: open, open });
+        let of = |tier| ages.cutoffs(tier, (now, Duration::ZERO));
+        let (open, erased) = (Timestamp(91_000), never);
+        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open, erased });
+        let finished = Timestamp(95_000);
+        assert_eq!(of(Tier::Pro), Cutoffs { finished, dead: open, open, erased });
         assert_eq!(of(Tier::Enterprise), of(Tier::Free));
+    }
+
+    #[test]
+    fn an_erased_event_stays_until_a_server_that_ran_for_long_enough_has_removed_its_bytes() {
+        let ages = ages(
+            "[retention]\nfinished_seconds = 1\nerase_seconds = 60\n\
+            grace_seconds = 7",
+        );
+        let erased = |up| {
+            let up = Duration::from_secs(up);
+            ages.cutoffs(Tier::Free, (Timestamp(100_000), up)).erased
+        };
+        assert_eq!((erased(59), erased(60)), (Timestamp(0), Timestamp(40_000)));
     }
 
     #[test]

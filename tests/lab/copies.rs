@@ -1,34 +1,43 @@
 //! `cp -a` of the live directory, first in a quiet moment and then under load. Each copy starts,
-//! and has all events, keys and endpoints acknowledged before the copying began.
+//! and has all events, keys and endpoints acknowledged before the copying began. A slow copy finds
+//! all that compaction would have removed meanwhile without the grace.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use triggerd::base::failpoint::{self, Switch};
 
 use crate::checker::{check_accounts, check_pulls, check_pushes};
 use crate::client::Load;
-use crate::harness::{Client, Process};
+use crate::harness::{Client, PATIENCE, Process};
 use crate::ledger::{History, Ledger};
 use crate::receiver::Receiver;
 use crate::scenario::{Outcome, Plan, keep};
-use crate::server::{confirm_all_but, wait_for_acknowledgements};
+use crate::server::{
+    compacting, confirm_all_but, loses_first_segment, store_and_confirm, wait_for_acknowledgements,
+};
+
+/// The grace of the lab's configuration.
+const GRACE: Duration = Duration::from_secs(5);
+/// The grace of the server that is copied slowly.
+const SLOW_GRACE: Duration = Duration::from_secs(30);
+/// Time for which the slow copy waits before it reads the journal.
+const SLOW: Duration = Duration::from_secs(12);
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
     let (server, _) = Process::boot(&data);
     let orgs = server.orgs(&ledger, &receiver);
-    let mut copied = 0;
+    let mut asked = 0;
     for number in 0..plan.rounds.max(1) {
         let copy = plan.dir.join(format!("copy-{number}"));
         let load = Load {
             seed: plan.seed.wrapping_add(number),
             ..Load::new(&server.url, &orgs, &ledger, number)
         };
-        let copy_now = || {
-            let before = ledger.read();
-            assert!(Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap().success());
-            before
-        };
+        let copy_now = || copied(&data, &copy, GRACE, &ledger);
         let under_load = load.during(|| {
             wait_for_acknowledgements(&ledger, 100);
             ledger.key(&server.org("another").key);
@@ -41,16 +50,72 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             ledger.key(&server.org("quiet").key);
             copy_now()
         });
-        copied += before.stored.len();
+        asked += before.stored.len();
         check_copy(&copy, before, &ledger, &orgs, &receiver);
         confirm_all_but(100, &Client::new(&server.url, &orgs[0].1), &ledger);
     }
     assert_eq!(server.stop().0, Some(0));
+    copy_slowly(&plan.dir);
     keep("copies", &data);
     Outcome::Passed(format!(
-        "{copied} acknowledged events asked of copies, 0 missing; {} acknowledgements",
+        "{asked} acknowledged events asked of copies, 0 missing; {} acknowledgements",
         ledger.acknowledgements()
     ))
+}
+
+/// Copies the directory. Returns what was acknowledged before. `cp` may complain about a file that
+/// nobody needs any more and that was listed before it went. A copy that took longer than the grace
+/// is made again.
+pub(crate) fn copied(data: &Path, copy: &Path, grace: Duration, ledger: &Ledger) -> History {
+    for _ in 0..20 {
+        let (began, before) = (Instant::now(), ledger.read());
+        let status = Command::new("cp").arg("-a").args([data, copy]).status().unwrap();
+        assert!(status.code().is_some_and(|code| code <= 1), "{status}");
+        if began.elapsed() < grace {
+            return before;
+        }
+        std::fs::remove_dir_all(copy).unwrap();
+    }
+    panic!("no copy was made within {grace:?}");
+}
+
+/// Makes a copy that has the journal's beginning in its state, and reads the journal when the
+/// original could do without its beginning. The copy starts.
+fn copy_slowly(dir: &Path) {
+    let (data, copy) = (dir.join("slow"), dir.join("slow-copy"));
+    let server = Process::start_on(&data, &compacting(&data, SLOW_GRACE.as_secs()));
+    let org = server.org("slow");
+    let mut listed = Vec::new();
+    let last = store_and_confirm(&org, || listed = copy_all_but_journal(&data, &copy));
+    // The negative control waits as long as it takes, so that chance does not decide.
+    let at_most = if failpoint::is_on(Switch::GraceOff) { PATIENCE } else { SLOW };
+    loses_first_segment(&data, at_most);
+    for name in listed {
+        let (from, to) = (data.join("journal").join(&name), copy.join("journal").join(&name));
+        if from.exists() {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+    assert_eq!(server.stop().0, Some(0));
+    let server = Process::start_on(&copy, &compacting(&copy, SLOW_GRACE.as_secs()));
+    let inbox = Client::new(&server.url, &org.key).inbox_ids();
+    assert!(inbox.contains(&last), "the slow copy lacks {last}");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+/// Returns the names of the journal's files.
+fn copy_all_but_journal(data: &Path, copy: &Path) -> Vec<std::ffi::OsString> {
+    let names = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    std::fs::create_dir_all(copy.join("journal")).unwrap();
+    let listed = names(&data.join("journal"));
+    for name in names(data).iter().filter(|name| *name != "journal") {
+        let status = Command::new("cp").arg("-a").arg(data.join(name)).arg(copy).status().unwrap();
+        assert!(status.success(), "{status}");
+    }
+    listed
 }
 
 fn check_copy(

@@ -4,29 +4,37 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::time::Duration;
 
 use crate::checker::{check_accounts, check_pulls, check_pushes, check_received};
 use crate::client::Load;
-use crate::harness::{Client, Process, command, until};
+use crate::copies::copied;
+use crate::harness::{Client, PATIENCE, Process, command, until};
 use crate::ledger::{History, Ledger};
 use crate::random::Random;
 use crate::receiver::Receiver;
 use crate::scenario::{Outcome, Plan, keep};
-use crate::server::{confirm_all_but, wait_for_acknowledgements};
+use crate::server::{
+    compacting, confirm_all_but, loses_first_segment, store_and_confirm, wait_for_acknowledgements,
+};
 
 /// Events left in the inbox from round to round.
 const LEFT: usize = 50;
 /// Number of the oldest confirmed events of which it is known whether they have expired.
 const WATCHED: usize = 100;
 
-/// The lab's configuration, with short lives and a short grace. A copy must take less.
+/// A copy takes less.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The lab's configuration, with short lives and a short grace.
 fn config(data: &Path) -> String {
-    let short = "[retention]\nfinished_seconds = 1\ngrace_seconds = 2";
-    crate::server::config(data).replace("[retention]\ngrace_seconds = 5", short)
+    let grace = GRACE.as_secs();
+    let short = format!("[retention]\nfinished_seconds = 1\ngrace_seconds = {grace}");
+    crate::server::config(data).replace("[retention]\ngrace_seconds = 5", &short)
 }
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
+    lose_state_after_compaction(&plan.dir.join("lost"));
     let data = plan.dir.join("data");
     let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
     let mut server = Process::start_on(&data, &config(&data));
@@ -41,7 +49,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         };
         let before = load.during(|| {
             wait_for_acknowledgements(&ledger, 60 + random.below(120));
-            let before = copied(&data, &copy, &ledger);
+            let before = copied(&data, &copy, GRACE, &ledger);
             server.kill();
             before
         });
@@ -62,7 +70,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     }
     assert_eq!(server.stop().0, Some(0));
     let (code, text) = command(&data, &["verify"]);
-    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(code, Some(0), "verify finds: {text}");
     keep("retention", &data);
     Outcome::Passed(format!(
         "{} acknowledgements, 0 lost; {} events seen to expire, 0 came back; {} copies",
@@ -72,13 +80,18 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     ))
 }
 
-/// Copies the directory. Returns what was acknowledged before. `cp` may complain about a file that
-/// nobody needs any more and that was listed before it went.
-fn copied(data: &Path, copy: &Path, ledger: &Ledger) -> History {
-    let before = ledger.read();
-    let status = Command::new("cp").arg("-a").args([data, copy]).status().unwrap();
-    assert!(status.code().is_some_and(|code| code <= 1), "{status}");
-    before
+/// Loses the state when compaction has removed the beginning of the journal, for which only
+/// compaction asked for a snapshot.
+fn lose_state_after_compaction(data: &Path) {
+    let server = Process::start_on(data, &compacting(data, 0));
+    let org = server.org("lost");
+    let last = store_and_confirm(&org, || {});
+    assert!(loses_first_segment(data, PATIENCE), "nothing is compacted");
+    server.kill();
+    std::fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Process::start_on(data, &compacting(data, 0));
+    assert_eq!(Client::new(&server.url, &org.key).inbox_ids(), [last]);
+    assert_eq!(server.stop().0, Some(0));
 }
 
 /// Checks that the copy starts, and has what was acknowledged before and has not expired.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::{PULLS, PUSHES};
-use crate::harness::{Client, PATIENCE, Process, settings};
+use crate::harness::{Client, PATIENCE, Process, first_segment, settings, until};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 
@@ -23,6 +23,15 @@ pub(crate) fn config(data_dir: &Path) -> String {
     );
     settings(data_dir, &more)
         .replace("segment_bytes = 1048576", "segment_bytes = 262144\nsnapshot_bytes = 131072")
+}
+
+/// Returns a configuration in which events expire soon after their end, and only compaction asks
+/// for snapshots.
+pub(crate) fn compacting(data_dir: &Path, grace_seconds: u64) -> String {
+    config(data_dir).replace("snapshot_bytes = 131072", "snapshot_bytes = 1073741824").replace(
+        "grace_seconds = 5",
+        &format!("finished_seconds = 1\ngrace_seconds = {grace_seconds}"),
+    )
 }
 
 impl Process {
@@ -84,6 +93,24 @@ pub(crate) fn wait_for_acknowledgements(ledger: &Ledger, more: u64) {
         assert!(began.elapsed() < PATIENCE, "no acknowledgements come");
         std::thread::park_timeout(Duration::from_millis(1));
     }
+}
+
+/// Stores events of which each segment of the lab holds a few, and confirms all but the last one,
+/// after `meanwhile`. Returns the last one.
+pub(crate) fn store_and_confirm(org: &Client, meanwhile: impl FnOnce()) -> String {
+    let payload = json!("x".repeat(50_000));
+    let mut ids: Vec<_> = (0..20).map(|_| org.send("lab.event", &payload).id()).collect();
+    meanwhile();
+    let last = ids.pop().unwrap();
+    assert!(ids.iter().all(|id| org.ack(id).status == 200));
+    last
+}
+
+/// Waits until compaction has removed the first segment. Returns false if this takes too long.
+pub(crate) fn loses_first_segment(data_dir: &Path, at_most: Duration) -> bool {
+    let (began, first) = (Instant::now(), first_segment(data_dir));
+    until(|| (!first.exists() || began.elapsed() >= at_most).then_some(()));
+    !first.exists()
 }
 
 /// Confirms the oldest events, through the ledger, to keep the inbox short.

@@ -42,6 +42,11 @@ impl Syscall {
         unescaped(self.arguments.rsplit('"').nth(1).unwrap_or_default())
     }
 
+    /// Returns the first text in the arguments: the file that `linkat` names.
+    pub(crate) fn first_text(&self) -> String {
+        unescaped(self.arguments.split('"').nth(1).unwrap_or_default())
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         !self.result.is_empty() && !self.result.starts_with('-') && !self.result.starts_with('?')
     }

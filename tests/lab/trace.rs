@@ -1,6 +1,8 @@
 //! The syscall lint: several clients run at once under strace. Each 2xx must come after a finished
 //! sync covering the write of the acknowledged frame, in a segment whose name was synced.
 //!
+//! A snapshot, too, must be synced before it gets its name.
+//!
 //! The ids in an answer find the acknowledged frame: the frame contains the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +18,8 @@ use crate::server::config;
 use crate::syscalls::{Moment, Syscall, read};
 
 const CLIENTS: u64 = 4;
+/// Number of rounds that make a snapshot due, at the latest at the stop.
+const SNAPSHOT_ROUNDS: u64 = 40;
 /// `sync_file_range` is missing on purpose: the call makes nothing durable.
 const CALLS: &str =
     "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
@@ -47,11 +51,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     server.stop_wrapped();
     keep("trace", &data);
     let judged = judge(&std::fs::read_to_string(&trace).unwrap());
-    let Judged { answers, ids, segments } = judged.unwrap_or_else(|fault| panic!("{fault}"));
+    let Judged { answers, ids, segments, snapshots } =
+        judged.unwrap_or_else(|fault| panic!("{fault}"));
     let least = usize::try_from(CLIENTS * plan.rounds).unwrap();
     assert!(answers >= least, "only {answers} answers were found in the trace");
+    assert!(snapshots > 0 || plan.rounds < SNAPSHOT_ROUNDS, "no snapshot was taken");
     Outcome::Passed(format!(
-        "{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced"
+        "{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced; \
+         {snapshots} snapshots, each synced before it got its name"
     ))
 }
 
@@ -87,18 +94,19 @@ fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
     }
 }
 
-/// Counts of the answers, ids and segment names that were in order.
+/// Counts of the answers, ids, segment names and snapshots that were in order.
 #[derive(Debug, Default)]
 struct Judged {
     answers: usize,
     ids: usize,
     segments: usize,
+    snapshots: usize,
 }
 
 /// The knowledge at a point of the trace.
 #[derive(Default)]
 struct Known {
-    /// The finished writes of each segment.
+    /// The finished writes of each segment, and of each file that has no name yet.
     written: BTreeMap<String, BTreeSet<usize>>,
     /// The finished writes covered by each running sync.
     covers: BTreeMap<usize, BTreeSet<usize>>,
@@ -117,6 +125,7 @@ fn judge(trace: &str) -> Result<Judged, String> {
         match moment {
             Moment::Begins(number) => {
                 known.begins(&calls, number);
+                judged.snapshots += known.check_snapshot(&calls[number])?;
                 let data = calls[number].data();
                 // "HTTP/1.1 2"
                 if data.starts_with("485454502f312e312032") {
@@ -134,11 +143,11 @@ impl Known {
     fn begins(&mut self, calls: &[Syscall], number: usize) {
         let call = &calls[number];
         let path = call.path();
-        match call.name.as_str() {
-            "fsync" | "fdatasync" if is_segment(&path) => {
-                self.covers.insert(number, self.written.get(&path).cloned().unwrap_or_default());
+        match (call.name.as_str(), file_of(call)) {
+            ("fsync" | "fdatasync", Some(file)) => {
+                self.covers.insert(number, self.written.get(&file).cloned().unwrap_or_default());
             }
-            "fsync" if path.ends_with("/journal") => {
+            ("fsync", None) if path.ends_with("/journal") => {
                 _ = self.names.insert(number, self.unnamed.clone());
             }
             _ if is_segment(&path) => self.note_ids(number, &call.data()),
@@ -172,17 +181,39 @@ impl Known {
             "linkat" => call.last_text(),
             _ => String::new(),
         };
-        if is_segment(&made) {
+        if call.name == "openat" && call.arguments.contains("O_TMPFILE") {
+            // Another file may have had the same number.
+            self.written.remove(descriptor_of(&call.result));
+        } else if is_segment(&made) {
             self.unnamed.insert(made);
         } else if let Some(covered) = self.covers.remove(&number) {
             self.synced.extend(covered);
         } else if let Some(names) = self.names.remove(&number) {
             self.unnamed.retain(|name| !names.contains(name));
             return names.len();
-        } else if is_segment(&call.path()) {
-            self.written.entry(call.path()).or_default().insert(number);
+        } else if let Some(file) = file_of(call) {
+            self.written.entry(file).or_default().insert(number);
         }
         0
+    }
+
+    /// Checks that a file is on stable storage before it gets the name of a snapshot. Returns the
+    /// number of snapshots that get their name.
+    fn check_snapshot(&self, call: &Syscall) -> Result<usize, String> {
+        let name = call.last_text();
+        if call.name != "linkat" || !name.ends_with(".snap") {
+            return Ok(0);
+        }
+        let source = call.first_text();
+        let descriptor = format!("{}<", source.trim_start_matches("/proc/self/fd/"));
+        let file = self.written.iter().find(|(file, _)| file.starts_with(&descriptor));
+        let Some((_, writes)) = file else {
+            return Err(format!("nothing was written to {source}, which becomes {name}"));
+        };
+        if writes.is_subset(&self.synced) {
+            return Ok(1);
+        }
+        Err(format!("{name} got its name before a sync covered it"))
     }
 
     /// Checks that each id in an answer is on stable storage. Returns the number of ids.
@@ -209,6 +240,21 @@ impl Known {
         }
         Ok(ids.len())
     }
+}
+
+/// Returns the segment, or the unnamed file in the journal's directory, on which the call works.
+fn file_of(call: &Syscall) -> Option<String> {
+    let path = call.path();
+    if is_segment(&path) {
+        return Some(path);
+    }
+    let is_unnamed = path.contains("/journal/#");
+    is_unnamed.then(|| descriptor_of(&call.arguments).to_owned())
+}
+
+/// Returns the number and the path of the descriptor at the beginning of the text, up to `>`.
+fn descriptor_of(text: &str) -> &str {
+    text.split('>').next().unwrap_or_default()
 }
 
 fn is_segment(path: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Expired events: they leave with all their rows.
 
 use super::{Change, Count as _};
+use crate::base::failpoint::{self, Switch};
 use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::retention::{Cutoffs, Expired, ExpiringBlock};
@@ -169,7 +170,7 @@ impl Change<'_> {
                 self.state.pending.remove((endpoint, first));
             }
         }
-        if accepted != 0 {
+        if accepted != 0 && !failpoint::is_on(Switch::ExpiryLeavesRows) {
             let row = self.state.delivered.edit_promised((endpoint, first))?;
             row.entries.retain(|entry| accepted & 1 << entry.index == 0);
             if row.entries.is_empty() {

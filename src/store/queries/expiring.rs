@@ -96,7 +96,8 @@ impl Judged {
                 (false, true) => (&mut judged.dead, cutoffs.dead),
                 (false, false) => (&mut judged.finished, cutoffs.finished),
             };
-            if entry.aged_from() < cutoff {
+            let is_kept = entry.erased_at.is_some_and(|erased| erased >= cutoffs.erased);
+            if entry.aged_from() < cutoff && !is_kept {
                 *bits |= bit;
             }
         }

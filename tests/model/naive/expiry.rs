@@ -22,7 +22,8 @@ impl NaiveEvent {
             (&mut expired.finished, cutoffs.finished)
         };
         let after = self.event.deliver_after.max(self.erased_at).unwrap_or_default();
-        let is_old = self.received_at.max(after) < cutoff;
+        let is_kept = self.erased_at.is_some_and(|erased| erased >= cutoffs.erased);
+        let is_old = self.received_at.max(after) < cutoff && !is_kept;
         *count += u64::from(is_old);
         is_old
     }
