@@ -11,7 +11,7 @@ const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
 
 fn cutoffs(finished: u64, dead: u64, open: u64) -> Cutoffs {
     let [finished, dead, open] = [finished, dead, open].map(Timestamp);
-    Cutoffs { finished, dead, open, erased: Timestamp(u64::MAX) }
+    Cutoffs { finished, dead, open, erased: Timestamp(u64::MAX), now: Timestamp(99) }
 }
 
 fn command(found: Expiring, cutoffs: Cutoffs, report: Option<OperationalEvent>) -> Command {
@@ -341,6 +341,20 @@ fn the_age_of_an_erased_event_counts_from_its_erasure() {
     state.apply(&erase_at(1, 50));
     assert_eq!(expire(&mut state, cutoffs(50, 50, 50)), Expired::default());
     assert_eq!(expire(&mut state, cutoffs(51, 0, 0)).finished, 1);
+}
+
+#[test]
+fn an_event_that_came_while_the_clock_was_behind_counts_from_the_time_in_its_id() {
+    let at = |ms: u128| ms << 80;
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    // The second id is from a clock that was ahead.
+    for event in [at(50), at(200)] {
+        state.apply(&submit(event, 1, None));
+    }
+    assert_eq!(expire(&mut state, cutoffs(0, 0, 50)).open, 1);
+    assert!(exists(&state, at(50)) && !exists(&state, at(200)));
+    assert_eq!(expire(&mut state, cutoffs(0, 0, 51)).open, 1);
 }
 
 #[test]

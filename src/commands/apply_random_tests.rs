@@ -77,6 +77,7 @@ fn any_expiry() -> impl Strategy<Value = Command> {
                     dead: Timestamp(dead),
                     open: Timestamp(open),
                     erased: Timestamp(erased),
+                    now: Timestamp(3),
                 },
                 looked_at: Position::MAX,
                 report: None,

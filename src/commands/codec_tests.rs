@@ -210,6 +210,7 @@ fn expiring() -> ExpireEvents {
             dead: Timestamp(1),
             open: Timestamp(2),
             erased: Timestamp(3),
+            now: Timestamp(4),
         },
         looked_at: Position(3),
         report: settled().operational_events.pop(),
@@ -281,7 +282,7 @@ const FROZEN: [&str; 25] = [
     "32:e0e2200e",
     "57:1ba6ba0b",
     "36:2ee58853",
-    "132:e9999dfd",
+    "148:2fef909c",
     "12:cb951811",
 ];
 

@@ -157,7 +157,7 @@ fn nobody_needs_an_expired_event_and_the_report_keeps_the_record_of_the_expiry()
     let routed = log.apply(route(1, &[50], AT_ONCE));
     let attempt = log.apply(refused(1, 1, Verdict::RetryAt(Timestamp(90))));
     let at = Timestamp(2);
-    let cutoffs = Cutoffs { finished: at, dead: at, open: at, erased: at };
+    let cutoffs = Cutoffs { finished: at, dead: at, open: at, erased: at, now: at };
     let found = log.state.store.expiring(ORG, EventId(0), cutoffs).unwrap();
     let report = OperationalEvent {
         kind: OperationalEventKind::InboxExpired,

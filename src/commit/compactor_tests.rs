@@ -279,6 +279,8 @@ fn a_lost_hint_costs_time_only_and_a_hint_comes_before_the_pass() {
         world.compact();
         // The next pass is in an hour.
         world.erase(canary);
+        // The hint comes a moment after the answer.
+        assert!(world.compactor.engine.hints.unneeded.came.wait(Duration::from_mins(1)));
         if is_lost {
             world.compactor.engine.hints.unneeded.take();
         }

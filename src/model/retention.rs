@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::id::{EndpointId, EventId};
 use super::time::Timestamp;
 
-/// The times before which events expire. An event counts from its receipt, or from the time before
-/// which it is not pushed, if that is later.
+/// The times before which events expire. An event counts from its receipt, from the time before
+/// which it is not pushed, or from the time in its id, whichever is latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cutoffs {
     /// For events whose story is over: out of the inbox, and without a waiting delivery or a dead
@@ -19,6 +19,9 @@ pub struct Cutoffs {
     /// For erased events, which also expire by their other time: compaction finds by the event what
     /// has to leave the journal.
     pub erased: Timestamp,
+    /// The present. The time in an id counts only if it is not later: the clock may have been ahead
+    /// once, and ids never go back.
+    pub now: Timestamp,
 }
 
 impl Cutoffs {

@@ -70,7 +70,8 @@ impl Ages {
             Ok(age_ms) => now.minus_ms(age_ms),
         };
         let erased = if up < self.erase { Timestamp(0) } else { before(self.erase) };
-        Cutoffs { finished: before(finished), dead: before(open), open: before(open), erased }
+        let [finished, open] = [finished, open].map(before);
+        Cutoffs { finished, dead: open, open, erased, now }
     }
 
     /// Returns the time from the beginning of a pass to the beginning of the next pass.
@@ -248,9 +249,9 @@ mod tests {
         let (now, never) = (Timestamp(100_000), Timestamp(0));
         let of = |tier| ages.cutoffs(tier, (now, Duration::ZERO));
         let (open, erased) = (Timestamp(91_000), never);
-        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open, erased });
+        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open, erased, now });
         let finished = Timestamp(95_000);
-        assert_eq!(of(Tier::Pro), Cutoffs { finished, dead: open, open, erased });
+        assert_eq!(of(Tier::Pro), Cutoffs { finished, dead: open, open, erased, now });
         assert_eq!(of(Tier::Enterprise), of(Tier::Free));
     }
 

@@ -201,7 +201,7 @@ impl Known {
     /// number of snapshots that get their name.
     fn check_snapshot(&self, call: &Syscall) -> Result<usize, String> {
         let name = call.last_text();
-        if call.name != "linkat" || !name.ends_with(".snap") {
+        if call.name != "linkat" || Path::new(&name).extension() != Some("snap".as_ref()) {
             return Ok(0);
         }
         let source = call.first_text();

@@ -97,7 +97,7 @@ impl Judged {
                 (false, false) => (&mut judged.finished, cutoffs.finished),
             };
             let is_kept = entry.erased_at.is_some_and(|erased| erased >= cutoffs.erased);
-            if entry.aged_from() < cutoff && !is_kept {
+            if entry.aged_from(cutoffs.now) < cutoff && !is_kept {
                 *bits |= bit;
             }
         }

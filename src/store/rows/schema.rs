@@ -278,9 +278,11 @@ pub(crate) struct EventEntry {
 
 impl EventEntry {
     /// Returns the time from which the age of the event counts. An erased event stays for a while,
-    /// because compaction must find what has to leave the journal.
-    pub(crate) fn aged_from(&self) -> Timestamp {
-        let later = self.deliver_after.max(self.erased_at);
+    /// because compaction must find what has to leave the journal. The id tells the time of an
+    /// event that came while the clock was behind.
+    pub(crate) fn aged_from(&self, now: Timestamp) -> Timestamp {
+        let by_id = Some(Timestamp(self.id.unix_ms())).filter(|by_id| *by_id <= now);
+        let later = self.deliver_after.max(self.erased_at).max(by_id);
         later.map_or(self.received_at, |later| later.max(self.received_at))
     }
 }

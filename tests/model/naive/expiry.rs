@@ -3,13 +3,14 @@
 use triggerd::commands::ForgetDeleted;
 use triggerd::model::id::{EventId, OrgNo};
 use triggerd::model::retention::{Cutoffs, Expired};
+use triggerd::model::time::Timestamp;
 use triggerd::store::Stored;
 
 use super::{Naive, NaiveEvent, NaiveOrg, Stands};
 
 impl NaiveEvent {
     /// Counts the event if it expires.
-    fn count(&self, cutoffs: Cutoffs, expired: &mut Expired) -> bool {
+    fn count(&self, id: EventId, cutoffs: Cutoffs, expired: &mut Expired) -> bool {
         let any = |wanted: fn(Stands) -> bool| {
             self.deliveries.values().any(|delivery| wanted(delivery.stands))
         };
@@ -21,7 +22,8 @@ impl NaiveEvent {
         } else {
             (&mut expired.finished, cutoffs.finished)
         };
-        let after = self.event.deliver_after.max(self.erased_at).unwrap_or_default();
+        let by_id = Some(Timestamp(id.unix_ms())).filter(|by_id| *by_id <= cutoffs.now);
+        let after = self.event.deliver_after.max(self.erased_at).max(by_id).unwrap_or_default();
         let is_kept = self.erased_at.is_some_and(|erased| erased >= cutoffs.erased);
         let is_old = self.received_at.max(after) < cutoff && !is_kept;
         *count += u64::from(is_old);
@@ -35,7 +37,7 @@ impl NaiveOrg {
         let gone: Vec<EventId> = self
             .events
             .iter()
-            .filter(|(_, event)| event.count(cutoffs, &mut expired))
+            .filter(|(id, event)| event.count(**id, cutoffs, &mut expired))
             .map(|(id, _)| *id)
             .collect();
         for id in &gone {

@@ -15,7 +15,7 @@ impl World {
     /// Lets events of the organization expire, in as many steps as it takes.
     pub(super) fn expire_events(&mut self, org: OrgNo) -> Result<(), String> {
         let [finished, dead, open, erased] = [(); 4].map(|()| self.cutoff());
-        let cutoffs = Cutoffs { finished, dead, open, erased };
+        let cutoffs = Cutoffs { finished, dead, open, erased, now: self.now() };
         let (mut expired, mut stored, mut next) = (Expired::default(), None, Some(EventId(0)));
         while let Some(from) = next {
             let found = self.system.store().expiring(org, from, cutoffs);
