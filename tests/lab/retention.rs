@@ -58,15 +58,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             std::fs::remove_dir_all(data.join("sled")).unwrap();
         }
         server = Process::start_on(&data, &config(&data));
-        let history = ledger.read();
-        let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
-        check_accounts(&server.url, &orgs[1].1, &history);
-        check_pulls(&pulls, &history);
-        check_pushes(&pushes, &history, &receiver);
-        check_received(&history, &receiver);
-        confirm_all_but(LEFT, &pulls, &ledger);
-        until(|| (compactions(&pulls) > 0.0).then_some(()));
-        check_expired(&pulls, &history, &mut expired);
+        check(&server, &orgs, (&ledger, &receiver), &mut expired);
     }
     assert_eq!(server.stop().0, Some(0));
     let (code, text) = command(&data, &["verify"]);
@@ -92,6 +84,25 @@ fn lose_state_after_compaction(data: &Path) {
     let server = Process::start_on(data, &compacting(data, 0));
     assert_eq!(Client::new(&server.url, &org.key).inbox_ids(), [last]);
     assert_eq!(server.stop().0, Some(0));
+}
+
+/// Checks the server after a kill, empties the inbox except for some events, and waits for
+/// compaction.
+fn check(
+    server: &Process,
+    orgs: &[(&'static str, String)],
+    (ledger, receiver): (&Ledger, &Receiver),
+    expired: &mut BTreeSet<String>,
+) {
+    let history = ledger.read();
+    let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+    check_accounts(&server.url, &orgs[1].1, &history);
+    check_pulls(&pulls, &history);
+    check_pushes(&pushes, &history, receiver);
+    check_received(&history, receiver);
+    confirm_all_but(LEFT, &pulls, ledger);
+    until(|| (compactions(&pulls) > 0.0).then_some(()));
+    check_expired(&pulls, &history, expired);
 }
 
 /// Checks that the copy starts, and has what was acknowledged before and has not expired.

@@ -22,7 +22,7 @@ const CLIENTS: u64 = 4;
 const SNAPSHOT_ROUNDS: u64 = 40;
 /// `sync_file_range` is missing on purpose: the call makes nothing durable.
 const CALLS: &str =
-    "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
+    "trace=?open,openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
     if Command::new("strace").arg("-V").output().is_err() {
@@ -181,9 +181,10 @@ impl Known {
             "linkat" => call.last_text(),
             _ => String::new(),
         };
-        if call.name == "openat" && call.arguments.contains("O_TMPFILE") {
-            // Another file may have had the same number.
-            self.written.remove(descriptor_of(&call.result));
+        if call.arguments.contains("O_TMPFILE") {
+            // Other files may have had the number of the descriptor.
+            let number = call.result.split('<').next().unwrap_or_default();
+            self.written.retain(|file, _| file.split('<').next() != Some(number));
         } else if is_segment(&made) {
             self.unnamed.insert(made);
         } else if let Some(covered) = self.covers.remove(&number) {
