@@ -72,6 +72,11 @@ impl LookedAt {
         is_fault.then(|| of_format(&self.path, fault.clone()))
     }
 
+    /// True if the directory is a copy of another one and has never delivered.
+    pub fn is_copy(&self) -> bool {
+        self.format.as_ref().is_ok_and(|format| !format.is_home)
+    }
+
     /// The position at which the journal begins at the latest.
     pub fn journal_first(&self) -> u64 {
         self.format.as_ref().map_or(format::FIRST, |format| format.first)

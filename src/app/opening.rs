@@ -82,6 +82,7 @@ fn open_all(
     let is_copy = is_copied || data_dir.is_copy();
     data_dir.note_copy(is_copy).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, &metrics, &space)?);
+    snapshots::delete_ahead(&data_dir, journal.end())?;
     data_dir.give_to_owner().map_err(StartError::DataDir)?;
     let (vault, lost) = open_vault(&data_dir, &store, Timestamp(clock.now_ms()), forget_secrets)?;
     let records = Records::new(journal.clone());
@@ -151,7 +152,7 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
         tracing::warn!(
             waiting,
             "the data directory is a copy; this server delivers nothing, because it was started \
-             with --no-deliver. A start without --no-deliver delivers"
+             with --no-deliver, and no event expires. A start without --no-deliver delivers"
         );
     }
 }
@@ -215,14 +216,12 @@ fn open_journal(
     let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
     let files: Arc<dyn Files> = Arc::new(OsFiles);
-    let opened = journal::open(&dir, Arc::clone(&files), segment_bytes);
-    let (writer, reader, report) = opened.map_err(StartError::Journal)?;
     let format = data_dir.format_file();
-    let mut begins = Position(format.first());
-    if report.first > begins {
-        // In a copy, the snapshot may be younger than FORMAT.
-        begins = first_witnessed(&dir, &files).map_err(StartError::Journal)?.max(begins);
-    }
+    // In a copy, the snapshot may be younger than FORMAT.
+    let witnessed = first_witnessed(&dir, &files).map_err(StartError::Journal)?;
+    let begins = Position(format.first()).max(witnessed);
+    let opened = journal::open_from(&dir, files, segment_bytes, begins);
+    let (writer, reader, report) = opened.map_err(StartError::Journal)?;
     if report.first > begins {
         let (dir, first) = (dir.display(), report.first);
         let from =

@@ -8,32 +8,25 @@ use super::StartError;
 use super::systemd::Progress;
 use crate::commands::RecordError;
 use crate::commit::{RecoveryError, Space, newest_whole, restore_newest};
+use crate::data_dir::DataDir;
 use crate::journal::{
-    Files, JournalError, Position, ReadError, ReadLog as _, Reader, SnapshotFile, snapshots_in,
+    Files, JournalError, OsFiles, Position, ReadError, ReadLog as _, Reader, SnapshotFile,
+    snapshots_in,
 };
 use crate::store::Store;
 
 /// Judges the snapshots that are ahead of the journal. In an original, a whole one proves that the
-/// journal has lost its end. A copy may have read the segments before the snapshot; there the
-/// snapshot is deleted, because the copy's journal goes on in another way.
+/// journal has lost its end. A copy may have read the segments before the snapshot.
 pub(super) fn judge_ahead(
     (dir, files): (&Path, &Arc<dyn Files>),
     end: Position,
     is_copy: bool,
 ) -> Result<(), StartError> {
-    let mut is_changed = false;
-    for snapshot in snapshots_in(dir, files.as_ref()).map_err(StartError::Journal)? {
-        if snapshot.position <= end {
-            continue;
-        }
-        let (path, position) = (snapshot.path.display().to_string(), snapshot.position.0);
-        if is_copy {
-            let what = "a snapshot of the copy is ahead of its journal and is deleted";
-            tracing::info!(path, position, end = end.0, "{what}");
-            files.remove(&snapshot.path).map_err(io_at(&snapshot.path))?;
-            is_changed = true;
-            continue;
-        }
+    if is_copy {
+        return Ok(());
+    }
+    for snapshot in ahead(dir, files, end)? {
+        let (path, position) = (snapshot.path.display(), snapshot.position.0);
         match snapshot.check(files) {
             Ok(_) => {
                 return Err(StartError::Missing(format!(
@@ -47,7 +40,34 @@ pub(super) fn judge_ahead(
             }
         }
     }
-    if is_changed { files.sync_dir(dir).map_err(io_at(dir)) } else { Ok(()) }
+    Ok(())
+}
+
+/// Deletes the snapshots that are ahead of the journal of a copy, because its journal goes on in
+/// another way. Called when the state is there: a copy that is not complete yet may get the rest of
+/// its journal.
+pub(super) fn delete_ahead(data_dir: &DataDir, end: Position) -> Result<(), StartError> {
+    if !data_dir.is_copy() {
+        return Ok(());
+    }
+    let (dir, files): (_, Arc<dyn Files>) = (data_dir.journal(), Arc::new(OsFiles));
+    for snapshot in ahead(&dir, &files, end)? {
+        let (path, position) = (snapshot.path.display().to_string(), snapshot.position.0);
+        let what = "a snapshot of the copy is ahead of its journal and is deleted";
+        tracing::info!(path, position, end = end.0, "{what}");
+        files.remove(&snapshot.path).map_err(io_at(&snapshot.path))?;
+    }
+    files.sync_dir(&dir).map_err(io_at(&dir))
+}
+
+fn ahead(
+    dir: &Path,
+    files: &Arc<dyn Files>,
+    end: Position,
+) -> Result<Vec<SnapshotFile>, StartError> {
+    let mut all = snapshots_in(dir, files.as_ref()).map_err(StartError::Journal)?;
+    all.retain(|snapshot| snapshot.position > end);
+    Ok(all)
 }
 
 /// Returns true if there is a whole snapshot of a later position.

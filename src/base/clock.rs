@@ -14,11 +14,14 @@
 //! them. So the steady time begins no earlier than the last id ([`Clock::not_before`]): ids contain
 //! steady times too.
 //!
+//! Neither reading measures how long something has lasted: both follow a wall clock that is set
+//! forward. [`Clock::uptime_ms`] does, for the grace of copies and for judging the wall clock.
+//!
 //! A manual clock stands still until a test moves it, so tests check schedules of days exactly, in
 //! milliseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -64,6 +67,9 @@ impl Monotonic {
     }
 }
 
+/// The first uptime, so that any duration can be subtracted.
+const UPTIME_FIRST_MS: u64 = 1 << 50;
+
 /// The interval at which sleepers look at a manual clock.
 const MANUAL_POLL: Duration = Duration::from_millis(5);
 
@@ -99,6 +105,19 @@ impl Clock {
     /// back.
     pub fn ahead_ms(&self) -> u64 {
         self.steady_ms().saturating_sub(self.now_ms())
+    }
+
+    /// Returns the time since some moment before this process, in milliseconds: nobody can set it,
+    /// and it stands still while the machine sleeps. Only differences mean something.
+    pub fn uptime_ms(&self) -> u64 {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        let ms = match self.monotonic() {
+            Monotonic::Manual(ms) => ms,
+            now @ Monotonic::Machine(at) => {
+                now.since_ms(Monotonic::Machine(*BEGAN.get_or_init(|| at)))
+            }
+        };
+        UPTIME_FIRST_MS.saturating_add(ms)
     }
 
     /// Returns the wall-clock time of a due steady time, to show to people. An overdue time becomes
@@ -190,8 +209,12 @@ mod tests {
         );
         clock.set_ms(20_000);
         assert_eq!((clock.steady_ms(), clock.ahead_ms()), (20_000, 0));
+        let uptime = clock.uptime_ms();
+        clock.set_ms(20_000);
+        assert_eq!(clock.uptime_ms(), uptime, "no time has passed");
         clock.advance_ms(5);
         assert_eq!((clock.now_ms(), clock.steady_ms()), (20_005, 20_005));
+        assert_eq!(clock.uptime_ms(), uptime + 5);
     }
 
     #[test]

@@ -90,7 +90,11 @@ impl JournalAudit {
     /// Reads and decodes every record of the journal in `dir`. The journal begins at `begins` at
     /// the latest, or where a snapshot witnesses it.
     pub(super) fn read(dir: &Path, begins: Position) -> Result<Self, Failure> {
-        let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
+        let files: Arc<dyn Files> = Arc::new(OsFiles);
+        let witnessed = first_witnessed(dir, &files).map_err(|error| journal_failure(&error))?;
+        let begins = begins.max(witnessed);
+        let mut scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
+        scan.begin_behind_gap(begins);
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
         let pool = pool.map_err(|error| {
             let words = error.to_string();
@@ -123,9 +127,7 @@ impl JournalAudit {
             asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();
         unmade_keys.sort_unstable();
-        let files: Arc<dyn Files> = Arc::new(OsFiles);
-        let witnessed = first_witnessed(dir, &files).map_err(|error| journal_failure(&error))?;
-        let missing_beginning = scan.missing_beginning(begins.max(witnessed));
+        let missing_beginning = scan.missing_beginning(begins);
         Ok(Self { scan, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 

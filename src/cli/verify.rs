@@ -75,6 +75,8 @@ struct Report {
     /// The faults of other files than the journal and the state, each with advice.
     files: Vec<String>,
     audit: JournalAudit,
+    /// Set if a start takes the directory for a copy: the journal or `FORMAT` was copied.
+    is_copy: bool,
     snapshots: Snapshots,
     state: Judgement,
     contradictions: Vec<String>,
@@ -92,7 +94,8 @@ impl Verify {
         let audit = JournalAudit::read(&looked_at.journal(), Position(looked_at.journal_first()))?;
         require_records(&audit, dir)?;
         let snapshots = Snapshots::read(&looked_at.journal(), audit.end())?;
-        let mut report = self.report(audit, snapshots);
+        let is_copy = audit.scan.is_copy() || looked_at.is_copy();
+        let mut report = self.report((audit, is_copy), snapshots);
         report.check_files(&looked_at, config)?;
         if let Some(why) = no_base(&report.audit, report.snapshots.newest()) {
             report.state = Judgement::NotComputable(why);
@@ -109,7 +112,7 @@ impl Verify {
     }
 
     /// Makes the report on a journal whose state is not checked yet.
-    fn report(&self, audit: JournalAudit, snapshots: Snapshots) -> Report {
+    fn report(&self, (audit, is_copy): (JournalAudit, bool), snapshots: Snapshots) -> Report {
         let new_list = || {
             std::env::temp_dir()
                 .join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())))
@@ -119,6 +122,7 @@ impl Verify {
             verbose: self.verbose,
             files: Vec::new(),
             audit,
+            is_copy,
             snapshots,
             state: Judgement::NotCompared("the journal is damaged".into()),
             contradictions: Vec::new(),
@@ -246,7 +250,7 @@ impl Report {
 
     fn is_well(&self) -> bool {
         let state = matches!(self.state, Judgement::NotCompared(_) | Judgement::Equal { .. });
-        let snapshots = self.snapshots.is_well(self.audit.scan.is_copy());
+        let snapshots = self.snapshots.is_well(self.is_copy);
         let others = snapshots && self.files.is_empty() && self.contradictions.is_empty();
         state && others && !self.audit.is_damaged()
     }
@@ -264,7 +268,7 @@ impl Report {
         lines.extend(self.copy_text());
         lines.extend(self.files.iter().map(|fault| format!("DAMAGED   {fault}")));
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
-        lines.extend(self.snapshots.text(audit.scan.is_copy()));
+        lines.extend(self.snapshots.text(self.is_copy));
         lines.push(self.state_text());
         lines.extend(differing);
         lines.extend(
@@ -371,7 +375,7 @@ impl Report {
 
     fn advice(&self, seconds: &str) -> String {
         let mut advice = Vec::new();
-        let snapshot_ahead = self.snapshots.ahead().filter(|_| !self.audit.scan.is_copy());
+        let snapshot_ahead = self.snapshots.ahead().filter(|_| !self.is_copy);
         let lost_end = snapshot_ahead.is_some() || matches!(self.state, Judgement::Ahead { .. });
         if self.audit.is_damaged() || lost_end {
             advice.push(
@@ -487,8 +491,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let verify = Verify { json: false, scratch: None, list: None, verbose: false };
         let snapshots = Snapshots::read(dir.path(), Position::FIRST).unwrap();
-        let mut report =
-            verify.report(JournalAudit::read(dir.path(), Position::FIRST).unwrap(), snapshots);
+        let mut report = verify
+            .report((JournalAudit::read(dir.path(), Position::FIRST).unwrap(), false), snapshots);
         report.contradictions.push("org_1 has two names".to_owned());
         let text = report.text();
         assert!(!report.is_well() && text.contains("CONTRADICTION"), "{text}");

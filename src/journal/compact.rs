@@ -86,18 +86,24 @@ impl Compaction {
         Self { shared: reader.shared() }
     }
 
-    /// Removes files that an interrupted compaction left behind.
+    /// Removes files that an interrupted compaction left behind, and segments before the beginning
+    /// of the journal, which only a copy has.
     ///
     /// # Errors
     /// A file cannot be removed.
     pub fn clear_drafts(&self) -> Result<(), JournalError> {
         let Shared { dir, files, .. } = &*self.shared;
-        let Some(last) = self.shared.segments().last().map(|last| last.first) else {
-            return Ok(());
+        let (first, last) = match self.shared.segments().as_slice() {
+            [] => return Ok(()),
+            [first, .., last] => (first.first, last.first),
+            [only] => (only.first, only.first),
         };
         let drafts = files.list(dir).map_err(JournalError::io(dir))?;
         // The writer may be making a later segment.
-        let is_left = |path: &PathBuf| segment::first_from_draft(path).is_some_and(|at| at < last);
+        let is_left = |path: &PathBuf| {
+            segment::first_from_draft(path).is_some_and(|at| at < last)
+                || segment::first_from_path(path).is_some_and(|at| at < first)
+        };
         let mut left = drafts.into_iter().filter(is_left);
         left.try_for_each(|path| files.remove(&path).map_err(JournalError::io(&path)))
     }
@@ -181,10 +187,18 @@ impl Compaction {
             Ok(fill(walk, &mut out, judge, pace)? && out.finish(end).map(|()| true)?)
         };
         let draft = segment::draft_of(&segment.path);
-        let Some(file) = self.make(&draft, &mut write)? else { return Ok(None) };
-        let after = files.metadata(&file).map_err(JournalError::io(&draft))?.allocated;
-        self.replace(&segment, file, facts.len)?;
-        Ok(Some(Punched { before: facts.allocated, after }))
+        let mut punch = || {
+            let Some(file) = self.make(&draft, &mut write)? else { return Ok(None) };
+            let after = files.metadata(&file).map_err(JournalError::io(&draft))?.allocated;
+            self.replace(&segment, file, facts.len)?;
+            Ok(Some(Punched { before: facts.allocated, after }))
+        };
+        let punched = punch();
+        if punched.is_err() {
+            // The disk may be full. A draft that is left is removed before the next try.
+            drop(files.remove(&draft));
+        }
+        punched
     }
 
     /// Removes all segments that end at `first` or before. The caller must have witnessed that the

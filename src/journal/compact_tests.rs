@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::*;
@@ -211,6 +211,8 @@ fn compact_with_fault(dir: &Path, n: u64, fault: Fault, written: &[Written]) -> 
     files.fail_at(u64::MAX / 2, fault);
     if !is_armed {
         assert!(compacted.is_err(), "{fault:?} at operation {n} was not told");
+        let is_draft = |path: &PathBuf| segment::first_from_draft(path).is_some();
+        assert!(!segment_files(dir).iter().any(is_draft), "{fault:?} at operation {n}");
     }
     let punched = new_segments(&reader, written, &segments);
     let is_punched = |position| is_in(&punched, position);

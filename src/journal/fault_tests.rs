@@ -1,11 +1,12 @@
 //! Tests that fail every single file operation, and that cut the power.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::faults::{Fault, FaultyFiles, Unsynced};
 use super::tests::{Written, all, append, body, open_faulty, open_small, segment_files};
-use super::{AppendError, Group, JournalError, Log as _, ReadLog as _};
+use super::{AppendError, Files as _, Group, JournalError, Log as _, ReadLog as _};
 
 const APPENDS: usize = 30;
 
@@ -250,4 +251,23 @@ fn a_sync_that_fails_at_the_start_is_no_damage() {
         0 < damages && damages < seen.len() / 2,
         "only what cannot be read is damage: {seen:?}"
     );
+}
+
+#[test]
+fn a_copied_snapshot_survives_a_power_cut_after_the_first_start() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&mut open_small(dir.path()).unwrap().0, &[body(1, 10)]).unwrap();
+    let (files, snapshot) =
+        (Arc::new(FaultyFiles::new()), dir.path().join(format!("{:020}.snap", 5)));
+    let segment = &segment_files(dir.path())[0];
+    let bytes = fs::read(segment).unwrap();
+    let copied = dir.path().join("copied");
+    fs::write(&copied, bytes).unwrap();
+    fs::rename(&copied, segment).unwrap();
+    // Copied, and not synced.
+    let file = files.create_new(&snapshot).unwrap();
+    files.write_all_at(&file, b"rows", 0).unwrap();
+    drop(open_faulty(dir.path(), &files).unwrap());
+    files.cut_power(Unsynced::Lost).unwrap();
+    assert_eq!(fs::read(&snapshot).unwrap(), b"rows");
 }

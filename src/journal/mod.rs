@@ -50,6 +50,7 @@
 //!   keep their positions. A segment is sealed before the next segment is created.
 //! * The segments have no gaps between them. Compaction removes segments only from the beginning,
 //!   one after the other, and only after another file witnessed that the journal may begin later.
+//!   A copy that was made meanwhile may have segments before a gap; they are left out.
 //! * A follower skips lost records, which salvaging has reported. It stops at records that
 //!   compaction removed or cut, because later records cannot be applied without them.
 
@@ -86,7 +87,7 @@ pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
 pub use log::{Appended, Follow, Log, RawRecord, ReadLog};
 pub use position::Position;
 pub use reader::{Reader, Sizes};
-pub use recover::{CutCause, CutTail, OpenReport, open};
+pub use recover::{CutCause, CutTail, OpenReport, open, open_from};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use snapshot::{

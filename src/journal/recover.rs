@@ -12,6 +12,7 @@ use super::frame::{self, FRAME_HEADER_BYTES};
 use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
+use super::snapshot::{SnapshotFile, snapshots_in};
 use super::writer::{Active, Writer, is_no_space};
 use crate::base::failpoint::{self, Switch};
 
@@ -67,17 +68,35 @@ impl CutCause {
     }
 }
 
-/// Opens the journal in `dir`. Creates `dir` if it is missing. New segments have `segment_bytes`
-/// without their header; a larger group gets its own segment.
+/// Opens a journal from which nothing was removed; see [`open_from`].
 ///
-/// The last segment is read whole. Of the others, only the header, the size and the bytes after the
-/// last frame are checked: reading finds the rest.
+/// # Errors
+/// As [`open_from`].
 pub fn open(
     dir: &Path,
     files: Arc<dyn Files>,
     segment_bytes: u64,
 ) -> Result<(Writer, Reader, OpenReport), JournalError> {
-    let segments = open_segments(dir, files.as_ref())?;
+    open_from(dir, files, segment_bytes, Position::FIRST)
+}
+
+/// Opens the journal in `dir`. Creates `dir` if it is missing. New segments have `segment_bytes`
+/// without their header; a larger group gets its own segment. The journal may begin at `begins`:
+/// segments before a gap that ends there or earlier are left out.
+///
+/// The last segment is read whole. Of the others, only the header, the size and the bytes after the
+/// last frame are checked: reading finds the rest.
+///
+/// # Errors
+/// The journal is damaged, or a file operation failed.
+pub fn open_from(
+    dir: &Path,
+    files: Arc<dyn Files>,
+    segment_bytes: u64,
+    begins: Position,
+) -> Result<(Writer, Reader, OpenReport), JournalError> {
+    let mut segments = open_segments(dir, files.as_ref())?;
+    segments.drain(..count_before_gap(&files, &segments, begins));
     let chain_is_copy = check_chain(&files, &segments)?;
     let last = match segments.last() {
         Some(last) => recover_last(&files, last)?,
@@ -85,7 +104,7 @@ pub fn open(
     };
     let is_copy = last.is_copy.unwrap_or(chain_is_copy);
     if is_copy {
-        sync_segments(files.as_ref(), &segments)?;
+        sync_copied(dir, files.as_ref(), &segments)?;
     }
     files.sync_dir(dir).map_err(JournalError::io(dir))?;
 
@@ -117,10 +136,19 @@ pub fn open(
     Ok((writer, Reader::new(shared), report))
 }
 
-/// Syncs the segments of a copy, which may be in memory alone.
-fn sync_segments(files: &dyn Files, segments: &[Arc<Segment>]) -> Result<(), JournalError> {
+/// Syncs the segments and the snapshots of a copy, which may be in memory alone. Without a whole
+/// snapshot, a compacted journal gives no state.
+fn sync_copied(
+    dir: &Path,
+    files: &dyn Files,
+    segments: &[Arc<Segment>],
+) -> Result<(), JournalError> {
     for segment in segments {
         files.sync_all(&segment.file).map_err(JournalError::io(&segment.path))?;
+    }
+    for SnapshotFile { path, .. } in snapshots_in(dir, files)? {
+        let file = files.open_to_read(&path).map_err(JournalError::io(&path))?;
+        files.sync_all(&file).map_err(JournalError::io(&path))?;
     }
     Ok(())
 }
@@ -165,6 +193,41 @@ fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, Jou
         Ok(Arc::new(Segment::new(first, path, file)))
     };
     found.into_iter().map(open).collect()
+}
+
+/// Returns the number of segments before the last gap, if the journal may begin behind the gap: at
+/// `begins` at the latest. A copy has such a gap if compaction removed segments from the beginning
+/// of the original while the copy was made.
+pub(super) fn count_before_gap(
+    files: &Arc<dyn Files>,
+    segments: &[Arc<Segment>],
+    begins: Position,
+) -> usize {
+    // A file that cannot be read is no gap; the checks of the journal report it.
+    let is_gap = |pair: &[Arc<Segment>]| match pair {
+        [segment, next] if next.first <= begins => {
+            ends_before(files, segment, next.first).unwrap_or(false)
+        }
+        _ => false,
+    };
+    segments.windows(2).rposition(is_gap).map_or(0, |number| number + 1)
+}
+
+/// Returns true if nothing was ever written between the last frame of a copied segment and `next`.
+fn ends_before(
+    files: &Arc<dyn Files>,
+    segment: &Arc<Segment>,
+    next: Position,
+) -> Result<bool, JournalError> {
+    let (header, len) = read_header(files.as_ref(), segment)?;
+    let end = segment.offset_of(next);
+    if len >= end && !matches!(header, Header::Whole { copy: true, .. }) {
+        return Ok(false);
+    }
+    let in_file = || JournalError::reading(&segment.path);
+    let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len.min(end));
+    let (offset, _) = walk(&mut window).map_err(in_file())?;
+    Ok(offset < end && window.end_of_content(offset).map_err(in_file())?.is_none())
 }
 
 /// Checks that every segment but the last has a header, reaches the next segment, and has nothing

@@ -13,7 +13,7 @@ use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Hole};
 use super::log::RawRecord;
 use super::position::Position;
 use super::reader::{Reader, Shared};
-use super::recover::{BadEnd, CutTail, judge_end};
+use super::recover::{BadEnd, CutTail, count_before_gap, judge_end};
 use super::segment::{
     self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, UNKNOWN_FORMAT, Window,
 };
@@ -164,6 +164,12 @@ impl JournalScan {
         };
         let parts = named.into_iter().zip(nexts).map(open).collect::<Result<_, _>>()?;
         Ok(Self { dir: dir.to_path_buf(), files, parts })
+    }
+
+    /// Leaves out the segments before a gap, as opening does if the journal may begin at `begins`.
+    pub fn begin_behind_gap(&mut self, begins: Position) {
+        let segments: Vec<_> = self.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
+        self.parts.drain(..count_before_gap(&self.files, &segments, begins));
     }
 
     /// Returns the number of segments.

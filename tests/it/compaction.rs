@@ -315,3 +315,65 @@ fn a_compacted_journal_is_salvaged_around_damage() {
     assert_eq!(org.ack(&kept).status, 200);
     assert_eq!(org.inbox_ids(), Vec::<String>::new());
 }
+
+#[test]
+fn a_copy_that_was_made_while_the_beginning_was_removed_begins_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let key = fill_unneeded(&data).key;
+    // The witness is older than the copy, which reads the first segment before its removal.
+    let server = start(&data, "compact_unproved");
+    let witness = || fs::read_to_string(data.join("FORMAT")).unwrap();
+    until(|| (!witness().contains("journal_from=1 ")).then_some(()));
+    let (first, second) = (segments(&data)[0].clone(), segments(&data)[1].clone());
+    let copied = copy.join("journal").join(first.file_name().unwrap());
+    copy_slowly(&data, &copy, || {
+        fs::copy(&first, &copied).unwrap();
+        assert_eq!(server.stop().0, Some(0));
+        let server = start(&data, "compact_unproved,grace_off");
+        until(|| (!first.exists() && !second.exists()).then_some(()));
+        until(|| files(&data, "snap").pop());
+        assert_eq!(server.stop().0, Some(0));
+        for path in files(&data, "snap") {
+            fs::copy(&path, copy.join("journal").join(path.file_name().unwrap())).unwrap();
+        }
+    });
+    assert!(segments(&copy).len() >= 2);
+    fs::write(copy.with_extension("toml"), small_segments(&copy)).unwrap();
+    let (code, text) = command(&copy, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = command(&copy, &["rebuild"]);
+    assert_eq!(code, Some(0), "{text}");
+    let server = start(&copy, "");
+    assert_eq!(Client::new(&server.url, &key).inbox_ids().len(), 1);
+    until(|| (!copied.exists()).then_some(()));
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&copy, &["verify"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_copy_that_is_not_complete_keeps_its_snapshots_until_it_can_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let (server, org, [kept, early]) = compacted(&data);
+    server.kill();
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    fs::remove_dir_all(copy.join("sled")).unwrap();
+    // The copying broke off: every snapshot is ahead of the journal.
+    let (snapshots, all) = (files(&copy, "snap"), segments(&copy));
+    assert!(!snapshots.is_empty() && all[1].file_stem() <= snapshots[0].file_stem());
+    for path in &all[1..] {
+        fs::remove_file(path).unwrap();
+    }
+    let (status, log) = Process::spawn(&copy, &short_lives(&copy), &[]).ready().err().unwrap();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert_eq!(files(&copy, "snap"), snapshots, "{log}");
+    for path in &all[1..] {
+        let name = path.file_name().unwrap();
+        fs::copy(data.join("journal").join(name), path).unwrap();
+    }
+    let server = Process::start_on(&copy, &short_lives(&copy));
+    assert_only(&Client::new(&server.url, &org.key), &kept, &early);
+}
