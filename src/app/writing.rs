@@ -16,6 +16,8 @@ use crate::journal::{OsFiles, Writer};
 
 /// Time that these threads have beyond the deadline of the other threads.
 const EXTRA: Duration = Duration::from_millis(500);
+/// Size of all snapshots together from which on the next one comes later.
+const PILED_UP_BYTES: u64 = 1 << 30;
 /// Time that a stop keeps free after its snapshot, for the last syncs.
 const AFTER_SNAPSHOT: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,7 @@ impl Writing {
         let closing = Arc::clone(&flusher.progress);
         let limits = SnapshotLimits {
             bytes: config.storage.snapshot_bytes,
+            piled_up: PILED_UP_BYTES,
             grace: config.retention.grace,
             stop: config.server.shutdown.saturating_sub(AFTER_SNAPSHOT),
         };

@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub(super) end: Position,
     /// The position of the state by which the plan was found.
     pub(super) found_by: Position,
-    /// The steady time at which a snapshot was there, in milliseconds.
+    /// The uptime at which a snapshot was there, in milliseconds.
     covered_ms: Option<u64>,
     /// The records to be removed, as ranges of positions, sorted.
     removed: Vec<(Position, Position)>,

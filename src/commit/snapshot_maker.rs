@@ -3,19 +3,21 @@
 //!
 //! A snapshot is due when the journal has grown by `[storage] snapshot_bytes`, or by the size of
 //! the last snapshot if this is more; at a clean stop after a quarter of that; and when the
-//! compactor asks for one. The newest whole snapshot is always kept. Each older one is kept until
-//! `[retention] grace_seconds` after a newer one became durable, because a copy of the directory
-//! that began before may still use it.
+//! compactor asks for one. The newest two whole snapshots are always kept, and both are read back
+//! from the disk before an older one goes. Each older one is kept until `[retention] grace_seconds`
+//! after a newer one became durable, because a copy of the directory that began before may still
+//! use it. If the kept ones take much space, the next one comes later.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
-use super::snapshot_taking::{NotTaken, take_snapshot};
+use super::snapshot_taking::{NotTaken, OUTRUN, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
 use crate::base::threads::Signal;
+use crate::commands::NoteKeysUsed;
 use crate::journal::{Files, JournalError, Position, SnapshotFile, SnapshotSize, snapshots_in};
 
 /// Interval at which the thread looks for due snapshots without a wakeup.
@@ -24,12 +26,18 @@ const NAP: Duration = Duration::from_secs(20);
 const NAP_MIN: Duration = Duration::from_millis(50);
 /// Pause after a snapshot that was not taken.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// The pause doubles with each snapshot that was outrun, at most this often.
+const OUTRUN_MAX: u32 = 5;
 /// A pause follows each chunk of rows, this many times as long as the chunk took: a snapshot takes
 /// at most a quarter of a processor.
 const PAUSE_FACTOR: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Written bytes after which the free space of the disk is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
+/// While the snapshots take too much space, the time between two is this part of the grace.
+const PILED_UP_SHARE: u32 = 4;
+/// Number of whole snapshots that are always kept.
+const KEPT_MIN: usize = 2;
 /// A stop takes a snapshot if the journal has grown by this part of what makes one due.
 const STOP_SHARE: u64 = 4;
 
@@ -45,6 +53,8 @@ pub struct SnapshotMaker {
     /// The known files, the oldest first.
     known: Vec<Known>,
     retry_at: Option<Instant>,
+    /// How often in succession a snapshot was outrun.
+    outrun: u32,
 }
 
 /// When snapshots are taken and deleted.
@@ -52,6 +62,8 @@ pub struct SnapshotMaker {
 pub struct SnapshotLimits {
     /// Bytes of the journal after which a snapshot is due.
     pub bytes: u64,
+    /// Size of all snapshots together from which on the next one comes later.
+    pub piled_up: u64,
     /// How long a snapshot is kept after a newer one became durable.
     pub grace: Duration,
     /// Maximum duration of the snapshot at a stop.
@@ -62,14 +74,18 @@ pub struct SnapshotLimits {
 struct Known {
     file: SnapshotFile,
     size: SnapshotSize,
-    /// The steady time at which the snapshot became durable, in milliseconds.
+    /// The uptime at which the snapshot became durable, in milliseconds; of a file that this
+    /// process did not write, the uptime at which it was found: a clock that was set does not
+    /// shorten the grace.
     since_ms: u64,
+    /// The wall-clock time at which the snapshot was taken, in milliseconds.
+    taken_at_ms: u64,
     condition: Condition,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
-    /// Written by this process, or read to its end.
+    /// Read to its end.
     Whole,
     /// Its beginning and its end fit.
     Unread,
@@ -84,7 +100,7 @@ impl SnapshotMaker {
         (dir, files): (PathBuf, Arc<dyn Files>),
         limits: SnapshotLimits,
     ) -> Self {
-        Self { engine, dir, files, limits, known: Vec::new(), retry_at: None }
+        Self { engine, dir, files, limits, known: Vec::new(), retry_at: None, outrun: 0 }
     }
 
     /// Works until the engine stops. Then takes a last snapshot if the newest one is old.
@@ -109,9 +125,11 @@ impl SnapshotMaker {
         }
         self.read_newest();
         self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
+        self.move_on();
         if self.retry_at.is_none() && self.is_due() {
             let engine = Arc::clone(&self.engine);
             self.take(&|| if engine.stop.is_set() { Err(STOPS) } else { Ok(()) });
+            self.read_newest();
         }
         self.delete_unneeded();
         self.publish();
@@ -139,36 +157,39 @@ impl SnapshotMaker {
 
     /// Judges a file that this process did not write.
     fn found(&self, file: SnapshotFile) -> Known {
-        let (size, since_ms, condition) = match file.ends(&self.files) {
+        let (size, taken_at_ms, condition) = match file.ends(&self.files) {
             Ok((header, size)) => (size, header.taken_at_ms, Condition::Unread),
             Err(error) => {
                 tracing::error!(%error, "a snapshot is damaged; it is not used");
-                let now_ms = self.engine.clock.steady_ms();
-                (SnapshotSize::default(), now_ms, Condition::Damaged)
+                (SnapshotSize::default(), 0, Condition::Damaged)
             }
         };
-        Known { file, size, since_ms, condition }
+        let since_ms = self.engine.clock.uptime_ms();
+        Known { file, size, since_ms, taken_at_ms, condition }
     }
 
-    /// Reads the newest snapshot to its end, before older ones are deleted or the journal's
-    /// beginning is given up because of it.
+    /// Reads the newest two snapshots to their ends, before older ones are deleted or records are
+    /// removed because of them.
     fn read_newest(&mut self) {
-        while let Some(newest) = self.known.iter_mut().rfind(|known| known.is_usable())
-            && newest.condition == Condition::Unread
-        {
+        loop {
+            let newest = self.known.iter_mut().rev().filter(|known| known.is_usable());
+            let mut newest = newest.take(KEPT_MIN);
+            let Some(unread) = newest.find(|known| known.condition == Condition::Unread) else {
+                return;
+            };
             // A crash may have come between the naming and its sync.
             let synced = self.files.sync_dir(&self.dir);
             let synced =
                 synced.map_err(|source| JournalError::Io { path: self.dir.clone(), source });
-            match synced.and_then(|()| newest.file.check(&self.files)) {
-                Ok(_) => newest.condition = Condition::Whole,
+            match synced.and_then(|()| unread.file.check_on_disk(&self.files)) {
+                Ok(_) => unread.condition = Condition::Whole,
                 Err(error @ JournalError::Io { .. }) => {
                     tracing::warn!(%error, "a snapshot cannot be read");
                     return;
                 }
                 Err(error @ JournalError::Damage(_)) => {
                     tracing::error!(%error, "a snapshot is damaged; it is not used");
-                    newest.condition = Condition::Damaged;
+                    unread.condition = Condition::Damaged;
                 }
             }
         }
@@ -198,12 +219,35 @@ impl SnapshotMaker {
             return false;
         }
         let is_damaged = last.is_some_and(|last| last.condition == Condition::Damaged);
-        let now_ms = self.engine.clock.steady_ms();
-        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.limits.grace);
-        let is_asked = self.engine.snapshots.is_asked() && is_old;
         // Without a snapshot, a journal without its beginning gives no state.
         let is_needed = self.newest().is_none() && self.engine.records.first() > Position::FIRST;
-        is_damaged || is_needed || is_asked || self.grown() >= self.due_bytes()
+        let has_grown = self.grown() >= self.due_bytes() && !self.is_piled_up();
+        is_damaged || is_needed || self.is_wanted() || has_grown
+    }
+
+    /// Returns true if somebody asked for a snapshot, and the last one is old or stands alone.
+    fn is_wanted(&self) -> bool {
+        let now_ms = self.engine.clock.uptime_ms();
+        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.limits.grace);
+        let is_alone = self.known.iter().filter(|known| known.is_usable()).count() < KEPT_MIN;
+        self.engine.snapshots.is_asked() && (is_old || is_alone)
+    }
+
+    /// Returns true if the snapshots take much space, and the newest one is still young.
+    fn is_piled_up(&self) -> bool {
+        let bytes: u64 = self.known.iter().map(|known| known.size.bytes).sum();
+        let (now_ms, pause) = (self.engine.clock.uptime_ms(), self.limits.grace / PILED_UP_SHARE);
+        let is_young = self.newest().is_some_and(|newest| newest.age(now_ms) < pause);
+        is_young && bytes >= self.limits.piled_up
+    }
+
+    /// Has an idle server write a command, so that a wanted snapshot gets a position of its own.
+    fn move_on(&self) {
+        let applied = self.engine.store.applied();
+        let is_taken = self.known.last().is_some_and(|last| last.file.position >= applied);
+        if is_taken && self.is_wanted() {
+            self.engine.intake.push_and_wait([NoteKeysUsed { used: Vec::new() }]);
+        }
     }
 
     /// Takes a snapshot, unless the disk is short of space. `may_go_on` returns a reason to give
@@ -211,7 +255,10 @@ impl SnapshotMaker {
     fn take(&mut self, may_go_on: &dyn Fn() -> Result<(), &'static str>) {
         let was_asked = self.engine.snapshots.take_asked();
         match self.try_to_take(was_asked, may_go_on) {
-            Ok(known) => self.known.push(known),
+            Ok(known) => {
+                self.outrun = 0;
+                self.known.push(known);
+            }
             Err(NotTaken::State(error)) => {
                 self.engine.store.invalidate();
                 fatal(&error.to_string());
@@ -220,7 +267,10 @@ impl SnapshotMaker {
                 tracing::info!("a snapshot was given up, because the server stops");
             }
             Err(reason @ (NotTaken::GivenUp(_) | NotTaken::File(_))) => {
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                let is_outrun = matches!(reason, NotTaken::GivenUp(OUTRUN));
+                self.outrun = if is_outrun { self.outrun.saturating_add(1) } else { 0 };
+                let pause = RETRY_AFTER * (1 << self.outrun.min(OUTRUN_MAX));
+                self.retry_at = Some(Instant::now() + pause);
                 self.engine.metrics.snapshot_failures.inc();
                 if was_asked {
                     self.engine.snapshots.ask();
@@ -255,12 +305,13 @@ impl SnapshotMaker {
             resumed = Instant::now();
             Ok(())
         };
-        let witness = (records.first(), clock.now_ms());
+        let taken_at_ms = clock.now_ms();
+        let witness = (records.first(), taken_at_ms);
         let taken = take_snapshot(store, (&self.dir, &self.files), witness, &mut step);
         let (file, size) = taken?;
         self.tell(&file, size, began.elapsed());
-        let since_ms = clock.steady_ms();
-        Ok(Known { file, size, since_ms, condition: Condition::Whole })
+        let since_ms = clock.uptime_ms();
+        Ok(Known { file, size, since_ms, taken_at_ms, condition: Condition::Unread })
     }
 
     /// Returns true if the disk has room for the rest of a snapshot as large as the last one. A
@@ -287,17 +338,19 @@ impl SnapshotMaker {
         );
     }
 
-    /// Deletes the snapshots that no copy needs any more. The newest whole one stays.
+    /// Deletes the snapshots that no copy needs any more. The newest two stay, and nothing is
+    /// deleted before both are known to be whole.
     fn delete_unneeded(&mut self) {
-        let now_ms = self.engine.clock.steady_ms();
-        let Some(newest) = self.newest().filter(|known| known.condition == Condition::Whole) else {
+        let now_ms = self.engine.clock.uptime_ms();
+        let usable: Vec<_> = self.known.iter().filter(|known| known.is_usable()).collect();
+        let [.., second, newest] = usable.as_slice() else { return };
+        if [second, newest].iter().any(|known| known.condition != Condition::Whole) {
             return;
-        };
-        let whole_at = newest.file.position;
-        let over: Vec<_> = self.known.iter().filter(|known| known.is_usable()).collect();
+        }
         // The newest snapshot behind which the grace time is over; all before it may go.
-        let over = over.iter().rfind(|known| known.age(now_ms) >= self.limits.grace);
-        let Some(below) = over.map(|known| known.file.position.min(whole_at)) else { return };
+        let over = usable.iter().rfind(|known| known.age(now_ms) >= self.limits.grace);
+        let kept_at = second.file.position;
+        let Some(below) = over.map(|known| known.file.position.min(kept_at)) else { return };
         self.known.retain(|known| {
             if known.file.position >= below {
                 return true;
@@ -313,26 +366,38 @@ impl SnapshotMaker {
     fn publish(&self) {
         let Engine { snapshots, metrics, clock, records, .. } = &*self.engine;
         let newest = self.newest();
-        let age = newest.map_or(-1, |newest| gauge(newest.age(clock.steady_ms()).as_secs()));
+        let age_ms = |newest: &Known| clock.now_ms().saturating_sub(newest.taken_at_ms);
+        let age = newest.map_or(-1, |newest| gauge(age_ms(newest) / 1_000));
         metrics.snapshot_age_seconds.set(age);
         let size = newest.map(|newest| newest.size).unwrap_or_default();
         metrics.snapshot_bytes.set(gauge(size.bytes));
         metrics.snapshot_rows.set(gauge(size.rows));
-        let whole = newest.filter(|newest| newest.condition == Condition::Whole);
-        let oldest = self.known.iter().find(|known| known.is_usable());
-        snapshots.publish(whole.zip(oldest).map(|(newest, oldest)| KeptSnapshots {
-            oldest: oldest.file.position,
-            newest: newest.file.position,
-        }));
+        snapshots.publish(self.kept());
         let from = newest.map_or(records.first(), |newest| newest.file.position);
-        let is_retried = self.retry_at.is_some();
-        let due_at = if is_retried { Position::MAX } else { from.plus(self.due_bytes()) };
+        let is_later = self.retry_at.is_some() || self.is_piled_up();
+        let due_at = if is_later { Position::MAX } else { from.plus(self.due_bytes()) };
         snapshots.due_at(due_at);
+    }
+
+    /// Returns the positions up to which records may be removed. `None` without a whole snapshot.
+    fn kept(&self) -> Option<KeptSnapshots> {
+        let usable: Vec<_> = self.known.iter().filter(|known| known.is_usable()).collect();
+        let mut newest = usable.iter().rev().take(KEPT_MIN);
+        let is_read = newest.all(|known| known.condition == Condition::Whole);
+        let at = |known: &Known| known.file.position;
+        let (oldest, newest) = match usable.as_slice() {
+            [] => return None,
+            // Nothing comes before the first position.
+            [_] => (Position::FIRST, Position::FIRST),
+            [oldest, _] => (at(oldest), at(oldest)),
+            [oldest, .., newest, _] => (at(oldest), at(newest)),
+        };
+        is_read.then_some(KeptSnapshots { oldest, newest })
     }
 
     /// Returns the time until the next look without a wakeup.
     fn nap(&self) -> Duration {
-        let now_ms = self.engine.clock.steady_ms();
+        let now_ms = self.engine.clock.uptime_ms();
         let grace = self.known.iter().filter(|known| known.is_usable()).skip(1);
         // A snapshot that was asked for is due when the newest one is old enough.
         let asked = self.newest().filter(|_| self.engine.snapshots.is_asked());

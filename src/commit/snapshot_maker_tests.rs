@@ -30,7 +30,8 @@ impl Fixture {
         let log = (writer, Records::new(reader));
         let (engine, committer) = engine(&Arc::new(store), clock.clone(), log);
         let committer = Some(spawn_critical("committer", || committer.run()).unwrap());
-        let limits = SnapshotLimits { bytes, grace: GRACE, stop: Duration::from_mins(1) };
+        let (piled_up, stop) = (1 << 30, Duration::from_mins(1));
+        let limits = SnapshotLimits { bytes, piled_up, grace: GRACE, stop };
         let (journal, files) = (dir.path().join("journal"), Arc::new(OsFiles));
         let maker = SnapshotMaker::new(engine, (journal, files), limits);
         let fixture = Self { dir, clock, maker, committer };
@@ -99,10 +100,9 @@ fn a_snapshot_is_taken_when_the_journal_has_grown_and_a_lost_state_comes_back_fr
     fixture.grow(10);
     assert_eq!(fixture.look(), 1);
     let position = fixture.on_disk()[0].position;
-    assert_eq!(
-        (position, fixture.kept()),
-        (fixture.maker.engine.records.end(), Some((position, position)))
-    );
+    assert_eq!(position, fixture.maker.engine.records.end());
+    let nothing = Some((Position::FIRST, Position::FIRST));
+    assert_eq!(fixture.kept(), nothing, "a single file is no reason to remove anything");
     assert_eq!(fixture.look(), 1, "once");
     fixture.grow(3);
     let (restored, dump) = fixture.restored();
@@ -122,7 +122,7 @@ fn the_committers_hint_wakes_the_thread() {
 }
 
 #[test]
-fn an_older_snapshot_stays_until_the_grace_time_after_a_newer_one_and_the_newest_for_ever() {
+fn an_older_snapshot_stays_until_the_grace_time_after_a_newer_one_and_two_stay_for_ever() {
     let mut fixture = Fixture::new(20 << 10);
     for count in 1..=3 {
         fixture.grow(30);
@@ -131,28 +131,29 @@ fn an_older_snapshot_stays_until_the_grace_time_after_a_newer_one_and_the_newest
     }
     let all = fixture.on_disk();
     // The second one is 80 seconds old, the third 40.
-    assert_eq!(fixture.kept(), Some((all[0].position, all[2].position)));
+    assert_eq!(fixture.kept(), Some((all[0].position, all[1].position)));
     fixture.clock.advance_ms(20_000);
     assert_eq!((fixture.look(), fixture.on_disk()[0].position), (2, all[1].position));
     fixture.clock.advance_ms(1_000_000_000);
-    assert_eq!((fixture.look(), &fixture.on_disk()[0]), (1, &all[2]));
-    assert_eq!(fixture.kept(), Some((all[2].position, all[2].position)));
+    assert_eq!((fixture.look(), &fixture.on_disk()[0]), (2, &all[1]));
+    assert_eq!(fixture.kept(), Some((all[1].position, all[1].position)));
 }
 
 #[test]
 fn a_request_is_answered_once_the_last_snapshot_is_older_than_the_grace_time() {
     let mut fixture = Fixture::new(1 << 30);
     fixture.grow(1);
+    for count in 1..=2 {
+        fixture.maker.engine.snapshots.ask();
+        assert_eq!(fixture.look(), count, "one, and another that backs it");
+    }
+    let before = fixture.kept().unwrap();
     fixture.maker.engine.snapshots.ask();
-    assert_eq!(fixture.look(), 1, "there was none");
-    fixture.grow(1);
-    fixture.maker.engine.snapshots.ask();
-    assert_eq!(fixture.look(), 1, "the last one is young");
+    assert_eq!(fixture.look(), 2, "the last one is young");
+    // The request is remembered, and the server is idle.
     fixture.clock.advance_ms(100_000);
-    assert_eq!(fixture.look(), 2, "the request is remembered");
-    fixture.clock.advance_ms(50_000);
-    fixture.maker.engine.snapshots.ask();
-    assert_eq!(fixture.look(), 2, "nothing has changed since");
+    assert_eq!(fixture.look(), 2, "one comes, and one goes");
+    assert!(fixture.kept().unwrap().0 > before.0);
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn a_torn_snapshot_is_never_used_and_never_a_reason_to_delete_a_whole_one() {
         fixture.maker.known.clear();
         fixture.maker.limits.bytes = 1 << 30;
         assert_eq!(fixture.look(), 2);
-        assert_eq!(fixture.kept(), Some((all[0].position, all[0].position)));
+        assert_eq!(fixture.kept(), Some((Position::FIRST, Position::FIRST)));
         let (restored, dump) = fixture.restored();
         assert_eq!((restored.unwrap().position, dump), (all[0].position, fixture.dump()));
     }
@@ -183,9 +184,11 @@ fn a_torn_snapshot_is_never_used_and_never_a_reason_to_delete_a_whole_one() {
     fixture.grow(1);
     assert_eq!(fixture.look(), 3);
     fixture.clock.advance_ms(1_000_000);
-    assert_eq!(fixture.look(), 1, "the torn one goes with the old one");
+    assert_eq!(fixture.look(), 3, "a single whole one is no reason to delete an older one");
+    fixture.maker.engine.snapshots.ask();
+    assert_eq!(fixture.look(), 2, "the torn one goes with the old one");
     let (restored, dump) = fixture.restored();
-    assert_eq!((restored.unwrap().position, dump), (fixture.on_disk()[0].position, fixture.dump()));
+    assert_eq!((restored.unwrap().position, dump), (fixture.on_disk()[1].position, fixture.dump()));
 }
 
 #[test]
@@ -237,4 +240,65 @@ fn a_stop_takes_a_snapshot_only_after_a_quarter_of_what_makes_one_due() {
         SnapshotMaker::new(engine, (journal, files), limits).run();
         assert_eq!(fixture.on_disk().len(), snapshots, "{kib}");
     }
+}
+
+#[test]
+fn a_clock_that_is_set_neither_ends_nor_prolongs_the_grace() {
+    let mut fixture = Fixture::new(20 << 10);
+    for count in 1..=2 {
+        fixture.grow(30);
+        assert_eq!(fixture.look(), count);
+    }
+    let (clock, hour) = (fixture.clock.clone(), 3_600_000);
+    clock.set_ms(clock.now_ms() + hour);
+    assert_eq!(fixture.look(), 2, "no time has passed");
+    clock.set_ms(clock.now_ms() - hour);
+    // As after a restart, with snapshots of the future.
+    fixture.maker.known.clear();
+    clock.set_ms(clock.now_ms() - 900_000);
+    assert_eq!(fixture.look(), 2);
+    clock.advance_ms(100_000);
+    fixture.grow(1);
+    fixture.maker.engine.snapshots.ask();
+    assert_eq!(fixture.look(), 2, "one is taken, and one goes");
+    assert_eq!(fixture.on_disk()[1].position, fixture.maker.engine.records.end());
+}
+
+#[test]
+fn a_snapshot_is_read_back_before_it_is_a_reason_to_remove_anything() {
+    let mut fixture = Fixture::new(20 << 10);
+    fixture.grow(30);
+    assert_eq!(fixture.look(), 1);
+    fixture.grow(30);
+    // The disk does not keep what was written.
+    let rot = |fixture: &Fixture| {
+        let file = fixture.on_disk().pop().unwrap();
+        let mut bytes = std::fs::read(&file.path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file.path, bytes).unwrap();
+    };
+    let engine = Arc::clone(&fixture.maker.engine);
+    fixture.maker.take(&|| if engine.stop.is_set() { Err(STOPS) } else { Ok(()) });
+    rot(&fixture);
+    fixture.clock.advance_ms(1_000_000);
+    assert_eq!(fixture.look(), 2, "the older one stays");
+    assert_eq!(fixture.kept(), Some((Position::FIRST, Position::FIRST)));
+    fixture.grow(1);
+    assert_eq!(fixture.look(), 3, "another is taken in its place");
+    assert_eq!(fixture.kept().unwrap().0, fixture.on_disk()[0].position);
+}
+
+#[test]
+fn snapshots_that_take_much_space_come_a_quarter_of_the_grace_apart() {
+    let mut fixture = Fixture::new(20 << 10);
+    fixture.maker.limits.piled_up = 1;
+    fixture.grow(30);
+    assert_eq!(fixture.look(), 1);
+    fixture.grow(30);
+    assert_eq!(fixture.look(), 1, "too soon");
+    fixture.clock.advance_ms(24_999);
+    assert_eq!(fixture.look(), 1);
+    fixture.clock.advance_ms(1);
+    assert_eq!(fixture.look(), 2);
 }

@@ -12,6 +12,8 @@ use crate::store::{StateError, Store, Walked};
 /// Maximum number of bytes of former row values that are kept in memory while a snapshot is taken.
 const KEPT_BYTES_MAX: usize = 32 << 20;
 
+pub(super) const OUTRUN: &str = "too many rows changed while it was taken";
+
 /// The reason why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTaken {
@@ -46,7 +48,7 @@ pub fn take_snapshot(
         match rows.next_rows().map_err(NotTaken::State)? {
             Walked::End => break,
             Walked::Outrun => {
-                return Err(NotTaken::GivenUp("too many rows changed while it was taken"));
+                return Err(NotTaken::GivenUp(OUTRUN));
             }
             Walked::Rows(chunk) => {
                 let add = |(key, value): &(Vec<u8>, Vec<u8>)| writer.add(key, value);

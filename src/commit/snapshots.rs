@@ -32,12 +32,13 @@ impl Default for Shared {
     }
 }
 
-/// The positions of the kept snapshots. The newest was read whole, or written by this process.
+/// The positions of the kept snapshots. The newest two were read to their ends. Nothing is removed
+/// because of a single file: the newest snapshot only backs the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptSnapshots {
     /// The oldest snapshot that a copy of the directory may still use.
     pub oldest: Position,
-    /// The newest snapshot.
+    /// The newest snapshot that a newer one backs.
     pub newest: Position,
 }
 

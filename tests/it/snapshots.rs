@@ -233,10 +233,10 @@ fn old_snapshots_go_after_the_grace_time_and_slow_copies_are_whole_within_it() {
     }
     assert!(snapshots(&data).len() > 4);
     assert_eq!(server.stop().0, Some(0));
-    // Without a grace time only the newest one stays.
+    // Without a grace time only the newest two stay.
     let server = Process::start_on(&data, &often(&data, 0));
     until_the_next(&data, &Client::new(&server.url, &org.key));
-    while snapshots(&data).len() > 1 {
+    while snapshots(&data).len() > 2 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!(server.stop().0, Some(0));
@@ -269,4 +269,28 @@ fn a_loss_before_the_newest_snapshot_costs_payloads_only() {
     assert_eq!(listed, others, "the lost payload does not stop the list");
     assert_eq!(client.ack(&lost).status, 200, "the event itself is there");
     assert_eq!(client.inbox_ids(), others);
+}
+
+#[test]
+fn verify_takes_a_copy_that_has_not_delivered_for_a_copy_as_a_start_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let (key, ids) = filled(&data, 1);
+    let copied = Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    // The last segment is an original from now on; FORMAT is not.
+    let held = ["sh", "-c", "exec \"$0\" \"$@\" --no-deliver"];
+    let quiet = || {
+        let ready = Process::try_start(&copy, "", &held);
+        ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
+    };
+    assert_eq!(quiet().stop().0, Some(0));
+    let server = Process::start_on(&data, &often(&data, 3_600));
+    until_the_next(&data, &Client::new(&server.url, &key));
+    assert_eq!(server.stop().0, Some(0));
+    let ahead = snapshots(&data).pop().unwrap();
+    fs::copy(&ahead, copy.join("journal").join(ahead.file_name().unwrap())).unwrap();
+    let (code, found, text) = report(&copy);
+    assert!(code == Some(0) && results(&found).contains(&"ahead"), "{text}");
+    assert_eq!(Client::new(&quiet().url, &key).inbox_ids(), ids);
 }

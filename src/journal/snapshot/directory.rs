@@ -31,6 +31,16 @@ impl SnapshotFile {
         Ok(reader.size())
     }
 
+    /// Like [`SnapshotFile::check`], but reads from the disk what the kernel may have in memory.
+    ///
+    /// # Errors
+    /// As [`SnapshotFile::check`].
+    pub fn check_on_disk(&self, files: &Arc<dyn Files>) -> Result<SnapshotSize, JournalError> {
+        let file = files.open_to_read(&self.path).map_err(JournalError::io(&self.path))?;
+        files.drop_cache(&file).map_err(JournalError::io(&self.path))?;
+        self.check(files)
+    }
+
     /// Reads the beginning and the end. Finds a torn snapshot, but no damage in the middle.
     ///
     /// # Errors
