@@ -32,8 +32,12 @@ const RATE: u64 = 16 << 20;
 const PASS_EVERY_MAX: Duration = Duration::from_mins(10);
 /// Longest time that a pass may take.
 const PASS_MAX: Duration = Duration::from_hours(6);
+/// Time for which no segment is written again after the disk was full.
+const FULL_PAUSE: Duration = Duration::from_mins(1);
 /// Number of records about which the state is asked at once.
 const RECORDS_AT_ONCE: usize = 256;
+/// Number of bytes of records after which the state is asked: a payload has up to 8 MiB.
+const BYTES_AT_ONCE: usize = 1 << 20;
 /// Longest sleep without a look at the request to stop.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -53,9 +57,9 @@ pub struct CompactionSettings {
 
 impl CompactionSettings {
     /// The limits for this grace and this time within which an erased payload must be gone. A plan
-    /// waits for a newer snapshot, then until no copy may use an older one, then for its own grace:
-    /// three times the grace. A payload that was erased after its segment was planned waits for two
-    /// plans. A pass may take half of the rest.
+    /// waits for a newer snapshot, then for another that backs it, when no copy may use an older
+    /// one any more, then for its own grace: three times the grace. A payload that was erased after
+    /// its segment was planned waits for two plans. A pass may take half of the rest.
     pub fn of(grace: Duration, erase: Duration) -> Self {
         Self {
             grace,
@@ -88,12 +92,14 @@ pub(super) struct Work {
     looked_ms: BTreeMap<Position, u64>,
     /// The first position of the next segment of the pass. Absent between two passes.
     next: Option<Position>,
-    /// The steady time at which the next pass begins, in milliseconds; so are the others.
+    /// The uptime at which the next pass begins, in milliseconds; so are the others.
     pass_at_ms: u64,
     /// The time of the last witness.
     witnessed_ms: u64,
     /// The time from which a segment may be sealed early again.
     seal_at_ms: u64,
+    /// The time before which no segment is written again, because the disk was full.
+    punch_at_ms: u64,
     /// Set if there is a snapshot. Without one nothing can be removed, so no pass begins.
     has_snapshot: bool,
     /// Segments that could not be read or written. They are left alone until the next start.
@@ -199,7 +205,7 @@ impl Compactor {
     }
 
     fn now_ms(&self) -> u64 {
-        self.engine.clock.steady_ms()
+        self.engine.clock.uptime_ms()
     }
 
     /// Notes which plans a snapshot covers, and asks for a newer one if some plan waits for it.
@@ -267,6 +273,9 @@ impl Compactor {
     fn punch(&self, work: &mut Work) -> bool {
         // What will be removed is not written again before.
         let now_ms = self.now_ms();
+        if now_ms < work.punch_at_ms {
+            return false;
+        }
         let first = work.plans.new_first(self.journal.first(), now_ms);
         let Some(plan) = work.plans.take_due(first, now_ms, self.grace_ms()) else {
             return false;
@@ -293,13 +302,27 @@ impl Compactor {
             }
             Ok(None) => {}
             Err(error) => {
-                work.left_alone.insert(plan.first);
                 metrics.compaction_failures.inc();
-                tracing::error!(%error, segment = plan.first.0, "a segment of the journal cannot \
-                    be compacted; it is left as it is until the next start");
+                self.not_punched(work, plan, &error);
             }
         }
         true
+    }
+
+    /// Notes that a segment could not be written again. On a full disk it is tried again later.
+    fn not_punched(&self, work: &mut Work, plan: Plan, error: &JournalError) {
+        let segment = plan.first.0;
+        let Some(kind) = error.no_space() else {
+            work.left_alone.insert(plan.first);
+            tracing::error!(%error, segment, "a segment of the journal cannot be compacted; it is \
+                left as it is until the next start");
+            return;
+        };
+        self.engine.space.explain(kind);
+        work.punch_at_ms = self.now_ms().saturating_add(millis(FULL_PAUSE));
+        work.plans.add(plan);
+        tracing::warn!(%error, segment, "there is no space to compact a segment of the journal; \
+            the next try is in a minute");
     }
 
     /// Reads one segment for which there is a hint, or the next one of the pass. Returns false if
@@ -365,7 +388,7 @@ impl Compactor {
     ) -> Result<Option<Plan>, String> {
         let store = &self.engine.store;
         let plan = Plan::new(segment.first, segment.end);
-        let mut reading = Reading { store, plan, records: Vec::new(), ends: Vec::new() };
+        let mut reading = Reading { store, plan, records: Vec::new(), ends: Vec::new(), bytes: 0 };
         let applied = store.applied();
         if segment.end > applied && !is_last {
             return Ok(None);
@@ -418,21 +441,25 @@ struct Reading<'a> {
     records: Vec<Record>,
     /// The position behind each of the records.
     ends: Vec<Position>,
+    /// The number of bytes of the records.
+    bytes: usize,
 }
 
 impl Reading<'_> {
     fn add(&mut self, piece: Piece<'_>) -> Result<(), String> {
         let Some(raw) = piece.record else { return Ok(()) };
         let command = Command::of_raw(&raw).map_err(|unknown| unknown.to_string())?;
+        self.bytes += raw.body.len();
         self.records.push(Record { position: piece.from, command });
         self.ends.push(piece.to);
-        if self.records.len() < RECORDS_AT_ONCE {
+        if self.records.len() < RECORDS_AT_ONCE && self.bytes < BYTES_AT_ONCE {
             return Ok(());
         }
         self.ask().map_err(|error| error.to_string())
     }
 
     fn ask(&mut self) -> Result<(), StateError> {
+        self.bytes = 0;
         let needs = needs(self.store, &self.records)?;
         for ((record, end), need) in self.records.drain(..).zip(self.ends.drain(..)).zip(needs) {
             self.plan.add((record.position, end), need);

@@ -9,7 +9,8 @@ use crate::base::threads::{Thread, spawn_critical};
 use crate::commands::{Applied, EraseEvent, Records, RouteEvent, SettleAttempt, SubmitOutcome};
 use crate::commit::{Space, recover, system};
 use crate::data_dir::DataDir;
-use crate::journal::{self, JournalScan, OsFiles, ReadLog as _, Reader};
+use crate::journal::faults::{Fault, FaultyFiles};
+use crate::journal::{self, Files, JournalScan, OsFiles, ReadLog as _, Reader};
 use crate::model::delivery::{AttemptOutcome, Trigger, Verdict};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -34,8 +35,12 @@ struct World {
 
 impl World {
     fn new(grace: Duration) -> Self {
+        Self::on(grace, Arc::new(OsFiles))
+    }
+
+    fn on(grace: Duration, files: Arc<dyn Files>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self::open(dir, grace);
+        let world = Self::open_with(dir, grace, files);
         world.commit(vec![system::create_org()]);
         let settings =
             EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
@@ -47,9 +52,13 @@ impl World {
     }
 
     fn open(dir: tempfile::TempDir, grace: Duration) -> Self {
+        Self::open_with(dir, grace, Arc::new(OsFiles))
+    }
+
+    fn open_with(dir: tempfile::TempDir, grace: Duration, files: Arc<dyn Files>) -> Self {
         let mut data_dir = DataDir::open(&dir.path().join("data")).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
-        let opened = journal::open(&data_dir.journal(), Arc::new(OsFiles), SEGMENT_BYTES);
+        let opened = journal::open(&data_dir.journal(), files, SEGMENT_BYTES);
         let (writer, reader, _) = opened.unwrap();
         let store = Store::open(&data_dir.state(), 8 << 20, reader.end()).unwrap();
         let (store, records) = (Arc::new(store), Records::new(reader.clone()));
@@ -360,4 +369,62 @@ fn a_damaged_segment_is_left_alone_and_the_others_are_compacted() {
     assert!(world.reader.is_damaged());
     assert_eq!(world.found("canary-0003"), 0);
     assert!(world.compactor.engine.metrics.compaction_failures.get() > 0);
+}
+
+#[test]
+fn a_clock_that_is_set_forward_does_not_end_the_grace() {
+    let mut world = World::new(HOUR);
+    world.fill_unneeded(3);
+    filled(&world);
+    world.snapshot();
+    world.compact();
+    let clock = world.compactor.engine.clock.clone();
+    clock.set_ms(clock.now_ms() + 7_200_000);
+    world.compact();
+    assert_eq!((world.found("canary-0003"), world.compactor.journal.first()), (1, Position::FIRST));
+    clock.advance_ms(3_600_000);
+    world.compact();
+    assert_eq!(world.found("canary-0003"), 0);
+    assert!(world.compactor.journal.first() > Position::FIRST);
+}
+
+#[test]
+fn a_full_disk_delays_the_compaction_of_a_segment_and_does_not_end_it() {
+    let files = Arc::new(FaultyFiles::new());
+    let mut world = World::on(HOUR, Arc::<FaultyFiles>::clone(&files));
+    filled(&world);
+    world.snapshot();
+    world.compact();
+    let clock = world.compactor.engine.clock.clone();
+    clock.advance_ms(3_600_000);
+    // Looking at the segments takes an operation for each.
+    files.fail_at(world.segments().len() as u64 + 1, Fault::NoSpace);
+    let failures = |world: &World| world.compactor.engine.metrics.compaction_failures.get();
+    let before = failures(&world);
+    world.compact();
+    assert_eq!((failures(&world) - before, world.found("canary-0003")), (1, 1), "no haste");
+    clock.advance_ms(60_000);
+    world.compact();
+    assert_eq!((failures(&world) - before, world.found("canary-0003")), (1, 0));
+}
+
+#[test]
+fn few_large_records_are_in_memory_at_once() {
+    let mut world = World::new(NOW);
+    for _ in 0..5 {
+        world.event(&format!("\"{}\"", "x".repeat(400_000)));
+    }
+    let (store, plan) = (&world.compactor.engine.store, Plan::new(Position::FIRST, Position::MAX));
+    let mut reading = Reading { store, plan, records: Vec::new(), ends: Vec::new(), bytes: 0 };
+    let mut most = 0;
+    for segment in world.segments() {
+        let mut add = |piece: Piece<'_>| {
+            reading.add(piece).unwrap();
+            most = most.max(reading.records.len());
+            true
+        };
+        world.compactor.journal.read(segment.first, &mut add).unwrap();
+    }
+    assert!(most <= 4, "{most}");
+    world.stop();
 }

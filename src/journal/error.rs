@@ -28,6 +28,11 @@ impl Damage {
     }
 }
 
+/// Returns true if the disk or the quota is full.
+pub(super) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The reason why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -45,6 +50,16 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Returns the kind of the error if the disk or the quota is full.
+    pub fn no_space(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } => {
+                Some(source).filter(|it| is_no_space(it)).map(io::Error::kind)
+            }
+            Self::Damage(_) => None,
+        }
+    }
+
     /// Returns a function for `map_err` that adds the path to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_path_buf(), source }

@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{AppendError, Damage, JournalError};
+use super::error::{AppendError, Damage, JournalError, is_no_space};
 use super::files::Files;
 use super::frame::{self, FRAME_HEADER_BYTES};
 use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
 use super::snapshot::{SnapshotFile, snapshots_in};
-use super::writer::{Active, Writer, is_no_space};
+use super::writer::{Active, Writer};
 use crate::base::failpoint::{self, Switch};
 
 /// The findings at opening, for the log.

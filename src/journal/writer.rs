@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{AppendError, ReadError};
+use super::error::{AppendError, ReadError, is_no_space};
 use super::frame::Group;
 use super::log::{Appended, Follow, Log, RawRecord, ReadLog};
 use super::position::Position;
@@ -354,8 +354,4 @@ fn whole(segment: &Segment) -> io::Result<()> {
 pub(super) fn is_nameless(error: &io::Error) -> bool {
     use io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
     matches!(error.kind(), NotFound | PermissionDenied | Unsupported)
-}
-
-pub(super) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
