@@ -118,15 +118,7 @@ impl StartReplay {
             change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;
         let first = first.first().and_then(|(_, block)| block.existing().next());
         let first = first.map_or(EventId(1), |(_, entry)| entry.id);
-        let tail = change.state.inboxes.get(*org)?.and_then(|row| row.tail);
-        let last = match tail {
-            None => EventId(0),
-            Some(tail) => {
-                let block = change.state.events.promised((*org, tail))?;
-                let last = block.events.last().map(|entry| entry.id);
-                last.ok_or(StateError::Invariant("a block of events has an event"))?
-            }
-        };
+        let last = change.newest_event(*org)?;
         let (since, until) = change.ids_received(*org, request.since, request.until)?;
         Ok((first.max(since), last.min(EventId(until.0.saturating_sub(1)))))
     }

@@ -8,6 +8,7 @@ use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::queries::duplicates::{self, Earlier};
 use crate::store::queries::event_page::{Received, ids_ahead_ms};
+use crate::store::queries::inbox::newest;
 use crate::store::rows::schema::{
     BLOCK_EVENTS, EventAddress, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
@@ -114,6 +115,11 @@ impl Change<'_> {
     /// Returns the earlier event with the same dedup id, if the window has one.
     pub(crate) fn earlier(&self, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
         duplicates::earlier(self.state, dedup)
+    }
+
+    /// Returns the organization's newest event. The smallest id if there is no event.
+    pub(crate) fn newest_event(&self, org: OrgNo) -> Result<EventId, StateError> {
+        newest(self.state, org)
     }
 
     /// Returns the range of ids for events received from `since` on and before `until`. The second

@@ -134,10 +134,15 @@ impl Store {
     }
 }
 
-fn newest(state: &State, org: OrgNo) -> Result<EventId, StateError> {
-    let Some(tail) = state.inboxes.get(org)?.and_then(|inbox| inbox.tail) else {
-        return Ok(EventId(0));
+/// Returns the last event of the last block of an organization. The smallest id if there is none.
+pub(in crate::store) fn newest(state: &State, org: OrgNo) -> Result<EventId, StateError> {
+    let (first, block) = match state.inboxes.get(org)?.and_then(|inbox| inbox.tail) {
+        Some(tail) => (tail, state.events.promised((org, tail))?),
+        // There is no tail after the last block has expired, but there may be older blocks.
+        None => match state.events.last((org, EventId(0))..=(org, EventId(u128::MAX)))? {
+            Some(((_, first), block)) => (first, block),
+            None => return Ok(EventId(0)),
+        },
     };
-    let block = state.events.promised((org, tail))?;
-    Ok(block.events.last().map_or(tail, |entry| entry.id))
+    Ok(block.events.last().map_or(first, |entry| entry.id))
 }
