@@ -122,7 +122,7 @@ impl App {
         let dir_watch =
             DirWatch::new(&data_dir, &journal, &engine, &health).map_err(StartError::Threads)?;
         let compactor = compactor(&engine, &journal, (&config, &data_dir));
-        let watching = (dir_watch, compactor);
+        let watching = (dir_watch, compactor, options.deliver || !data_dir.is_copy());
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
             .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;

@@ -31,7 +31,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
         (config, api): (&Config, &Data<Api>),
-        (dir_watch, compactor): (DirWatch, Compactor),
+        (dir_watch, compactor, lets_expire): (DirWatch, Compactor, bool),
     ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for number in 1..=config.workers.threads {
@@ -51,6 +51,7 @@ impl Workers {
             journal,
             dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
             ages: Arc::clone(&ages),
+            lets_expire,
             keys_used: Box::new(move || api.take_keys_used()),
         };
         let wake = sweep.clone();

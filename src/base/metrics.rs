@@ -194,6 +194,15 @@ metrics! {
     events_expired: PerLabel<ExpiredKind, Counter> =
         counter_per("events_expired_total", "Expired events, by their state.", "kind");
 
+    /// Number of blocks of events that could not expire.
+    expiry_failures: Counter =
+        counter("expiry_failures_total", "Blocks of events that did not expire although due.");
+
+    /// 1 while no event expires, because the clock is doubtful, or the server is a copy that does
+    /// not deliver; else 0.
+    expiry_held: Gauge =
+        gauge("expiry_held", "1 while a doubtful clock, or --no-deliver in a copy, holds expiry.");
+
     /// Age of the oldest event in the store, in seconds, at the end of the last pass over all
     /// events. 0 if there is no event.
     oldest_event_age_seconds: FloatGauge =

@@ -61,6 +61,8 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_inbox_open_events", &[]),
     ("triggerd_events_stored", &[]),
     ("triggerd_events_expired_total", &["kind=\"finished\"", "kind=\"dead\"", "kind=\"open\""]),
+    ("triggerd_expiry_failures_total", &[]),
+    ("triggerd_expiry_held", &[]),
     ("triggerd_oldest_event_age_seconds", &[]),
     ("triggerd_state_rebuilds_total", &[]),
     ("triggerd_snapshot_seconds", &[]),

@@ -50,6 +50,10 @@ fn expire(state: &mut Fixture, cutoffs: Cutoffs) -> Expired {
     all
 }
 
+fn forget(before: Timestamp, deleted_before: Position) -> Command {
+    ForgetDeleted { org: ORG, before, deleted_before }.into()
+}
+
 /// Returns the number of rows in each table that knows events, without empty tables.
 fn rows(state: &Fixture) -> Vec<(String, usize)> {
     let mut found = std::collections::BTreeMap::<String, usize>::new();
@@ -288,14 +292,24 @@ fn many_blocks_expire_in_bounded_steps_and_the_deleted_endpoints_are_found() {
     let mut state = of_many_blocks(EVENTS, 700);
     let found = state.store.expiring(ORG, EventId(0), cutoffs(2, 0, 0)).unwrap();
     assert_eq!((found.blocks.len(), found.next), (8, Some(EventId(64 * 7 + 2))));
+    // However many were deleted: their rows are read in portions.
+    let from = (ORG, EventId(0));
+    let mut begun = state.store.begin_expiring(from, cutoffs(2, 0, 0), false).unwrap();
+    assert!(!begun.is_named() && begun.blocks.is_empty());
+    state.store.name_more(&mut begun).unwrap();
+    assert!(!begun.is_named(), "702 were deleted");
+    state.store.name_more(&mut begun).unwrap();
+    assert_eq!((begun.is_named(), begun), (true, found));
+    let single = state.store.begin_expiring(from, cutoffs(2, 0, 0), true).unwrap();
+    assert_eq!(single.next, Some(EventId(2)));
     assert_eq!(expire(&mut state, cutoffs(2, 0, 0)).finished, 1_280);
     assert!(exists(&state, EVENTS + 1));
     // The endpoints were deleted after the remaining event came.
-    assert!(!state.store.has_forgettable(ORG, NEVER).unwrap());
+    assert!(!state.store.has_forgettable(ORG, (NEVER, Position::MAX)).unwrap());
     expire(&mut state, cutoffs(0, 0, 2));
     let mut forgotten = 0;
-    while state.store.has_forgettable(ORG, NEVER).unwrap() {
-        state.apply(&ForgetDeleted { org: ORG, before: NEVER }.into());
+    while state.store.has_forgettable(ORG, (NEVER, Position::MAX)).unwrap() {
+        state.apply(&forget(NEVER, Position::MAX));
         forgotten += 1;
     }
     assert_eq!(forgotten, 3, "in steps");
@@ -325,11 +339,10 @@ fn a_replay_passes_over_what_has_expired_and_is_forgotten_some_time_after_its_en
     }
     let known = state.store.replay(ORG, replay, at).unwrap().unwrap();
     assert_eq!((known.ended, known.examined), (Some((ReplayEnd::Finished, at)), 0));
-    let forget = |before| ForgetDeleted { org: ORG, before: Timestamp(before) }.into();
-    state.apply(&forget(2));
+    state.apply(&forget(Timestamp(2), Position::MAX));
     assert!(state.store.replay(ORG, replay, at).unwrap().is_some());
-    assert!(state.store.has_forgettable(ORG, Timestamp(3)).unwrap());
-    state.apply(&forget(3));
+    assert!(state.store.has_forgettable(ORG, (Timestamp(3), Position::MAX)).unwrap());
+    state.apply(&forget(Timestamp(3), Position::MAX));
     assert!(state.store.replay(ORG, replay, at).unwrap().is_none());
 }
 
@@ -380,4 +393,43 @@ fn a_dedup_id_outlives_its_event() {
     expire(&mut state, cutoffs(2, 2, 2));
     let first = SubmitOutcome::Duplicate { id: EventId(1), received_at: Timestamp(1) };
     assert_eq!(state.apply(&submit(9, 2, Some(("a", 1)))), Applied::SubmitEvent(first));
+}
+
+#[test]
+fn a_replay_reaches_the_newest_event_although_the_last_block_has_expired() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    // The first block stays open, the second one expires.
+    (1..=66).for_each(|event| drop(state.apply(&submit(event, 1, None))));
+    for event in [65, 66] {
+        state.apply(&route(event, &[], AT_ONCE));
+        state.apply(&ack(event));
+    }
+    assert_eq!(expire(&mut state, cutoffs(2, 0, 0)).finished, 2);
+    assert_eq!(state.store.newest_event(ORG).unwrap(), EventId(64));
+    let (replay, at) = (ReplayId(77), Timestamp(2));
+    let (event_types, only) = (Vec::new(), ReplayOnly::All);
+    let request = ReplayRequest { endpoint: None, since: None, until: None, event_types, only };
+    state.apply(&StartReplay { org: ORG, replay, request, at }.into());
+    let dump = state.store.dump().unwrap();
+    let row = dump.lines().find(|row| row.starts_with("replays ")).unwrap();
+    assert!(row.contains(&format!("last: {:?}", EventId(64))), "{row}");
+}
+
+#[test]
+fn an_endpoint_that_was_just_deleted_is_not_forgotten_and_does_not_return() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    state.apply(&put_endpoint(50));
+    let before = state.store.applied();
+    state.apply(&delete(50));
+    assert!(!state.store.has_forgettable(ORG, (NEVER, before)).unwrap());
+    state.apply(&forget(NEVER, before));
+    // A change that was asked for before the deletion.
+    state.apply(&put_endpoint(50));
+    assert!(state.store.endpoint_of(ORG, EndpointId(50)).unwrap().is_none());
+    // The control: without its tombstone it returns.
+    state.apply(&forget(NEVER, Position::MAX));
+    state.apply(&put_endpoint(50));
+    assert!(state.store.endpoint_of(ORG, EndpointId(50)).unwrap().is_some());
 }

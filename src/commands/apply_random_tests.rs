@@ -66,7 +66,9 @@ fn any_expiry() -> impl Strategy<Value = Command> {
     (block, 1u64..3, 1u64..3, 1u64..3, 1u64..3, any::<bool>()).prop_map(
         |(first, finished, dead, open, erased, forgets)| {
             if forgets {
-                return ForgetDeleted { org: ORG, before: Timestamp(finished) }.into();
+                let deleted_before = Position::MAX;
+                return ForgetDeleted { org: ORG, before: Timestamp(finished), deleted_before }
+                    .into();
             }
             let endpoints = (50..60).map(EndpointId).collect();
             Command::ExpireEvents(ExpireEvents {

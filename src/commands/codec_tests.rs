@@ -197,7 +197,8 @@ pub(crate) fn one_of_each() -> Vec<Command> {
         NoteLoss { next_org: 2, judged_before: Position(3), lost_keys: vec![KeyId(7)] }.into(),
     );
     commands.push(Command::ExpireEvents(expiring()));
-    commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT }));
+    let deleted_before = Position(9);
+    commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT, deleted_before }));
     commands
 }
 
@@ -283,7 +284,7 @@ const FROZEN: [&str; 25] = [
     "57:1ba6ba0b",
     "36:2ee58853",
     "148:2fef909c",
-    "12:cb951811",
+    "20:4d237964",
 ];
 
 #[test]

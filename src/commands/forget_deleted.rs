@@ -3,18 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::journal::Position;
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
 
 /// Forgets a bounded number of an organization's endpoints that were deleted before its oldest
-/// event came, and its replays that ended before a time.
+/// event came, and its replays that ended before a time. A change of an endpoint that was asked for
+/// before its deletion may come after it, so endpoints are remembered for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetDeleted {
     /// The organization of the endpoints and the replays.
     pub org: OrgNo,
     /// The time before which a replay must have ended.
     pub before: Timestamp,
+    /// The position before which an endpoint must have been deleted.
+    pub deleted_before: Position,
 }
 
 impl Kind for ForgetDeleted {
@@ -31,8 +35,8 @@ impl Kind for ForgetDeleted {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
-        let Self { org, before } = *self;
-        let forgettable = change.forgettable(org, before)?;
+        let Self { org, before, deleted_before } = *self;
+        let forgettable = change.forgettable(org, (before, deleted_before))?;
         for (endpoint, ended, number) in forgettable.endpoints {
             change.state.tombstones.remove(endpoint);
             change.state.numbers.remove((org, number));

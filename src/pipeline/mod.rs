@@ -2,6 +2,7 @@
 //! past events again, and the sweeper finds lost work, lets events expire and does the
 //! housekeeping. None of them knows how a webhook is sent.
 
+mod clock_trust;
 mod disk_watch;
 mod expiry_report;
 mod replays;

@@ -10,6 +10,7 @@ use crate::base::metrics::{ExpiredKind, OperationalEvent};
 use crate::commands::{ExpireEvents, ExpireOutcome, ForgetDeleted};
 use crate::commit::Engine;
 use crate::config;
+use crate::journal::Position;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::org::Tier;
 use crate::model::retention::{Cutoffs, Expired};
@@ -27,8 +28,10 @@ const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// How often the same events are searched again because they changed meanwhile. The next pass finds
 /// the events that change even more often.
 const SEARCHES_MAX: u32 = 4;
-/// Maximum number of commands for each organization and pass that forget deleted endpoints.
-const FORGETS_MAX: usize = 64;
+/// Number of portions of deleted endpoints that are read or forgotten for each organization and
+/// pass, so that an organization that deletes very many does not keep the others waiting. A search
+/// that has begun is finished.
+const PORTIONS_MAX: u32 = 1_024;
 
 /// The ages at which events expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,25 +90,36 @@ impl Ages {
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     pass: Option<Pass>,
-    /// The steady time of the first call.
+    /// The uptime of the first call.
     up_since_ms: Option<u64>,
-    /// The steady time at which the last pass began.
+    /// The uptime at which the last pass began.
     began_ms: Option<u64>,
+    /// The position of the state when the last pass began.
+    began_at: Option<Position>,
 }
 
 /// A pass over all organizations, in the order of their numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Pass {
     /// The wall-clock time at which the pass began. The whole pass judges by this time.
     now: Timestamp,
     /// The time from the start of the server to the beginning of the pass.
     up: Duration,
+    /// The position of the state when the pass before began: endpoints that were deleted later are
+    /// not forgotten yet.
+    deleted_before: Position,
     /// The next organization.
     org: OrgNo,
     /// The event at which the search in this organization goes on.
     from: EventId,
     /// The number of searches from this event that found nothing that stayed unchanged.
     searches: u32,
+    /// A search that is not complete yet.
+    found: Option<Expiring>,
+    /// The number of portions of deleted endpoints so far, of this organization.
+    portions: u32,
+    /// Set after a command had no effect: the next one names a single block.
+    is_by_block: bool,
     /// The time of receipt of the oldest event so far.
     oldest: Option<Timestamp>,
 }
@@ -117,7 +131,13 @@ impl Retention {
             return Ok(());
         };
         let (called, mut read) = (Instant::now(), 0);
-        while read < BLOCKS_PER_CALL_MAX && called.elapsed() < CALL_MAX && !engine.stop.is_set() {
+        // A snapshot that is outrun is begun again, so expiry gives way to it.
+        let may_go_on = || {
+            called.elapsed() < CALL_MAX
+                && !engine.stop.is_set()
+                && !engine.store.may_outrun_snapshot()
+        };
+        while read < BLOCKS_PER_CALL_MAX && may_go_on() {
             let Some(org) = engine.store.retained_org(pass.org)? else {
                 pass.end(engine);
                 return Ok(());
@@ -129,18 +149,32 @@ impl Retention {
     }
 
     fn begin(&mut self, engine: &Engine, ages: &Ages) -> Option<Pass> {
-        let (steady_ms, every) = (engine.clock.steady_ms(), ages.pass_every());
-        let up_since_ms = *self.up_since_ms.get_or_insert(steady_ms);
+        let (uptime_ms, every) = (engine.clock.uptime_ms(), ages.pass_every());
+        let up_since_ms = *self.up_since_ms.get_or_insert(uptime_ms);
         let is_early = self
             .began_ms
-            .is_some_and(|began| u128::from(steady_ms.saturating_sub(began)) < every.as_millis());
+            .is_some_and(|began| u128::from(uptime_ms.saturating_sub(began)) < every.as_millis());
         if is_early {
             return None;
         }
-        self.began_ms = Some(steady_ms);
-        let up = Duration::from_millis(steady_ms.saturating_sub(up_since_ms));
+        self.began_ms = Some(uptime_ms);
+        let up = Duration::from_millis(uptime_ms.saturating_sub(up_since_ms));
         let now = Timestamp(engine.clock.now_ms());
-        Some(Pass { now, up, org: OrgNo(0), from: EventId(0), searches: 0, oldest: None })
+        let before = self.began_at.replace(engine.store.applied());
+        let deleted_before = before.unwrap_or(Position::FIRST);
+        let (org, from) = (OrgNo(0), EventId(0));
+        Some(Pass {
+            now,
+            up,
+            deleted_before,
+            org,
+            from,
+            searches: 0,
+            found: None,
+            portions: 0,
+            is_by_block: false,
+            oldest: None,
+        })
     }
 }
 
@@ -155,27 +189,65 @@ impl Pass {
     ) -> Result<usize, StateError> {
         if org.number != self.org {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
+            (self.found, self.portions, self.is_by_block) = (None, 0, false);
         }
-        let cutoffs = ages.cutoffs(org.tier, (self.now, self.up));
-        let found = engine.store.expiring(org.number, self.from, cutoffs)?;
+        // The clock may have been corrected since the pass began.
+        let now = self.now.min(Timestamp(engine.clock.now_ms()));
+        let cutoffs = ages.cutoffs(org.tier, (now, self.up));
+        let Some(found) = self.search(engine, org.number, cutoffs)? else { return Ok(1) };
         let (read, next) = (found.read, found.next);
         self.searches += 1;
-        if !found.blocks.is_empty()
-            && !expire(engine, (org, ages), cutoffs, &found)
-            && self.searches < SEARCHES_MAX
-        {
-            return Ok(read);
+        if !found.blocks.is_empty() && !expire(engine, (org, ages), cutoffs, &found) {
+            if self.searches < SEARCHES_MAX {
+                return Ok(read);
+            }
+            if !self.is_by_block {
+                // One block that does not fit must not hold up the others of its command.
+                (self.is_by_block, self.searches) = (true, 0);
+                return Ok(read);
+            }
+            tell_stuck(engine, org, &found);
         }
-        self.searches = 0;
+        (self.is_by_block, self.searches) = (false, 0);
         if let Some(next) = next {
             self.from = next;
             return Ok(read);
         }
-        forget_deleted(engine, org.number, cutoffs.finished)?;
+        let before = (cutoffs.finished, self.deleted_before);
+        if self.portions < PORTIONS_MAX && forget_deleted(engine, org.number, before)? {
+            self.portions += 1;
+            return Ok(read);
+        }
         let oldest = engine.store.retained_org(org.number)?.and_then(|org| org.oldest);
         self.oldest = self.oldest.into_iter().chain(oldest).min();
         (self.org, self.from) = (OrgNo(org.number.0.saturating_add(1)), EventId(0));
+        self.portions = 0;
         Ok(read)
+    }
+
+    /// Goes on with the search, or begins one. Returns what was found when it is complete.
+    fn search(
+        &mut self,
+        engine: &Engine,
+        org: OrgNo,
+        cutoffs: Cutoffs,
+    ) -> Result<Option<Expiring>, StateError> {
+        let mut found = match self.found.take() {
+            Some(found) => found,
+            // The next pass goes on with this organization's events.
+            None if self.portions >= PORTIONS_MAX => return Ok(Some(Expiring::default())),
+            None => engine.store.begin_expiring((org, self.from), cutoffs, self.is_by_block)?,
+        };
+        if found.is_named() {
+            return Ok(Some(found));
+        }
+        engine.store.name_more(&mut found)?;
+        if found.is_named() {
+            return Ok(Some(found));
+        }
+        self.portions += 1;
+        self.found = Some(found);
+        Ok(None)
     }
 
     /// Sets the gauge that needs a whole pass.
@@ -186,7 +258,7 @@ impl Pass {
     }
 }
 
-/// Lets the found events expire. Returns false if nothing was changed.
+/// Lets the found events expire. Returns false if the command had no effect.
 fn expire(
     engine: &Engine,
     (org, ages): (RetainedOrg, &Ages),
@@ -197,7 +269,8 @@ fn expire(
     let report = expiry_report::report(found, open);
     let (blocks, looked_at) = (found.blocks.clone(), found.looked_at);
     let command = ExpireEvents { org: org.number, blocks, cutoffs, looked_at, report };
-    let outcomes = engine.intake.push_for_outcomes([command]).unwrap_or_default();
+    // What could not be stored is tried again by the next pass.
+    let Some(outcomes) = engine.intake.push_for_outcomes([command]) else { return true };
     let Some(ExpireOutcome::Expired { expired, stored }) = outcomes.into_iter().next() else {
         return false;
     };
@@ -206,6 +279,21 @@ fn expire(
     let reports = engine.metrics.operational_events.of(OperationalEvent::InboxExpired);
     reports.inc_by(u64::from(stored.is_some()));
     true
+}
+
+/// Tells about a block whose events do not expire, and goes on without them: it changes all the
+/// time, or its rows contradict each other.
+fn tell_stuck(engine: &Engine, org: RetainedOrg, found: &Expiring) {
+    engine.metrics.expiry_failures.inc();
+    let org = org.id.to_string();
+    let first = found.blocks.first().map(|block| block.first.to_string());
+    tracing::warn!(
+        org,
+        first,
+        "the events from this one on, at most 64, do not expire, because they change all the time \
+         or their deliveries do not fit their counts; the next search tries again, and `triggerd \
+         verify` shows contradictions"
+    );
 }
 
 fn count(engine: &Engine, expired: Expired) {
@@ -218,16 +306,16 @@ fn count(engine: &Engine, expired: Expired) {
     }
 }
 
-/// Forgets deleted endpoints that no event can name, and replays that ended before this time.
-fn forget_deleted(engine: &Engine, org: OrgNo, before: Timestamp) -> Result<(), StateError> {
-    for _ in 0..FORGETS_MAX {
-        if !engine.store.has_forgettable(org, before)?
-            || !engine.intake.push_and_wait([ForgetDeleted { org, before }])
-        {
-            break;
-        }
-    }
-    Ok(())
+/// Forgets some deleted endpoints that no event can name, and replays that ended before this time.
+/// Returns false if there was nothing to forget.
+fn forget_deleted(
+    engine: &Engine,
+    org: OrgNo,
+    (before, deleted_before): (Timestamp, Position),
+) -> Result<bool, StateError> {
+    let forget = ForgetDeleted { org, before, deleted_before };
+    Ok(engine.store.has_forgettable(org, (before, deleted_before))?
+        && engine.intake.push_and_wait([forget]))
 }
 
 #[cfg(test)]

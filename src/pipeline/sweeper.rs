@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::clock_trust::ClockTrust;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::retention::{Ages, Retention};
 use crate::base::exit_code::fatal;
@@ -45,6 +46,8 @@ pub struct Sweeper {
     pub dedup_window_ms: u64,
     /// The ages at which events expire.
     pub ages: Arc<Live<Ages>>,
+    /// False in a copy that does not deliver: nothing in it is to change by itself.
+    pub lets_expire: bool,
     /// The source of the used keys.
     pub keys_used: KeysUsed,
 }
@@ -60,6 +63,7 @@ struct Rounds {
     /// The last key whose expiry was checked; the next round continues after it.
     key: Option<KeyId>,
     disk: DiskWatch,
+    clock: ClockTrust,
     retention: Retention,
 }
 
@@ -72,6 +76,7 @@ impl Sweeper {
             keys_noted: Instant::now(),
             key: None,
             disk: DiskWatch::default(),
+            clock: self.trust(),
             retention: Retention::default(),
         };
         // The workers find at once the events that a crash left unrouted.
@@ -97,12 +102,26 @@ impl Sweeper {
         self.offer_missed(rounds)?;
         self.expire_dedup()?;
         self.expire_keys(rounds)?;
-        rounds.retention.call(&self.engine, &self.ages.get())?;
+        let is_held = !self.lets_expire || rounds.clock.is_held(self.readings());
+        self.engine.metrics.expiry_held.set(i64::from(is_held));
+        if !is_held {
+            rounds.retention.call(&self.engine, &self.ages.get())?;
+        }
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();
             self.note_keys_used();
         }
         self.set_gauges()
+    }
+
+    fn readings(&self) -> (u64, u64) {
+        (self.engine.clock.now_ms(), self.engine.clock.uptime_ms())
+    }
+
+    /// Judges the wall clock by the last id. A state that cannot be read is reported elsewhere.
+    fn trust(&self) -> ClockTrust {
+        let newest = self.engine.store.counts().map_or(0, |counts| counts.last_id);
+        ClockTrust::new(self.readings(), EventId(newest).unix_ms())
     }
 
     fn watch_disk(&self, watch: &mut DiskWatch) -> Result<(), StateError> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 
 const EXPIRED: &str = "triggerd.inbox.expired";
 /// Finished events expire soon, open events some seconds later.
@@ -122,4 +122,29 @@ fn a_tier_has_its_own_ages_and_health_shows_the_general_ones() {
     let shown = json!({"finished_seconds": 1, "open_seconds": 3600, "grace_seconds": 3600,
         "erase_seconds": 86400});
     assert_eq!(health["retention"], shown);
+}
+
+#[test]
+fn nothing_expires_in_a_copy_that_does_not_deliver() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let server = Process::start(&data);
+    let org = server.org("Acme");
+    let event = org.send("open.event", &json!(1)).id();
+    assert_eq!(server.stop().0, Some(0));
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let ages = settings(&copy, "[retention]\nfinished_seconds = 1\nopen_seconds = 1\n");
+    let held =
+        Process::spawn(&copy, &ages, &["sh", "-c", "exec \"$0\" \"$@\" --no-deliver"]).ready();
+    let server = held.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
+    let looked_at = Client::new(&server.url, &org.key);
+    // The sweeper has looked several times.
+    until(|| (looked_at.metric("triggerd_expiry_held") == 1.0).then_some(()));
+    let posted = looked_at.send("open.event", &json!(2)).id();
+    until(|| (looked_at.metric("triggerd_inbox_open_events") == 2.0).then_some(()));
+    assert_eq!((status(&looked_at, &event), status(&looked_at, &posted)), (200, 200));
+    assert_eq!(server.stop().0, Some(0));
+    let server = Process::start_on(&copy, &ages);
+    until_gone(&Client::new(&server.url, &org.key), &event);
 }

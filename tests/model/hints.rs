@@ -233,8 +233,14 @@ impl World {
         let engine = Arc::clone(&self.engine);
         let config = Config::from_toml("").unwrap();
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
-        let sweeper =
-            Sweeper { engine, journal, dedup_window_ms: DEDUP_WINDOW_MS, ages, keys_used };
+        let sweeper = Sweeper {
+            engine,
+            journal,
+            dedup_window_ms: DEDUP_WINDOW_MS,
+            ages,
+            lets_expire: true,
+            keys_used,
+        };
         let wake = self.wakes[0].clone();
         self.threads.push(std::thread::spawn(move || sweeper.run(&wake)));
         let replayer = Replayer { engine: Arc::clone(&self.engine), wake: self.wakes[1].clone() };

@@ -70,7 +70,7 @@ impl Change<'_> {
     pub(crate) fn forgettable(
         &self,
         org: OrgNo,
-        before: Timestamp,
+        before: (Timestamp, Position),
     ) -> Result<Forgettable, StateError> {
         Forgettable::of(self.state, org, before)
     }

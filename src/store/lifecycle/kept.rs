@@ -48,6 +48,11 @@ impl Kept {
         self.is_over
     }
 
+    /// Returns true if the kept rows take more than half of the memory they may take.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.is_over || self.bytes > self.bytes_max / 2
+    }
+
     /// Returns the last key that the snapshot has read.
     pub(super) fn reached(&self) -> &[u8] {
         &self.reached

@@ -57,6 +57,12 @@ impl Store {
         Ok(SnapshotRows { store: self, position: written.applied, is_over: false })
     }
 
+    /// Returns true while a snapshot is under way that further changes may outrun. Work that can
+    /// wait should wait.
+    pub fn may_outrun_snapshot(&self) -> bool {
+        self.writing().as_ref().is_some_and(Kept::is_half_full)
+    }
+
     pub(super) fn writing(&self) -> MutexGuard<'_, Option<Kept>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,10 +53,14 @@ fn one_walk_at_a_time_and_the_next_after_its_end() {
 fn a_walk_that_too_many_changes_outrun_ends_and_the_state_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
+    assert!(!store.may_outrun_snapshot());
     let mut rows = store.begin_snapshot(10).unwrap();
+    assert!(!store.may_outrun_snapshot());
     store.begin(&mut Effects::default()).finish(Position(200_000)).unwrap();
     store.write_back().unwrap();
+    assert!(store.may_outrun_snapshot());
     assert!(matches!(rows.next_rows(), Ok(Walked::Outrun)));
     drop(rows);
+    assert!(!store.may_outrun_snapshot());
     assert!(!store.is_broken() && store.begin_snapshot(10).is_ok());
 }

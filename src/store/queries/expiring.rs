@@ -50,6 +50,16 @@ pub struct Expiring {
     pub read: usize,
     /// The event at which the next search begins. Absent if no later event expires.
     pub next: Option<EventId>,
+    /// The rest of the search. Absent when every endpoint is named.
+    pub(crate) naming: Option<Naming>,
+}
+
+/// A search that has found blocks, and still has to name their endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Naming {
+    candidates: Vec<Candidate>,
+    /// The next deleted endpoint.
+    from: (OrgNo, Position, u32),
 }
 
 /// An organization as the retention sees it.
@@ -130,6 +140,7 @@ fn unrouted(
 }
 
 /// A block with expiring events, before its endpoints are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Candidate {
     block: ExpiringBlock,
     last: EventId,
@@ -163,40 +174,65 @@ impl Store {
         from: EventId,
         cutoffs: Cutoffs,
     ) -> Result<Expiring, StateError> {
+        let mut found = self.begin_expiring((org, from), cutoffs, false)?;
+        while !found.is_named() {
+            self.name_more(&mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Begins a search as [`Store::expiring`] does, for a single block if `is_single`. The caller
+    /// calls [`Store::name_more`] until all endpoints are named: an organization may have deleted
+    /// very many.
+    ///
+    /// # Errors
+    /// As [`Store::expiring`].
+    pub fn begin_expiring(
+        &self,
+        (org, from): (OrgNo, EventId),
+        cutoffs: Cutoffs,
+        is_single: bool,
+    ) -> Result<Expiring, StateError> {
         let mut search = Search::new(&self.read(), org, cutoffs)?;
+        search.blocks_max = if is_single { 1 } else { BLOCKS_FOUND_MAX };
         let mut next = Some(from);
         while let Some(from) = next.filter(|_| !search.is_full()) {
             // Each portion takes its own lock, so a long search blocks nobody.
             next = search.portion(&self.read(), from)?;
         }
         let Search { mut found, mut candidates, .. } = search;
-        self.name_endpoints(org, &mut candidates)?;
         found.next = next;
-        found.blocks = candidates.into_iter().map(|candidate| candidate.block).collect();
-        Ok(found)
-    }
-
-    /// Names the endpoints with deliveries of the events: the existing endpoints, and those deleted
-    /// since the events came.
-    fn name_endpoints(&self, org: OrgNo, blocks: &mut [Candidate]) -> Result<(), StateError> {
-        let Some(came) = blocks.first().map(|block| block.came) else { return Ok(()) };
+        let Some(came) = candidates.first().map(|block| block.came) else { return Ok(found) };
         let living = self.read().orgs.get(org)?;
         let living = living.iter().flat_map(|row| &row.endpoints);
         let living: Vec<_> = living.map(|endpoint| (*endpoint, Position::MAX)).collect();
-        self.name_owners(&living, blocks)?;
+        self.name_owners(&living, &mut candidates)?;
         // An endpoint that is deleted meanwhile is found twice, not missed.
-        let mut next = Some((org, came, 0));
-        while let Some(from) = next {
-            let rows =
-                self.read().ended.range(from..=(org, Position::MAX, u32::MAX), ENDED_AT_ONCE)?;
-            let ended: Vec<_> = rows.iter().map(|((_, ended, _), row)| (row.0, *ended)).collect();
-            self.name_owners(&ended, blocks)?;
-            let last = rows.last().filter(|_| rows.len() == ENDED_AT_ONCE);
-            next = last.map(|((_, ended, number), _)| (org, *ended, number.saturating_add(1)));
+        found.naming = Some(Naming { candidates, from: (org, came, 0) });
+        Ok(found)
+    }
+
+    /// Names the endpoints with deliveries of the events among the next deleted endpoints.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn name_more(&self, found: &mut Expiring) -> Result<(), StateError> {
+        let Some(Naming { candidates, from }) = &mut found.naming else { return Ok(()) };
+        let last = (from.0, Position::MAX, u32::MAX);
+        let rows = self.read().ended.range(*from..=last, ENDED_AT_ONCE)?;
+        let ended: Vec<_> = rows.iter().map(|((_, ended, _), row)| (row.0, *ended)).collect();
+        self.name_owners(&ended, candidates)?;
+        if let Some(((org, ended, number), _)) = rows.last()
+            && rows.len() == ENDED_AT_ONCE
+        {
+            *from = (*org, *ended, number.saturating_add(1));
+            return Ok(());
         }
-        for block in blocks {
-            block.block.endpoints.sort_unstable();
-            block.block.endpoints.dedup();
+        let named = found.naming.take().map(|naming| naming.candidates).unwrap_or_default();
+        found.blocks = named.into_iter().map(|candidate| candidate.block).collect();
+        for block in &mut found.blocks {
+            block.endpoints.sort_unstable();
+            block.endpoints.dedup();
         }
         Ok(())
     }
@@ -233,6 +269,8 @@ struct Search {
     endpoints: usize,
     /// The approximate number of rows of the expiring events.
     rows: usize,
+    /// The number of blocks with expiring events at which the search ends.
+    blocks_max: usize,
     found: Expiring,
     candidates: Vec<Candidate>,
 }
@@ -248,6 +286,7 @@ impl Search {
             last: EventId(end.0.saturating_sub(1)),
             endpoints: state.orgs.get(org)?.map_or(0, |row| row.endpoints.len()),
             rows: 0,
+            blocks_max: 1,
             found: Expiring { looked_at, ..Expiring::default() },
             candidates: Vec::new(),
         })
@@ -255,7 +294,7 @@ impl Search {
 
     fn is_full(&self) -> bool {
         self.found.read >= BLOCKS_READ_MAX
-            || self.candidates.len() >= BLOCKS_FOUND_MAX
+            || self.candidates.len() >= self.blocks_max
             || self.rows >= ROWS_MAX
     }
 
@@ -299,6 +338,11 @@ impl Candidate {
 }
 
 impl Expiring {
+    /// Returns true if every endpoint is named, so that the blocks are complete.
+    pub fn is_named(&self) -> bool {
+        self.naming.is_none()
+    }
+
     /// Counts the expiring events of a block.
     fn add(&mut self, block: &EventBlock, judged: Judged) {
         self.expired += judged.counts();

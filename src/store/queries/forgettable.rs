@@ -22,12 +22,16 @@ pub(crate) struct Forgettable {
 
 impl Forgettable {
     /// Returns the first of the organization's rows that can go: endpoints deleted before its
-    /// oldest event came, and replays that ended before this time.
-    pub(crate) fn of(state: &State, org: OrgNo, before: Timestamp) -> Result<Self, StateError> {
+    /// oldest event came and before this position, and replays that ended before this time.
+    pub(crate) fn of(
+        state: &State,
+        org: OrgNo,
+        (before, deleted_before): (Timestamp, Position),
+    ) -> Result<Self, StateError> {
         let blocks = state.events.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
         // Events come in the order of the journal, also those of the block that have expired.
         let oldest = blocks.first().and_then(|(_, block)| block.events.first());
-        let end = oldest.map_or(Position::MAX, |entry| entry.position);
+        let end = oldest.map_or(Position::MAX, |entry| entry.position).min(deleted_before);
         let ended = (org, Position(0), 0)..=(org, Position(end.0.saturating_sub(1)), u32::MAX);
         let ended = state.ended.range(ended, ENDPOINTS_MAX)?;
         let endpoints = ended.iter().map(|((_, at, number), row)| (row.0, *at, *number)).collect();
@@ -43,12 +47,16 @@ impl Forgettable {
 }
 
 impl Store {
-    /// Returns true if the organization has deleted endpoints that no event can name, or replays
-    /// that ended before this time.
+    /// Returns true if the organization has endpoints, deleted before this position, that no event
+    /// can name, or replays that ended before this time.
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn has_forgettable(&self, org: OrgNo, before: Timestamp) -> Result<bool, StateError> {
+    pub fn has_forgettable(
+        &self,
+        org: OrgNo,
+        before: (Timestamp, Position),
+    ) -> Result<bool, StateError> {
         Ok(!Forgettable::of(&self.read(), org, before)?.is_empty())
     }
 }

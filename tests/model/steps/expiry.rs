@@ -1,6 +1,7 @@
 //! Expired events.
 
 use triggerd::commands::{Applied, Command, ExpireEvents, ExpireOutcome, ForgetDeleted};
+use triggerd::journal::Position;
 use triggerd::model::id::{EventId, OrgNo};
 use triggerd::model::operational_event::{OperationalEvent, OperationalEventKind};
 use triggerd::model::retention::{Cutoffs, Expired};
@@ -41,7 +42,9 @@ impl World {
             self.touched.push(stored.id);
         }
         let before = self.cutoff();
-        self.submit(&[vec![Command::ForgetDeleted(ForgetDeleted { org, before })]])?;
+        let deleted_before = Position::MAX;
+        let forget = ForgetDeleted { org, before, deleted_before };
+        self.submit(&[vec![Command::ForgetDeleted(forget)]])?;
         let contradictions = self.system.store().contradictions(3);
         let contradictions = contradictions.map_err(|error| error.to_string())?;
         if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }
