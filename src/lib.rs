@@ -120,6 +120,7 @@
 //! - `journal/files.rs`: the file operations, behind a trait
 //! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
 //! - `journal/log.rs`: the log as other modules see it: append, read, follow
+//! - `journal/new_file.rs`: a new file, which gets its name when it is whole
 //! - `journal/position.rs`: positions in the log
 //! - `journal/punched_file.rs`: the file of a segment without the removed records
 //! - `journal/reader.rs`: reads one record by position, or many in order

@@ -9,7 +9,6 @@
 //! file go on with it.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,12 +16,11 @@ use super::error::{Damage, JournalError};
 use super::files::FileFacts;
 use super::frame::{FRAME_HEADER_BYTES, Frame, HOLE, Hole, hole_headers};
 use super::log::RawRecord;
+use super::new_file;
 use super::position::Position;
 use super::punched_file::PunchedFile;
 use super::reader::{Reader, Shared};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
-use super::spare;
-use super::writer::is_nameless;
 
 /// Number of bytes after which the pace is asked again.
 const PACE_BYTES: u64 = 256 << 10;
@@ -97,7 +95,10 @@ impl Compaction {
         };
         let drafts = files.list(dir).map_err(JournalError::io(dir))?;
         // The writer may be making a later segment.
-        let is_left = |path: &PathBuf| segment::first_from_draft(path).is_some_and(|at| at < last);
+        let is_left = |draft: &PathBuf| {
+            let path = new_file::path_of_draft(draft);
+            path.and_then(|path| segment::first_from_path(&path)).is_some_and(|at| at < last)
+        };
         let mut left = drafts.into_iter().filter(is_left);
         left.try_for_each(|path| files.remove(&path).map_err(JournalError::io(&path)))
     }
@@ -180,7 +181,7 @@ impl Compaction {
             let walk = Walk::new(&self.shared, &segment, end);
             Ok(fill(walk, &mut out, judge, pace)? && out.finish(end).map(|()| true)?)
         };
-        let draft = segment::draft_of(&segment.path);
+        let draft = new_file::draft_of(&segment.path);
         let Some(file) = self.make(&draft, &mut write)? else { return Ok(None) };
         let after = files.metadata(&file).map_err(JournalError::io(&draft))?.allocated;
         self.replace(&segment, file, facts.len)?;
@@ -228,34 +229,17 @@ impl Compaction {
     fn make(&self, draft: &Path, write: &mut Write<'_>) -> Result<Option<File>, JournalError> {
         let Shared { dir, files, .. } = &*self.shared;
         let at_draft = || JournalError::io(draft);
-        match files.remove(draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at_draft()(error));
+        new_file::remove_left(files.as_ref(), draft).map_err(at_draft())?;
+        let unnamed = new_file::create_unnamed(files.as_ref(), dir);
+        if let Some(file) = unnamed.map_err(JournalError::io(dir))? {
+            if !write(&file, draft)? {
+                return Ok(None);
             }
-            _ => {}
-        }
-        match files.create_unnamed(dir) {
-            Err(error) if spare::is_unsupported(&error) => {}
-            made => {
-                let file = made.map_err(JournalError::io(dir))?;
-                if !write(&file, draft)? {
-                    return Ok(None);
-                }
-                match files.name(&file, draft) {
-                    Err(error) if is_nameless(&error) => {}
-                    named => {
-                        // Synced again, because btrfs does not log a file without a name.
-                        let opened = named.and_then(|()| files.open(draft));
-                        let synced = opened.and_then(|file| {
-                            files.sync_all(&file)?;
-                            Ok(Some(file))
-                        });
-                        return synced.map_err(at_draft());
-                    }
-                }
+            if new_file::give_name(files.as_ref(), &file, draft).map_err(at_draft())? {
+                return new_file::open_named(files.as_ref(), draft).map(Some).map_err(at_draft());
             }
         }
-        let file = files.create_new(draft).map_err(at_draft())?;
+        let file = new_file::create_draft(files.as_ref(), draft).map_err(at_draft())?;
         if write(&file, draft)? {
             return Ok(Some(file));
         }
@@ -265,7 +249,7 @@ impl Compaction {
     /// Gives the name of a segment to its new file, and shows readers the new file.
     fn replace(&self, segment: &Segment, file: File, len: u64) -> Result<(), JournalError> {
         let Shared { dir, files, .. } = &*self.shared;
-        let draft = segment::draft_of(&segment.path);
+        let draft = new_file::draft_of(&segment.path);
         // The watch does not judge the former file any more.
         segment.length_changes();
         if let Err(error) = files.rename(&draft, &segment.path) {

@@ -59,6 +59,7 @@ pub mod faults;
 mod files;
 mod frame;
 mod log;
+mod new_file;
 mod position;
 mod punched_file;
 mod reader;
@@ -90,8 +91,8 @@ pub use recover::{CutCause, CutTail, OpenReport, open};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use snapshot::{
-    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter, first_witnessed,
-    snapshots_in,
+    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter,
+    clear_snapshot_drafts, first_witnessed, snapshots_in,
 };
 pub use spare::SpareMaker;
 pub use watch::{FileChange, Strayed, Watch};
