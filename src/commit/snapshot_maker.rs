@@ -16,7 +16,9 @@ use super::snapshot_taking::{NotTaken, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
 use crate::base::threads::Signal;
-use crate::journal::{Files, JournalError, Position, SnapshotFile, SnapshotSize, snapshots_in};
+use crate::journal::{
+    Files, JournalError, Position, SnapshotFile, SnapshotSize, clear_snapshot_drafts, snapshots_in,
+};
 
 /// Interval at which the thread looks for due snapshots without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
@@ -89,6 +91,9 @@ impl SnapshotMaker {
 
     /// Works until the engine stops. Then takes a last snapshot if the newest one is old.
     pub fn run(mut self) {
+        if let Err(error) = clear_snapshot_drafts(&self.dir, self.files.as_ref()) {
+            tracing::warn!(%error, "the draft of a snapshot could not be removed");
+        }
         let engine = Arc::clone(&self.engine);
         let _on_panic = engine.store.invalidate_on_panic();
         while !engine.stop.is_set() {
