@@ -45,6 +45,7 @@
 //! - `base/shares.rs`: a bounded resource that no user can take completely
 //! - `base/splice.rs`: JSON objects around payloads, which stay byte for byte
 //! - `base/threads.rs`: named threads, signals between them, stopping
+//! - `base/units.rs`: milliseconds and the values of gauges
 //! - `base/vault.rs`: seals and opens small secrets
 //! - `base/present_name.rs`: the present name of an open file
 //!

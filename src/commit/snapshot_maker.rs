@@ -16,6 +16,7 @@ use super::snapshot_taking::{NotTaken, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
 use crate::base::threads::Signal;
+use crate::base::units::{gauge, millis};
 use crate::journal::{
     Files, JournalError, Position, SnapshotFile, SnapshotSize, clear_snapshot_drafts, snapshots_in,
 };
@@ -282,12 +283,11 @@ impl SnapshotMaker {
 
     fn tell(&self, file: &SnapshotFile, size: SnapshotSize, took: Duration) {
         self.engine.metrics.snapshot_seconds.set(took.as_secs_f64());
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             position = file.position.0,
             rows = size.rows,
             bytes = size.bytes,
-            took_ms,
+            took_ms = millis(took),
             "a snapshot was taken"
         );
     }
@@ -356,10 +356,6 @@ impl Known {
     fn age(&self, now_ms: u64) -> Duration {
         Duration::from_millis(now_ms.saturating_sub(self.since_ms))
     }
-}
-
-fn gauge(figure: u64) -> i64 {
-    i64::try_from(figure).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
