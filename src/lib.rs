@@ -204,7 +204,9 @@
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/chunks.rs`: splits commands into chunks of bounded cost
+//! - `commit/compaction_passes.rs`: when the compactor reads the whole journal
 //! - `commit/compaction_plans.rs`: what is to be removed from which segment, and when it may be
+//! - `commit/compaction_reading.rs`: reads a segment and makes the plan for it
 //! - `commit/compactor.rs`: finds records that nobody needs, and removes them in the background
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`

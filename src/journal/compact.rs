@@ -27,7 +27,7 @@ const PACE_BYTES: u64 = 256 << 10;
 
 /// The decision about a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Decision {
     /// The record stays as it is.
     Keep,
     /// Nothing needs the record.
@@ -56,6 +56,8 @@ pub struct Piece<'a> {
     pub to: Position,
     /// The record. Absent for a hole.
     pub record: Option<RawRecord<'a>>,
+    /// Set if compaction has removed the record, or a part of it.
+    pub is_compacted: bool,
 }
 
 /// The result of punching a segment.
@@ -68,7 +70,7 @@ pub struct Punched {
 }
 
 /// Returns the decision about a record, or the reason why the record cannot be read.
-pub type Judge<'a> = dyn FnMut(&RawRecord<'_>) -> Result<Fate, String> + 'a;
+pub type Judge<'a> = dyn FnMut(&RawRecord<'_>) -> Result<Decision, String> + 'a;
 /// Called with a number of bytes that were read; waits as long as the pace asks. Returns false if
 /// the work should be given up.
 pub type Pace<'a> = dyn FnMut(u64) -> bool + 'a;
@@ -129,8 +131,18 @@ impl Compaction {
         self.shared.ask_to_seal(first);
     }
 
+    /// Returns the first positions of the first and of the last segment. They change when a segment
+    /// is added or removed.
+    pub fn bounds(&self) -> (Position, Position) {
+        let segments = self.shared.segments();
+        let first_of = |segment: Option<&Arc<Segment>>| {
+            segment.map_or(Position::FIRST, |segment| segment.first)
+        };
+        (first_of(segments.first()), first_of(segments.last()))
+    }
+
     /// Shows `visit` every part of the segment that begins at `first`, until it returns false. Does
-    /// nothing if there is no such segment.
+    /// nothing if there is no such segment. Returns false if `pace` gave up.
     ///
     /// # Errors
     /// The segment is damaged, or cannot be read.
@@ -138,24 +150,30 @@ impl Compaction {
         &self,
         first: Position,
         visit: &mut dyn FnMut(Piece<'_>) -> bool,
-    ) -> Result<(), JournalError> {
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, JournalError> {
         let extents = self.shared.extents();
         let Some((segment, end)) = extents.into_iter().find(|(known, _)| known.first == first)
         else {
-            return Ok(());
+            return Ok(true);
         };
         let mut walk = Walk::new(&self.shared, &segment, end);
         let mut step = |frame: &Frame<'_>| {
             let record = (frame.kind != HOLE).then(|| (*frame).into());
-            Ok(visit(Piece { from: frame.position, to: frame.end(), record }))
+            let read = if record.is_some() { frame.total_bytes } else { 0 };
+            let (from, to, is_compacted) = (frame.position, frame.end(), frame.is_compacted());
+            Ok((visit(Piece { from, to, record, is_compacted }), read))
         };
-        while let Some(goes_on) = walk.next(&mut step)? {
-            if !goes_on {
+        let (mut unpaced, mut is_given_up) = (0, false);
+        while let Some((goes_on, read)) = walk.next(&mut step)? {
+            unpaced += read;
+            is_given_up = unpaced >= PACE_BYTES && !pace(std::mem::take(&mut unpaced));
+            if !goes_on || is_given_up {
                 break;
             }
         }
         self.drop_cache(&segment);
-        Ok(())
+        Ok(!is_given_up)
     }
 
     /// Writes the sealed segment that begins at `first` again, as `judge` decides about each
@@ -330,9 +348,9 @@ fn decide(frame: &Frame<'_>, judge: &mut Judge<'_>) -> Result<Step, String> {
         return Ok(Step::Put(position, header.to_vec(), None));
     }
     Ok(match judge(&(*frame).into())? {
-        Fate::Keep => Step::Copy,
-        Fate::Remove => Step::Remove(frame.position),
-        Fate::Cut(body) => {
+        Decision::Keep => Step::Copy,
+        Decision::Remove => Step::Remove(frame.position),
+        Decision::Cut(body) => {
             let (bytes, left) = frame.cut_to(&body).ok_or("a cut record became longer")?;
             let hole = (left > 0).then(|| frame.position.plus(bytes.len() as u64));
             Step::Put(frame.position, bytes, hole)

@@ -80,7 +80,7 @@ pub(crate) mod message_log;
 #[cfg(test)]
 mod tests;
 
-pub use compact::{Compaction, Fate, Judge, Pace, Piece, Punched, SegmentSize};
+pub use compact::{Compaction, Decision, Judge, Pace, Piece, Punched, SegmentSize};
 pub use error::{AppendError, Damage, JournalError, ReadError};
 pub use files::{FileFacts, Files, OsFiles, is_unreadable};
 pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
