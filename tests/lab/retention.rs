@@ -69,6 +69,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         check_expired(&pulls, &history, &mut expired);
     }
     assert_eq!(server.stop().0, Some(0));
+    assert!(!expired.is_empty(), "no event was seen to expire");
     let (code, text) = command(&data, &["verify"]);
     assert_eq!(code, Some(0), "verify finds: {text}");
     keep("retention", &data);
