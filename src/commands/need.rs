@@ -3,8 +3,8 @@
 //!
 //! Records are read by their position for three reasons: for an event ([`Records::event`]), for the
 //! attempts of a delivery ([`Records::attempt`]), and for the end of an event's routing
-//! ([`Records::routing_end`]). A new reason needs a line in `judge`. The events that a command stores
-//! are those of [`Kind::stored_events`].
+//! ([`Records::routing_end`]). A new reason needs a line in `judge`. The events that a command
+//! stores are those of [`Kind::stored_events`].
 //!
 //! [`Kind::stored_events`]: super::Kind::stored_events
 //! [`Records::event`]: super::Records::event

@@ -49,13 +49,12 @@ impl SnapshotWriter {
     ) -> Result<Self, JournalError> {
         let path = path_of(dir, header.position);
         let unnamed = create_unnamed(files.as_ref(), dir).map_err(JournalError::io(dir))?;
-        let (file, draft) = match unnamed {
-            Some(file) => (file, None),
-            None => {
-                let draft = draft_of(&path);
-                let file = create_draft(files.as_ref(), &draft);
-                (file.map_err(JournalError::io(&draft))?, Some(draft))
-            }
+        let (file, draft) = if let Some(file) = unnamed {
+            (file, None)
+        } else {
+            let draft = draft_of(&path);
+            let file = create_draft(files.as_ref(), &draft);
+            (file.map_err(JournalError::io(&draft))?, Some(draft))
         };
         let (bytes, chain) = encode_header(&header);
         let mut writer = Self {
