@@ -25,12 +25,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
+use crossbeam_channel::Receiver;
 
 use crate::base::clock::Clock;
 use crate::base::descriptors;
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
-use crate::commit::{CompactionSettings, Compactor, Engine};
+use crate::commit::{CompactionSettings, Compactor, Engine, SchedulerHint};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::delivery::sender::Sender;
@@ -113,16 +114,12 @@ impl App {
         let writing =
             Writing::start(&engine, (ends.submissions, writer), (&config, data_dir.journal()))?;
         lost_secrets::forget(&engine, &lost)?;
-        opening::tell_copy(&data_dir, &engine.store, options.deliver);
-        let sending = Sending::start(&engine, &config, (ends.scheduler, options.deliver))?;
-        opening::settle(&mut data_dir, options.deliver);
+        let to_send = (ends.scheduler, options.deliver);
+        let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
         let health = Arc::new(http::Health::default());
-        let tester = sending::tester(&config, &sending.lookups).map_err(StartError::Sender)?;
         let api = make_api(&engine, &config, (&admin_token, tester), &health)?;
-        let dir_watch =
-            DirWatch::new(&data_dir, &journal, &engine, &health).map_err(StartError::Threads)?;
-        let compactor = compactor(&engine, &journal, (&config, &data_dir));
-        let watching = (dir_watch, compactor, options.deliver || !data_dir.is_copy());
+        let lets_expire = options.deliver || !data_dir.is_copy();
+        let watching = (watching(&engine, &journal, (&config, &data_dir, &health))?, lets_expire);
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
             .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
@@ -191,10 +188,35 @@ impl App {
     }
 }
 
+/// Starts everything that sends, and makes the sender of tests.
+fn start_sending(
+    engine: &Arc<Engine>,
+    config: &Arc<Config>,
+    (hints, delivers): (Receiver<SchedulerHint>, bool),
+    data_dir: &mut DataDir,
+) -> Result<(Sending, Sender), StartError> {
+    opening::tell_copy(data_dir, &engine.store, delivers);
+    let sending = Sending::start(engine, config, (hints, delivers))?;
+    opening::settle(data_dir, delivers);
+    let tester = sending::tester(config, &sending.lookups).map_err(StartError::Sender)?;
+    Ok((sending, tester))
+}
+
 fn tell_ready(address: SocketAddr, data_dir: &DataDir, options: StartOptions) {
     let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
     let data_dir = data_dir.path().display();
     tracing::info!(%address, %data_dir, version, delivers, "triggerd is ready");
+}
+
+/// Makes the threads that watch the data directory and that compact the journal.
+fn watching(
+    engine: &Arc<Engine>,
+    journal: &Reader,
+    (config, data_dir, health): (&Config, &DataDir, &Arc<http::Health>),
+) -> Result<(DirWatch, Compactor), StartError> {
+    let dir_watch = DirWatch::new(data_dir, journal, engine, health);
+    let compactor = compactor(engine, journal, (config, data_dir));
+    Ok((dir_watch.map_err(StartError::Threads)?, compactor))
 }
 
 fn compactor(

@@ -45,6 +45,7 @@
 //! - `base/shares.rs`: a bounded resource that no user can take completely
 //! - `base/splice.rs`: JSON objects around payloads, which stay byte for byte
 //! - `base/threads.rs`: named threads, signals between them, stopping
+//! - `base/units.rs`: milliseconds and the values of gauges
 //! - `base/vault.rs`: seals and opens small secrets
 //! - `base/present_name.rs`: the present name of an open file
 //!
@@ -120,6 +121,7 @@
 //! - `journal/files.rs`: the file operations, behind a trait
 //! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
 //! - `journal/log.rs`: the log as other modules see it: append, read, follow
+//! - `journal/new_file.rs`: a new file, which gets its name when it is whole
 //! - `journal/position.rs`: positions in the log
 //! - `journal/punched_file.rs`: the file of a segment without the removed records
 //! - `journal/reader.rs`: reads one record by position, or many in order
@@ -202,7 +204,9 @@
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/chunks.rs`: splits commands into chunks of bounded cost
+//! - `commit/compaction_passes.rs`: when the compactor reads the whole journal
 //! - `commit/compaction_plans.rs`: what is to be removed from which segment, and when it may be
+//! - `commit/compaction_reading.rs`: reads a segment and makes the plan for it
 //! - `commit/compactor.rs`: finds records that nobody needs, and removes them in the background
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
 //! - `commit/activity_stream.rs`: the activity stream for `/api/tail`

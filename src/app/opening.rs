@@ -12,6 +12,7 @@ use super::{StartError, lost_secrets, snapshots};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
+use crate::base::units::millis;
 use crate::base::vault::Vault;
 use crate::commands::Records;
 use crate::commit::{RecoveryError, Space, recover_with_progress};
@@ -22,7 +23,7 @@ use crate::data_dir::{
 };
 use crate::journal::{
     self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
-    first_witnessed,
+    SnapshotFile, first_witnessed,
 };
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
@@ -314,24 +315,29 @@ fn give_back(state: &Path, space: &Space) {
 }
 
 /// Opens the state in its directory. A start that was killed may have left a state behind the
-/// newest snapshot. It is given up, because compaction may have removed what comes next.
+/// newest snapshot. It is given up, because compaction may have removed what comes next. This
+/// snapshot is returned then.
 fn open_store(
     config: &Config,
     data_dir: &DataDir,
     end: Position,
     journal: (&Path, &Arc<dyn Files>),
-) -> Result<Store, StartError> {
+) -> Result<(Store, Option<SnapshotFile>), StartError> {
     let (state, cache_bytes) = (data_dir.state(), config.storage.state_cache_bytes);
     let open = || Store::open(&state, cache_bytes, end).map_err(StartError::State);
     let store = open()?;
     let applied = store.applied();
-    if store.rebuild_reason().is_some() || !snapshots::has_newer(journal, applied, end)? {
-        return Ok(store);
+    if store.rebuild_reason().is_some() {
+        return Ok((store, None));
+    }
+    let newer = snapshots::newer(journal, applied, end)?;
+    if newer.is_none() {
+        return Ok((store, None));
     }
     tracing::warn!(applied = applied.0, "the state is behind the newest snapshot and is given up");
     store.invalidate();
     drop(store);
-    open()
+    Ok((open()?, newer))
 }
 
 fn try_to_open_state(
@@ -344,7 +350,7 @@ fn try_to_open_state(
     let (end, dir) = (journal.end(), data_dir.journal());
     let files: Arc<dyn Files> = Arc::new(OsFiles);
     snapshots::judge_ahead((&dir, &files), end, data_dir.is_copy())?;
-    let mut store = open_store(config, data_dir, end, (&dir, &files))?;
+    let (mut store, known) = open_store(config, data_dir, end, (&dir, &files))?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
         return Err(StartError::Missing(format!(
             "it ends at position {end}, but the stored state goes to {applied}"
@@ -353,29 +359,31 @@ fn try_to_open_state(
     if let Some(reason) = store.rebuild_reason() {
         tracing::info!(%reason, "computing the state from the journal");
         metrics.state_rebuilds.inc();
-        snapshots::restore(&mut store, (&dir, &files), journal, space)?;
+        snapshots::restore(&mut store, (&dir, &files), (journal, known.as_ref()), space)?;
     }
     snapshots::require_beginning(&store, journal.first())?;
+    apply_rest(&store, journal, space)?;
+    Ok(store)
+}
+
+/// Applies the rest of the journal to the state.
+fn apply_rest(store: &Store, journal: &Reader, space: &Space) -> Result<(), StartError> {
     let records = Records::new(journal.clone());
     let progress = Progress::of("applying the journal to the state");
-    // sled 0.34.7 panics on some kinds of damage.
     let tell = |done, all| progress.tell(done, all);
+    // sled 0.34.7 panics on some kinds of damage.
     let recovered =
-        catch_unwind(AssertUnwindSafe(|| recover_with_progress(&store, &records, space, &tell)));
+        catch_unwind(AssertUnwindSafe(|| recover_with_progress(store, &records, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.invalidate();
         tracing::error!("the state is broken; the next start computes it from the journal");
     }
     let recovered = recovered
         .unwrap_or_else(|panic| resume_unwind(panic))
-        .map_err(|error| snapshots::judge_recovery(&store, error))?;
-    let took_ms = u64::try_from(recovered.took.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(
-        commands = recovered.commands,
-        took_ms,
-        "the state is up to date with the journal"
-    );
-    Ok(store)
+        .map_err(|error| snapshots::judge_recovery(store, error))?;
+    let (commands, took_ms) = (recovered.commands, millis(recovered.took));
+    tracing::info!(commands, took_ms, "the state is up to date with the journal");
+    Ok(())
 }
 
 #[cfg(test)]

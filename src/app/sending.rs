@@ -2,7 +2,7 @@
 //! them, and a reload replaces their settings.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use tokio::runtime::Runtime;
@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use super::StartError;
 use crate::base::live::Live;
 use crate::base::threads::{Thread, spawn_critical};
+use crate::base::units::millis;
 use crate::commit::{Engine, SchedulerHint};
 use crate::config::Config;
 use crate::delivery::attempts::{AttemptSettings, Attempter};
@@ -60,11 +61,11 @@ fn attempt_settings(
     Ok(AttemptSettings {
         sender: sender(config, settings.max_in_flight_per_endpoint, lookups)?,
         policy: RetryPolicy {
-            schedule_ms: settings.retry_schedule.iter().map(|wait| milliseconds(*wait)).collect(),
+            schedule_ms: settings.retry_schedule.iter().map(|wait| millis(*wait)).collect(),
             jitter_share: settings.jitter_share,
         },
-        disable_after_ms: milliseconds(settings.disable_after),
-        failing_after_ms: milliseconds(settings.failing_after),
+        disable_after_ms: millis(settings.disable_after),
+        failing_after_ms: millis(settings.failing_after),
     })
 }
 
@@ -80,8 +81,8 @@ fn limits(config: &Config) -> SchedulerLimits {
             failures_in_a_row: settings.breaker_failures_in_a_row,
             window: settings.breaker_window,
             failure_share: settings.breaker_failure_share,
-            pause_ms: milliseconds(settings.breaker_pause),
-            pause_ms_max: milliseconds(settings.breaker_pause_max),
+            pause_ms: millis(settings.breaker_pause),
+            pause_ms_max: millis(settings.breaker_pause_max),
         },
     }
 }
@@ -153,8 +154,4 @@ impl Sending {
     pub(super) fn join(&mut self, deadline: Instant) -> bool {
         self.scheduler.take().is_none_or(|thread| thread.join_until(deadline))
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::systemd::Progress;
+use crate::base::units::millis;
 use crate::commands::RecordError;
-use crate::commit::{RecoveryError, Space, newest_whole, restore_newest};
+use crate::commit::{self, RecoveryError, Space, newest_whole, restore_newest};
 use crate::data_dir::DataDir;
 use crate::journal::{
     Files, JournalError, OsFiles, Position, ReadError, ReadLog as _, Reader, SnapshotFile,
@@ -70,33 +71,36 @@ fn ahead(
     Ok(all)
 }
 
-/// Returns true if there is a whole snapshot of a later position.
-pub(super) fn has_newer(
+/// Returns the newest whole snapshot of a later position.
+pub(super) fn newer(
     journal: (&Path, &Arc<dyn Files>),
     applied: Position,
     end: Position,
-) -> Result<bool, StartError> {
+) -> Result<Option<SnapshotFile>, StartError> {
     let mut damaged = |_: &SnapshotFile, _: &JournalError| ();
-    let found = newest_whole(journal, &(applied.plus(1)..=end), &mut damaged);
-    found.map(|found| found.is_some()).map_err(StartError::Journal)
+    newest_whole(journal, &(applied.plus(1)..=end), &mut damaged).map_err(StartError::Journal)
 }
 
-/// Restores a state that began empty from the newest whole snapshot, if there is one.
+/// Restores a state that began empty from the newest whole snapshot, if there is one. `known` is
+/// this snapshot, if it is known already.
 pub(super) fn restore(
     store: &mut Store,
     (dir, files): (&Path, &Arc<dyn Files>),
-    journal: &Reader,
+    (journal, known): (&Reader, Option<&SnapshotFile>),
     space: &Space,
 ) -> Result<(), StartError> {
     let progress = Progress::of("loading the snapshot");
     let tell = |done, all| progress.tell(done, all);
     let positions = journal.first()..=journal.end();
-    let restored = restore_newest(store, (dir, files), &positions, (space, &tell));
+    let restored = match known {
+        Some(known) => commit::restore(store, known, files, (space, &tell)).map(Some),
+        None => restore_newest(store, (dir, files), &positions, (space, &tell)),
+    };
     if let Err(RecoveryError::State(_)) = &restored {
         store.invalidate();
     }
     let Some(restored) = restored.map_err(StartError::Recovery)? else { return Ok(()) };
-    let took_ms = u64::try_from(restored.took.as_millis()).unwrap_or(u64::MAX);
+    let took_ms = millis(restored.took);
     let (position, rows) = (restored.position.0, restored.rows);
     tracing::info!(position, rows, took_ms, "the snapshot is loaded");
     Ok(())
@@ -107,8 +111,9 @@ pub(super) fn require_beginning(store: &Store, first: Position) -> Result<(), St
     if store.applied() >= first {
         return Ok(());
     }
-    Err(StartError::Missing(format!(
-        "it begins at position {first}, and no whole snapshot holds the state of that position"
+    Err(StartError::NoSnapshot(format!(
+        "the journal begins at position {first}, and there is no whole snapshot of that position \
+         or a later one"
     )))
 }
 
@@ -121,9 +126,9 @@ pub(super) fn judge_recovery(store: &Store, error: RecoveryError) -> StartError 
     if store.rebuild_reason().is_some() {
         store.invalidate();
     }
-    StartError::Missing(format!(
-        "compaction removed records from position {at} on, and no whole snapshot holds the state \
-         behind them"
+    StartError::NoSnapshot(format!(
+        "compaction removed records from position {at} on, and there is no whole snapshot of a \
+         position behind them"
     ))
 }
 

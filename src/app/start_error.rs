@@ -27,6 +27,13 @@ pub enum StartError {
     /// A part of the journal is missing; the text says which part.
     #[error("the journal is damaged: {0}{advice}", advice = self.advice())]
     Missing(String),
+    /// The journal was compacted, and no snapshot holds the state behind it; the text says where.
+    #[error(
+        "the state cannot be computed: {0}. Restore a backup, or put the snapshot back if somebody \
+         has moved it away: `triggerd rebuild` cannot help, because those records are not in the \
+         journal any more"
+    )]
+    NoSnapshot(String),
     /// The data directory has no journal, although events were stored in it; the text says why.
     #[error("the journal is lost: {0}")]
     NoJournal(String),
@@ -132,6 +139,7 @@ impl StartError {
             Self::DataDir(error) => error.exit_code(ExitCode::Fatal),
             Self::Journal(JournalError::Damage(_))
             | Self::Missing(_)
+            | Self::NoSnapshot(_)
             | Self::NoJournal(_)
             | Self::SecretsKey { .. }
             | Self::SecretsKeyLost { .. }
@@ -205,6 +213,14 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");
         assert_eq!(StartError::Missing(String::new()).exit_code(), ExitCode::Damaged);
+    }
+
+    #[test]
+    fn a_lost_snapshot_is_damage_that_a_rebuild_does_not_mend() {
+        let error = StartError::NoSnapshot("the journal begins at position 7".to_owned());
+        assert_eq!(error.exit_code(), ExitCode::Damaged);
+        let text = error.to_string();
+        assert!(text.contains("Restore a backup") && !text.contains("--skip-damaged"), "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 use super::dir_watch::DirWatch;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
+use crate::base::units::millis;
 use crate::commit::{Compactor, Engine};
 use crate::config::Config;
 use crate::http::Api;
@@ -31,7 +32,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
         (config, api): (&Config, &Data<Api>),
-        (dir_watch, compactor, lets_expire): (DirWatch, Compactor, bool),
+        ((dir_watch, compactor), lets_expire): ((DirWatch, Compactor), bool),
     ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for number in 1..=config.workers.threads {
@@ -49,7 +50,7 @@ impl Workers {
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
-            dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            dedup_window_ms: millis(window),
             ages: Arc::clone(&ages),
             lets_expire,
             keys_used: Box::new(move || api.take_keys_used()),

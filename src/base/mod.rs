@@ -22,4 +22,5 @@ pub mod random;
 pub mod shares;
 pub mod splice;
 pub mod threads;
+pub mod units;
 pub mod vault;

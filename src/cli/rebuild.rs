@@ -100,11 +100,7 @@ impl Rebuild {
             return Err(scratch.too_small("the previous state cannot be read"));
         }
         let applied = before.as_ref().filter(|_| is_valid).map(Store::applied);
-        // In a copy, a snapshot may be younger than the journal.
-        let is_copy = audit.scan.is_copy() || dir.is_copy();
-        let reached = applied.max(snapshots.ahead().filter(|_| !is_copy));
-        let end_missing =
-            reached.filter(|reached| *reached > audit.end()).map(|reached| (audit.end(), reached));
+        let end_missing = end_missing(&audit, &snapshots, (dir.is_copy(), applied));
         let salvaged = if audit.is_damaged() || end_missing.is_some() {
             if let Some(base) = base.filter(|_| self.skip_damaged) {
                 prepare(&mut audit, base, (&scratch, cache_bytes))?;
@@ -197,6 +193,19 @@ impl Rebuild {
             files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
+}
+
+/// Returns the end of the journal and the position that a valid state or a snapshot has reached, if
+/// that is later.
+fn end_missing(
+    audit: &JournalAudit,
+    snapshots: &Snapshots,
+    (is_copy, applied): (bool, Option<Position>),
+) -> Option<(Position, Position)> {
+    // In a copy, a snapshot may be younger than the journal.
+    let is_copy = audit.scan.is_copy() || is_copy;
+    let reached = applied.max(snapshots.ahead().filter(|_| !is_copy));
+    reached.filter(|reached| *reached > audit.end()).map(|reached| (audit.end(), reached))
 }
 
 /// Refuses a journal that was compacted behind the snapshot from which the state would be computed.

@@ -139,15 +139,21 @@ impl Snapshots {
     }
 
     /// Returns advice about damaged snapshots, and about snapshots that differ from the journal.
-    pub(super) fn advice(&self) -> impl Iterator<Item = &'static str> {
+    /// Without its removed records, a compacted journal gives no state from its beginning.
+    pub(super) fn advice(&self, is_compacted: bool) -> impl Iterator<Item = &'static str> {
         let any = |is: fn(&Check) -> bool| self.0.iter().any(|found| is(&found.check));
         let damaged = any(|check| matches!(check, Check::Damaged(_))).then_some(
             "`triggerd rebuild` deletes damaged snapshots; nothing is lost if the journal is whole",
         );
-        let different = any(|check| matches!(check, Check::Different(_))).then_some(
+        let different = if is_compacted {
+            "move each snapshot that differs out of journal/ and run `triggerd rebuild`, which \
+             computes the state from an older snapshot; keep the moved files until `triggerd \
+             verify` finds no damage"
+        } else {
             "`triggerd rebuild --from-start` deletes the snapshots and computes the state from the \
-             journal alone; nothing is lost by that",
-        );
+             journal alone; nothing is lost by that"
+        };
+        let different = any(|check| matches!(check, Check::Different(_))).then_some(different);
         damaged.into_iter().chain(different)
     }
 
@@ -293,4 +299,19 @@ fn failed_at(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
 
 fn os_files() -> Arc<dyn Files> {
     Arc::new(OsFiles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_differs_is_moved_away_if_the_journal_alone_gives_no_state() {
+        let file = SnapshotFile { position: Position(9), path: "9.snap".into() };
+        let size = SnapshotSize::default();
+        let snapshots = Snapshots(vec![Found { file, size, check: Check::Different(1) }]);
+        let advice = |is_compacted| snapshots.advice(is_compacted).collect::<Vec<_>>().concat();
+        assert!(advice(false).contains("--from-start"));
+        assert!(!advice(true).contains("--from-start") && advice(true).contains("out of journal/"));
+    }
 }

@@ -394,7 +394,7 @@ impl Report {
                  refuses, restore a backup",
             );
         }
-        advice.extend(self.snapshots.advice());
+        advice.extend(self.snapshots.advice(self.audit.compacted().is_some()));
         if !self.contradictions.is_empty() {
             advice.push(
                 "the contradictions are a fault of triggerd: the journal is whole, and `triggerd \

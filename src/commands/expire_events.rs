@@ -68,6 +68,16 @@ impl Kind for ExpireEvents {
         }
     }
 
+    fn stored_events(&self) -> Vec<EventId> {
+        self.report.iter().map(|report| report.id).collect()
+    }
+
+    fn forget_payload(&mut self, id: EventId) {
+        if let Some(report) = self.report.as_mut().filter(|report| report.id == id) {
+            report.payload = Box::default();
+        }
+    }
+
     fn into_event(self, id: EventId) -> Option<StoredEvent> {
         let report = self.report.filter(|report| report.id == id)?;
         let event = event_of(&report);

@@ -59,6 +59,15 @@ pub trait Kind: Sized {
     /// Sets the ids, the number and the times that the committer gives to a draft.
     fn stamp(&mut self, _stamp: &mut impl Stamp) {}
 
+    /// Returns the ids of the events that the command can store. Compaction removes the record of a
+    /// command that stores none of them any more.
+    fn stored_events(&self) -> Vec<EventId> {
+        Vec::new()
+    }
+
+    /// Removes the payload of an event that the command can store.
+    fn forget_payload(&mut self, _id: EventId) {}
+
     /// Returns the event with this id, if the command can store it.
     fn into_event(self, _id: EventId) -> Option<StoredEvent> {
         None

@@ -238,6 +238,20 @@ macro_rules! registry {
                 }
             }
 
+            /// Returns the events that it can store, see [`Kind::stored_events`].
+            pub fn stored_events(&self) -> Vec<EventId> {
+                match self {
+                    $(Self::$name(command) => command.stored_events(),)*
+                }
+            }
+
+            /// Removes the payload of this event, see [`Kind::forget_payload`].
+            fn forget_payload(&mut self, id: EventId) {
+                match self {
+                    $(Self::$name(command) => command.forget_payload(id),)*
+                }
+            }
+
             /// Returns the event with this id, see [`Kind::into_event`].
             pub fn into_event(self, id: EventId) -> Option<StoredEvent> {
                 match self {

@@ -3,24 +3,25 @@
 //!
 //! Records are read by their position for three reasons: for an event ([`Records::event`]), for the
 //! attempts of a delivery ([`Records::attempt`]), and for the end of an event's routing
-//! ([`Records::routing_end`]). A new reason needs a line here.
+//! ([`Records::routing_end`]). A new reason needs a line in `judge`. The events that a command
+//! stores are those of [`Kind::stored_events`].
 //!
+//! [`Kind::stored_events`]: super::Kind::stored_events
 //! [`Records::event`]: super::Records::event
 //! [`Records::attempt`]: super::Records::attempt
 //! [`Records::routing_end`]: super::Records::routing_end
 
-use super::{Command, Record, SettleAttempt};
-use crate::journal::Position;
+use super::{Command, Record};
 use crate::model::id::{EventId, OrgNo};
 use crate::store::{EventRecords, StateError, Store};
 
 /// The parts of a record that nobody may see any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cuts {
-    /// The payload of the event, or the receiver's words in the outcome of the attempt.
-    main: bool,
-    /// A bit for each operational event in the record whose payload is cut.
-    operational_events: u8,
+    /// The receiver's words in the outcome of an attempt.
+    outcome: bool,
+    /// A bit for each event that the command stores and whose payload is cut.
+    payloads: u8,
 }
 
 /// The need for a record. Needs only become less: what nobody needs, nobody will ever need.
@@ -39,121 +40,66 @@ pub enum Need {
 /// # Errors
 /// Rows cannot be read.
 pub fn needs(store: &Store, records: &[Record]) -> Result<Vec<Need>, StateError> {
-    let events: Vec<_> = records.iter().flat_map(named_events).collect();
-    let found = store.event_records(&events)?;
+    let named: Vec<_> = records.iter().map(named_events).collect();
+    let found = store.event_records(&named.concat())?;
     let mut found = found.into_iter();
-    let need = |record: &Record| {
-        let named = named_events(record).count();
-        judge(record, &found.by_ref().take(named).collect::<Vec<_>>())
+    let need = |(record, named): (&Record, &Vec<_>)| {
+        judge(record, &found.by_ref().take(named.len()).collect::<Vec<_>>())
     };
-    Ok(records.iter().map(need).collect())
+    Ok(records.iter().zip(&named).map(need).collect())
 }
 
-/// Returns the events that may need the record: the event itself first, then operational events.
-fn named_events(record: &Record) -> impl Iterator<Item = (OrgNo, EventId)> {
+/// Returns the events that may need the record: first the event that the command is about, if there
+/// is one, then the events that the command stores.
+fn named_events(record: &Record) -> Vec<(OrgNo, EventId)> {
     let action = record.command.action();
-    let (main, told) = match action {
-        Command::SubmitEvent(submit) => (Some(submit.id), [].as_slice()),
-        Command::SettleAttempt(settle) => {
-            (Some(settle.event), settle.operational_events.as_slice())
-        }
-        Command::ExpireEvents(expire) => (expire.report.as_ref().map(|report| report.id), &[][..]),
-        other => (other.event(), [].as_slice()),
-    };
-    let events = main.into_iter().chain(told.iter().map(|told| told.id));
-    action.org().into_iter().flat_map(move |org| events.clone().map(move |event| (org, event)))
+    let Some(org) = action.org() else { return Vec::new() };
+    action.event().into_iter().chain(action.stored_events()).map(|event| (org, event)).collect()
 }
 
 /// Judges a record by the references of its events, see [`named_events`].
 fn judge(record: &Record, found: &[Option<EventRecords>]) -> Need {
-    let at = record.position;
-    let main = found.first().copied().flatten();
-    match record.command.action() {
-        Command::SubmitEvent(submit) => judge_event(&submit.event.payload, at, main),
-        Command::ExpireEvents(expire) => {
-            let payload = expire.report.as_ref().map_or(&[][..], |report| &report.payload);
-            judge_event(payload, at, main)
-        }
-        Command::SettleAttempt(settle) => {
-            judge_attempt(settle, at, main, found.get(1..).unwrap_or_default())
-        }
-        _ => match main.filter(|event| event.routed == Some(at)) {
-            Some(_) => Need::Whole,
-            None => Need::Nothing,
-        },
-    }
-}
-
-/// A record that holds one event is needed as long as the event exists.
-fn judge_event(payload: &[u8], at: Position, event: Option<EventRecords>) -> Need {
-    match event.filter(|event| event.position == at) {
-        Some(event) if event.is_erased && !payload.is_empty() => {
-            Need::Without(Cuts { main: true, operational_events: 0 })
-        }
-        Some(_) => Need::Whole,
-        None => Need::Nothing,
-    }
-}
-
-/// The attempts of a delivery are a chain, so every attempt is needed as long as its event exists.
-fn judge_attempt(
-    settle: &SettleAttempt,
-    at: Position,
-    event: Option<EventRecords>,
-    told: &[Option<EventRecords>],
-) -> Need {
-    let here = |found: &Option<EventRecords>| found.filter(|event| event.position == at);
-    if event.is_none() && !told.iter().any(|found| here(found).is_some()) {
+    let (at, action) = (record.position, record.command.action());
+    let (about, stored) = found.split_at_checked(action.event().iter().count()).unwrap_or_default();
+    let about = about.first().copied().flatten();
+    let stored = stored.iter().map(|event| event.filter(|event| event.position == at));
+    let is_attempt = matches!(action, Command::SettleAttempt(_));
+    // The attempts of a delivery are a chain, so each is needed as long as its event exists.
+    let is_read_about = about.is_some_and(|about| is_attempt || about.routed == Some(at));
+    if !is_read_about && !stored.clone().any(|event| event.is_some()) {
         return Need::Nothing;
     }
-    let main = event.is_none_or(|event| event.is_erased);
-    let mut cuts = Cuts { main, operational_events: 0 };
-    for (number, found) in told.iter().enumerate() {
-        let is_erased = here(found).is_some_and(|event| event.is_erased);
-        cuts.operational_events |= u8::from(is_erased).checked_shl(bit(number)).unwrap_or(0);
+    let is_seen = about.is_some_and(|about| !about.is_erased);
+    let mut cuts = Cuts { outcome: is_attempt && !is_seen, payloads: 0 };
+    for (number, event) in stored.enumerate() {
+        if event.is_some_and(|event| event.is_erased) {
+            cuts.payloads |= bit(number);
+        }
     }
-    if cuts.of_attempt(settle) == *settle { Need::Whole } else { Need::Without(cuts) }
+    let cuts_nothing = cuts == Cuts::default() || action.clone().without(cuts) == *action;
+    if cuts_nothing { Need::Whole } else { Need::Without(cuts) }
 }
 
-fn bit(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+/// Returns the bit of the event with this number among the stored events.
+fn bit(number: usize) -> u8 {
+    u32::try_from(number).ok().and_then(|number| 1_u8.checked_shl(number)).unwrap_or(0)
 }
 
 impl Command {
-    /// Returns the command without these parts. What the API shows of it stays the same.
+    /// Returns the command without these parts. The rest that the API shows of it stays the same.
     #[must_use]
-    pub fn without(self, cuts: Cuts) -> Self {
-        match self {
-            Self::SubmitEvent(mut submit) => {
-                if cuts.main {
-                    submit.event.payload = Box::default();
-                }
-                Self::SubmitEvent(submit)
-            }
-            Self::SettleAttempt(settle) => cuts.of_attempt(&settle).into(),
-            Self::ExpireEvents(mut expire) => {
-                if let Some(report) = expire.report.as_mut().filter(|_| cuts.main) {
-                    report.payload = Box::default();
-                }
-                Self::ExpireEvents(expire)
-            }
-            other => other,
-        }
-    }
-}
-
-impl Cuts {
-    fn of_attempt(self, settle: &SettleAttempt) -> SettleAttempt {
-        let mut cut = settle.clone();
-        if self.main {
-            cut.outcome = cut.outcome.without_receivers_words();
-        }
-        for (number, told) in cut.operational_events.iter_mut().enumerate() {
-            if self.operational_events.checked_shr(bit(number)).unwrap_or(0) & 1 != 0 {
-                told.payload = Box::default();
+    pub fn without(mut self, cuts: Cuts) -> Self {
+        for (number, event) in self.stored_events().into_iter().enumerate() {
+            if cuts.payloads & bit(number) != 0 {
+                self.forget_payload(event);
             }
         }
-        cut
+        if let Self::SettleAttempt(settle) = &mut self
+            && cuts.outcome
+        {
+            settle.outcome = settle.outcome.clone().without_receivers_words();
+        }
+        self
     }
 }
 

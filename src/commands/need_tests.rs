@@ -4,7 +4,8 @@ use super::*;
 use crate::commands::tests::{
     AT_ONCE, Fixture, ORG, ack, create_org, erase, put_endpoint, route, settle, submit,
 };
-use crate::commands::{Applied, EraseOutcome, ExpireEvents, NoteRouteCrash};
+use crate::commands::{Applied, EraseOutcome, ExpireEvents, NoteRouteCrash, one_of_each};
+use crate::journal::Position;
 use crate::model::delivery::{AttemptError, ErrorCode, Verdict};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::InboxMode;
@@ -99,10 +100,10 @@ fn an_erased_event_is_needed_without_its_payload_and_without_the_receivers_words
     };
     assert!(after.event.payload.is_empty() && !before.event.payload.is_empty());
     assert_eq!(after.event.event_type, before.event.event_type);
-    let told = log.cut(attempt);
-    assert!(!format!("{told:?}").contains("canary"), "{told:?}");
+    let cut_attempt = log.cut(attempt);
+    assert!(!format!("{cut_attempt:?}").contains("canary"), "{cut_attempt:?}");
     // A cut record is not cut again.
-    (log.records[event].command, log.records[attempt].command) = (cut, told);
+    (log.records[event].command, log.records[attempt].command) = (cut, cut_attempt);
     assert_eq!((log.need(event), log.need(attempt)), (Need::Whole, Need::Whole));
 }
 
@@ -140,14 +141,14 @@ fn an_operational_event_keeps_the_record_of_its_attempt() {
     }];
     let attempt = log.apply(Command::SettleAttempt(settle));
     assert_eq!(log.need(attempt), Need::Whole);
-    let told = |command: Command| command.into_event(EventId(77)).unwrap().event.payload;
+    let payload = |command: Command| command.into_event(EventId(77)).unwrap().event.payload;
     // Each of the two events that the record holds can be erased alone.
     let erased = Applied::EraseEvent(EraseOutcome::Erased { at: Timestamp(50) });
     assert_eq!(log.state.apply(&erase(1, &[50])), erased);
     let cut = log.cut(attempt);
-    assert!(!format!("{cut:?}").contains("canary") && !told(cut).is_empty());
+    assert!(!format!("{cut:?}").contains("canary") && !payload(cut).is_empty());
     assert_eq!(log.state.apply(&erase(77, &[])), erased);
-    assert!(log.is_cut(attempt) && told(log.cut(attempt)).is_empty());
+    assert!(log.is_cut(attempt) && payload(log.cut(attempt)).is_empty());
 }
 
 #[test]
@@ -174,6 +175,27 @@ fn nobody_needs_an_expired_event_and_the_report_keeps_the_record_of_the_expiry()
     }
     assert_eq!(log.need(expired), Need::Whole);
     log.apply(erase(77, &[]));
-    let told = log.cut(expired).into_event(EventId(77)).unwrap();
-    assert!(told.event.payload.is_empty(), "{told:?}");
+    let report = log.cut(expired).into_event(EventId(77)).unwrap();
+    assert!(report.event.payload.is_empty(), "{report:?}");
+}
+
+#[test]
+fn every_event_that_a_command_stores_is_named_and_its_payload_can_be_cut() {
+    let mut stored = 0;
+    for command in one_of_each() {
+        let record = Record { position: Position(9), command: command.clone() };
+        let named = named_events(&record);
+        let cuts = Cuts { outcome: false, payloads: u8::MAX };
+        for id in (0..1_000).map(EventId) {
+            let Some(event) = command.clone().into_event(id) else { continue };
+            stored += 1;
+            let name = command.kind().name;
+            assert!(named.iter().any(|(_, named)| *named == id), "{name} forgets {id}");
+            assert!(command.stored_events().contains(&id), "{name} does not store {id}");
+            assert!(!event.event.payload.is_empty(), "{name}: nothing could be cut");
+            let cut = command.clone().without(cuts).into_event(id).unwrap();
+            assert!(cut.event.payload.is_empty(), "{name}: the payload of {id} is not cut");
+        }
+    }
+    assert_eq!(stored, 3);
 }

@@ -14,6 +14,14 @@ pub struct NoteKeysUsed {
     pub used: Vec<(KeyId, Timestamp)>,
 }
 
+impl NoteKeysUsed {
+    /// A command without an effect, for a journal that has to append something: a segment is sealed
+    /// only before the next record.
+    pub fn nothing() -> Self {
+        Self { used: Vec::new() }
+    }
+}
+
 impl Kind for NoteKeysUsed {
     const NUMBER: u8 = 4;
     const VERSION: u8 = 1;

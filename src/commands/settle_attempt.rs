@@ -125,6 +125,16 @@ impl Kind for SettleAttempt {
         }
     }
 
+    fn stored_events(&self) -> Vec<EventId> {
+        self.operational_events.iter().map(|caused| caused.id).collect()
+    }
+
+    fn forget_payload(&mut self, id: EventId) {
+        for caused in self.operational_events.iter_mut().filter(|caused| caused.id == id) {
+            caused.payload = Box::default();
+        }
+    }
+
     fn into_event(self, id: EventId) -> Option<StoredEvent> {
         let caused = self.operational_events.iter().find(|caused| caused.id == id)?;
         let event = self.new_event(caused);

@@ -119,6 +119,16 @@ impl Kind for SubmitEvent {
         (self.id, self.received_at) = (stamp.next_id(), stamp.now());
     }
 
+    fn stored_events(&self) -> Vec<EventId> {
+        vec![self.id]
+    }
+
+    fn forget_payload(&mut self, id: EventId) {
+        if self.id == id {
+            self.event.payload = Box::default();
+        }
+    }
+
     fn into_event(self, id: EventId) -> Option<StoredEvent> {
         let Self { id: own, received_at, event, .. } = self;
         (own == id).then_some(StoredEvent { id, received_at, event })

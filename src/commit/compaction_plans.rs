@@ -127,12 +127,14 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    /// Adds a plan, unless there are too many: it is found again later.
-    pub(super) fn add(&mut self, plan: Plan) {
+    /// Adds a plan. Returns false if there are too many: it is found again later.
+    pub(super) fn add(&mut self, plan: Plan) -> bool {
         let planned: usize = self.plans.values().map(Plan::len).sum();
-        if planned.saturating_add(plan.len()) <= PLANNED_MAX {
+        let has_room = planned.saturating_add(plan.len()) <= PLANNED_MAX;
+        if has_room {
             self.plans.insert(plan.first, plan);
         }
+        has_room
     }
 
     pub(super) fn has(&self, first: Position) -> bool {

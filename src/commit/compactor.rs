@@ -1,26 +1,33 @@
 //! The compactor: a thread that finds records that nobody needs any more, and removes them from the
-//! journal. It reads the sealed segments in turn, asks the state about each record, and writes a
-//! segment again if this gives back half of its disk space, or if the segment holds what nobody may
-//! see, such as an erased payload. Segments at the journal's beginning of which nobody needs
-//! anything are deleted.
+//! journal. It reads the sealed segments in turn, and writes a segment again if this gives back
+//! half of its disk space, or if the segment holds what nobody may see, such as an erased payload.
+//! Segments at the journal's beginning of which nobody needs anything are deleted.
 //!
-//! Nothing is removed before a snapshot holds what follows from it, and not before the grace: see
-//! [`super::compaction_plans`]. The thread knows neither commands nor rows, and never delays the
-//! committer: it reads and writes at a bounded rate.
+//! ```text
+//! found by a hint or a pass → plan → covered by the oldest kept snapshot → grace → written again
+//!                                                                                or deleted
+//! ```
+//!
+//! So nothing is removed before a snapshot holds what follows from it, and a copy that has begun
+//! finds everything. The commands know which records are needed, and the state knows why: see
+//! [`crate::commands::needs`]. The thread never delays the committer, because it reads and writes
+//! at a bounded rate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::compaction_passes::{PassTimes, Passes};
 use super::compaction_plans::{Plan, Plans};
+use super::compaction_reading::{Reading, decide};
 use super::engine::Engine;
 use super::snapshots::KeptSnapshots;
 use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
-use crate::commands::{Command, Need, NoteKeysUsed, Record, needs};
+use crate::base::units::millis;
+use crate::commands::NoteKeysUsed;
 use crate::data_dir::FormatFile;
-use crate::journal::{Compaction, Fate, JournalError, Piece, Position, RawRecord, SegmentSize};
-use crate::store::{StateError, Store};
+use crate::journal::{Compaction, JournalError, Position, Punched, RawRecord, SegmentSize};
 
 /// Pause when there is nothing to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,16 +35,13 @@ const TICK: Duration = Duration::from_secs(1);
 const PASS_RATE_MIN: u64 = 2 << 20;
 /// Rate of reading and writing segments, in bytes a second.
 const RATE: u64 = 16 << 20;
-/// Longest time between the beginnings of two passes over all segments.
+/// Longest time between the beginnings of two passes over all segments, if there was a hint.
 const PASS_EVERY_MAX: Duration = Duration::from_mins(10);
-/// Longest time that a pass may take.
+/// Longest time that a pass may take, and longest time between the beginnings of two passes while
+/// the state changes.
 const PASS_MAX: Duration = Duration::from_hours(6);
 /// Time for which no segment is written again after the disk was full.
 const FULL_PAUSE: Duration = Duration::from_mins(1);
-/// Number of records about which the state is asked at once.
-const RECORDS_AT_ONCE: usize = 256;
-/// Number of bytes of records after which the state is asked: a payload has up to 8 MiB.
-const BYTES_AT_ONCE: usize = 1 << 20;
 /// Longest sleep without a look at the request to stop.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 
@@ -46,10 +50,11 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 pub struct CompactionSettings {
     /// Time for which a copy of the data directory that has begun still finds every record.
     pub grace: Duration,
-    /// Time between the beginnings of two passes over all segments. A segment is not looked at
-    /// more often because of hints, and segments are not sealed early more often.
+    /// Time between the beginnings of two passes over all segments, if there was a hint. A segment
+    /// is not looked at more often because of hints, and segments are not sealed early more often.
     pub pass_every: Duration,
-    /// Maximum time of a pass over all segments.
+    /// Maximum time of a pass over all segments. Without a hint, this time is between the
+    /// beginnings of two passes, and no pass begins while the state does not change.
     pub pass_max: Duration,
     /// Maximum rate of reading and writing, in bytes a second.
     pub bytes_per_second: u64,
@@ -59,7 +64,8 @@ impl CompactionSettings {
     /// The limits for this grace and this time within which an erased payload must be gone. A plan
     /// waits for a newer snapshot, then for another that backs it, when no copy may use an older
     /// one any more, then for its own grace: three times the grace. A payload that was erased after
-    /// its segment was planned waits for two plans. A pass may take half of the rest.
+    /// its segment was planned waits for two plans. A pass may begin after half of the rest, and
+    /// take the other half.
     pub fn of(grace: Duration, erase: Duration) -> Self {
         Self {
             grace,
@@ -90,18 +96,23 @@ pub(super) struct Work {
     hinted: BTreeSet<Position>,
     /// The time of the last look at a segment because of a hint, by its first position.
     looked_ms: BTreeMap<Position, u64>,
-    /// The first position of the next segment of the pass. Absent between two passes.
-    next: Option<Position>,
-    /// The uptime at which the next pass begins, in milliseconds; so are the others.
-    pass_at_ms: u64,
-    /// The time of the last witness.
+    passes: Passes,
+    /// The segments as they were listed last, and the bounds of the journal at that time.
+    segments: Vec<SegmentSize>,
+    listed: Option<(Position, Position)>,
+    /// The uptime of the last witness, in milliseconds; so are the next times.
     witnessed_ms: u64,
     /// The time from which a segment may be sealed early again.
     seal_at_ms: u64,
     /// The time before which no segment is written again, because the disk was full.
     punch_at_ms: u64,
-    /// Set if there is a snapshot. Without one nothing can be removed, so no pass begins.
+    /// Set if there is a snapshot. Without one nothing can be removed, so only the first pass
+    /// begins.
     has_snapshot: bool,
+    /// Set if compaction has removed or cut a record of the journal, so that a snapshot is needed.
+    is_compacted: bool,
+    /// Set while the disk has no room for a segment that would be written again.
+    lacks_room: bool,
     /// Segments that could not be read or written. They are left alone until the next start.
     left_alone: BTreeSet<Position>,
 }
@@ -117,21 +128,23 @@ impl Work {
     }
 
     /// Notes the segments of these records.
-    fn add_hints(&mut self, positions: &[Position], segments: &[SegmentSize]) {
+    fn add_hints(&mut self, positions: &[Position]) {
         for position in positions {
-            let behind = segments.partition_point(|segment| segment.first <= *position);
-            let segment = behind.checked_sub(1).and_then(|at| segments.get(at));
+            let behind = self.segments.partition_point(|segment| segment.first <= *position);
+            let segment = behind.checked_sub(1).and_then(|at| self.segments.get(at));
             self.hinted.extend(segment.map(|segment| segment.first));
+            self.passes.hint();
         }
     }
 
+    /// Notes if the disk has room to write a segment again. Returns true when it has none any more.
+    fn notes_no_room(&mut self, has_room: bool) -> bool {
+        !std::mem::replace(&mut self.lacks_room, !has_room) && !has_room
+    }
+
     /// Takes a hint about a segment that can be looked at now. Returns the segment.
-    fn take_hint(
-        &mut self,
-        segments: &[SegmentSize],
-        (now_ms, every): (u64, Duration),
-        seals: bool,
-    ) -> Option<SegmentSize> {
+    fn take_hint(&mut self, (now_ms, every): (u64, Duration), seals: bool) -> Option<SegmentSize> {
+        let segments = &self.segments;
         self.looked_ms.retain(|_, at| now_ms < at.saturating_add(millis(every)));
         // A segment that is gone or left alone needs no hint.
         let known: BTreeSet<_> = segments.iter().map(|segment| segment.first).collect();
@@ -150,25 +163,21 @@ impl Work {
         Some(found)
     }
 
-    /// Returns the next segment of the pass, if a pass is under way or due.
-    fn of_pass(
-        &mut self,
-        segments: &[SegmentSize],
-        (now_ms, every): (u64, Duration),
-    ) -> Option<SegmentSize> {
-        if self.next.is_none() && self.has_snapshot && now_ms >= self.pass_at_ms {
-            self.next = Some(Position::FIRST);
-            self.pass_at_ms = now_ms.saturating_add(millis(every));
+    /// Returns the next segment of the pass, if a pass is under way. Without a snapshot, only the
+    /// sealed segments are of interest, because no other segment was ever compacted.
+    fn of_pass(&mut self) -> Option<SegmentSize> {
+        if !self.has_snapshot {
+            self.passes.leave_out();
         }
-        let next = self.next?;
-        let found = segments.iter().find(|segment| segment.first >= next && self.is_free(segment));
-        self.next = found.map(|segment| segment.first.plus(1));
-        found.copied()
+        let Self { plans, left_alone, .. } = self;
+        let is_free = |segment: &&SegmentSize| {
+            !plans.has(segment.first) && !left_alone.contains(&segment.first)
+        };
+        let unsealed = usize::from(!self.has_snapshot);
+        let all = self.segments.len().saturating_sub(unsealed);
+        let free = self.segments.iter().take(all).filter(is_free);
+        self.passes.go_on(free.map(|segment| (segment.first, *segment)))
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Compactor {
@@ -187,17 +196,24 @@ impl Compactor {
 
     /// Does one thing. Returns true if there may be more to do at once.
     pub(super) fn step(&self, work: &mut Work) -> bool {
-        let segments = match self.journal.segments() {
-            Ok(segments) => segments,
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be compacted now");
-                return false;
-            }
-        };
-        work.add_hints(&self.engine.hints.unneeded.take(), &segments);
+        if let Err(error) = self.list(work) {
+            tracing::warn!(%error, "the journal cannot be compacted now");
+            return false;
+        }
+        work.add_hints(&self.engine.hints.unneeded.take());
         self.cover(work);
         self.remove(work);
-        self.punch(work) || self.look(work, &segments)
+        self.punch(work) || self.look(work)
+    }
+
+    /// Lists the segments again if the journal has others, or if one was written again.
+    fn list(&self, work: &mut Work) -> Result<(), JournalError> {
+        let bounds = Some(self.journal.bounds());
+        if work.listed != bounds {
+            work.segments = self.journal.segments()?;
+            work.listed = bounds;
+        }
+        Ok(())
     }
 
     fn grace_ms(&self) -> u64 {
@@ -209,6 +225,8 @@ impl Compactor {
     }
 
     /// Notes which plans a snapshot covers, and asks for a newer one if some plan waits for it.
+    /// Also asks if a compacted journal has no snapshot at all, because only the state could
+    /// replace what was removed.
     fn cover(&self, work: &mut Work) {
         let kept = if failpoint::is_on(Switch::CompactUnproved) {
             let applied = self.engine.store.applied();
@@ -217,7 +235,8 @@ impl Compactor {
             self.engine.snapshots.kept()
         };
         work.has_snapshot = kept.is_some();
-        if work.plans.cover(kept, self.now_ms()) {
+        let is_missing = kept.is_none() && work.is_compacted;
+        if work.plans.cover(kept, self.now_ms()) || is_missing {
             self.engine.snapshots.ask();
         }
     }
@@ -225,48 +244,52 @@ impl Compactor {
     /// Removes segments from the beginning of the journal. That the journal begins later is
     /// witnessed first, and the grace begins then: a copy may have the former witness.
     fn remove(&self, work: &mut Work) {
-        let (first, witnessed) = (self.journal.first(), Position(self.format.first()));
-        let now_ms = self.now_ms();
-        if first >= witnessed {
+        let (first, now_ms) = (self.journal.first(), self.now_ms());
+        if first >= Position(self.format.first()) {
             // During a pass more plans come.
-            if work.next.is_some() {
+            if work.passes.is_under_way() {
                 return;
             }
-            let wanted = work.plans.new_first(first, now_ms);
-            if wanted > witnessed
-                && let Err(error) = self.format.witness_first(wanted.0)
-            {
-                tracing::error!(%error, "the new beginning of the journal cannot be recorded");
-            }
-            work.witnessed_ms = now_ms;
+            self.witness(work, first);
         }
         // The FORMAT of a copy may be younger than its state, so a plan must agree.
         let since_ms = now_ms.saturating_sub(self.grace_ms());
         let upto = Position(self.format.first()).min(work.plans.new_first(first, since_ms));
-        if first >= upto || since_ms < work.witnessed_ms {
-            return;
+        if first < upto && since_ms >= work.witnessed_ms {
+            self.remove_before(work, upto);
+            work.plans.forget_before(upto);
         }
+    }
+
+    /// Witnesses where the journal can begin. It begins at `first` now.
+    fn witness(&self, work: &mut Work, first: Position) {
+        let now_ms = self.now_ms();
+        let wanted = work.plans.new_first(first, now_ms);
+        if wanted > Position(self.format.first())
+            && let Err(error) = self.format.witness_first(wanted.0)
+        {
+            tracing::error!(%error, "the new beginning of the journal cannot be recorded");
+        }
+        work.witnessed_ms = now_ms;
+    }
+
+    /// Removes the segments that end at `upto` or before.
+    fn remove_before(&self, work: &mut Work, upto: Position) {
         let metrics = &self.engine.metrics;
         match self.journal.remove_before(upto) {
             Ok((segments, bytes)) => {
                 metrics.compaction_segments_removed.inc_by(segments);
                 metrics.compaction_bytes_freed.inc_by(bytes);
-                tracing::info!(
-                    segments,
-                    bytes,
-                    begins = upto.0,
-                    "the beginning of the \
-                    journal, which nobody needs any more, is removed"
-                );
+                let what = "the beginning of the journal, which nobody needs any more, is removed";
+                tracing::info!(segments, bytes, begins = upto.0, "{what}");
             }
             Err(error) => {
                 // Tried again after another grace.
-                work.witnessed_ms = now_ms;
+                work.witnessed_ms = self.now_ms();
                 metrics.compaction_failures.inc();
                 tracing::error!(%error, "the beginning of the journal could not be removed");
             }
         }
-        work.plans.forget_before(upto);
     }
 
     /// Writes one segment again whose plan is due. Returns false if there is none.
@@ -280,140 +303,132 @@ impl Compactor {
         let Some(plan) = work.plans.take_due(first, now_ms, self.grace_ms()) else {
             return false;
         };
-        // The new file may use the reserve, because it gives space back.
-        if !self.engine.space.has_room_to_free(plan.end.since(plan.first)) {
+        if !self.has_room(work, &plan) {
             work.plans.add(plan);
             return false;
         }
-        let mut judge = |record: &RawRecord<'_>| fate(&plan, record);
+        let mut judge = |record: &RawRecord<'_>| decide(&plan, record);
         let mut pace = |bytes| self.pace(bytes, self.settings.bytes_per_second);
-        let metrics = &self.engine.metrics;
         match self.journal.punch(plan.first, &mut judge, &mut pace) {
-            Ok(Some(punched)) => {
-                let bytes = punched.before.saturating_sub(punched.after);
-                metrics.compaction_segments_punched.inc();
-                metrics.compaction_bytes_freed.inc_by(bytes);
-                tracing::info!(
-                    segment = plan.first.0,
-                    bytes,
-                    "records that nobody needs any more \
-                    are removed from a segment of the journal"
-                );
-            }
+            Ok(Some(punched)) => self.note_punched(&plan, punched),
             Ok(None) => {}
             Err(error) => {
-                metrics.compaction_failures.inc();
                 self.not_punched(work, plan, &error);
             }
         }
+        work.listed = None;
         true
     }
 
     /// Notes that a segment could not be written again. On a full disk it is tried again later.
     fn not_punched(&self, work: &mut Work, plan: Plan, error: &JournalError) {
-        let segment = plan.first.0;
         let Some(kind) = error.no_space() else {
-            work.left_alone.insert(plan.first);
-            tracing::error!(%error, segment, "a segment of the journal cannot be compacted; it is \
-                left as it is until the next start");
-            return;
+            let what = "a segment of the journal cannot be compacted; it is left as it is until \
+                        the next start";
+            return self.leave_alone(work, plan.first, (what, &error.to_string()));
         };
+        self.engine.metrics.compaction_failures.inc();
         self.engine.space.explain(kind);
         work.punch_at_ms = self.now_ms().saturating_add(millis(FULL_PAUSE));
+        let what = "there is no space to compact a segment of the journal; the next try is in a \
+                    minute";
+        tracing::warn!(%error, segment = plan.first.0, "{what}");
         work.plans.add(plan);
-        tracing::warn!(%error, segment, "there is no space to compact a segment of the journal; \
-            the next try is in a minute");
+    }
+
+    /// Returns true if the disk has room to write the segment again. The new file may use the
+    /// reserve, because it gives space back.
+    fn has_room(&self, work: &mut Work, plan: &Plan) -> bool {
+        let (space, bytes) = (&self.engine.space, plan.end.since(plan.first));
+        let has_room = space.has_room_to_free(bytes);
+        if work.notes_no_room(has_room) {
+            let what = "no room to compact the journal: a segment cannot be written again until \
+                        this much space is free";
+            let free = space.free();
+            tracing::warn!(
+                segment = plan.first.0,
+                wanted = space.wanted_to_free(bytes),
+                free,
+                "{what}"
+            );
+        }
+        has_room
+    }
+
+    fn note_punched(&self, plan: &Plan, punched: Punched) {
+        let bytes = punched.before.saturating_sub(punched.after);
+        self.engine.metrics.compaction_segments_punched.inc();
+        self.engine.metrics.compaction_bytes_freed.inc_by(bytes);
+        let what = "records that nobody needs any more are removed from a segment of the journal";
+        tracing::info!(segment = plan.first.0, bytes, "{what}");
+    }
+
+    fn leave_alone(&self, work: &mut Work, segment: Position, (what, error): (&str, &str)) {
+        work.left_alone.insert(segment);
+        self.engine.metrics.compaction_failures.inc();
+        tracing::error!(error, segment = segment.0, "{what}");
     }
 
     /// Reads one segment for which there is a hint, or the next one of the pass. Returns false if
     /// there is none.
-    fn look(&self, work: &mut Work, segments: &[SegmentSize]) -> bool {
+    fn look(&self, work: &mut Work) -> bool {
         let now_ms = self.now_ms();
         let seals = now_ms >= work.seal_at_ms && self.engine.space.shortage().is_none();
-        let all: u64 = segments.iter().map(|segment| segment.end.since(segment.first)).sum();
-        let now = (now_ms, self.settings.pass_every);
-        let (segment, rate) = match work.take_hint(segments, now, seals) {
-            Some(segment) => (segment, self.settings.bytes_per_second),
-            None => match work.of_pass(segments, now) {
-                Some(segment) => (segment, self.pass_rate(all)),
-                None => return false,
-            },
-        };
-        let is_last = segments.last().is_some_and(|last| last.first == segment.first);
-        match self.read(&segment, is_last, rate) {
-            Ok(Some(plan)) if is_last => {
-                if plan.has_cuts() && seals {
-                    work.seal_at_ms = now_ms.saturating_add(millis(self.settings.pass_every));
-                    // Looked at again as soon as it is sealed.
-                    work.hinted.insert(segment.first);
-                    work.looked_ms.remove(&segment.first);
-                    self.seal(segment.first);
-                }
-            }
-            Ok(Some(plan)) if plan.is_worth(segment.allocated) => work.plans.add(plan),
-            Ok(_) => {}
+        let Some((segment, rate)) = self.next_to_read(work, seals) else { return false };
+        let is_last = work.segments.last().is_some_and(|last| last.first == segment.first);
+        // A segment that the state does not contain yet is left to the next pass.
+        if segment.end > self.engine.store.applied() && !is_last {
+            work.passes.leave_out();
+            return true;
+        }
+        let mut pace = |bytes| self.pace(bytes, rate);
+        let found = match Reading::new(&self.engine.store, &segment).read(&self.journal, &mut pace)
+        {
+            Ok(Some(found)) => found,
+            Ok(None) => return true,
             Err(error) => {
-                work.left_alone.insert(segment.first);
-                self.engine.metrics.compaction_failures.inc();
-                tracing::error!(
-                    error,
-                    segment = segment.first.0,
-                    "a segment of the journal \
-                    cannot be read for compaction; it is left as it is until the next start"
-                );
+                let what = "a segment of the journal cannot be read for compaction; it is left as \
+                            it is until the next start";
+                self.leave_alone(work, segment.first, (what, &error));
+                return true;
             }
+        };
+        work.is_compacted |= found.is_compacted;
+        if !is_last {
+            if found.plan.is_worth(segment.allocated) && !work.plans.add(found.plan) {
+                work.passes.leave_out();
+            }
+        } else if found.plan.has_cuts() && seals {
+            work.seal_at_ms = now_ms.saturating_add(millis(self.settings.pass_every));
+            // Looked at again as soon as it is sealed.
+            work.hinted.insert(segment.first);
+            work.looked_ms.remove(&segment.first);
+            self.seal(segment.first);
         }
         true
     }
 
-    fn pass_rate(&self, all_bytes: u64) -> u64 {
-        let needed = all_bytes / self.settings.pass_max.as_secs().max(1);
-        needed.max(PASS_RATE_MIN.min(self.settings.bytes_per_second))
+    /// Takes the next segment to be read, and the rate in bytes a second.
+    fn next_to_read(&self, work: &mut Work, seals: bool) -> Option<(SegmentSize, u64)> {
+        let (now_ms, applied) = (self.now_ms(), self.engine.store.applied());
+        let CompactionSettings { pass_every, pass_max, bytes_per_second, .. } = self.settings;
+        if let Some(segment) = work.take_hint((now_ms, pass_every), seals) {
+            return Some((segment, bytes_per_second));
+        }
+        let times = PassTimes { every_ms: millis(pass_every), max_ms: millis(pass_max) };
+        let is_possible = work.has_snapshot || work.passes.is_first();
+        if is_possible && work.passes.is_due(applied, now_ms, times) {
+            work.passes.begin(applied, now_ms);
+        }
+        let all: u64 = work.segments.iter().map(|segment| segment.end.since(segment.first)).sum();
+        let needed = all / pass_max.as_secs().max(1);
+        Some((work.of_pass()?, needed.max(PASS_RATE_MIN.min(bytes_per_second))))
     }
 
-    /// Has the segment that is being written sealed. A command is needed for that: the writer seals
-    /// before it appends.
+    /// Has the segment that is being written sealed: the writer seals before it appends.
     fn seal(&self, first: Position) {
         self.journal.ask_to_seal(first);
-        self.engine.intake.push([NoteKeysUsed { used: Vec::new() }]);
-    }
-
-    /// Reads a segment and plans its compaction; of the last segment, as far as the state contains
-    /// it. `None` if the server stops, or if the state does not contain the whole segment yet.
-    fn read(
-        &self,
-        segment: &SegmentSize,
-        is_last: bool,
-        rate: u64,
-    ) -> Result<Option<Plan>, String> {
-        let store = &self.engine.store;
-        let plan = Plan::new(segment.first, segment.end);
-        let mut reading = Reading { store, plan, records: Vec::new(), ends: Vec::new(), bytes: 0 };
-        let applied = store.applied();
-        if segment.end > applied && !is_last {
-            return Ok(None);
-        }
-        let (mut failed, mut unpaced, mut goes_on) = (None, 0, true);
-        let read = self.journal.read(segment.first, &mut |piece| {
-            unpaced += if piece.record.is_some() { piece.to.since(piece.from) } else { 0 };
-            if piece.to <= applied
-                && let Err(error) = reading.add(piece)
-            {
-                failed = Some(error);
-            }
-            if unpaced >= PACE_BYTES {
-                goes_on = self.pace(std::mem::take(&mut unpaced), rate);
-            }
-            goes_on && failed.is_none()
-        });
-        read.map_err(|error: JournalError| error.to_string())?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let mut plan = reading.finish().map_err(|error| error.to_string())?;
-        // The state went on meanwhile, so the plan holds for the state as it is now.
-        plan.found_by = store.applied();
-        Ok(goes_on.then_some(plan))
+        self.engine.intake.push([NoteKeysUsed::nothing()]);
     }
 
     /// Sleeps as long as reading or writing this number of bytes should take. Returns false if the
@@ -429,59 +444,6 @@ impl Compactor {
             Signal::new().wait(left.min(SLEEP_MAX));
         }
     }
-}
-
-/// Number of bytes after which reading pauses.
-const PACE_BYTES: u64 = 256 << 10;
-
-/// The plan in the making, and records about which the state is not asked yet.
-struct Reading<'a> {
-    store: &'a Store,
-    plan: Plan,
-    records: Vec<Record>,
-    /// The position behind each of the records.
-    ends: Vec<Position>,
-    /// The number of bytes of the records.
-    bytes: usize,
-}
-
-impl Reading<'_> {
-    fn add(&mut self, piece: Piece<'_>) -> Result<(), String> {
-        let Some(raw) = piece.record else { return Ok(()) };
-        let command = Command::of_raw(&raw).map_err(|unknown| unknown.to_string())?;
-        self.bytes += raw.body.len();
-        self.records.push(Record { position: piece.from, command });
-        self.ends.push(piece.to);
-        if self.records.len() < RECORDS_AT_ONCE && self.bytes < BYTES_AT_ONCE {
-            return Ok(());
-        }
-        self.ask().map_err(|error| error.to_string())
-    }
-
-    fn ask(&mut self) -> Result<(), StateError> {
-        self.bytes = 0;
-        let needs = needs(self.store, &self.records)?;
-        for ((record, end), need) in self.records.drain(..).zip(self.ends.drain(..)).zip(needs) {
-            self.plan.add((record.position, end), need);
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Plan, StateError> {
-        self.ask()?;
-        Ok(self.plan)
-    }
-}
-
-fn fate(plan: &Plan, record: &RawRecord<'_>) -> Result<Fate, String> {
-    let cuts = match plan.need(record.position) {
-        Need::Whole => return Ok(Fate::Keep),
-        Need::Nothing => return Ok(Fate::Remove),
-        Need::Without(cuts) => cuts,
-    };
-    let command = Command::of_raw(record).map_err(|unknown| unknown.to_string())?;
-    let cut = command.without(cuts).to_raw(record.position).map_err(|error| error.to_string())?;
-    Ok(Fate::Cut(cut.body.into_owned()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::reply::{CommitError, Pending, Refused, Reply};
 use super::space::Shortage;
 use crate::base::failpoint::{self, Switch};
+use crate::base::units::millis;
 use crate::commands::{Applying, Draft, Drafted, Kind, Requester};
 
 /// Approximate memory of a command beside its payload, in bytes.
@@ -143,7 +144,7 @@ impl IntakeState {
         let unreported =
             self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
         if let Some(refused) = unreported {
-            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            let waited_ms = millis(waited);
             tracing::warn!(
                 refused,
                 under_way,

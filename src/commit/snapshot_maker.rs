@@ -17,8 +17,11 @@ use super::snapshot_taking::{NotTaken, OUTRUN, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
 use crate::base::threads::Signal;
+use crate::base::units::{gauge, millis};
 use crate::commands::NoteKeysUsed;
-use crate::journal::{Files, JournalError, Position, SnapshotFile, SnapshotSize, snapshots_in};
+use crate::journal::{
+    Files, JournalError, Position, SnapshotFile, SnapshotSize, clear_snapshot_drafts, snapshots_in,
+};
 
 /// Interval at which the thread looks for due snapshots without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
@@ -105,6 +108,9 @@ impl SnapshotMaker {
 
     /// Works until the engine stops. Then takes a last snapshot if the newest one is old.
     pub fn run(mut self) {
+        if let Err(error) = clear_snapshot_drafts(&self.dir, self.files.as_ref()) {
+            tracing::warn!(%error, "the draft of a snapshot could not be removed");
+        }
         let engine = Arc::clone(&self.engine);
         let _on_panic = engine.store.invalidate_on_panic();
         while !engine.stop.is_set() {
@@ -246,7 +252,7 @@ impl SnapshotMaker {
         let applied = self.engine.store.applied();
         let is_taken = self.known.last().is_some_and(|last| last.file.position >= applied);
         if is_taken && self.is_wanted() {
-            self.engine.intake.push_and_wait([NoteKeysUsed { used: Vec::new() }]);
+            self.engine.intake.push_and_wait([NoteKeysUsed::nothing()]);
         }
     }
 
@@ -328,12 +334,11 @@ impl SnapshotMaker {
 
     fn tell(&self, file: &SnapshotFile, size: SnapshotSize, took: Duration) {
         self.engine.metrics.snapshot_seconds.set(took.as_secs_f64());
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             position = file.position.0,
             rows = size.rows,
             bytes = size.bytes,
-            took_ms,
+            took_ms = millis(took),
             "a snapshot was taken"
         );
     }
@@ -416,10 +421,6 @@ impl Known {
     fn age(&self, now_ms: u64) -> Duration {
         Duration::from_millis(now_ms.saturating_sub(self.since_ms))
     }
-}
-
-fn gauge(figure: u64) -> i64 {
-    i64::try_from(figure).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

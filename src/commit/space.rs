@@ -171,8 +171,13 @@ impl Space {
     /// snapshot for which compaction waits, or a compacted segment. It may use the reserve, except
     /// for the part that sled never gets.
     pub fn has_room_to_free(&self, bytes: u64) -> bool {
-        let wanted = bytes.saturating_add(self.kept_bytes());
+        let wanted = self.wanted_to_free(bytes);
         self.reserve_bytes == 0 || self.free().is_none_or(|free| free >= wanted)
+    }
+
+    /// The free bytes with which there is room for such a file.
+    pub fn wanted_to_free(&self, bytes: u64) -> u64 {
+        bytes.saturating_add(self.kept_bytes())
     }
 
     /// The part of the reserve that sled never gets, in bytes.

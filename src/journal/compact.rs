@@ -9,7 +9,6 @@
 //! file go on with it.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,19 +16,18 @@ use super::error::{Damage, JournalError};
 use super::files::FileFacts;
 use super::frame::{FRAME_HEADER_BYTES, Frame, HOLE, Hole, hole_headers};
 use super::log::RawRecord;
+use super::new_file;
 use super::position::Position;
 use super::punched_file::PunchedFile;
 use super::reader::{Reader, Shared};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
-use super::spare;
-use super::writer::is_nameless;
 
 /// Number of bytes after which the pace is asked again.
 const PACE_BYTES: u64 = 256 << 10;
 
 /// The decision about a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Decision {
     /// The record stays as it is.
     Keep,
     /// Nothing needs the record.
@@ -58,6 +56,8 @@ pub struct Piece<'a> {
     pub to: Position,
     /// The record. Absent for a hole.
     pub record: Option<RawRecord<'a>>,
+    /// Set if compaction has removed the record, or a part of it.
+    pub is_compacted: bool,
 }
 
 /// The result of punching a segment.
@@ -70,7 +70,7 @@ pub struct Punched {
 }
 
 /// Returns the decision about a record, or the reason why the record cannot be read.
-pub type Judge<'a> = dyn FnMut(&RawRecord<'_>) -> Result<Fate, String> + 'a;
+pub type Judge<'a> = dyn FnMut(&RawRecord<'_>) -> Result<Decision, String> + 'a;
 /// Called with a number of bytes that were read; waits as long as the pace asks. Returns false if
 /// the work should be given up.
 pub type Pace<'a> = dyn FnMut(u64) -> bool + 'a;
@@ -101,7 +101,8 @@ impl Compaction {
         let drafts = files.list(dir).map_err(JournalError::io(dir))?;
         // The writer may be making a later segment.
         let is_left = |path: &PathBuf| {
-            segment::first_from_draft(path).is_some_and(|at| at < last)
+            let draft_of = new_file::path_of_draft(path);
+            draft_of.and_then(|path| segment::first_from_path(&path)).is_some_and(|at| at < last)
                 || segment::first_from_path(path).is_some_and(|at| at < first)
         };
         let mut left = drafts.into_iter().filter(is_left);
@@ -134,8 +135,18 @@ impl Compaction {
         self.shared.ask_to_seal(first);
     }
 
+    /// Returns the first positions of the first and of the last segment. They change when a segment
+    /// is added or removed.
+    pub fn bounds(&self) -> (Position, Position) {
+        let segments = self.shared.segments();
+        let first_of = |segment: Option<&Arc<Segment>>| {
+            segment.map_or(Position::FIRST, |segment| segment.first)
+        };
+        (first_of(segments.first()), first_of(segments.last()))
+    }
+
     /// Shows `visit` every part of the segment that begins at `first`, until it returns false. Does
-    /// nothing if there is no such segment.
+    /// nothing if there is no such segment. Returns false if `pace` gave up.
     ///
     /// # Errors
     /// The segment is damaged, or cannot be read.
@@ -143,24 +154,30 @@ impl Compaction {
         &self,
         first: Position,
         visit: &mut dyn FnMut(Piece<'_>) -> bool,
-    ) -> Result<(), JournalError> {
+        pace: &mut Pace<'_>,
+    ) -> Result<bool, JournalError> {
         let extents = self.shared.extents();
         let Some((segment, end)) = extents.into_iter().find(|(known, _)| known.first == first)
         else {
-            return Ok(());
+            return Ok(true);
         };
         let mut walk = Walk::new(&self.shared, &segment, end);
         let mut step = |frame: &Frame<'_>| {
             let record = (frame.kind != HOLE).then(|| (*frame).into());
-            Ok(visit(Piece { from: frame.position, to: frame.end(), record }))
+            let read = if record.is_some() { frame.total_bytes } else { 0 };
+            let (from, to, is_compacted) = (frame.position, frame.end(), frame.is_compacted());
+            Ok((visit(Piece { from, to, record, is_compacted }), read))
         };
-        while let Some(goes_on) = walk.next(&mut step)? {
-            if !goes_on {
+        let (mut unpaced, mut is_given_up) = (0, false);
+        while let Some((goes_on, read)) = walk.next(&mut step)? {
+            unpaced += read;
+            is_given_up = unpaced >= PACE_BYTES && !pace(std::mem::take(&mut unpaced));
+            if !goes_on || is_given_up {
                 break;
             }
         }
         self.drop_cache(&segment);
-        Ok(())
+        Ok(!is_given_up)
     }
 
     /// Writes the sealed segment that begins at `first` again, as `judge` decides about each
@@ -186,7 +203,7 @@ impl Compaction {
             let walk = Walk::new(&self.shared, &segment, end);
             Ok(fill(walk, &mut out, judge, pace)? && out.finish(end).map(|()| true)?)
         };
-        let draft = segment::draft_of(&segment.path);
+        let draft = new_file::draft_of(&segment.path);
         let mut punch = || {
             let Some(file) = self.make(&draft, &mut write)? else { return Ok(None) };
             let after = files.metadata(&file).map_err(JournalError::io(&draft))?.allocated;
@@ -242,34 +259,17 @@ impl Compaction {
     fn make(&self, draft: &Path, write: &mut Write<'_>) -> Result<Option<File>, JournalError> {
         let Shared { dir, files, .. } = &*self.shared;
         let at_draft = || JournalError::io(draft);
-        match files.remove(draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at_draft()(error));
+        new_file::remove_left(files.as_ref(), draft).map_err(at_draft())?;
+        let unnamed = new_file::create_unnamed(files.as_ref(), dir);
+        if let Some(file) = unnamed.map_err(JournalError::io(dir))? {
+            if !write(&file, draft)? {
+                return Ok(None);
             }
-            _ => {}
-        }
-        match files.create_unnamed(dir) {
-            Err(error) if spare::is_unsupported(&error) => {}
-            made => {
-                let file = made.map_err(JournalError::io(dir))?;
-                if !write(&file, draft)? {
-                    return Ok(None);
-                }
-                match files.name(&file, draft) {
-                    Err(error) if is_nameless(&error) => {}
-                    named => {
-                        // Synced again, because btrfs does not log a file without a name.
-                        let opened = named.and_then(|()| files.open(draft));
-                        let synced = opened.and_then(|file| {
-                            files.sync_all(&file)?;
-                            Ok(Some(file))
-                        });
-                        return synced.map_err(at_draft());
-                    }
-                }
+            if new_file::give_name(files.as_ref(), &file, draft).map_err(at_draft())? {
+                return new_file::open_named(files.as_ref(), draft).map(Some).map_err(at_draft());
             }
         }
-        let file = files.create_new(draft).map_err(at_draft())?;
+        let file = new_file::create_draft(files.as_ref(), draft).map_err(at_draft())?;
         if write(&file, draft)? {
             return Ok(Some(file));
         }
@@ -279,7 +279,7 @@ impl Compaction {
     /// Gives the name of a segment to its new file, and shows readers the new file.
     fn replace(&self, segment: &Segment, file: File, len: u64) -> Result<(), JournalError> {
         let Shared { dir, files, .. } = &*self.shared;
-        let draft = segment::draft_of(&segment.path);
+        let draft = new_file::draft_of(&segment.path);
         // The watch does not judge the former file any more.
         segment.length_changes();
         if let Err(error) = files.rename(&draft, &segment.path) {
@@ -360,9 +360,9 @@ fn decide(frame: &Frame<'_>, judge: &mut Judge<'_>) -> Result<Step, String> {
         return Ok(Step::Put(position, header.to_vec(), None));
     }
     Ok(match judge(&(*frame).into())? {
-        Fate::Keep => Step::Copy,
-        Fate::Remove => Step::Remove(frame.position),
-        Fate::Cut(body) => {
+        Decision::Keep => Step::Copy,
+        Decision::Remove => Step::Remove(frame.position),
+        Decision::Cut(body) => {
             let (bytes, left) = frame.cut_to(&body).ok_or("a cut record became longer")?;
             let hole = (left > 0).then(|| frame.position.plus(bytes.len() as u64));
             Step::Put(frame.position, bytes, hole)

@@ -3,6 +3,7 @@
 //! [`FaultyFiles`] wraps [`OsFiles`], counts every operation, and can
 //!
 //! * fail the n-th operation ([`FaultyFiles::fail_at`]),
+//! * refuse to name files ([`FaultyFiles::refuse_names`]),
 //! * have bad sectors ([`FaultyFiles::make_unreadable`]),
 //! * acknowledge syncs without doing them ([`FaultyFiles::skip_syncs`]): the negative control of
 //!   every test that claims to notice a lost sync,
@@ -56,6 +57,8 @@ struct State {
     syncs: u64,
     fault: Option<(u64, Fault)>,
     skip_syncs: bool,
+    /// Set if files without a name cannot get one.
+    refuses_names: bool,
     /// Bad sectors, as inodes and byte ranges.
     unreadable: Vec<(u64, Range<u64>)>,
     /// The path of every open file, by inode.
@@ -99,6 +102,11 @@ impl FaultyFiles {
     /// If `skip` is set, syncs are acknowledged without being done from now on.
     pub fn skip_syncs(&self, skip: bool) {
         self.state().skip_syncs = skip;
+    }
+
+    /// From now on no file without a name gets one, as on a system where /proc is closed.
+    pub fn refuse_names(&self) {
+        self.state().refuses_names = true;
     }
 
     /// Makes reads of these bytes of a file fail from now on.
@@ -332,6 +340,9 @@ impl Files for FaultyFiles {
 
     fn name(&self, file: &File, path: &Path) -> io::Result<()> {
         self.check()?;
+        if self.state().refuses_names {
+            return Err(Errno::ACCESS.into());
+        }
         OsFiles.name(file, path)?;
         self.opened(path, file)?;
         self.state().unsynced_names.insert(path.to_path_buf());

@@ -60,6 +60,7 @@ pub mod faults;
 mod files;
 mod frame;
 mod log;
+mod new_file;
 mod position;
 mod punched_file;
 mod reader;
@@ -80,7 +81,7 @@ pub(crate) mod message_log;
 #[cfg(test)]
 mod tests;
 
-pub use compact::{Compaction, Fate, Judge, Pace, Piece, Punched, SegmentSize};
+pub use compact::{Compaction, Decision, Judge, Pace, Piece, Punched, SegmentSize};
 pub use error::{AppendError, Damage, JournalError, ReadError};
 pub use files::{FileFacts, Files, OsFiles, is_unreadable};
 pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
@@ -91,8 +92,8 @@ pub use recover::{CutCause, CutTail, OpenReport, open, open_from};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
 pub use snapshot::{
-    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter, first_witnessed,
-    snapshots_in,
+    SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter,
+    clear_snapshot_drafts, first_witnessed, snapshots_in,
 };
 pub use spare::SpareMaker;
 pub use watch::{FileChange, Strayed, Watch};

@@ -16,6 +16,7 @@ use super::error::{Damage, JournalError};
 use super::files::{FileFacts, Files};
 use super::frame::{FRAME_HEADER_BYTES, Group, Hole, hole_headers};
 use super::log::RawRecord;
+use super::new_file;
 use super::position::Position;
 use super::scan::{Lost, SegmentFound};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
@@ -63,14 +64,14 @@ impl Salvage<'_> {
 
     fn write_beginning(&self, lost: &Lost) -> Result<(), JournalError> {
         let path = segment::path_of(self.dir, lost.from);
-        let draft = segment::draft_of(&path);
+        let draft = new_file::draft_of(&path);
         let file = self.begin(&draft, lost.from..lost.to)?;
         self.write_hole(&file, &draft, lost, lost.from)?;
         self.put_in_place(&file, &draft, &path)
     }
 
     fn rewrite(&self, found: &SegmentFound) -> Result<PathBuf, JournalError> {
-        let draft = segment::draft_of(&found.path);
+        let draft = new_file::draft_of(&found.path);
         let damaged =
             self.files.open_to_read(&found.path).map_err(JournalError::io(&found.path))?;
         let file = self.begin(&draft, found.first..found.end)?;
@@ -144,10 +145,7 @@ impl Salvage<'_> {
     /// Creates a file with the header of a segment that will hold these positions. A leftover of an
     /// earlier salvage is replaced.
     fn begin(&self, draft: &Path, positions: Range<Position>) -> Result<File, JournalError> {
-        let made = match self.files.remove(draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => self.files.create_new(draft),
-        };
+        let made = new_file::create_draft(self.files.as_ref(), draft);
         let made = made.and_then(|file| {
             let len = SEGMENT_HEADER_BYTES + positions.end.since(positions.start);
             let facts = FileFacts { len, ..self.files.metadata(&file)? };

@@ -96,7 +96,7 @@ fn damage_across_frames_costs_those_it_touches_and_the_old_file_is_kept() {
     bytes[500..1_500].fill(0xa5);
     fs::write(&file, &bytes).unwrap();
     // The leftover of a killed salvage does no harm.
-    fs::write(segment::draft_of(&file), b"half").unwrap();
+    fs::write(new_file::draft_of(&file), b"half").unwrap();
     let lost = losses(dir.path());
     assert_eq!(lost.len(), 1);
     assert!(lost[0].damage.offset <= 500 && lost[0].records_max() > 0);

@@ -92,17 +92,6 @@ pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
     dir.join(format!("{first:020}{SUFFIX}", first = first.0))
 }
 
-/// Returns the name under which a segment is written. It is not the name of a segment.
-pub(super) fn draft_of(path: &Path) -> PathBuf {
-    path.with_extension("seg.new")
-}
-
-/// Returns the first position from the name of a segment that is being written.
-pub(super) fn first_from_draft(path: &Path) -> Option<Position> {
-    let is_draft = path.extension().is_some_and(|extension| extension == "new");
-    first_from_path(&path.with_extension("")).filter(|_| is_draft)
-}
-
 /// Returns the first position from a file's name. `None` if the name is not a segment's name.
 pub(super) fn first_from_path(path: &Path) -> Option<Position> {
     let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::files::Files;
+use super::new_file::is_unsupported;
 
 /// Number of bytes that are written at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -108,12 +109,6 @@ impl SpareMaker {
         // There is room for the answer to the only open request, unless the writer is gone.
         drop(self.ready.try_send((len, made.ok())));
     }
-}
-
-/// Returns true for the errors of open(2) for O_TMPFILE on filesystems without support. They come
-/// every time.
-pub(super) fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory)
 }
 
 /// Reserves the file's first `len` bytes, overwrites them with zeros and syncs.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::error::{AppendError, ReadError, is_no_space};
 use super::frame::Group;
 use super::log::{Appended, Follow, Log, RawRecord, ReadLog};
+use super::new_file;
 use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
@@ -165,55 +166,36 @@ impl Writer {
     }
 
     /// Turns a file of zeros into a segment. The name comes last, so that every file with a
-    /// segment's name has a header and its whole length. The file is opened again, because /proc
-    /// shows a file without a name as deleted forever. `None` if the file cannot be named, because
-    /// /proc is missing.
+    /// segment's name has a header and its whole length. `None` if the file cannot be named.
     fn name_spare(&mut self, spare: &File, path: &Path) -> Result<Option<File>, AppendError> {
         self.write_header(spare)?;
         let files = Arc::clone(&self.shared.files);
-        match files.name(spare, path) {
-            Err(error) if is_nameless(&error) => {
-                tracing::debug!(%error, "the new segment cannot get its name from /proc");
-                Ok(None)
-            }
-            named => {
-                self.or_no_space(named)?;
-                self.open_named(path).map(Some)
-            }
+        if self.or_no_space(new_file::give_name(files.as_ref(), spare, path))? {
+            return self.open_named(path).map(Some);
         }
+        Ok(None)
     }
 
-    /// Opens a segment that just got its name, and brings the name to stable storage. The file is
-    /// synced again, because btrfs does not log a file without a name.
+    /// Opens a segment that just got its name, and brings the name to stable storage.
     fn open_named(&mut self, path: &Path) -> Result<File, AppendError> {
         let files = Arc::clone(&self.shared.files);
-        let file = self.or_fail(files.open(path))?;
-        self.or_fail(files.sync_all(&file))?;
+        let file = self.or_fail(new_file::open_named(files.as_ref(), path))?;
         self.or_fail(files.sync_dir(&self.shared.dir))?;
         Ok(file)
     }
 
-    /// Makes a segment without a spare. Without support for files without a name, the file has
-    /// another name until it is complete.
+    /// Makes a segment without a spare.
     fn make_file(&mut self, path: &Path, room: u64) -> Result<File, AppendError> {
         let files = Arc::clone(&self.shared.files);
-        let unnamed = match files.create_unnamed(&self.shared.dir) {
-            Err(error) if spare::is_unsupported(&error) => None,
-            other => Some(self.or_no_space(other)?),
-        };
-        if let Some(file) = unnamed {
+        let unnamed = new_file::create_unnamed(files.as_ref(), &self.shared.dir);
+        if let Some(file) = self.or_no_space(unnamed)? {
             self.prepare(&file, room)?;
             if let Some(named) = self.name_spare(&file, path)? {
                 return Ok(named);
             }
         }
-        let draft = segment::draft_of(path);
-        // A crash may have left the draft behind.
-        match files.remove(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.or_fail(Err(error))?,
-            _ => {}
-        }
-        let file = self.or_no_space(files.create_new(&draft))?;
+        let draft = new_file::draft_of(path);
+        let file = self.or_no_space(new_file::create_draft(files.as_ref(), &draft))?;
         let prepared = self.prepare(&file, room).and_then(|()| self.write_header(&file));
         if let Err(AppendError::NoSpace(kind)) = prepared {
             self.or_fail(files.remove(&draft))?;
@@ -348,10 +330,4 @@ fn whole(segment: &Segment) -> io::Result<()> {
             "{path} is {is} bytes long, but was made {was} bytes long"
         ))),
     }
-}
-
-/// Returns true for the errors of a system without /proc, or where /proc is closed.
-pub(super) fn is_nameless(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
-    matches!(error.kind(), NotFound | PermissionDenied | Unsupported)
 }

@@ -14,6 +14,7 @@ use crate::base::failpoint::{self, Switch};
 use crate::base::live::Live;
 use crate::base::metrics::{OperationalEvent, Queue};
 use crate::base::threads::Signal;
+use crate::base::units::gauge;
 use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
 use crate::commit::{Engine, Shortage};
 use crate::journal::Reader;
@@ -238,8 +239,4 @@ impl Sweeper {
         metrics.oldest_undelivered_age_seconds.set(age.as_secs_f64());
         Ok(())
     }
-}
-
-fn gauge(figure: u64) -> i64 {
-    i64::try_from(figure).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Decides the fate of a delivery after an attempt. Called when an attempt ends; `now` and `jitter`
-//! are arguments, so a schedule of days is tested exactly.
+//! Decides what becomes of a delivery after an attempt. Called when an attempt ends; `now` and
+//! `jitter` are arguments, so a schedule of days is tested exactly.
 
 use std::time::Duration;
 

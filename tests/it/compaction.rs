@@ -2,6 +2,7 @@
 //! snapshot, to show what happens when records go before a snapshot holds what follows from them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -83,11 +84,15 @@ fn an_erased_payload_leaves_the_disk_and_only_a_snapshot_could_replace_the_state
     assert!(code == Some(3) && text.contains("cannot be computed"), "{text}");
     let server = start(&data, "");
     assert_shown(&Client::new(&server.url, &org.key), &erased, &kept);
+    // The journal has lost records, so a snapshot is taken before it is due.
+    until(|| files(&data, "snap").pop());
     server.kill();
     // The control: without a snapshot the state was the only place of what is gone.
+    files(&data, "snap").iter().for_each(|path| fs::remove_file(path).unwrap());
     fs::remove_dir_all(data.join("sled")).unwrap();
     let log = refused(&data);
     assert!(log.contains("compaction removed records"), "{log}");
+    assert!(log.contains("Restore a backup") && !log.contains("--skip-damaged"), "{log}");
     let (code, text) = command(&data, &["rebuild"]);
     assert!(code == Some(3) && text.contains("compaction removed records"), "{text}");
 }
@@ -119,7 +124,9 @@ fn copy_slowly(data: &Path, copy: &Path, meanwhile: impl FnOnce()) {
     }
     meanwhile();
     for path in segments(data) {
-        fs::copy(&path, copy.join("journal").join(path.file_name().unwrap())).unwrap();
+        // Without a grace, a segment may go after it was listed.
+        let copied = fs::copy(&path, copy.join("journal").join(path.file_name().unwrap()));
+        assert!(copied.map_or_else(|error| error.kind() == ErrorKind::NotFound, |_| true));
     }
 }
 
@@ -157,16 +164,19 @@ fn a_slow_copy_finds_the_beginning_of_the_journal_within_the_grace() {
         } else {
             let log = refused(&copy);
             assert!(log.contains("the positions before it are missing"), "{log}");
-            // The original has the witness.
-            let server = start(&data, "");
-            assert_eq!(Client::new(&server.url, &key).inbox_ids().len(), 1);
-            let has_snapshot = || files(&data, "snap").pop();
-            until(has_snapshot);
-            assert_eq!(server.stop().0, Some(0));
-            let (code, text) = command(&data, &["verify"]);
-            assert!(code == Some(0) && text.contains("compacted from position 1"), "{text}");
+            assert_goes_on_with_a_snapshot(&data, &key);
         }
     }
+}
+
+/// Asserts that the original starts, because it has the witness, and takes a snapshot.
+fn assert_goes_on_with_a_snapshot(data: &Path, key: &str) {
+    let server = start(data, "");
+    assert_eq!(Client::new(&server.url, key).inbox_ids().len(), 1);
+    until(|| files(data, "snap").pop());
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(data, &["verify"]);
+    assert!(code == Some(0) && text.contains("compacted from position 1"), "{text}");
 }
 
 /// Settings with small segments, many snapshots, and events that expire a second after their end.
@@ -200,9 +210,9 @@ fn compacted(data: &Path) -> (Process, Client, [String; 2]) {
     let early = post_and_ack(&org, 60);
     let kept = org.send("a.b", &json!("kept".repeat(500))).id();
     post_and_ack(&org, 200);
-    let before = allocated(data);
-    assert!(before > 1_000_000, "{before}");
-    until(|| (allocated(data) < before / 4).then_some(()));
+    // The first events may have given their space back already.
+    let posted = 260 * 4_000;
+    until(|| (allocated(data) < posted / 4).then_some(()));
     (server, org, [kept, early])
 }
 
@@ -282,6 +292,12 @@ fn a_copy_with_an_older_format_begins_where_its_snapshot_says() {
     for snapshot in files(&copy, "snap") {
         fs::remove_file(snapshot).unwrap();
     }
+    fs::remove_dir_all(copy.join("sled")).unwrap();
+    let log = refused(&copy);
+    assert!(log.contains("there is no whole snapshot of that position or a later one"), "{log}");
+    assert!(log.contains("Restore a backup") && !log.contains("--skip-damaged"), "{log}");
+    let (code, text) = command(&copy, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(3) && text.contains("the state cannot be computed"), "{text}");
     fs::write(copy.join("FORMAT"), &older).unwrap();
     let log = refused(&copy);
     assert!(log.contains("the positions before it are missing"), "{log}");

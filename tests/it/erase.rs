@@ -3,14 +3,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
+use triggerd::model::time::Timestamp;
 
 use crate::harness::{Client, PATIENCE, Process, command, server, until};
 
 const ABSENT: &str = "/api/events/evt_01h2xcejqtf2nbrexx3vqjhp41";
+
+fn status(org: &Client, id: &str) -> u16 {
+    org.get(&path(id)).status
+}
 
 fn path(id: &str) -> String {
     format!("/api/events/{id}")
@@ -106,6 +112,22 @@ impl Refused {
         assert_eq!((again.status, &again.id()), (200, erased));
         assert_eq!(org.send_once("d-1", &json!("other")).code(), "dedup_mismatch");
     }
+
+    /// Asserts that the receivers, which work again, get only the other event. A retry of the other
+    /// event goes to both receivers, so a delivery of the erased event would have come before.
+    fn assert_is_not_sent(self, org: &Client) {
+        for delivery in listed(org, &format!("/api/deliveries?event_id={}", self.kept)) {
+            let id = delivery["id"].as_str().unwrap();
+            assert_eq!(org.post(&format!("/api/deliveries/{id}/retry"), &json!({})).status, 202);
+        }
+        for receiver in self.receivers {
+            let requests = receiver.wait_for(3, PATIENCE);
+            let erased = requests.iter().filter(|request| request.id == self.erased).count();
+            let expected = (3, 1);
+            assert_eq!((requests.len(), erased), expected, "only the attempt before it was erased");
+            receiver.stop();
+        }
+    }
 }
 
 #[test]
@@ -123,7 +145,7 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     let erased_at = &answer.json["erased_at"];
     assert!(erased_at.is_string());
     let [erased, gone] = [erased_at, &answer.json["gone_by"]]
-        .map(|at| at.as_str().unwrap().parse::<triggerd::model::time::Timestamp>().unwrap());
+        .map(|at| at.as_str().unwrap().parse::<Timestamp>().unwrap());
     assert_eq!(gone.0 - erased.0, 86_400_000, "[retention] erase_seconds");
     assert_eq!(org.delete(&path(&refused.erased)).text, answer.text, "again: the same answer");
     assert_eq!(org.metric("triggerd_events_erased_total"), 1.0);
@@ -133,22 +155,49 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
     refused.assert_is_erased(&org, erased_at);
-    // The receivers work again. A retry of the other event goes to both receivers, so a delivery of
-    // the erased event would have come before.
-    for delivery in listed(&org, &format!("/api/deliveries?event_id={}", refused.kept)) {
-        let id = delivery["id"].as_str().unwrap();
-        assert_eq!(org.post(&format!("/api/deliveries/{id}/retry"), &json!({})).status, 202);
-    }
-    for receiver in refused.receivers {
-        let requests = receiver.wait_for(3, PATIENCE);
-        let erased = requests.iter().filter(|request| request.id == refused.erased).count();
-        let expected = (3, 1);
-        assert_eq!((requests.len(), erased), expected, "only the attempt before it was erased");
-        receiver.stop();
-    }
+    refused.assert_is_not_sent(&org);
     assert_eq!(server.stop().0, Some(0));
     let (code, text) = command(&data, &["verify"]);
     assert!(code == Some(0), "{text}");
+}
+
+/// Returns the number of files below the directory in which the text stands.
+fn files_with(dir: &Path, text: &str) -> usize {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let holds = |path: &Path| {
+        // A file may be removed meanwhile.
+        let bytes = std::fs::read(path).unwrap_or_default();
+        usize::from(memchr::memmem::find(&bytes, text.as_bytes()).is_some())
+    };
+    paths.map(|path| if path.is_dir() { files_with(&path, text) } else { holds(&path) }).sum()
+}
+
+#[test]
+fn an_erased_payload_has_left_every_file_at_the_time_in_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let short = "[retention]\nerase_seconds = 60\ngrace_seconds = 1\n";
+    let server = Process::start_with(&data, short);
+    let org = server.org("Acme");
+    let [erased, kept] = ["erased-canary", "kept-canary"]
+        .map(|canary| org.send("a.b", &json!(canary.repeat(300))).id());
+    assert_eq!(files_with(&data, "erased-canary"), 1, "the control");
+    let answer = org.delete(&path(&erased));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    until(|| (files_with(&data, "erased-canary") == 0).then_some(()));
+    let gone_by: Timestamp = answer.json["gone_by"].as_str().unwrap().parse().unwrap();
+    let now_ms = triggerd::base::clock::Clock::system().now_ms();
+    assert!(now_ms <= gone_by.0, "too late by {} ms", now_ms - gone_by.0);
+    let snapshots = std::fs::read_dir(data.join("journal")).unwrap();
+    let mut snapshots = snapshots.map(|entry| entry.unwrap().path());
+    assert!(snapshots.any(|path| path.extension().is_some_and(|it| it == "snap")));
+    assert!(files_with(&data, "kept-canary") > 0 && status(&org, &kept) == 200);
+    assert_eq!(org.get(&path(&erased)).json["payload"], Value::Null);
+    server.kill();
+    std::fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Process::start_with(&data, short);
+    let org = Client::new(&server.url, &org.key);
+    assert_eq!((status(&org, &erased), status(&org, &kept)), (200, 200));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, settings, until};
+use crate::operator::Start;
 
 const EXPIRED: &str = "triggerd.inbox.expired";
 /// Finished events expire soon, open events some seconds later.
@@ -147,4 +148,70 @@ fn nothing_expires_in_a_copy_that_does_not_deliver() {
     assert_eq!(server.stop().0, Some(0));
     let server = Process::start_on(&copy, &ages);
     until_gone(&Client::new(&server.url, &org.key), &event);
+}
+
+/// A server that keeps everything.
+const FOR_EVER: &str = "[retention]\nfinished_seconds = 0\nopen_seconds = 0\n";
+
+/// Waits until the server has searched for expired events.
+fn until_searched(org: &Client) {
+    until(|| (org.metric("triggerd_oldest_event_age_seconds") > 0.0).then_some(()));
+}
+
+#[test]
+fn ages_change_at_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Start::on(&data).config(FOR_EVER).ready();
+    let org = server.admin().new_org("Acme");
+    let event = org.send("a.b", &json!(1)).id();
+    assert_eq!(org.ack(&event).status, 200);
+    assert_eq!(status(&org, &event), 200);
+    let short = settings(&data, &FOR_EVER.replace("finished_seconds = 0", "finished_seconds = 1"));
+    server.reload(&short, "retention.finished_seconds");
+    until_gone(&org, &event);
+    assert_eq!(expired(&org, "finished"), 1.0);
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_dead_letter_counts_as_such_if_the_inbox_does_not_wait_for_its_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start_with(&dir.path().join("data"), FOR_EVER);
+    let (org, bad) = (server.org("Acme"), Receiver::start().unwrap());
+    bad.answer_next([500]);
+    push_to(&org, &[(&bad, "bad.*")]);
+    let event = org.send("bad.event", &json!(1)).id();
+    assert_eq!(org.ack(&event).status, 200);
+    until(|| (listed(&org, "/api/dead-letters").len() == 1).then_some(()));
+    let (data, key) = (server.data_dir.clone(), org.key.clone());
+    assert_eq!(server.stop().0, Some(0));
+    let server = Process::start_with(&data, "[retention]\nopen_seconds = 1\n");
+    let org = Client::new(&server.url, &key);
+    until_gone(&org, &event);
+    until(|| (expired(&org, "dead") == 1.0).then_some(()));
+    assert_eq!((expired(&org, "open"), expired(&org, "finished")), (0.0, 0.0));
+    assert_is_empty(&org);
+    bad.stop();
+}
+
+#[test]
+fn a_copy_that_is_started_without_ages_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let server = Process::start_with(&data, FOR_EVER);
+    let org = server.org("Acme");
+    let [acknowledged, open] = ["a.b", "a.b"].map(|it| org.send(it, &json!(1)).id());
+    assert_eq!(org.ack(&acknowledged).status, 200);
+    assert_eq!(server.stop().0, Some(0));
+    let copied = std::process::Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let server = Process::start_with(&data, "[retention]\nfinished_seconds = 1\nopen_seconds = 1");
+    let original = Client::new(&server.url, &org.key);
+    [&acknowledged, &open].map(|event| until_gone(&original, event));
+    let server = Process::start_with(&copy, FOR_EVER);
+    let copied = Client::new(&server.url, &org.key);
+    until_searched(&copied);
+    assert_eq!([&acknowledged, &open].map(|event| status(&copied, event)), [200, 200]);
+    assert_eq!(copied.inbox_ids(), [open]);
 }

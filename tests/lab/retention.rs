@@ -61,6 +61,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         check(&server, &orgs, (&ledger, &receiver), &mut expired);
     }
     assert_eq!(server.stop().0, Some(0));
+    assert!(!expired.is_empty(), "no event was seen to expire");
     let (code, text) = command(&data, &["verify"]);
     assert_eq!(code, Some(0), "verify finds: {text}");
     keep("retention", &data);

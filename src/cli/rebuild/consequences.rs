@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::audit::bring_up;
 use crate::cli::losses::Losses;
-use crate::commands::{Command, Record, Records};
+use crate::commands::{Record, Records};
 use crate::journal::Position;
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
@@ -176,7 +176,7 @@ fn orphans(
     for Record { command, .. } in records.flatten() {
         let Some(org) = command.org() else { continue };
         let has_org = store.org_summary(org)?.is_some();
-        for stored in stored_by(&command).into_iter().filter(|_| has_org) {
+        for stored in command.action().stored_events().into_iter().filter(|_| has_org) {
             if store.event(org, stored)?.is_none() {
                 expired.insert(stored);
             }
@@ -193,16 +193,4 @@ fn orphans(
         }
     }
     Ok((found, events))
-}
-
-/// Returns the events that the command stores.
-fn stored_by(command: &Command) -> Vec<EventId> {
-    match command.action() {
-        Command::SubmitEvent(submit) => vec![submit.id],
-        Command::SettleAttempt(settle) => {
-            settle.operational_events.iter().map(|told| told.id).collect()
-        }
-        Command::ExpireEvents(expire) => expire.report.iter().map(|report| report.id).collect(),
-        _ => Vec::new(),
-    }
 }

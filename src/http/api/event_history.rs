@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::base::failpoint::{self, Switch};
 use crate::base::splice::Splice;
+use crate::base::units::millis;
 use crate::commands::{EraseEvent, EraseOutcome};
 use crate::http::api::deliveries::Shown;
 use crate::http::api::stored_event::{absent, item, read_page, stored};
@@ -244,7 +245,7 @@ pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let erase = call.api.settings.get().retention.erase;
-    let erase_ms = u64::try_from(erase.as_millis()).unwrap_or(u64::MAX);
+    let erase_ms = millis(erase);
     let answer = |erased_at: Timestamp| {
         let gone_by = erased_at.plus_ms(erase_ms);
         json(StatusCode::OK, &Erasure { id: event, erased_at, gone_by })

@@ -70,10 +70,9 @@ pub(in crate::http) fn read_page(
     leaves_out: &dyn Fn(EventId) -> bool,
 ) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
-    let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
     let Some(first) = found.items.first() else { return Ok(page) };
-    let wanted =
-        found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
+    let all: usize = found.items.iter().map(bytes_of).sum();
+    let wanted = all.min(PAGE_BYTES_MAX).max(bytes_of(first));
     let part = api.bounds.answers.take(principal, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
@@ -99,17 +98,26 @@ pub(in crate::http) fn read_page(
             }
             Err(error) => return Err(Problem::unreadable(item.id, &error)),
         };
-        if last.is_some() {
-            page.items.push(b',');
-        }
-        page.items.reserve(bytes_of(item));
-        self::item((item.status, item.erased_at), &event, Splice::new(&mut page.items))
-            .map_err(|error| Problem::internal(&error))?
-            .end();
+        push_item(&mut page.items, item, &event)?;
         last = Some(item.id);
     }
-    page.last = last;
-    Ok(page)
+    Ok(Page { last, ..page })
+}
+
+/// Returns the expected length of an item in an answer.
+fn bytes_of(item: &EventItem) -> usize {
+    ITEM_BYTES + item.bytes as usize
+}
+
+/// Appends the event to the written items of a page.
+fn push_item(items: &mut Vec<u8>, found: &EventItem, event: &StoredEvent) -> Result<(), Problem> {
+    if !items.is_empty() {
+        items.push(b',');
+    }
+    items.reserve(bytes_of(found));
+    let shown = item((found.status, found.erased_at), event, Splice::new(items));
+    shown.map_err(|error| Problem::internal(&error))?.end();
+    Ok(())
 }
 
 /// Reads an event of the organization from the journal.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::base::shares::Exhausted;
 use crate::base::splice::Splice;
+use crate::base::units::millis;
 use crate::commands::{Drafted, Kind, Requester};
 use crate::commit::{CommitError, Pending};
 use crate::http::edge::auth::{Caller, Who, forbidden};
@@ -411,12 +412,8 @@ impl Call {
 
     /// Returns the deduplication window in milliseconds.
     pub(in crate::http) fn dedup_window_ms(&self) -> u64 {
-        milliseconds(self.api.config.dedup.window)
+        millis(self.api.config.dedup.window)
     }
-}
-
-pub(in crate::http) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Builds an answer with a JSON body.

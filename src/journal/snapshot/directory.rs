@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{SnapshotHeader, SnapshotSize};
-use super::names::{SnapshotFile, position_of};
+use super::names::{SnapshotFile, is_draft, position_of};
 use super::reader::SnapshotReader;
 use crate::base::failpoint::{self, Switch};
 use crate::journal::error::{Damage, JournalError};
@@ -73,6 +73,16 @@ pub fn first_witnessed(dir: &Path, files: &Arc<dyn Files>) -> Result<Position, J
         }
     }
     Ok(first)
+}
+
+/// Removes the drafts of snapshots that a crash left in `dir`. No snapshot may be in the making.
+///
+/// # Errors
+/// The directory cannot be read, or a file cannot be removed.
+pub fn clear_snapshot_drafts(dir: &Path, files: &dyn Files) -> Result<(), JournalError> {
+    let paths = files.list(dir).map_err(JournalError::io(dir))?;
+    let mut drafts = paths.into_iter().filter(|path| is_draft(path));
+    drafts.try_for_each(|path| files.remove(&path).map_err(JournalError::io(&path)))
 }
 
 /// Returns the files in `dir` with the name of a snapshot, the oldest position first.

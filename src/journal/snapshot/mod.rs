@@ -31,7 +31,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{first_witnessed, snapshots_in};
+pub use directory::{clear_snapshot_drafts, first_witnessed, snapshots_in};
 pub use format::{SnapshotHeader, SnapshotSize};
 pub use names::SnapshotFile;
 pub use reader::SnapshotReader;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::journal::new_file::path_of_draft;
 use crate::journal::position::Position;
 
 const SUFFIX: &str = ".snap";
@@ -20,9 +21,9 @@ pub(super) fn path_of(dir: &Path, position: Position) -> PathBuf {
     dir.join(format!("{position:020}{SUFFIX}", position = position.0))
 }
 
-/// Returns the name under which a snapshot is written where a file needs a name.
-pub(super) fn draft_of(path: &Path) -> PathBuf {
-    path.with_extension("snap.new")
+/// Returns true if this is the path of a draft of a snapshot.
+pub(super) fn is_draft(path: &Path) -> bool {
+    path_of_draft(path).is_some_and(|path| position_of(&path).is_some())
 }
 
 /// Returns the position from a file's name. `None` if the name is not a snapshot's name.

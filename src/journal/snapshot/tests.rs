@@ -147,6 +147,47 @@ fn whichever_operation_fails_a_named_file_is_whole() {
 }
 
 #[test]
+fn a_snapshot_is_made_where_no_file_without_a_name_can_get_one() {
+    let mut faults = 0;
+    for n in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = Arc::new(FaultyFiles::new());
+        closed.refuse_names();
+        let shared: Arc<dyn Files> = Arc::<FaultyFiles>::clone(&closed);
+        closed.fail_at(n, Fault::Io);
+        let many = rows(2_000, 100);
+        let written = write(&shared, dir.path(), 10, &many);
+        for file in snapshots_in(dir.path(), &OsFiles).unwrap() {
+            assert!(file.check(&files()).is_ok(), "operation {n}");
+        }
+        if closed.is_armed() {
+            assert_eq!(read(&written.unwrap()).unwrap(), many);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+            closed.cut_power(Unsynced::Lost).unwrap();
+            let found = snapshots_in(dir.path(), &OsFiles).unwrap();
+            assert!(found[0].check(&files()).is_ok());
+            break;
+        }
+        faults += 1;
+    }
+    assert!(faults > 10, "{faults}");
+}
+
+#[test]
+fn drafts_of_a_crash_are_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(&files(), dir.path(), 10, &rows(3, 20)).unwrap();
+    let draft = |name: &str| dir.path().join(format!("{name}.new"));
+    let number = "00000000000000000020";
+    for name in [format!("{number}.snap"), format!("{number}.seg"), "other".to_owned()] {
+        fs::write(draft(&name), b"half").unwrap();
+    }
+    clear_snapshot_drafts(dir.path(), &OsFiles).unwrap();
+    assert!(file.check(&files()).is_ok() && !draft(&format!("{number}.snap")).exists());
+    assert!(draft(&format!("{number}.seg")).exists() && draft("other").exists());
+}
+
+#[test]
 fn a_power_cut_leaves_a_whole_snapshot_or_none() {
     arm();
     let cut = |count: u16, is_finished: bool| {

@@ -10,16 +10,18 @@ use super::format::{
     BLOCK_BYTES, SnapshotHeader, SnapshotSize, Trailer, chained, encode_block_header,
     encode_header, encode_trailer, push_row,
 };
-use super::names::{SnapshotFile, draft_of, path_of};
+use super::names::{SnapshotFile, path_of};
 use crate::base::failpoint::{self, Switch};
 use crate::journal::error::JournalError;
 use crate::journal::files::Files;
+use crate::journal::new_file::{create_draft, create_unnamed, draft_of, give_name, open_named};
 use crate::journal::position::Position;
-use crate::journal::spare::is_unsupported;
 
 /// Number of written bytes after which the file is synced, because unsynced bytes delay the syncs
 /// of commit groups.
 const BYTES_PER_SYNC: u64 = 4 << 20;
+/// Number of bytes that are copied at once.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// A snapshot in the making.
 pub struct SnapshotWriter {
@@ -46,12 +48,13 @@ impl SnapshotWriter {
         header: SnapshotHeader,
     ) -> Result<Self, JournalError> {
         let path = path_of(dir, header.position);
-        let (file, draft) = match files.create_unnamed(dir) {
-            Err(error) if is_unsupported(&error) => {
-                let draft = draft_of(&path);
-                (create_draft(files.as_ref(), &draft)?, Some(draft))
-            }
-            other => (other.map_err(JournalError::io(dir))?, None),
+        let unnamed = create_unnamed(files.as_ref(), dir).map_err(JournalError::io(dir))?;
+        let (file, draft) = if let Some(file) = unnamed {
+            (file, None)
+        } else {
+            let draft = draft_of(&path);
+            let file = create_draft(files.as_ref(), &draft);
+            (file.map_err(JournalError::io(&draft))?, Some(draft))
         };
         let (bytes, chain) = encode_header(&header);
         let mut writer = Self {
@@ -93,8 +96,8 @@ impl SnapshotWriter {
         if !failpoint::is_on(Switch::SnapshotUnsynced) {
             self.files.sync_all(&self.file).map_err(JournalError::io(&self.path))?;
         }
-        self.name().map_err(JournalError::io(&self.path))?;
-        self.draft = None;
+        let named = self.name();
+        named.map_err(JournalError::io(&self.path))?;
         // Only a start without a state reads the file.
         drop(self.files.drop_cache(&self.file));
         let (position, path) = (self.position, self.path.clone());
@@ -102,21 +105,53 @@ impl SnapshotWriter {
     }
 
     /// Gives the synced file its name, and brings the name to stable storage.
-    fn name(&self) -> io::Result<()> {
-        match &self.draft {
-            Some(draft) => self.files.rename(draft, &self.path)?,
-            None => self.files.name(&self.file, &self.path)?,
+    fn name(&mut self) -> io::Result<()> {
+        let files = Arc::clone(&self.files);
+        if self.draft.is_none() && !give_name(files.as_ref(), &self.file, &self.path)? {
+            self.copy_to_draft()?;
         }
-        // btrfs does not log a file without a name, so it is synced again.
-        let is_unnamed = self.draft.is_none() && !failpoint::is_on(Switch::SnapshotUnsynced);
-        let synced = if is_unnamed { self.files.sync_all(&self.file) } else { Ok(()) };
-        let synced = synced.and_then(|()| self.files.sync_dir(&self.dir));
+        let synced = match self.draft.take() {
+            Some(draft) => {
+                files.rename(&draft, &self.path).inspect_err(|_| self.draft = Some(draft))
+            }
+            None if failpoint::is_on(Switch::SnapshotUnsynced) => Ok(()),
+            None => open_named(files.as_ref(), &self.path).map(drop),
+        };
+        let synced = synced.and_then(|()| files.sync_dir(&self.dir));
         synced.inspect_err(|_| {
             // Nobody may take the file for durable.
-            if let Err(error) = self.files.remove(&self.path) {
+            if self.draft.is_none()
+                && let Err(error) = files.remove(&self.path)
+            {
                 tracing::warn!(%error, "a snapshot that is not synced could not be removed");
             }
         })
+    }
+
+    /// Copies the file, which cannot get a name, to a synced draft.
+    fn copy_to_draft(&mut self) -> io::Result<()> {
+        let files = Arc::clone(&self.files);
+        let draft = draft_of(&self.path);
+        let copy = create_draft(files.as_ref(), &draft)?;
+        self.draft = Some(draft);
+        let mut piece = vec![0; PIECE_BYTES];
+        let (mut at, mut unsynced) = (0, 0);
+        while at < self.at {
+            let got = files.read_at(&self.file, &mut piece, at)?;
+            if got == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            files.write_all_at(&copy, piece.get(..got).unwrap_or_default(), at)?;
+            at += got as u64;
+            unsynced += got as u64;
+            if unsynced >= BYTES_PER_SYNC {
+                unsynced = 0;
+                files.sync_data(&copy)?;
+            }
+        }
+        files.sync_all(&copy)?;
+        self.file = copy;
+        Ok(())
     }
 
     fn end_block(&mut self) -> Result<(), JournalError> {
@@ -159,13 +194,4 @@ impl Drop for SnapshotWriter {
             tracing::debug!(%error, "a snapshot that was given up could not be removed");
         }
     }
-}
-
-/// Creates the file under the name of a draft. A crash may have left the draft behind.
-fn create_draft(files: &dyn Files, draft: &Path) -> Result<File, JournalError> {
-    let made = match files.remove(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => files.create_new(draft),
-    };
-    made.map_err(JournalError::io(draft))
 }

@@ -77,7 +77,8 @@ impl Store {
 }
 
 impl Store {
-    /// Returns the events whose records lie in these ranges of the journal, except erased events.
+    /// Returns the existing events whose records lie in these ranges of the journal, except erased
+    /// events.
     /// For rebuild: it reads everything.
     ///
     /// # Errors
@@ -94,7 +95,8 @@ impl Store {
                 entry.erased_at.is_none()
                     && ranges.iter().any(|range| range.contains(&entry.position))
             };
-            found.extend(block.events.iter().filter(within).map(|entry| (org, entry.id)));
+            let existing = block.existing().map(|(_, entry)| entry);
+            found.extend(existing.filter(within).map(|entry| (org, entry.id)));
         }
         Ok(found)
     }

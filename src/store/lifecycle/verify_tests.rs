@@ -189,6 +189,30 @@ fn rows_that_contradict_each_other_are_found() {
 }
 
 #[test]
+fn events_that_have_expired_are_not_among_those_whose_payload_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = Store::open_copy(&last(dir.path()), &dir.path().join("copy"), CACHE).unwrap();
+    let everywhere = [Position::FIRST..Position::MAX];
+    let before = store.events_within(&everywhere).unwrap();
+    let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
+    let is_found = |entry: &EventEntry| before.iter().any(|(_, event)| *event == entry.id);
+    let (key, block) = rows.iter().find(|(_, block)| block.events.iter().any(is_found)).unwrap();
+    let mut block = EventBlock::clone(block);
+    let entry = block.events.iter_mut().find(|entry| is_found(entry)).unwrap();
+    entry.is_expired = true;
+    let (expired, mut expected) = (entry.id, before.clone());
+    expected.retain(|(_, event)| *event != expired);
+    put(&store, *key, Some(&block));
+    store.db().flush().unwrap();
+    drop(store);
+    let again = dir.path().join("again");
+    let store = Store::open_copy(&dir.path().join("copy"), &again, CACHE).unwrap();
+    assert_eq!(store.events_within(&everywhere).unwrap(), expected);
+    assert_eq!(expected.len() + 1, before.len());
+}
+
+#[test]
 fn a_state_that_is_not_valid_says_why() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(StateValidity::of(&dir.path().join("none")).unwrap(), StateValidity::Absent);
