@@ -329,7 +329,10 @@ fn open_store(
     if store.rebuild_reason().is_some() || !snapshots::has_newer(journal, applied, end)? {
         return Ok(store);
     }
-    tracing::warn!(applied = applied.0, "the state is behind the newest snapshot and is given up");
+    tracing::warn!(
+        applied = applied.0,
+        "the state is older than the newest snapshot and is computed again from it; nothing is lost"
+    );
     store.invalidate();
     drop(store);
     open()
