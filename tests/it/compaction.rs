@@ -200,9 +200,8 @@ fn compacted(data: &Path) -> (Process, Client, [String; 2]) {
     let early = post_and_ack(&org, 60);
     let kept = org.send("a.b", &json!("kept".repeat(500))).id();
     post_and_ack(&org, 200);
-    let before = allocated(data);
-    assert!(before > 1_000_000, "{before}");
-    until(|| (allocated(data) < before / 4).then_some(()));
+    // On a slow machine, the first of these million bytes have expired and gone already.
+    until(|| (allocated(data) < 250_000).then_some(()));
     (server, org, [kept, early])
 }
 
