@@ -33,8 +33,8 @@ section! {
         /// directory that began before still finds it. Make it longer than a backup takes, and
         /// `erase_seconds` at least eight times as long.
         // An erased payload can wait for two plans of the compactor, each for three times the
-        // grace, and for two passes over the journal. The passes have the rest of the time, so
-        // each has at least one grace.
+        // grace, then for the beginning of a pass over the journal, and for the pass itself. These
+        // two share the rest of the time: at least one grace each.
         grace: Duration = seconds("grace_seconds", HOUR_SECONDS, 0..=30 * DAY_SECONDS)
             .at_most_an_eighth_of("erase_seconds");
 
