@@ -227,7 +227,7 @@
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
 //! - `pipeline/replays.rs`: advances replays step by step
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
-//! - `pipeline/expiry_report.rs`: reports events that expire although nobody confirmed them
+//! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire
 //! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges

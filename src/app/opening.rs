@@ -334,7 +334,10 @@ fn open_store(
     if newer.is_none() {
         return Ok((store, None));
     }
-    tracing::warn!(applied = applied.0, "the state is behind the newest snapshot and is given up");
+    tracing::warn!(
+        applied = applied.0,
+        "the state is older than the newest snapshot and is computed again from it; nothing is lost"
+    );
     store.invalidate();
     drop(store);
     Ok((open()?, newer))

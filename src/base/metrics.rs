@@ -190,9 +190,9 @@ metrics! {
     /// Number of events in the store.
     events_stored: Gauge = gauge("events_stored", "Events in the store.");
 
-    /// Number of expired events, by their state.
+    /// Number of expired events, by what was left to do.
     events_expired: PerLabel<ExpiredKind, Counter> =
-        counter_per("events_expired_total", "Expired events, by their state.", "kind");
+        counter_per("events_expired_total", "Expired events, by what was left to do.", "kind");
 
     /// Number of blocks of events that could not expire.
     expiry_failures: Counter =
@@ -205,22 +205,26 @@ metrics! {
 
     /// Age of the oldest event in the store, in seconds, at the end of the last pass over all
     /// events. 0 if there is no event.
-    oldest_event_age_seconds: FloatGauge =
-        float_gauge("oldest_event_age_seconds", "Age of the oldest stored event.");
+    oldest_event_age_seconds: FloatGauge = float_gauge(
+        "oldest_event_age_seconds",
+        "Age of the oldest event, as of the last search for expired events; 0 without events."
+    );
 
-    /// Number of rebuilds of the state from the journal.
-    state_rebuilds: Counter =
-        counter("state_rebuilds_total", "Rebuilds of the state from the journal.");
+    /// Number of starts' computations of the whole state, from a snapshot or the whole journal.
+    state_rebuilds: Counter = counter(
+        "state_rebuilds_total",
+        "How often a start computed the whole state, from a snapshot or the whole journal."
+    );
 
     /// Duration of the last snapshot, in seconds.
     snapshot_seconds: FloatGauge =
         float_gauge("snapshot_seconds", "Duration of the last snapshot of the state.");
 
-    /// Size of the newest snapshot's rows, in bytes.
-    snapshot_bytes: Gauge = gauge("snapshot_bytes", "Size of the newest snapshot.");
+    /// Size of the newest snapshot, in bytes.
+    snapshot_bytes: Gauge = gauge("snapshot_bytes", "Size of the newest snapshot of the state.");
 
     /// Number of rows in the newest snapshot.
-    snapshot_rows: Gauge = gauge("snapshot_rows", "Rows in the newest snapshot.");
+    snapshot_rows: Gauge = gauge("snapshot_rows", "Rows in the newest snapshot of the state.");
 
     /// Age of the newest snapshot, in seconds. -1 if there is none.
     snapshot_age_seconds: Gauge =
@@ -230,12 +234,15 @@ metrics! {
     snapshot_failures: Counter =
         counter("snapshot_failures_total", "Snapshots that could not be taken.");
 
-    /// Size of the journal's files, in bytes.
-    journal_disk_bytes: Gauge = gauge("journal_disk_bytes", "Size of the journal's files.");
+    /// Length of the journal's segments, in bytes.
+    journal_disk_bytes: Gauge =
+        gauge("journal_disk_bytes", "Length of the journal's segments, with their holes.");
 
-    /// Disk space of the journal's files, in bytes.
-    journal_allocated_bytes: Gauge =
-        gauge("journal_allocated_bytes", "Disk space of the journal's files.");
+    /// Disk space of the journal's segments, in bytes.
+    journal_allocated_bytes: Gauge = gauge(
+        "journal_allocated_bytes",
+        "Disk space that the journal's segments take, without their holes."
+    );
 
     /// Number of the journal's segments.
     journal_segments: Gauge = gauge("journal_segments", "Segments of the journal.");
@@ -259,8 +266,10 @@ metrics! {
     );
 
     /// Number of segments that could not be compacted.
-    compaction_failures: Counter =
-        counter("compaction_failures_total", "Segments of the journal that could not be compacted.");
+    compaction_failures: Counter = counter(
+        "compaction_failures_total",
+        "Segments of the journal that could not be compacted; the log names each."
+    );
 
     /// 1 if a record of the journal was found damaged since the start, else 0.
     journal_damaged: Gauge =

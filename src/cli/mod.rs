@@ -77,10 +77,11 @@ enum Command {
     Config(config_file::ConfigCommand),
     #[command(flatten)]
     OfClient(ClientCommand),
-    /// Verify the data directory of a stopped server: the whole journal, and that the state matches
-    /// the journal
+    /// Verify the data directory of a stopped server: the whole journal, every snapshot, and that
+    /// the state matches them
     Verify(verify::Verify),
-    /// Rebuild the state of a stopped server from its journal
+    /// Compute the state of a stopped server again, from the newest whole snapshot and the journal
+    /// behind it
     Rebuild(rebuild::Rebuild),
     /// Print the version
     Version {

@@ -1,4 +1,4 @@
-//! `triggerd rebuild`: computes the state of a stopped server from its journal. With
+//! `triggerd rebuild`: computes the state of a stopped server again. With
 //! `--skip-damaged` a damaged journal is salvaged first: whole records stay in their place, the
 //! damaged files are set aside, and the losses are reported.
 
@@ -42,7 +42,8 @@ pub(super) struct Rebuild {
     /// losses
     #[arg(long)]
     skip_damaged: bool,
-    /// Delete the snapshots, and compute the state from the first record of the journal
+    /// Delete the snapshots, and compute the state from the first record of the journal. Refused if
+    /// compaction has removed records
     #[arg(long)]
     from_start: bool,
     /// Existing directory with space for a temporary copy of the former state, which is removed at

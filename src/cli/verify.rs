@@ -313,9 +313,11 @@ impl Report {
                 to.0.saturating_sub(1)
             ));
         }
-        if let Some((position, _)) = audit.compacted() {
+        if let Some((from, to)) = audit.compacted() {
             lines.push(format!(
-                "compacted from position {position} on; {} were removed from the segments",
+                "compacted positions {from} to {}: records that nobody needs are gone, {} of them \
+                 in segments that remain; this is no damage",
+                to.0.saturating_sub(1),
                 counted(audit.compacted_bytes(), "byte")
             ));
         }

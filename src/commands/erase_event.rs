@@ -12,7 +12,8 @@ use crate::store::rows::schema::{DeliveryState, EventAddress};
 use crate::store::{Change, StateError, Unapplied};
 
 /// Erases an event's payload, which is then neither shown nor sent. Compaction cuts it out of the
-/// journal later. The command applies as a whole or not at all, judged by the state at its turn.
+/// journal later. The command applies as a whole or not at all, judged by the state when it is
+/// applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EraseEvent {
     /// The organization of the event.

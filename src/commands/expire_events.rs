@@ -12,8 +12,8 @@ use crate::store::change::Arrival;
 use crate::store::rows::schema::BLOCK_EVENTS;
 use crate::store::{Change, StateError, Stored, Unapplied};
 
-/// Removes the events of the named blocks that have expired, with all their rows. The state at the
-/// turn of the command decides about each event. The command applies as a whole or not at all: it
+/// Removes the events of the named blocks that have expired, with all their rows. When the
+/// command is applied, the state decides about each event. The command applies as a whole or not at all: it
 /// has no effect if a block has changed since the state was looked at, because its endpoints and
 /// the counts of its report may be wrong then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

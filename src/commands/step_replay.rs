@@ -15,8 +15,8 @@ use crate::store::{ReplayStep, ReplayTurn};
 
 /// Continues a replay by a step. Deliveries and progress are one change, so a crash neither
 /// loses nor repeats a delivery. The step has no effect unless the replay is exactly where the step
-/// begins. A replay to all endpoints is done with an endpoint that is disabled at the turn of the
-/// step, whatever the step says: otherwise the replay would wait for as long as the endpoint is
+/// begins. A replay to all endpoints is done with an endpoint that is disabled when the step is
+/// applied, whatever the step says: otherwise the replay would wait for as long as the endpoint is
 /// disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReplay {
@@ -28,7 +28,8 @@ pub struct StepReplay {
     pub cursor: ReplayCursor,
     /// The endpoint of the deliveries.
     pub endpoint: EndpointId,
-    /// Candidates for delivery, a bounded number. The state at its turn decides about each.
+    /// Candidates for delivery, a bounded number. The state decides about each when the
+    /// step is applied.
     pub events: Vec<EventId>,
     /// The number of examined events.
     pub examined: u32,

@@ -1,4 +1,4 @@
-//! The keys about how long events and files stay.
+//! The keys about how long events, files and erased bytes stay.
 
 use std::time::Duration;
 
@@ -10,31 +10,37 @@ const HOUR_SECONDS: u64 = 3_600;
 const DAY_SECONDS: u64 = 24 * HOUR_SECONDS;
 
 section! {
-    /// The age at which events expire. An expired event is gone, with its deliveries and attempts.
-    /// The age counts from the receipt of the event, or from its `deliver_after` if that is later.
-    /// Each tier can have its own ages: `retention_finished_seconds` and `retention_open_seconds`
-    /// in `[tiers.free]`, `[tiers.pro]` and `[tiers.enterprise]`.
+    /// How long events and files stay. Events expire at an age: they are gone then, with their
+    /// deliveries and attempts. The age counts from the receipt of the event, or from its
+    /// `deliver_after` if that is later. Each tier can have its own ages:
+    /// `retention_finished_seconds` and `retention_open_seconds` in `[tiers.free]`, `[tiers.pro]`
+    /// and `[tiers.enterprise]`. The files of the journal change later, when no backup that is
+    /// under way can need them: see `grace_seconds` and `erase_seconds`.
     pub struct Retention {
-        /// Seconds after which an event expires whose story is over: it is acknowledged, delivered
-        /// or canceled, and has no dead letter. 0 keeps such events for ever.
+        /// Seconds after which a finished event expires: one that is not in the inbox, waits for no
+        /// endpoint and has no dead letter. 0 keeps finished events for ever.
         finished: Duration =
             seconds("finished_seconds", 30 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
 
-        /// Seconds after which an event expires that still waits in an inbox or for an endpoint, or
-        /// has a dead letter. The organization then gets the operational event
-        /// [`triggerd.inbox.expired`](operational-events.md#triggerdinboxexpired). 0 keeps such
-        /// events for ever.
+        /// Seconds after which an unfinished event expires: one that is in the inbox, waits for an
+        /// endpoint or has a dead letter. The organization then gets the operational event
+        /// [`triggerd.inbox.expired`](operational-events.md#triggerdinboxexpired). 0 keeps
+        /// unfinished events for ever.
         open: Duration =
             seconds("open_seconds", 90 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
 
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data
-        /// directory that began before still finds it. Make it longer than a backup takes.
+        /// directory that began before still finds it. Make it longer than a backup takes, and
+        /// `erase_seconds` at least eight times as long.
+        // An erased payload can wait for two plans of the compactor, each for three times the
+        // grace, then for the beginning of a pass over the journal, and for the pass itself. These
+        // two share the rest of the time: at least one grace each.
         grace: Duration = seconds("grace_seconds", HOUR_SECONDS, 0..=30 * DAY_SECONDS)
             .at_most_an_eighth_of("erase_seconds");
 
-        /// Seconds within which the bytes of an erased event are gone from the disk of a running
-        /// server. Files that copies may still need stay for `grace_seconds`, several times in
-        /// turn.
+        /// Seconds within which the bytes of an erased event are gone from the files of a server
+        /// that runs without long pauses and frequent restarts and has disk space. The bytes stay
+        /// for `grace_seconds`, several times in turn, because copies under way may need the files.
         erase: Duration = seconds("erase_seconds", DAY_SECONDS, 60..=240 * DAY_SECONDS);
     }
 }

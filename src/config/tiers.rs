@@ -53,8 +53,7 @@ section! {
         retention_finished: Duration =
             seconds_of_tier("retention_finished_seconds", 0, 0..=RETENTION_SECONDS_MAX).reloaded();
 
-        /// Seconds after which an event expires that still waits or has a dead letter. 0 means
-        /// `[retention] open_seconds`.
+        /// Seconds after which an unfinished event expires. 0 means `[retention] open_seconds`.
         retention_open: Duration =
             seconds_of_tier("retention_open_seconds", 0, 0..=RETENTION_SECONDS_MAX).reloaded();
     }

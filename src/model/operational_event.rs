@@ -20,7 +20,7 @@ pub enum OperationalEventKind {
     DeliveryDead,
     /// The free disk space is low.
     DiskLow,
-    /// Events that nobody confirmed have expired.
+    /// Unfinished events have expired.
     InboxExpired,
 }
 

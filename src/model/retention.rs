@@ -9,10 +9,9 @@ use super::time::Timestamp;
 /// which it is not pushed, or from the time in its id, whichever is latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cutoffs {
-    /// For events whose story is over: out of the inbox, and without a waiting delivery or a dead
-    /// letter.
+    /// For finished events: out of the inbox, and without a waiting delivery or a dead letter.
     pub finished: Timestamp,
-    /// For events whose story is over but for their dead letters.
+    /// For events of which only dead letters are left.
     pub dead: Timestamp,
     /// For events in an inbox, with a waiting delivery, or not routed yet.
     pub open: Timestamp,
@@ -43,7 +42,7 @@ pub struct ExpiringBlock {
 /// The numbers of expired or expiring events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
-    /// Events whose story was over.
+    /// Finished events.
     pub finished: u64,
     /// Events that had dead letters and nothing else to wait for.
     pub dead: u64,

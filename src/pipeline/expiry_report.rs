@@ -1,5 +1,5 @@
-//! Reports events that expire although nobody confirmed them: an operational event for their
-//! organization, and a line in the log. Pure, but for the log.
+//! Reports unfinished events that expire: an operational event for their organization, and a line in
+//! the log. Pure, but for the log.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const TYPES_MAX: usize = 100;
 /// The payload; times have the same form as in the API.
 #[derive(Serialize)]
 struct Payload<'a> {
-    /// The number of events that nobody confirmed.
+    /// The number of unfinished events.
     events: u64,
     by_type: BTreeMap<&'a str, u64>,
     /// The number of events whose types are not in `by_type`.
@@ -30,8 +30,7 @@ struct Payload<'a> {
     open_seconds: u64,
 }
 
-/// Returns the operational event about the events that nobody confirmed. `None` if there are no
-/// such events.
+/// Returns the operational event about the unfinished events. `None` if there are none.
 pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalEvent> {
     let (first_received_at, last_received_at) = expiring.received?;
     let mut types: Vec<(&EventType, u64)> =
@@ -57,7 +56,7 @@ pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalE
     })
 }
 
-/// Writes the log line about the events that nobody confirmed, if there are any.
+/// Writes the log line about the unfinished events, if there are any.
 pub(super) fn log(organization: OrgId, expiring: &Expiring) {
     let Some((first, last)) = expiring.received else { return };
     let events: u64 = expiring.unconfirmed.values().sum();
@@ -67,7 +66,8 @@ pub(super) fn log(organization: OrgId, expiring: &Expiring) {
         types = expiring.unconfirmed.len(),
         first_received_at = %first,
         last_received_at = %last,
-        "events that nobody confirmed have expired; [retention] open_seconds sets their age"
+        "unfinished events have expired; [retention] open_seconds, or the value of their tier, \
+         sets the age"
     );
 }
 

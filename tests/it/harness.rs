@@ -52,6 +52,21 @@ pub(crate) fn first_segment(data: &Path) -> PathBuf {
     data.join("journal/00000000000000000001.seg")
 }
 
+/// Copies the data directory of a running server with `cp -a`. Returns the complaints of `cp` about
+/// files that the copy lacks. A file that exists for a moment only is no such file.
+pub(crate) fn copy_running(data: &Path, copy: &Path) -> Vec<String> {
+    let copied = Command::new("cp").env("LC_ALL", "C").arg("-a").args([data, copy]).output();
+    let copied = copied.unwrap();
+    assert!(copied.status.code().is_some_and(|code| code <= 1), "{copied:?}");
+    let said = String::from_utf8(copied.stderr).unwrap();
+    assert_eq!(copied.status.success(), said.is_empty(), "{said}");
+    let is_of_a_moment = |line: &&str| {
+        let names = [".seg.new'", ".snap.new'", "/FORMAT.new'"];
+        line.ends_with(": No such file or directory") && names.iter().any(|it| line.contains(it))
+    };
+    said.lines().filter(|line| !is_of_a_moment(line)).map(str::to_owned).collect()
+}
+
 /// A receiver whose connections nobody answers, and its URL.
 pub(crate) fn silence() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

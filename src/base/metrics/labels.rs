@@ -86,19 +86,19 @@ labels! {
         DeliveryDead = "delivery_dead",
         /// The free disk space is low.
         DiskLow = "disk_low",
-        /// Events that nobody confirmed have expired.
+        /// Unfinished events have expired.
         InboxExpired = "inbox_expired",
     }
 }
 
 labels! {
-    /// The state in which an event expired.
+    /// What was left to do for an event that expired.
     ExpiredKind {
-        /// The story of the event was over.
+        /// Nothing: the event was finished.
         Finished = "finished",
-        /// The event had dead letters.
+        /// Only dead letters were left.
         Dead = "dead",
-        /// The event was in an inbox, waited for a delivery or was not routed.
+        /// The event was in an inbox, waited for an endpoint or was not routed.
         Open = "open",
     }
 }
