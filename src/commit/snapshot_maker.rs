@@ -15,6 +15,7 @@ use super::engine::Engine;
 use super::snapshot_taking::{NotTaken, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
+use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
 use crate::journal::{Files, JournalError, Position, SnapshotFile, SnapshotSize, snapshots_in};
 
@@ -101,8 +102,9 @@ impl SnapshotMaker {
         }
     }
 
-    /// Does everything that is due.
-    pub(super) fn look(&mut self) {
+    /// Does everything that is due. Tests call this in place of [`SnapshotMaker::run`], to choose
+    /// the instants.
+    pub fn look(&mut self) {
         if let Err(error) = self.list() {
             tracing::warn!(%error, "the snapshots cannot be listed");
             return;
@@ -174,6 +176,10 @@ impl SnapshotMaker {
         }
     }
 
+    fn grace(&self) -> Duration {
+        if failpoint::is_on(Switch::GraceOff) { Duration::ZERO } else { self.limits.grace }
+    }
+
     fn newest(&self) -> Option<&Known> {
         self.known.iter().rfind(|known| known.is_usable())
     }
@@ -199,7 +205,7 @@ impl SnapshotMaker {
         }
         let is_damaged = last.is_some_and(|last| last.condition == Condition::Damaged);
         let now_ms = self.engine.clock.steady_ms();
-        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.limits.grace);
+        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.grace());
         let is_asked = self.engine.snapshots.is_asked() && is_old;
         // Without a snapshot, a journal without its beginning gives no state.
         let is_needed = self.newest().is_none() && self.engine.records.first() > Position::FIRST;
@@ -296,7 +302,7 @@ impl SnapshotMaker {
         let whole_at = newest.file.position;
         let over: Vec<_> = self.known.iter().filter(|known| known.is_usable()).collect();
         // The newest snapshot behind which the grace time is over; all before it may go.
-        let over = over.iter().rfind(|known| known.age(now_ms) >= self.limits.grace);
+        let over = over.iter().rfind(|known| known.age(now_ms) >= self.grace());
         let Some(below) = over.map(|known| known.file.position.min(whole_at)) else { return };
         self.known.retain(|known| {
             if known.file.position >= below {
@@ -336,7 +342,7 @@ impl SnapshotMaker {
         let grace = self.known.iter().filter(|known| known.is_usable()).skip(1);
         // A snapshot that was asked for is due when the newest one is old enough.
         let asked = self.newest().filter(|_| self.engine.snapshots.is_asked());
-        let left = |known: &Known| self.limits.grace.saturating_sub(known.age(now_ms));
+        let left = |known: &Known| self.grace().saturating_sub(known.age(now_ms));
         let grace = grace.chain(asked).map(left).filter(|left| !left.is_zero()).min();
         let retry = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         grace.into_iter().chain(retry).fold(NAP, Duration::min).max(NAP_MIN)
