@@ -78,9 +78,9 @@ pub struct Compactor {
     pub settings: CompactionSettings,
 }
 
-/// The progress of the thread.
+/// The progress of the thread, in memory only.
 #[derive(Default)]
-pub(super) struct Work {
+pub struct Work {
     pub(super) plans: Plans,
     /// The first positions of segments with records that nobody may see any more.
     hinted: BTreeSet<Position>,
@@ -102,7 +102,7 @@ pub(super) struct Work {
 
 impl Work {
     /// Begins now, and so does the grace of the last witness: nobody knows when it was written.
-    pub(super) fn new(now_ms: u64) -> Self {
+    pub fn new(now_ms: u64) -> Self {
         Self { witnessed_ms: now_ms, ..Self::default() }
     }
 
@@ -179,8 +179,9 @@ impl Compactor {
         }
     }
 
-    /// Does one thing. Returns true if there may be more to do at once.
-    pub(super) fn step(&self, work: &mut Work) -> bool {
+    /// Does one thing. Returns true if there may be more to do at once. Tests call this in place of
+    /// [`Compactor::run`], to choose the instants.
+    pub fn step(&self, work: &mut Work) -> bool {
         let segments = match self.journal.segments() {
             Ok(segments) => segments,
             Err(error) => {
@@ -344,7 +345,7 @@ impl Compactor {
     }
 
     fn pass_rate(&self, all_bytes: u64) -> u64 {
-        let needed = all_bytes / self.settings.pass_max.as_secs().max(1);
+        let needed = all_bytes.saturating_mul(1_000) / millis(self.settings.pass_max).max(1);
         needed.max(PASS_RATE_MIN.min(self.settings.bytes_per_second))
     }
 
