@@ -78,10 +78,12 @@ pub enum Switch {
     SnapshotUnsynced,
     /// Records are removed from the journal before a snapshot holds what follows from them.
     CompactUnproved,
-    /// Records and segments are removed at once, while a copy may still need them.
+    /// Records, segments and snapshots are removed at once, while a copy may still need them.
     GraceOff,
     /// Accepted deliveries of expired events stay in the state.
     ExpiryLeavesRows,
+    /// An open event expires at the age of a finished event.
+    ExpiryTooEarly,
 }
 
 /// The error for a name without a failpoint.

@@ -88,9 +88,9 @@ pub struct Compactor {
     pub settings: CompactionSettings,
 }
 
-/// The progress of the thread.
+/// The progress of the thread, in memory only.
 #[derive(Default)]
-pub(super) struct Work {
+pub struct Work {
     pub(super) plans: Plans,
     /// The first positions of segments with records that nobody may see any more.
     hinted: BTreeSet<Position>,
@@ -119,7 +119,7 @@ pub(super) struct Work {
 
 impl Work {
     /// Begins now, and so does the grace of the last witness: nobody knows when it was written.
-    pub(super) fn new(now_ms: u64) -> Self {
+    pub fn new(now_ms: u64) -> Self {
         Self { witnessed_ms: now_ms, ..Self::default() }
     }
 
@@ -194,8 +194,9 @@ impl Compactor {
         }
     }
 
-    /// Does one thing. Returns true if there may be more to do at once.
-    pub(super) fn step(&self, work: &mut Work) -> bool {
+    /// Does one thing. Returns true if there may be more to do at once. Tests call this in place of
+    /// [`Compactor::run`], to choose the instants.
+    pub fn step(&self, work: &mut Work) -> bool {
         if let Err(error) = self.list(work) {
             tracing::warn!(%error, "the journal cannot be compacted now");
             return false;
@@ -421,7 +422,7 @@ impl Compactor {
             work.passes.begin(applied, now_ms);
         }
         let all: u64 = work.segments.iter().map(|segment| segment.end.since(segment.first)).sum();
-        let needed = all / pass_max.as_secs().max(1);
+        let needed = all.saturating_mul(1_000) / millis(pass_max).max(1);
         Some((work.of_pass()?, needed.max(PASS_RATE_MIN.min(bytes_per_second))))
     }
 

@@ -69,7 +69,7 @@ mod system;
 pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use breakers::Breakers;
 pub use committer::{Committer, GroupLimits};
-pub use compactor::{CompactionSettings, Compactor};
+pub use compactor::{CompactionSettings, Compactor, Work as CompactionWork};
 pub use engine::Engine;
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use hints::{Hints, SchedulerHint, Unneeded};

@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::snapshot_taking::{NotTaken, OUTRUN, take_snapshot};
 use super::snapshots::KeptSnapshots;
 use crate::base::exit_code::fatal;
+use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
 use crate::base::units::{gauge, millis};
 use crate::commands::NoteKeysUsed;
@@ -123,8 +124,9 @@ impl SnapshotMaker {
         }
     }
 
-    /// Does everything that is due.
-    pub(super) fn look(&mut self) {
+    /// Does everything that is due. Tests call this in place of [`SnapshotMaker::run`], to choose
+    /// the instants.
+    pub fn look(&mut self) {
         if let Err(error) = self.list() {
             tracing::warn!(%error, "the snapshots cannot be listed");
             return;
@@ -201,6 +203,10 @@ impl SnapshotMaker {
         }
     }
 
+    fn grace(&self) -> Duration {
+        if failpoint::is_on(Switch::GraceOff) { Duration::ZERO } else { self.limits.grace }
+    }
+
     fn newest(&self) -> Option<&Known> {
         self.known.iter().rfind(|known| known.is_usable())
     }
@@ -234,7 +240,7 @@ impl SnapshotMaker {
     /// Returns true if somebody asked for a snapshot, and the last one is old or stands alone.
     fn is_wanted(&self) -> bool {
         let now_ms = self.engine.clock.uptime_ms();
-        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.limits.grace);
+        let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.grace());
         let is_alone = self.known.iter().filter(|known| known.is_usable()).count() < KEPT_MIN;
         self.engine.snapshots.is_asked() && (is_old || is_alone)
     }
@@ -353,7 +359,7 @@ impl SnapshotMaker {
             return;
         }
         // The newest snapshot behind which the grace time is over; all before it may go.
-        let over = usable.iter().rfind(|known| known.age(now_ms) >= self.limits.grace);
+        let over = usable.iter().rfind(|known| known.age(now_ms) >= self.grace());
         let kept_at = second.file.position;
         let Some(below) = over.map(|known| known.file.position.min(kept_at)) else { return };
         self.known.retain(|known| {
@@ -406,7 +412,7 @@ impl SnapshotMaker {
         let grace = self.known.iter().filter(|known| known.is_usable()).skip(1);
         // A snapshot that was asked for is due when the newest one is old enough.
         let asked = self.newest().filter(|_| self.engine.snapshots.is_asked());
-        let left = |known: &Known| self.limits.grace.saturating_sub(known.age(now_ms));
+        let left = |known: &Known| self.grace().saturating_sub(known.age(now_ms));
         let grace = grace.chain(asked).map(left).filter(|left| !left.is_zero()).min();
         let retry = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         grace.into_iter().chain(retry).fold(NAP, Duration::min).max(NAP_MIN)

@@ -212,7 +212,7 @@ fn compact_with_fault(dir: &Path, n: u64, fault: Fault, written: &[Written]) -> 
     files.fail_at(u64::MAX / 2, fault);
     if !is_armed {
         assert!(compacted.is_err(), "{fault:?} at operation {n} was not told");
-        let is_draft = |path: &PathBuf| segment::first_from_draft(path).is_some();
+        let is_draft = |path: &PathBuf| path.extension().is_some_and(|end| end == "new");
         assert!(!segment_files(dir).iter().any(is_draft), "{fault:?} at operation {n}");
     }
     let punched = new_segments(&reader, written, &segments);

@@ -11,6 +11,6 @@ mod sweeper;
 mod worker;
 
 pub use replays::Replayer;
-pub use retention::Ages;
+pub use retention::{Ages, Retention};
 pub use sweeper::{KeysUsed, Sweeper};
 pub use worker::Worker;

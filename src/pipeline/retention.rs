@@ -88,7 +88,7 @@ impl Ages {
 
 /// The progress of the passes, kept between calls.
 #[derive(Debug, Default)]
-pub(super) struct Retention {
+pub struct Retention {
     pass: Option<Pass>,
     /// The uptime of the first call.
     up_since_ms: Option<u64>,
@@ -125,10 +125,14 @@ struct Pass {
 }
 
 impl Retention {
-    /// Goes on with the pass, or begins a pass when it is time.
-    pub(super) fn call(&mut self, engine: &Engine, ages: &Ages) -> Result<(), StateError> {
+    /// Goes on with the pass, or begins a pass when it is time. Returns true if the pass is not
+    /// over.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn call(&mut self, engine: &Engine, ages: &Ages) -> Result<bool, StateError> {
         let Some(mut pass) = self.pass.take().or_else(|| self.begin(engine, ages)) else {
-            return Ok(());
+            return Ok(false);
         };
         let (called, mut read) = (Instant::now(), 0);
         // A snapshot that is outrun is begun again, so expiry gives way to it.
@@ -140,12 +144,12 @@ impl Retention {
         while read < BLOCKS_PER_CALL_MAX && may_go_on() {
             let Some(org) = engine.store.retained_org(pass.org)? else {
                 pass.end(engine);
-                return Ok(());
+                return Ok(false);
             };
             read += 1 + pass.go_on(engine, ages, org)?;
         }
         self.pass = Some(pass);
-        Ok(())
+        Ok(true)
     }
 
     fn begin(&mut self, engine: &Engine, ages: &Ages) -> Option<Pass> {

@@ -196,7 +196,8 @@ impl<'a> OneClient<'a> {
     fn stored(&mut self, sent: &Sent, receipt: &Value) {
         let id = receipt["id"].as_str().unwrap();
         self.load.ledger.stored(&sent.tag, id);
-        if sent.tag.starts_with(PULLS) {
+        // An event that was sent twice is confirmed once: it may expire before the second time.
+        if sent.tag.starts_with(PULLS) && self.mine.last().is_none_or(|last| last != id) {
             self.mine.push(id.to_owned());
         }
     }

@@ -103,6 +103,14 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["is lost", "not ready: exit status: 70", "cannot be read"],
     },
+    // What a copy needs goes while it is made, often but not always.
+    Control {
+        switch: "grace_off",
+        scenario: "slow_copies",
+        rounds: 3,
+        catch: Chance { runs: 4 },
+        reasons: &["not ready: exit status: 3", "is lost", "verify of a copy"],
+    },
     Control {
         switch: "snapshot_unsynced",
         scenario: "trace",

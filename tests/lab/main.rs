@@ -55,6 +55,7 @@ mod retention;
 mod rot;
 mod scenario;
 mod server;
+mod slow_copies;
 mod snapshots;
 mod stop;
 mod sweep;

@@ -10,7 +10,7 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    retention, rot, snapshots, stop, sweep, torn, trace, wrong_keys,
+    retention, rot, slow_copies, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
@@ -80,6 +80,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "expiry, compaction and snapshots lose nothing else, also in a copy and after a kill",
         rounds: (4, "kills, each after a copy"),
         run: retention::run,
+    },
+    Scenario {
+        name: "slow_copies",
+        shows: "a copy that lasts longer than ten snapshots is whole, in any order of its files",
+        rounds: (3, "copies"),
+        run: slow_copies::run,
     },
     Scenario {
         name: "rot",

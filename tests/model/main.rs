@@ -18,9 +18,12 @@
 // Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
+mod care;
 mod checks;
+mod gone;
 mod hints;
 mod naive;
+mod opening;
 #[path = "../shared/random.rs"]
 #[expect(dead_code, reason = "the model needs a part of it")]
 mod random;
@@ -29,23 +32,42 @@ mod steps;
 #[path = "../shared/system.rs"]
 mod system;
 mod world;
+mod year;
 
 mod tests {
     use std::io::Write as _;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::PathBuf;
+    use std::process::Command;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
+    use triggerd::base::failpoint;
+
     use crate::random::{Random, fresh_seed};
     use crate::steps::run_world;
     use crate::world::{Break, SEQUENCES_PER_WORLD};
+    use crate::year::{self, figures};
 
     /// The file of seeds that failed once or reach far. New failures are added.
     const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/seeds.txt");
     const SEQUENCES: u64 = 5_000;
+    /// Enough for several segments a month.
+    const EVENTS_A_MONTH: u64 = 2_000;
     /// Number of worlds of a broken system. The break must be noticed at least once.
     const WORLDS_OF_A_BREAK: u64 = 12;
+    /// The same for a broken promise of the product.
+    const WORLDS_OF_A_FAILPOINT: u64 = 24;
+
+    /// The promises of the product to break, and the texts of which one tells the right reason.
+    const FAILPOINTS: [(&str, &[&str]); 5] = [
+        ("expiry_leaves_rows", &["which does not exist", "are counted"]),
+        ("expiry_too_early", &["expired: "]),
+        ("torn_snapshot_believed", &["are of position"]),
+        ("compact_unproved", &["Removed(", "no frame of this position"]),
+        ("grace_off", &["Removed(", "before the journal"]),
+    ];
 
     fn number(name: &str) -> Option<u64> {
         std::env::var(name).ok()?.parse().ok()
@@ -106,6 +128,11 @@ mod tests {
         if let Some(seed) = number("TRIGGERD_MODEL_SEED") {
             return assert_eq!(judge(seed, Break::Nothing), Ok(()), "TRIGGERD_MODEL_SEED={seed}");
         }
+        if let Ok(failpoints) = std::env::var("TRIGGERD_FAILPOINTS") {
+            failpoint::arm(&failpoints).unwrap();
+            let seeds: Vec<u64> = (0..WORLDS_OF_A_FAILPOINT).collect();
+            return assert_eq!(run_all(&seeds, Break::Nothing), [], "the failpoint was noticed");
+        }
         let began = Instant::now();
         let worlds =
             number("TRIGGERD_MODEL_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(SEQUENCES_PER_WORLD);
@@ -120,6 +147,11 @@ mod tests {
             seeds.len(),
             began.elapsed()
         );
+        let metrics = crate::system::metrics();
+        let punched = metrics.compaction_segments_punched.get();
+        let removed = metrics.compaction_segments_removed.get();
+        println!("{punched} segments were written again, {removed} removed");
+        assert!(punched > 0 && removed > 0, "nothing was compacted");
         keep(&failures);
         let faults: Vec<_> = failures
             .iter()
@@ -136,6 +168,7 @@ mod tests {
             (Break::KnowsNoDuplicates, "outcome"),
             (Break::SyncsNothing, "after"),
             (Break::ForgetsToRecover, "after"),
+            (Break::MisplacesSnapshots, "are of position"),
         ] {
             let seeds: Vec<u64> = (0..WORLDS_OF_A_BREAK).collect();
             let failures = run_all(&seeds, broken);
@@ -147,6 +180,50 @@ mod tests {
             let for_that = failures.iter().filter(|(_, fault)| fault.contains(reason)).count();
             assert!(for_that > 0, "{broken:?} was not noticed: {failures:?}");
         }
+    }
+
+    /// More negative controls: a promise of the product is broken. A failpoint stays armed, so each
+    /// has a process of its own.
+    #[test]
+    fn a_broken_promise_is_noticed() {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        for (failpoint, reasons) in FAILPOINTS {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "tests::random_sequences_mean_the_same_to_us_and_to_a_naive_model",
+                ])
+                .env("TRIGGERD_FAILPOINTS", failpoint)
+                .env_remove("TRIGGERD_MODEL_SEED")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{failpoint} was not noticed: {said}");
+            let is_expected = said.contains("the failpoint was noticed")
+                && reasons.iter().any(|reason| said.contains(reason));
+            assert!(is_expected, "{failpoint} was noticed for another reason: {said}");
+        }
+    }
+
+    /// After the first quarter of a year of steady traffic, nothing on disk grows any more.
+    /// `TRIGGERD_YEAR_EVENTS` sets the number of events a month; `TRIGGERD_YEAR_FIGURES` names a
+    /// directory that gets the figures as a table and as a drawing.
+    #[test]
+    fn a_year_of_steady_traffic_becomes_flat() {
+        let events = number("TRIGGERD_YEAR_EVENTS").unwrap_or(EVENTS_A_MONTH);
+        let (began, dir) = (Instant::now(), tempfile::tempdir().unwrap());
+        let months = year::run(dir.path(), events);
+        let table = figures::table(&months);
+        println!("{table}\n{events} events a month, {:?}", began.elapsed());
+        if let Some(into) = std::env::var_os("TRIGGERD_YEAR_FIGURES").map(PathBuf::from) {
+            std::fs::write(into.join("year.md"), &table).unwrap();
+            std::fs::write(into.join("year.svg"), figures::drawing(&months)).unwrap();
+        }
+        let faults = year::faults(&months);
+        assert!(faults.is_empty(), "{}", faults.join("; "));
     }
 
     /// Lost hints leave no work undone. The control comes last: its failpoint stays armed.

@@ -1,5 +1,6 @@
 //! Random steps, and the comparisons after each.
 
+use tempfile::TempDir;
 use triggerd::base::clock::Clock;
 use triggerd::commands::{Applied, Applying, Command, SubmitOutcome};
 use triggerd::model::id::{EventId, IdSource, OrgNo};
@@ -66,12 +67,25 @@ impl World {
             1..7 => 16,
             _ => 6,
         };
+        let copied = self.random.one_in(20).then(|| self.copy());
         for number in 0..steps {
             let step = self.random.below(100);
             self.step(org, step).map_err(|fault| format!("step {number} ({step}): {fault}"))?;
             self.check_org(org)?;
         }
-        Ok(())
+        copied.map_or(Ok(()), |copied| self.restore(copied))
+    }
+
+    /// Copies the directory, with the model as it is now.
+    fn copy(&mut self) -> (TempDir, Naive) {
+        (self.system.slow_copy(&mut self.random), self.naive.clone())
+    }
+
+    /// Goes on with the copy, as if nothing had happened since.
+    fn restore(&mut self, (copy, naive): (TempDir, Naive)) -> Result<(), String> {
+        self.system.restore(copy);
+        self.naive = naive;
+        self.check_all().map_err(|fault| format!("after the restore of a copy: {fault}"))
     }
 
     fn step(&mut self, org: OrgNo, step: u64) -> Result<(), String> {
@@ -94,10 +108,17 @@ impl World {
                 self.submit(&[vec![expire]])
             }
             90..92 => self.expire_events(org),
-            92..96 => {
+            92 => {
                 self.system.write_back();
                 Ok(())
             }
+            93..95 => {
+                let times = if self.random.one_in(4) { 6 } else { 1 };
+                self.system.compact(times);
+                Ok(())
+            }
+            95 if self.random.one_in(5) => self.pass_days(),
+            95 => Ok(()),
             _ => self.accident(org),
         }
     }
@@ -214,7 +235,8 @@ impl World {
             1 => self.system.restart_in_good_order(),
             2 => self.system.restart_without_state(&mut self.random),
             3 | 4 => self.cut_power(org)?,
-            5 => {
+            5 => self.system.restart_after_failed_care(&mut self.random),
+            6 => {
                 let (naive, now) = (&self.naive, self.now());
                 return self
                     .system

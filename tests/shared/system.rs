@@ -63,7 +63,7 @@ pub(crate) fn engine_with<L: Log>(
 }
 
 /// Metrics shared by the whole process: making them takes longer than a world of the model test.
-fn metrics() -> Arc<Metrics> {
+pub(crate) fn metrics() -> Arc<Metrics> {
     static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
     Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap())))
 }

@@ -37,10 +37,13 @@ static PAGES: [Page; 12] = pages![
 ];
 
 static STYLE: &str = include_str!("docs/style.css");
+/// The drawing of the page about performance.
+static YEAR: &str = include_str!("../../../docs/year.svg");
 
-/// Allows nothing but the style sheet of the manual (Content Security Policy Level 3).
+/// Allows nothing but the style sheet and the drawings of the manual (Content Security Policy Level
+/// 3).
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'",
 );
 
@@ -54,10 +57,11 @@ pub(in crate::http) fn index() -> Answer {
     page("index")
 }
 
-/// `GET /docs/{page}`: returns a page of the manual, or its style sheet.
+/// `GET /docs/{page}`: returns a page of the manual, its style sheet, or a drawing.
 pub(in crate::http) fn show(call: &Call) -> Answer {
     match call.path("page") {
         "style.css" => Ok(HttpResponse::Ok().content_type("text/css; charset=utf-8").body(STYLE)),
+        "year.svg" => Ok(HttpResponse::Ok().content_type("image/svg+xml").body(YEAR)),
         name => page(name),
     }
 }

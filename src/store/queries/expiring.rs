@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::failpoint::{self, Switch};
 use crate::journal::Position;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
@@ -102,6 +103,9 @@ impl Judged {
             let bit = 1 << index;
             let is_open = (in_inbox | unrouted) & bit != 0 || entry.waiting > 0;
             let (bits, cutoff) = match (is_open, entry.dead > 0) {
+                (true, _) if failpoint::is_on(Switch::ExpiryTooEarly) => {
+                    (&mut judged.open, cutoffs.finished)
+                }
                 (true, _) => (&mut judged.open, cutoffs.open),
                 (false, true) => (&mut judged.dead, cutoffs.dead),
                 (false, false) => (&mut judged.finished, cutoffs.finished),

@@ -10,13 +10,47 @@ use triggerd::store::{Expiring, Stored};
 
 use super::{WINDOW_MS, World};
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The ages at which events expire when days pass.
+const FINISHED_MS: u64 = 30 * DAY_MS;
+const OPEN_MS: u64 = 90 * DAY_MS;
+/// So often everything is compacted that can be: a payload waits for a seal, for a snapshot, until
+/// no copy may have an older snapshot, and for the grace, and that twice.
+const COMPACTIONS: u64 = 10;
 const PAYLOAD: &[u8] = b"{\"expired\":1}";
 
 impl World {
-    /// Lets events of the organization expire, in as many steps as it takes.
+    /// Lets events of the organization expire, by any times.
     pub(super) fn expire_events(&mut self, org: OrgNo) -> Result<(), String> {
         let [finished, dead, open, erased] = [(); 4].map(|()| self.cutoff());
-        let cutoffs = Cutoffs { finished, dead, open, erased, now: self.now() };
+        self.expire_by(org, Cutoffs { finished, dead, open, erased, now: self.now() })?;
+        let before = self.cutoff();
+        let deleted_before = Position::MAX;
+        let forget = ForgetDeleted { org, before, deleted_before };
+        self.submit(&[vec![Command::ForgetDeleted(forget)]])?;
+        self.audit()
+    }
+
+    /// Lets days pass, and the events of all organizations expire at their ages. Then the journal
+    /// is compacted, now and then as far as possible.
+    pub(super) fn pass_days(&mut self) -> Result<(), String> {
+        self.clock.advance_ms(self.random.below(40 * DAY_MS));
+        let ages = [FINISHED_MS, OPEN_MS, DAY_MS];
+        let [finished, open, erased] = ages.map(|age| self.now().minus_ms(age));
+        for org in 0..u32::try_from(self.naive.orgs.len()).unwrap() {
+            let now = self.now();
+            self.expire_by(OrgNo(org), Cutoffs { finished, dead: open, open, erased, now })?;
+        }
+        self.audit()?;
+        if self.random.one_in(2) {
+            self.system.compact(COMPACTIONS);
+            self.check_erased()?;
+        }
+        self.check_all().map_err(|fault| format!("days later: {fault}"))
+    }
+
+    /// Lets events of the organization expire, in as many steps as it takes.
+    fn expire_by(&mut self, org: OrgNo, cutoffs: Cutoffs) -> Result<(), String> {
         let (mut expired, mut stored, mut next) = (Expired::default(), None, Some(EventId(0)));
         while let Some(from) = next {
             let found = self.system.store().expiring(org, from, cutoffs);
@@ -41,10 +75,26 @@ impl World {
             self.naive.note_report(org, &stored, PAYLOAD);
             self.touched.push(stored.id);
         }
-        let before = self.cutoff();
-        let deleted_before = Position::MAX;
-        let forget = ForgetDeleted { org, before, deleted_before };
-        self.submit(&[vec![Command::ForgetDeleted(forget)]])?;
+        Ok(())
+    }
+
+    /// Checks that no payload of an erased event is left in the journal.
+    fn check_erased(&self) -> Result<(), String> {
+        for (number, org) in (0..).zip(&self.naive.orgs) {
+            for (id, _) in org.events.iter().filter(|(_, event)| event.erased_at.is_some()) {
+                let found = self.system.store().event(OrgNo(number), *id);
+                let found = found.map_err(|error| error.to_string())?;
+                let position = found.map(|found| found.position).unwrap_or_default();
+                let left = self.system.records().event(*id, position);
+                if left.is_ok_and(|left| !left.event.payload.is_empty()) {
+                    return Err(format!("the payload of the erased event {id} is not gone"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&self) -> Result<(), String> {
         let contradictions = self.system.store().contradictions(3);
         let contradictions = contradictions.map_err(|error| error.to_string())?;
         if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }
