@@ -123,6 +123,7 @@ impl App {
                 .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
         health.set_ready();
+        tell_proxies(&config);
         tell_ready(address, &data_dir, options);
         Ok(Self {
             config: Arc::new(given),
@@ -190,6 +191,17 @@ fn tell_ready(address: SocketAddr, data_dir: &DataDir, options: StartOptions) {
     let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
     let data_dir = data_dir.path().display();
     tracing::info!(%address, %data_dir, version, delivers, "triggerd is ready");
+}
+
+/// Warns if every client counts as a trusted proxy.
+fn tell_proxies(config: &Config) {
+    for network in config.server.trusted_proxies.iter().filter(|net| net.prefix_len() == 0) {
+        tracing::warn!(
+            %network,
+            "[server] trusted_proxies names every address, so every client can choose the address \
+             that is logged for it; name only the networks of your proxies"
+        );
+    }
 }
 
 fn make_api(

@@ -1,11 +1,12 @@
 //! A file of the data directory that only a start reads, compared with its content at the start of
 //! this process. The directory watch calls this module once a second.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use super::loss::{Loss, What};
+use crate::base::regular;
 
 /// The file as it was, and whether it is lost now.
 pub(super) struct KeptFile {
@@ -32,7 +33,7 @@ impl KeptFile {
     /// # Errors
     /// The I/O error if the file cannot be read.
     pub(super) fn of((what, path): (What, PathBuf)) -> io::Result<Self> {
-        let mut held = File::open(&path)?;
+        let mut held = regular::open(&path)?;
         let mut content = Vec::new();
         held.read_to_end(&mut content)?;
         Ok(Self { what, path, held, content, is_lost: false })
@@ -51,7 +52,7 @@ impl KeptFile {
             }
             (Found::Unchanged, true) => {
                 // Another file may be in the place of the lost one.
-                if let Ok(file) = File::open(&self.path) {
+                if let Ok(file) = regular::open(&self.path) {
                     self.held = file;
                 }
                 tracing::info!(path = %self.path.display(), "the file is as it was again");
@@ -64,7 +65,7 @@ impl KeptFile {
     /// Compares the file with its former content. The file is lost if it is gone, or has another
     /// content. Another file with the same content is as good.
     fn found(&self) -> Found {
-        match fs::read(&self.path) {
+        match regular::read(&self.path) {
             Ok(content) if content == self.content => Found::Unchanged,
             Ok(_) => Found::Lost(Loss::content(self.what, self.path.clone(), &self.held)),
             Err(error) => Loss::of_error(self.what, &self.path, &self.held, error)
@@ -75,6 +76,8 @@ impl KeptFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The loss in words; empty if there is none.

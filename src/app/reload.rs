@@ -39,6 +39,7 @@ impl App {
         self.sending.reload(&fitted)?;
         self.api.reload(&fitted, tester);
         logging::set_level(&taken.log.level);
+        super::tell_proxies(&taken);
         self.config = std::sync::Arc::new(taken);
         Ok(Reloaded { changed, needs_restart })
     }

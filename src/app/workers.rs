@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use super::dir_watch::DirWatch;
 use crate::base::threads::{Signal, Thread, spawn_critical};
-use crate::commit::Engine;
+use crate::commit::{Engine, watch};
 use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
@@ -50,6 +50,8 @@ impl Workers {
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
+        let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
+        spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
         Ok(Self { threads, sweep })

@@ -144,7 +144,8 @@ fn open_last(directory: &Path, day: String) -> Result<Current, (PathBuf, io::Err
 fn open(directory: &Path, name: Name) -> Result<Current, (PathBuf, io::Error)> {
     let path = name.in_directory(directory);
     let mut options = OpenOptions::new();
-    let file = ownership::unfollowed(options.create(true).append(true).mode(0o640)).open(&path);
+    options.create(true).append(true).mode(0o640);
+    let file = ownership::open_unfollowed(&mut options, &path);
     let opened = file.and_then(|file| Ok((file.metadata()?.len(), file)));
     let (bytes, file) = opened.map_err(|cause| (path, cause))?;
     Ok(Current { name, file, bytes })
