@@ -124,6 +124,7 @@ impl App {
             .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
         health.set_ready();
+        tell_proxies(&config);
         tell_ready(address, &data_dir, options);
         Ok(Self {
             config: Arc::new(given),
@@ -230,6 +231,17 @@ fn compactor(
         journal: Compaction::new(journal),
         format: data_dir.format_file(),
         settings: CompactionSettings::of(retention.grace, retention.erase),
+    }
+}
+
+/// Warns if every client counts as a trusted proxy.
+fn tell_proxies(config: &Config) {
+    for network in config.server.trusted_proxies.iter().filter(|net| net.prefix_len() == 0) {
+        tracing::warn!(
+            %network,
+            "[server] trusted_proxies names every address, so every client can choose the address \
+             that is logged for it; name only the networks of your proxies"
+        );
     }
 }
 

@@ -19,7 +19,7 @@ mod locks;
 mod names;
 mod whole;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::base::exit_code::ExitCode;
-use crate::base::{ownership, random};
+use crate::base::{ownership, random, regular};
 use crate::model::time::Timestamp;
 
 pub use contents::lost_journal;
@@ -320,7 +320,7 @@ fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
 /// If the file cannot be read, or other users can read it as well. systemd guards its credentials
 /// itself, whatever their mode.
 fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError> {
-    let mut file = match File::open(path) {
+    let mut file = match regular::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(io_at(path))?,
     };

@@ -41,11 +41,13 @@
 //! - `base/peek.rs`: looks for bytes that wait in a socket
 //! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system
+//! - `base/regular.rs`: opens files that must be regular ones
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
 //! - `base/shares.rs`: a bounded resource that no user can take completely
 //! - `base/splice.rs`: JSON objects around payloads, which stay byte for byte
 //! - `base/threads.rs`: named threads, signals between them, stopping
 //! - `base/units.rs`: milliseconds and the values of gauges
+//! - `base/unsent.rs`: bytes that wait in a socket until the peer takes them
 //! - `base/vault.rs`: seals and opens small secrets
 //! - `base/present_name.rs`: the present name of an open file
 //!

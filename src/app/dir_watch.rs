@@ -7,8 +7,9 @@
 //! does needs them, and its memory may hold the last copy of the key. So their loss is logged and
 //! shown by `/health`, and the server goes on.
 //!
-//! The directory watch has a thread of its own, so a hanging disk delays no other check. Once a
-//! second, the thread also logs how many lines the log left out.
+//! The directory watch has a thread of its own, so a hanging disk delays no other check. A watch
+//! that hangs for 10 seconds ends the process, as a hanging committer does. Once a second, the
+//! thread also logs how many lines the log left out.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,8 +21,9 @@ use std::time::{Duration, Instant};
 use super::kept_file::KeptFile;
 use super::loss::{Loss, What};
 use crate::base::exit_code::fatal_loss;
+use crate::base::regular;
 use crate::base::threads::{Signal, Stop};
-use crate::commit::Engine;
+use crate::commit::{Engine, Progress};
 use crate::config::credentials_directory;
 use crate::data_dir::DataDir;
 use crate::http::Health;
@@ -43,6 +45,7 @@ pub(super) struct DirWatch {
     engine: Arc<Engine>,
     health: Arc<Health>,
     left_out: LeftOut,
+    progress: Arc<Progress>,
 }
 
 /// A path and the file expected there. The file is held open, so its new name can be found after a
@@ -55,7 +58,8 @@ struct Place {
 
 impl Place {
     fn of((what, path): (What, PathBuf)) -> io::Result<Self> {
-        let held = File::open(&path)?;
+        // The path may belong to a directory, which `regular` refuses.
+        let held = if path.is_dir() { File::open(&path)? } else { regular::open(&path)? };
         Ok(Self { what, path, held })
     }
 
@@ -98,7 +102,13 @@ impl DirWatch {
             engine: Arc::clone(engine),
             health: Arc::clone(health),
             left_out: LeftOut::default(),
+            progress: Arc::default(),
         })
+    }
+
+    /// Shows each round of the watch: a watch that hangs would notice nothing.
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Checks until the server stops.
@@ -106,6 +116,7 @@ impl DirWatch {
         let pause = Signal::new();
         let mut told = Instant::now();
         while !stop.is_set() {
+            self.progress.busy();
             if let Some(lost) = self.lost() {
                 self.end(&lost);
             }
@@ -114,6 +125,7 @@ impl DirWatch {
                 self.tell_left_out();
                 self.look_at_kept_files();
             }
+            self.progress.idle();
             pause.wait(LOOK_EVERY);
         }
         self.tell_left_out();

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::loss::{Loss, What};
+use crate::base::regular;
 use crate::data_dir::FormatFile;
 
 /// The file as it was, and whether it is lost now.
@@ -31,8 +32,8 @@ impl Content {
     /// Reads the file. Returns true if it has these bytes.
     fn is_in(&self, path: &Path) -> io::Result<bool> {
         match self {
-            Self::Fixed(content) => Ok(fs::read(path)? == *content),
-            Self::Format(format) => format.compare(|content| Ok(fs::read(path)? == content)),
+            Self::Fixed(content) => Ok(regular::read(path)? == *content),
+            Self::Format(format) => format.compare(|content| Ok(regular::read(path)? == content)),
         }
     }
 }
@@ -51,7 +52,7 @@ impl KeptFile {
     /// # Errors
     /// The I/O error if the file cannot be read.
     pub(super) fn of((what, path): (What, PathBuf)) -> io::Result<Self> {
-        let mut held = File::open(&path)?;
+        let mut held = regular::open(&path)?;
         let mut content = Vec::new();
         held.read_to_end(&mut content)?;
         Ok(Self { what, path, held, content: Content::Fixed(content), is_lost: false })
@@ -63,7 +64,7 @@ impl KeptFile {
     /// The I/O error if the file cannot be opened.
     pub(super) fn format(format: FormatFile) -> io::Result<Self> {
         let (what, path) = (What::Format, format.path());
-        let held = File::open(&path)?;
+        let held = regular::open(&path)?;
         Ok(Self { what, path, held, content: Content::Format(format), is_lost: false })
     }
 
@@ -96,7 +97,7 @@ impl KeptFile {
             (Ok(named), Ok(held)) => (named.dev(), named.ino()) == (held.dev(), held.ino()),
             _ => true,
         };
-        if !is_held && let Ok(file) = File::open(&self.path) {
+        if !is_held && let Ok(file) = regular::open(&self.path) {
             self.held = file;
         }
     }
@@ -115,6 +116,8 @@ impl KeptFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The loss in words; empty if there is none.

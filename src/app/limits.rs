@@ -44,18 +44,31 @@ pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
         return config;
     }
     let ConnectionShares { incoming, outgoing } = shares;
+    // A part of fewer connections is smaller too, or one organization could take them all.
+    let part = |limit: usize| part_of(limit, outgoing, wanted.outgoing);
+    let per_org = part(config.delivery.max_in_flight_per_org);
+    let per_endpoint = part(config.delivery.max_in_flight_per_endpoint);
     tracing::warn!(
         open_files_max = limit.0,
         max_connections = incoming,
         max_in_flight = outgoing,
+        max_in_flight_per_org = per_org,
+        max_in_flight_per_endpoint = per_endpoint,
         "the limit of open files is too low for [server] max_connections and [delivery] \
-         max_in_flight, so fewer are used; raise the limit with LimitNOFILE= in the systemd unit, \
-         or `ulimit -n`"
+         max_in_flight, so fewer are used, and fewer in proportion for each organization and \
+         endpoint; raise the limit with LimitNOFILE= in the systemd unit, or `ulimit -n`"
     );
     config.server.max_connections = incoming;
     let delivery = &mut config.delivery;
     delivery.max_in_flight = outgoing;
-    delivery.max_in_flight_per_org = delivery.max_in_flight_per_org.min(outgoing);
-    delivery.max_in_flight_per_endpoint = delivery.max_in_flight_per_endpoint.min(outgoing);
+    delivery.max_in_flight_per_org = per_org;
+    delivery.max_in_flight_per_endpoint = per_endpoint;
     config
+}
+
+/// Returns the limit for a part of the `fewer` connections that are used instead of `all`, in
+/// proportion, and at least 1.
+fn part_of(limit: usize, fewer: usize, all: usize) -> usize {
+    let part = (limit.min(all) as u128 * fewer as u128).checked_div(all as u128);
+    part.and_then(|part| usize::try_from(part).ok()).unwrap_or(fewer).max(1)
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::library_errors::io_words;
-use crate::base::{ownership, present_name};
+use crate::base::{ownership, present_name, regular};
 use crate::journal::{FileChange, Strayed};
 
 /// A file or directory of the data directory that was moved, removed or changed.
@@ -81,6 +81,7 @@ impl Loss {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 Some(Self::of(what, path, held))
             }
+            _ if regular::is_no_file(&error) => Some(Self::content(what, path, held)),
             io::ErrorKind::IsADirectory => Some(Self::content(what, path, held)),
             io::ErrorKind::PermissionDenied => {
                 Some(Self { path, what, cause: Cause::Denied(error), open_at: None })

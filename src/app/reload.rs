@@ -41,6 +41,7 @@ impl App {
         self.api.reload(&fitted, tester);
         self.workers.reload(&fitted);
         logging::set_level(&taken.log.level);
+        super::tell_proxies(&taken);
         self.config = std::sync::Arc::new(taken);
         Ok(Reloaded { changed, needs_restart })
     }

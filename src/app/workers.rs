@@ -12,7 +12,7 @@ use super::dir_watch::DirWatch;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::base::units::millis;
-use crate::commit::{Compactor, Engine};
+use crate::commit::{Compactor, Engine, watch};
 use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
@@ -58,6 +58,8 @@ impl Workers {
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
+        let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
+        spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
         Ok(Self { threads, sweep, ages })

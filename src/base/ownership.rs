@@ -17,6 +17,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{geteuid, getuid};
 
+use crate::base::regular;
+
 /// Gives an open file of root's in `dir` to the owner of `dir`. Does nothing for other users, and
 /// nothing to a file that may be another file of root's: the owner of `dir` can give any file a
 /// name there.
@@ -104,10 +106,14 @@ fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Resul
     Ok(())
 }
 
-/// Makes an open fail if the name is a symbolic link. The owner of a directory can put a link
-/// anywhere in it, and root would write to the target.
-pub fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+/// Opens a regular file. The open fails if the name is a symbolic link: the owner of a directory
+/// can put a link anywhere in it, and root would write to the target.
+///
+/// # Errors
+/// The file cannot be opened, or is a link, or not regular.
+pub fn open_unfollowed(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | regular::WITHOUT_WAITING;
+    regular::checked(options.custom_flags(flags.bits().cast_signed()).open(path))
 }
 
 fn or_here(dir: &Path) -> &Path {
@@ -234,7 +240,7 @@ mod tests {
         );
         assert_eq!(owner(&directory.path().join("dir")), 0);
         let refused =
-            unfollowed(OpenOptions::new().write(true)).open(tree.join("link")).unwrap_err();
+            open_unfollowed(OpenOptions::new().write(true), &tree.join("link")).unwrap_err();
         assert!(denied(&tree.join("link"), &refused).contains("symbolic link"), "{refused}");
     }
 }

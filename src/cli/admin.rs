@@ -12,7 +12,7 @@ use super::reach::{Server, Settings, variable};
 use super::target::Credential;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
-use crate::base::ownership;
+use crate::base::{ownership, regular};
 use crate::config::{ClientVariable, Config, Source, credentials_directory};
 use crate::data_dir::ADMIN_TOKEN_FILE;
 
@@ -78,7 +78,8 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
             format!("the admin token cannot be read from {} ({option}): {why}", file.display()),
         )
     };
-    match read_token(file) {
+    // A shell's pipe may carry the token of an option.
+    match token_in(file, |file| std::fs::read_to_string(file)) {
         Ok(Some(text)) => {
             Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) })
         }
@@ -100,14 +101,18 @@ fn places(config: &Config) -> Vec<PathBuf> {
     dirs.map(|dir| dir.join(ADMIN_TOKEN_FILE)).collect()
 }
 
-fn read_token(file: &Path) -> io::Result<Option<String>> {
-    let text = std::fs::read_to_string(file)?;
+/// Returns the token in a file, read with `read`; none if the file is empty.
+fn token_in(
+    file: &Path,
+    read: impl FnOnce(&Path) -> io::Result<String>,
+) -> io::Result<Option<String>> {
+    let text = read(file)?;
     Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty()))
 }
 
 impl Search {
     fn look(&mut self, file: &Path) -> Option<Credential> {
-        let what = match read_token(file) {
+        let what = match token_in(file, regular::read_to_string) {
             Ok(Some(text)) => {
                 return Some(Credential { text, origin: format!("the file {}", file.display()) });
             }

@@ -107,12 +107,13 @@ section! {
 
         /// Maximum number of open connections. When more arrive, the connections that have been
         /// idle for the longest are closed; then those whose client neither sends its body nor
-        /// reads its answer; then requests that only wait, for an event or for their
-        /// organization's turn, are answered early; then busy connections are closed after their
-        /// answer. An address with more than an eighth of all connections loses its own first,
-        /// unless it is one of `trusted_proxies`. Until one of these has gone, newcomers wait in
-        /// the kernel's queue. Each connection costs some kilobytes and a file descriptor
-        /// (`LimitNOFILE` in the systemd unit).
+        /// reads its answer; then requests that only wait, for an event or for their organization's
+        /// turn, are answered early; then busy connections are closed after their answer. An
+        /// address with more than an eighth of all connections loses its own first, unless it is
+        /// one of `trusted_proxies`. Until one of these has gone, newcomers wait in the kernel's
+        /// queue. Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the
+        /// systemd unit). One whose client sends ahead and reads nothing costs up to 200 KiB in the
+        /// kernel's buffers, and 400 KiB with an answer of more than 128 KiB.
         ///
         /// An organization has at most half as many requests that wait for its turn; further ones
         /// get 429.
@@ -158,9 +159,10 @@ section! {
         /// Networks of proxies in front, as CIDRs such as `["10.1.0.0/16"]` or `["127.0.0.1/32"]`.
         /// The server believes what these proxies say in `Forwarded` or `X-Forwarded-For` about the
         /// client's address, and logs that address. Name only proxies that add to the header
-        /// themselves; whatever a client put there before is never believed. With the empty list,
-        /// the address of the connection counts. When connections run out, a proxy in this list is
-        /// not taken for one client that holds too many.
+        /// themselves; whatever a client put there before is never believed. Let the proxy remove
+        /// the header that it does not set: when both disagree, the proxy's own address is logged.
+        /// With the empty list, the address of the connection counts. When connections run out, a
+        /// proxy in this list is not taken for one client that holds too many.
         trusted_proxies: Vec<IpNet> = networks("trusted_proxies").reloaded();
     }
 }

@@ -95,6 +95,9 @@ pub enum FormatFault {
     /// The name belongs to a directory.
     #[error("is a directory, not a file (move it away first)")]
     Directory,
+    /// The name belongs to a pipe, a socket or a device.
+    #[error("is a pipe, a socket or a device, not a file")]
+    NoFile,
     /// The file has no text.
     #[error("is empty")]
     Empty,

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::error::{DataDirError, FormatFault, io_at};
 use super::names::{FORMAT_FILE, FORMAT_VERSION};
 use super::whole::{hex, unhex, write_whole};
-use crate::base::random;
+use crate::base::{random, regular};
 use crate::model::time::Timestamp;
 
 /// The first position of a journal from which nothing was removed.
@@ -58,13 +58,14 @@ impl Format {
     /// If the file cannot be read, or has another version.
     pub(super) fn read(dir: &Path) -> Result<Result<Self, FormatFault>, DataDirError> {
         let file = dir.join(FORMAT_FILE);
-        let bytes = match fs::read(&file) {
+        let bytes = match regular::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Err(FormatFault::Missing));
             }
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 return Ok(Err(FormatFault::Directory));
             }
+            Err(error) if regular::is_no_file(&error) => return Ok(Err(FormatFault::NoFile)),
             other => other.map_err(io_at(&file))?,
         };
         let text = String::from_utf8_lossy(&bytes);

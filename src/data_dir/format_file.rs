@@ -1,7 +1,6 @@
 //! The file `FORMAT` of an open data directory. Several threads use it: compaction changes it, and
 //! the directory watch compares it with what was written last.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,7 +80,7 @@ impl FormatFile {
 
 fn content_in(dir: &Path) -> Result<Vec<u8>, DataDirError> {
     let path = dir.join(FORMAT_FILE);
-    match fs::read(&path) {
+    match crate::base::regular::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(io_at(&path)),
     }

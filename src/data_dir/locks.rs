@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{DataDirError, io_at};
 use super::names::LOCK_FILE;
-use crate::base::ownership;
+use crate::base::{ownership, regular};
 
 /// The locks, released on drop.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Locks {
         let directory = of_directory(dir, File::try_lock)?;
         let path = dir.join(LOCK_FILE);
         let mut options = OpenOptions::new();
-        ownership::unfollowed(options.create(true).truncate(false).write(true).mode(0o600));
-        let file = options.open(&path).map_err(io_at(&path))?;
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = ownership::open_unfollowed(&mut options, &path).map_err(io_at(&path))?;
         ownership::give_to_owner_of(dir, &file).map_err(io_at(&path))?;
         of_file(dir, path, file.try_lock())?;
         Ok(Self { directory, _file: Some(file) })
@@ -36,7 +36,7 @@ impl Locks {
     pub(super) fn beside_others(dir: &Path) -> Result<Self, DataDirError> {
         let directory = of_directory(dir, File::try_lock_shared)?;
         let path = dir.join(LOCK_FILE);
-        let file = match File::open(&path) {
+        let file = match regular::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => Some(other.map_err(io_at(&path))?),
         };

@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 use super::lookups::{Asked, Lookups, NoLookup};
 use super::resolver;
 use crate::base::peek::{Unread, peek};
+use crate::base::unsent;
 use crate::model::id::OrgNo;
 use crate::rules::egress::{EgressRules, Target};
 
@@ -125,8 +126,11 @@ impl Connector {
         trace.connect = Some(begun.elapsed());
         trace.address = Some(address);
         trace.step = if is_secure { Step::Secure } else { Step::Use };
-        let stream: Box<dyn Stream> =
-            if is_secure { self.secure(&target.host, tcp, trace).await? } else { Box::new(tcp) };
+        let stream: Box<dyn Stream> = if is_secure {
+            self.secure(&target.host, tcp, trace).await?
+        } else {
+            Box::new(Wire { stream: tcp, read_bytes: 0, read_bytes_max: usize::MAX })
+        };
         trace.ready_at = Some(Instant::now());
         Ok(stream)
     }
@@ -223,22 +227,58 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// Returns true if bytes, the end or an error of the TCP connection were not read yet. Asks the
     /// system and not the runtime.
     fn has_unread(&self) -> bool;
+    /// Makes the kernel forget the bytes that the receiver has not taken, when the connection is
+    /// closed: the attempt is over.
+    fn give_up_unsent(&self);
 }
 
 impl Stream for TcpStream {
     fn has_unread(&self) -> bool {
         peek(self) != Unread::Nothing
     }
+
+    fn give_up_unsent(&self) {
+        let given_up = unsent::prepare_to_close(self).and_then(|()| {
+            if unsent::is_taken(self) {
+                unsent::limit_after_close(self)
+            } else {
+                unsent::give_up(self)
+            }
+        });
+        if let Err(error) = given_up {
+            tracing::debug!(%error, "a connection could not be prepared for its end");
+        }
+    }
+}
+
+impl<S: Stream> Stream for Wire<S> {
+    fn has_unread(&self) -> bool {
+        self.stream.has_unread()
+    }
+
+    fn give_up_unsent(&self) {
+        self.stream.give_up_unsent();
+    }
+}
+
+impl<S: Stream> Drop for Wire<S> {
+    fn drop(&mut self) {
+        self.stream.give_up_unsent();
+    }
 }
 
 impl<S: Stream> Stream for TlsStream<Wire<S>> {
     fn has_unread(&self) -> bool {
-        self.get_ref().0.stream.has_unread()
+        self.get_ref().0.has_unread()
+    }
+
+    fn give_up_unsent(&self) {
+        self.get_ref().0.give_up_unsent();
     }
 }
 
-/// A TCP connection that limits each flight of a TLS handshake.
-struct Wire<S> {
+/// A TCP connection that limits each flight of a TLS handshake, and leaves no bytes behind.
+struct Wire<S: Stream> {
     stream: S,
     /// Bytes read since the last write, which is one flight.
     read_bytes: usize,

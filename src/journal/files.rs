@@ -109,11 +109,11 @@ impl Files for OsFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        ownership::unfollowed(OpenOptions::new().read(true).write(true)).open(path)
+        ownership::open_unfollowed(OpenOptions::new().read(true).write(true), path)
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
-        ownership::unfollowed(OpenOptions::new().read(true)).open(path)
+        ownership::open_unfollowed(OpenOptions::new().read(true), path)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

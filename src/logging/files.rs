@@ -13,6 +13,8 @@ use crate::base::ownership;
 
 const PREFIX: &str = "triggerd.";
 const SUFFIX: &str = ".log";
+/// Milliseconds after which a failed change of files is tried again.
+const AGAIN_MS: u64 = 1_000;
 
 /// Writes lines to files of bounded size and number.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Files {
     kept_max: usize,
     clock: Clock,
     current: Current,
+    /// The last change of files that failed: the steady time, and the cause as it was printed.
+    failed: Option<(u64, String)>,
 }
 
 /// The file that lines are written to.
@@ -78,34 +82,73 @@ impl Files {
     ) -> Result<Self, (PathBuf, io::Error)> {
         fs::create_dir_all(directory).map_err(|cause| (directory.to_owned(), cause))?;
         let current = open_last(directory, today(&clock))?;
-        let files =
-            Self { directory: directory.to_owned(), file_bytes_max, kept_max, clock, current };
+        let files = Self {
+            directory: directory.to_owned(),
+            file_bytes_max,
+            kept_max,
+            clock,
+            current,
+            failed: None,
+        };
         files.remove_oldest();
         Ok(files)
     }
 
     /// Changes to another file on a new day, or if this number of bytes does not fit. The day may
-    /// be an earlier day, because a clock can be set back.
-    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+    /// be an earlier day, because a clock can be set back. If the change fails, the lines go on in
+    /// the current file, and a second later the next line tries again.
+    fn make_room(&mut self, bytes: u64) {
         let day = today(&self.clock);
-        if day == self.current.name.day && self.has_room(bytes) {
-            return Ok(());
+        if day == self.current.name.day && self.has_room(&self.current, bytes) {
+            return;
         }
-        self.current = open_last(&self.directory, day).map_err(|(_, cause)| cause)?;
-        if !self.has_room(bytes) {
-            let Name { day, number } = self.current.name.clone();
-            let next = Name { day, number: number.saturating_add(1) };
-            self.current = open(&self.directory, next).map_err(|(_, cause)| cause)?;
+        let now_ms = self.clock.steady_ms();
+        if self.failed.as_ref().is_some_and(|(at, _)| now_ms < at.saturating_add(AGAIN_MS)) {
+            return;
         }
-        self.remove_oldest();
-        Ok(())
+        match self.next(day, bytes) {
+            Ok(next) => {
+                self.current = next;
+                self.failed = None;
+                self.remove_oldest();
+            }
+            Err((path, cause)) => {
+                let text = format!("{}: {cause}", path.display());
+                let is_known = self.failed.as_ref().is_some_and(|(_, known)| *known == text);
+                if !is_known {
+                    self.report(&text);
+                }
+                self.failed = Some((now_ms, text));
+            }
+        }
+    }
+
+    /// Opens the file for this number of bytes on this day.
+    fn next(&self, day: String, bytes: u64) -> Result<Current, (PathBuf, io::Error)> {
+        let last = open_last(&self.directory, day)?;
+        if self.has_room(&last, bytes) {
+            return Ok(last);
+        }
+        let Name { day, number } = last.name;
+        open(&self.directory, Name { day, number: number.saturating_add(1) })
+    }
+
+    /// Says on the standard error output that no other file can be opened: this code writes the
+    /// log, so it cannot use it.
+    fn report(&self, cause: &str) {
+        let current = self.current.name.in_directory(&self.directory);
+        let text = format!(
+            "triggerd: the next log file cannot be opened ({cause}); lines go on in {}, which may \
+             grow beyond file_bytes_max; this is tried again every second\n",
+            current.display()
+        );
+        drop(io::stderr().write_all(text.as_bytes()));
     }
 
     /// True if the file can take this number of bytes. A line is never cut: a line longer than the
     /// maximum gets a file of its own.
-    fn has_room(&self, bytes: u64) -> bool {
-        let written = self.current.bytes;
-        written == 0 || written.saturating_add(bytes) <= self.file_bytes_max
+    fn has_room(&self, file: &Current, bytes: u64) -> bool {
+        file.bytes == 0 || file.bytes.saturating_add(bytes) <= self.file_bytes_max
     }
 
     /// Removes the oldest files beside the current file, whatever its day. If a file cannot be
@@ -123,7 +166,7 @@ impl Files {
 
 impl Write for Files {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.make_room(line.len() as u64)?;
+        self.make_room(line.len() as u64);
         let written = self.current.file.write(line)?;
         self.current.bytes = self.current.bytes.saturating_add(written as u64);
         Ok(written)
@@ -144,7 +187,8 @@ fn open_last(directory: &Path, day: String) -> Result<Current, (PathBuf, io::Err
 fn open(directory: &Path, name: Name) -> Result<Current, (PathBuf, io::Error)> {
     let path = name.in_directory(directory);
     let mut options = OpenOptions::new();
-    let file = ownership::unfollowed(options.create(true).append(true).mode(0o640)).open(&path);
+    options.create(true).append(true).mode(0o640);
+    let file = ownership::open_unfollowed(&mut options, &path);
     let opened = file.and_then(|file| Ok((file.metadata()?.len(), file)));
     let (bytes, file) = opened.map_err(|cause| (path, cause))?;
     Ok(Current { name, file, bytes })
@@ -217,6 +261,39 @@ mod tests {
         clock.set_ms(NOON + 2 * DAY_MS);
         files.write_all(&line).unwrap();
         assert!(logs.join("triggerd.other.log").exists());
+    }
+
+    #[test]
+    fn lines_go_on_in_the_open_file_while_the_next_file_cannot_be_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path();
+        let clock = Clock::manual(NOON);
+        let mut files = Files::open_at(logs, (100, 3), clock.clone()).unwrap();
+        files.write_all(&[b'x'; 60]).unwrap();
+        let first = there(logs)[0].0.clone();
+        // A directory stands in the place of the next file, and of the first file of the next day.
+        let day = today(&clock);
+        let next = logs.join(format!("triggerd.{day}.1.log"));
+        clock.set_ms(NOON + DAY_MS);
+        let tomorrow = logs.join(format!("triggerd.{}.log", today(&clock)));
+        clock.set_ms(NOON);
+        fs::create_dir(&next).unwrap();
+        fs::create_dir(&tomorrow).unwrap();
+        let bytes = || fs::metadata(logs.join(&first)).unwrap().len();
+        for day in 0..2 {
+            clock.set_ms(NOON + day * DAY_MS);
+            for line in 1..=3 {
+                files.write_all(&[b'y'; 60]).unwrap();
+                assert_eq!(bytes(), 60 + day * 180 + line * 60, "no line is lost");
+            }
+        }
+        fs::remove_dir(&tomorrow).unwrap();
+        clock.advance_ms(AGAIN_MS - 1);
+        files.write_all(&[b'z'; 60]).unwrap();
+        assert_eq!(bytes(), 480, "it is tried again only after a second");
+        clock.advance_ms(1);
+        files.write_all(&[b'z'; 60]).unwrap();
+        assert_eq!((bytes(), fs::metadata(&tomorrow).unwrap().len()), (480, 60));
     }
 
     #[test]

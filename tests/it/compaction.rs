@@ -88,7 +88,9 @@ fn an_erased_payload_leaves_the_disk_and_only_a_snapshot_could_replace_the_state
     until(|| files(&data, "snap").pop());
     server.kill();
     // The control: without a snapshot the state was the only place of what is gone.
-    files(&data, "snap").iter().for_each(|path| fs::remove_file(path).unwrap());
+    for path in files(&data, "snap") {
+        fs::remove_file(path).unwrap();
+    }
     fs::remove_dir_all(data.join("sled")).unwrap();
     let log = refused(&data);
     assert!(log.contains("compaction removed records"), "{log}");

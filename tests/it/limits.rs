@@ -14,6 +14,8 @@ use crate::operator::{Served, Start, is_root};
 mod data_dir;
 #[path = "limits_log.rs"]
 mod log;
+#[path = "limits_pipes.rs"]
+mod pipes;
 
 /// The address in a server's URL.
 fn address(server: &Served) -> String {
@@ -188,4 +190,32 @@ fn a_batch_costs_no_more_than_its_events_however_large_they_are() {
     assert_eq!(sent.status, 200, "{sent:?}");
     let left: u64 = sent.header("x-ratelimit-remaining").parse().unwrap();
     assert!((10_000 - 23..10_000).contains(&left), "{left} of 10,000 are left after 23");
+}
+
+#[test]
+fn with_few_descriptors_one_organization_still_gets_a_part_of_the_attempts_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).under(&["sh", "-c", "ulimit -n 400; exec \"$0\" \"$@\""]).ready();
+    let line = server.lines("the limit of open files is too low").pop().unwrap();
+    let number = |name: &str| line[name].as_u64().unwrap_or(u64::MAX);
+    // By default it is a sixteenth.
+    let (all, part) = (number("max_in_flight"), number("max_in_flight_per_org"));
+    assert!(all < 1_024 && part >= 1 && part <= all / 16, "{line}");
+    assert!((1..=part).contains(&number("max_in_flight_per_endpoint")), "{line}");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_start_warns_when_every_address_is_a_trusted_proxy() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, network) in [("four", "0.0.0.0/0"), ("six", "::/0"), ("some", "10.0.0.0/8")] {
+        let data = dir.path().join(name);
+        let line = format!("[server]\ntrusted_proxies = [\"{network}\"]\n");
+        let config = settings(&data, "").replace("[server]\n", &line);
+        let server = Start { config, ..Start::on(&data) }.ready();
+        assert_eq!(server.stop().0, Some(0));
+        let warned = fs::read_to_string(data.with_extension("log")).unwrap();
+        assert_eq!(warned.contains("names every address"), name != "some", "{warned}");
+    }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, command, settings, until};
+use crate::limits::pipes::put_pipe;
 use crate::operator::{Served, Start};
 
 /// Damages a data directory.
@@ -145,10 +146,11 @@ fn a_file_that_only_a_start_needs_is_missed_in_a_second_and_the_server_goes_on()
     for name in ["secrets.key", "FORMAT"] {
         let (path, aside) = (data.join(name), dir.path().join(name));
         let content = fs::read_to_string(&path).unwrap();
-        let harms: [(&str, &dyn Fn()); 3] = [
+        let harms: [(&str, &dyn Fn()); 4] = [
             ("elsewhere now", &|| fs::rename(&path, &aside).unwrap()),
             ("was removed", &|| fs::remove_file(&path).unwrap()),
             ("was overwritten", &|| fs::write(&path, "other").unwrap()),
+            ("was replaced", &|| put_pipe(&path)),
         ];
         for (says, harm) in harms {
             let says = says.replace("elsewhere", aside.to_str().unwrap());
@@ -161,11 +163,14 @@ fn a_file_that_only_a_start_needs_is_missed_in_a_second_and_the_server_goes_on()
             assert!(text.contains("the next start"), "{line}");
             assert_eq!(org.send("a.b", &json!(1)).status, 202, "the server goes on");
             assert_eq!(org.get("/health/ready").status, 200);
+            if path.exists() {
+                fs::remove_file(&path).unwrap();
+            }
             fs::write(&path, &content).unwrap();
         }
         until(|| (health() == good).then_some(()));
     }
-    assert_eq!(server.lines("is as it was again").len(), 6);
+    assert_eq!(server.lines("is as it was again").len(), 8);
     fs::set_permissions(data.join("secrets.key"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(server.stop().0, Some(0));
     assert_eq!(Start::on(&data).ready().stop().0, Some(0));

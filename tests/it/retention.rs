@@ -208,7 +208,9 @@ fn a_copy_that_is_started_without_ages_keeps_everything() {
     assert!(copied.success());
     let server = Process::start_with(&data, "[retention]\nfinished_seconds = 1\nopen_seconds = 1");
     let original = Client::new(&server.url, &org.key);
-    [&acknowledged, &open].map(|event| until_gone(&original, event));
+    for event in [&acknowledged, &open] {
+        until_gone(&original, event);
+    }
     let server = Process::start_with(&copy, FOR_EVER);
     let copied = Client::new(&server.url, &org.key);
     until_searched(&copied);

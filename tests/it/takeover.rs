@@ -1,6 +1,6 @@
 //! Attempts of one client or organization to exhaust the server: idle connections, unread answers,
 //! endless bodies, crowds that wait. Over raw sockets with the real binary; the tests measure
-//! memory (`memory`) and counts, but no times.
+//! memory (`memory`, `orphans`) and counts, but no times.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -14,6 +14,8 @@ use crate::raw::{Raw, get, post, processor};
 
 #[path = "takeover_memory.rs"]
 mod memory;
+#[path = "takeover_orphans.rs"]
+mod orphans;
 
 pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")

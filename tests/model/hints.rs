@@ -46,7 +46,7 @@ const STEP_MS: u64 = 500;
 /// several times.
 const STEP_EVERY: Duration = Duration::from_millis(50);
 const ENDPOINTS: u128 = 12;
-const EVENTS: usize = 60;
+const EVENTS: usize = 30;
 /// The endpoint that is deleted while its deliveries wait.
 const DELETED: EndpointId = EndpointId(ENDPOINTS);
 /// The endpoint with strict ordering.

@@ -10,6 +10,10 @@
 //! `nc -N` does) gets its answer, but no call waits for such a peer: a waiting call uses
 //! [`Handle::left`]. No call waits for a peer with more early bytes either: the server stops
 //! reading from this peer, and could no longer notice its end.
+//!
+//! A connection closes when the peer has taken the last answer, and keeps its slot until then:
+//! bytes in a closed socket would be limited by nothing. When a connection is ended instead, its
+//! bytes are forgotten and the peer gets a reset.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,16 +25,26 @@ use std::time::Instant;
 
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::base::failpoint::{self, Switch};
 use crate::base::peek::{Unread, peek};
-use crate::base::peer;
+use crate::base::{peer, unsent};
 use crate::http::edge::connection_state::{HELD_BYTES_MAX, Outlook, Phase, Shared};
 use crate::http::edge::connections::Slot;
 use crate::http::edge::framing::NO_BODY;
 use crate::http::edge::handle::Handle;
 use crate::http::edge::own_answers;
+
+/// Bytes that the kernel buffers until the peer reads them; the kernel takes twice this memory. By
+/// default the kernel would take megabytes, which no limit of triggerd counts.
+pub(in crate::http) const SEND_BUFFER_BYTES: usize = 32 << 10;
+/// The same for the rest of a long answer, so that a distant peer gets it faster. The limit of
+/// bytes of answers limits the number of long answers, too.
+const LONG_SEND_BUFFER_BYTES: usize = 128 << 10;
+/// Bytes after which an answer is long.
+const LONG_ANSWER_BYTES: usize = 128 << 10;
 
 /// The connection as actix sees it, with the socket inside.
 #[derive(Debug)]
@@ -42,6 +56,8 @@ pub(in crate::http) struct Connection {
     instead: Option<(Vec<u8>, usize)>,
     /// The end of an amended head, passed on without further inspection.
     amended: BytesMut,
+    /// When the answered request began, and the bytes written since then.
+    written: (Instant, usize),
     shared: Rc<Shared>,
     /// Gives the slot among the worker's connections back.
     _slot: Slot,
@@ -51,7 +67,8 @@ impl Connection {
     pub(in crate::http) fn new(stream: TcpStream, slot: Slot) -> Self {
         let peer = stream.peer_addr().ok();
         let shared = Rc::clone(slot.shared());
-        Self { stream, peer, instead: None, amended: BytesMut::new(), shared, _slot: slot }
+        let written = (shared.since.get(), 0);
+        Self { stream, peer, instead: None, amended: BytesMut::new(), written, shared, _slot: slot }
     }
 
     /// Returns the peer's address, or `None` if unknown.
@@ -210,6 +227,45 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives a long answer a larger buffer in the kernel, and takes it back at the next answer.
+    fn fit_buffer(&mut self, taken: usize) {
+        let (begun, before) = self.written;
+        let is_same = begun == self.shared.since.get();
+        let after = if is_same { before + taken } else { taken };
+        self.written = (self.shared.since.get(), after);
+        let was_long = before > LONG_ANSWER_BYTES;
+        let is_long = after > LONG_ANSWER_BYTES;
+        if was_long != is_long {
+            let bytes = if is_long { LONG_SEND_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
+            if let Err(error) = set_socket_send_buffer_size(&self.stream, bytes) {
+                tracing::debug!(%error, "a connection keeps its buffer");
+            }
+        }
+    }
+
+    /// Waits until the peer has taken the last answer, like for any other answer.
+    fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_taken = || -> io::Result<()> {
+            if unsent::is_taken(&self.stream) {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        };
+        if !self.shared.is_closing.replace(true) {
+            unsent::prepare_to_close(&self.stream)?;
+        }
+        loop {
+            let tried = self.stream.try_io(Interest::WRITABLE, is_taken);
+            if !tried.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.shared.is_stalled.set(false);
+                return Poll::Ready(Ok(()));
+            }
+            self.shared.last_answer_is_untaken();
+            ready!(self.stream.poll_write_ready(cx))?;
+        }
+    }
+
     /// Reads early bytes into the held bytes, to notice when the peer is gone.
     fn hold_back(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &*self.shared;
@@ -293,7 +349,10 @@ impl AsyncWrite for Connection {
             Pin::new(&mut this.stream).poll_write(cx, bytes)
         };
         match &written {
-            Poll::Ready(Ok(taken)) => this.shared.took(*taken),
+            Poll::Ready(Ok(taken)) => {
+                this.shared.took(*taken);
+                this.fit_buffer(*taken);
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => this.shared.takes_nothing(),
         }
@@ -305,6 +364,9 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         if this.shared.outlook.get() == Outlook::Ended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if this.shared.is_closing.get() {
+            return Poll::Ready(Ok(()));
         }
         if matches!(this.shared.phase.get(), Phase::Head | Phase::Rest) {
             this.shared.writes_ours.set(false);
@@ -324,13 +386,40 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.shared.outlook.get() == Outlook::Ended {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        this.shared.keep(cx.waker());
+        if this.shared.phase.get() == Phase::Rest {
+            // Some peers take the answer only after they have sent the whole body. An error ends
+            // the wait below, too.
+            drop(this.read_away(cx));
+        }
+        if !failpoint::is_on(Switch::ConnectionsUnwatched) {
+            ready!(this.poll_taken(cx))?;
+        }
         ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         // Closing with unread bytes would take the answer from the peer.
         if this.shared.phase.get() == Phase::Rest && this.shared.outlook.get() == Outlook::Open {
-            this.shared.keep(cx.waker());
             // An error means that the peer is gone, so nothing is left to wait for.
             drop(ready!(this.read_away(cx)));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if failpoint::is_on(Switch::ConnectionsUnwatched) {
+            return;
+        }
+        let set = if self.shared.outlook.get() == Outlook::Ended {
+            unsent::give_up(&self.stream)
+        } else {
+            unsent::limit_after_close(&self.stream)
+        };
+        if let Err(error) = set {
+            tracing::debug!(%error, "a connection could not be prepared for its end");
+        }
     }
 }

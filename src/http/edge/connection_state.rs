@@ -130,6 +130,8 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) stall: Cell<Option<Stall>>,
     pub(in crate::http) is_stalled: Cell<bool>,
     pub(in crate::http) flushed: Cell<Instant>,
+    /// Set when nothing more is written, and the connection closes as soon as all was taken.
+    pub(in crate::http) is_closing: Cell<bool>,
     /// Set when a request has begun since the socket last took all bytes: the next bytes are then
     /// triggerd's answer, and otherwise actix's own.
     pub(in crate::http) writes_ours: Cell<bool>,
@@ -181,6 +183,7 @@ impl Shared {
             stall: Cell::new(None),
             is_stalled: Cell::new(false),
             flushed: Cell::new(now),
+            is_closing: Cell::new(false),
             writes_ours: Cell::new(false),
             eof: Cell::new(false),
             held: RefCell::default(),
@@ -271,6 +274,18 @@ impl Shared {
         let is_same = now.saturating_duration_since(self.flushed.get()) < SAME_STALL_WITHIN;
         if !was_stalled && (!is_same || self.stall.get().is_none()) {
             self.measure_stall_from(now);
+        }
+    }
+
+    /// Records that the peer has yet to take the last answer before the connection can close. From
+    /// then on the connection is one with an untaken answer, whatever was decided before.
+    pub(in crate::http) fn last_answer_is_untaken(&self) {
+        if !self.is_stalled.replace(true) {
+            self.outlook.set(Outlook::Open);
+            self.leaving.set(false);
+            self.came_along();
+            self.waits_for_peer();
+            self.measure_stall_from(Instant::now());
         }
     }
 

@@ -40,8 +40,8 @@ const LAG_MAX: Duration = Duration::from_secs(2);
 /// answer.
 const REST_MAX: Duration = Duration::from_secs(2);
 /// Minimum rate at which a peer must take its answer, in bytes a second. The kernel reports
-/// progress only when about half of its buffer, 64 KiB, is taken: a peer with less time than needed
-/// for 64 KiB at this rate must be faster.
+/// progress only when about half of its buffer is taken, which is 64 KiB for a long answer: a peer
+/// with less time than needed for 64 KiB at this rate must be faster.
 const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
 /// Maximum time for an untaken answer when little room is left for other answers. With the kernel's
 /// buffer, a peer that takes 4 KiB a second stays connected.

@@ -15,7 +15,7 @@ use actix_web::{App, web};
 
 use crate::config::Server as Settings;
 use crate::http::edge::blocking::BLOCKING_THREADS_PER_WORKER;
-use crate::http::edge::connection::Connection;
+use crate::http::edge::connection::{Connection, SEND_BUFFER_BYTES};
 use crate::http::edge::connections::{Connections, Patience};
 use crate::http::edge::eviction::holder_of;
 use crate::http::routes;
@@ -26,9 +26,6 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of a worker's connections that are spare, at most an eighth of all. A newcomer is
 /// accepted on a spare connection, and another connection is closed instead.
 const SPARE_CONNECTIONS_MAX: usize = 32;
-/// Bytes that the kernel buffers until the peer reads them; the kernel takes twice this memory. By
-/// default the kernel would take megabytes, which no limit of triggerd counts.
-const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// Bytes of answers that a connection buffers before writing.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 

@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::ownership;
+use crate::base::{ownership, regular};
 use crate::journal::Position;
 use crate::store::error::StateError;
 use crate::store::rows::schema::FORMAT;
@@ -74,6 +74,10 @@ impl fmt::Display for Reason {
 /// Opens nothing.
 pub(in crate::store) fn judge_mark(dir: &Path) -> Result<(), Reason> {
     let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
+    if let Some(path) = regular::stranger_below(dir) {
+        // sled would wait for the other end of a pipe.
+        return Err(unusable(&format!("{} is no file", path.display())));
+    }
     let running = fs::read_to_string(dir.join(RUNNING));
     let clean = running.is_err();
     let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
@@ -116,7 +120,7 @@ pub fn remove_all(dir: &Path) -> Result<(), StateError> {
 
 /// Returns the directory of the last generation under `dir`.
 pub(in crate::store) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
-    let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };
+    let last = generations(dir)?.into_iter().max();
     Ok(last.map(|number| dir.join(number.to_string())))
 }
 
@@ -158,7 +162,7 @@ pub(super) fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     let write = |path: &Path| {
         let mut options = OpenOptions::new();
         let mut file =
-            ownership::unfollowed(options.create(true).truncate(true).write(true)).open(path)?;
+            ownership::open_unfollowed(options.create(true).truncate(true).write(true), path)?;
         file.write_all(format!("{format} {boot} {device} {inode}\n").as_bytes())?;
         file.sync_all()?;
         File::open(dir)?.sync_all()
@@ -168,17 +172,39 @@ pub(super) fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
 
 pub(super) fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     match fs::remove_file(dir.join(name)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+        // A file in the place of the directory holds no marks.
+        Err(error)
+            if ![io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
+        {
+            Err(io_error(error))
+        }
         Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error),
         Err(_not_there) => Ok(()),
     }
+}
+
+/// Removes a file in the place of the directory of all generations, which can be computed again.
+///
+/// # Errors
+/// The file cannot be removed.
+pub(super) fn make_way(dir: &Path) -> Result<(), StateError> {
+    if dir.is_dir() || fs::symlink_metadata(dir).is_err() {
+        return Ok(());
+    }
+    tracing::warn!(path = %dir.display(), "the state is no directory: it is removed and computed \
+        from the journal");
+    fs::remove_file(dir).map_err(io_error)
 }
 
 pub(in crate::store) fn make_dir(dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
 }
 
+/// Returns the numbers of the generations under `dir`; none if `dir` is no directory.
 pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
     let entries = fs::read_dir(dir).map_err(io_error)?;
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
 }
@@ -186,7 +212,13 @@ pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
 /// Removes the generations before this number, which are never valid again.
 pub(super) fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
     for older in generations(dir)?.into_iter().filter(|older| *older < number) {
-        fs::remove_dir_all(dir.join(older.to_string())).map_err(io_error)?;
+        let older = dir.join(older.to_string());
+        let removed =
+            if older.is_dir() { fs::remove_dir_all(&older) } else { fs::remove_file(&older) };
+        removed.map_err(io_error)?;
+    }
+    if !dir.is_dir() {
+        return Ok(());
     }
     // Some filesystems free the space only after a sync.
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)

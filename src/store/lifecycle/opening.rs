@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::generation::{
     CLEAN, Generation, RUNNING, Reason, SEGMENT_BYTES, generations, io_error, judge_mark, make_dir,
-    remove_generations_before, remove_mark, write_mark,
+    make_way, remove_generations_before, remove_mark, write_mark,
 };
 use crate::base::threads::Signal;
 use crate::journal::Position;
@@ -24,6 +24,7 @@ impl Store {
     /// # Errors
     /// A directory cannot be created, or a fresh generation cannot be opened.
     pub fn open(dir: &Path, cache_bytes: u64, journal_end: Position) -> Result<Self, StateError> {
+        make_way(dir)?;
         make_dir(dir)?;
         let last = generations(dir)?.into_iter().max();
         let number = last.unwrap_or(0);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use crate::base::regular;
 use crate::journal::Position;
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::store::lifecycle::generation::{
@@ -110,7 +111,8 @@ fn copy_dir(from: &Path, to: &Path) -> Result<(), StateError> {
         if path.is_dir() {
             copy_dir(&path, &target)?;
         } else {
-            fs::copy(&path, &target).map_err(io_error)?;
+            // Opened first, because the copy of a pipe would wait for its other end.
+            regular::open(&path).and_then(|_| fs::copy(&path, &target)).map_err(io_error)?;
         }
     }
     Ok(())
