@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::{DataDirError, io_at};
 use super::format::{FIRST, Format};
 use super::names::FORMAT_FILE;
+use crate::base::regular;
 
 /// The file `FORMAT`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -80,8 +81,10 @@ impl FormatFile {
 
 fn content_in(dir: &Path) -> Result<Vec<u8>, DataDirError> {
     let path = dir.join(FORMAT_FILE);
-    match crate::base::regular::read(&path) {
+    match regular::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // A rebuild removes the pipe.
+        Err(error) if regular::is_no_file(&error) => Ok(Vec::new()),
         other => other.map_err(io_at(&path)),
     }
 }
