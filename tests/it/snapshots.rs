@@ -119,7 +119,7 @@ fn a_state_that_a_killed_start_left_behind_the_newest_snapshot_is_given_up() {
     let server = Process::start_on(&data, &often(&data, 3_600));
     assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids);
     let log = log_of(&data);
-    assert!(log.contains("the state is behind the newest snapshot"), "{log}");
+    assert!(log.contains("the state is older than the newest snapshot"), "{log}");
 }
 
 #[test]
