@@ -84,7 +84,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "slow_copies",
         shows: "a copy that lasts longer than ten snapshots is whole, in any order of its files",
-        rounds: (3, "copies"),
+        rounds: (2, "copies"),
         run: slow_copies::run,
     },
     Scenario {

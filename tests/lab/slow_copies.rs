@@ -1,6 +1,6 @@
 //! Copies of the live directory under load, while events expire, compaction removes what nobody
 //! needs, and snapshots come one after another. Each copy is slowed so that it lasts longer than
-//! ten snapshots, and reads the directory in an order of its own. Each starts, has everything that
+//! ten snapshots (three in a commit's run), and reads the directory in an order of its own. Each starts, has everything that
 //! was acknowledged before it began and has not expired, and `verify` finds nothing.
 
 use std::fs::{self, File};
@@ -19,8 +19,10 @@ use crate::server::{confirm_all_but, wait_for_acknowledgements};
 
 /// A copy may take this long and no longer: that is what the grace promises.
 const GRACE: Duration = Duration::from_secs(8);
-/// Snapshots that come while a copy is made.
+/// Snapshots that come while a copy is made, and so many in a run of few copies.
 const SNAPSHOTS: usize = 11;
+const SNAPSHOTS_OF_FEW: usize = 3;
+const FEW: u64 = 3;
 /// Tries for each copy; on a machine that is far too busy, a copy takes longer than the grace.
 const TRIES: u64 = 4;
 /// Events left in the inbox from copy to copy.
@@ -73,6 +75,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut random = Random::new(plan.seed);
     let first = random.index(ORDERS.len());
     let (mut checked, mut copied, mut tries) = (0, 0, 0);
+    let wanted = if plan.rounds > FEW { SNAPSHOTS } else { SNAPSHOTS_OF_FEW };
     while checked < plan.rounds && tries < plan.rounds * TRIES {
         let load = Load {
             seed: random.next(),
@@ -85,7 +88,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         let before = load.during(|| {
             wait_for_compaction(&pulls, &ledger);
             let before = ledger.read();
-            SlowCopy::new(&data, &copy, order, random.next()).make().map(|()| before)
+            SlowCopy::new((&data, &copy), order, random.next(), wanted).make().map(|()| before)
         });
         if let Some(before) = before {
             copied += before.stored.len();
@@ -130,10 +133,12 @@ struct SlowCopy<'a> {
     /// The last snapshot that was seen, and the number of those that came since the beginning.
     newest: Option<PathBuf>,
     snapshots: usize,
+    /// The number of snapshots that are to come meanwhile.
+    wanted: usize,
 }
 
 impl<'a> SlowCopy<'a> {
-    fn new(from: &'a Path, to: &'a Path, order: Order, seed: u64) -> Self {
+    fn new((from, to): (&'a Path, &'a Path), order: Order, seed: u64, wanted: usize) -> Self {
         let chunks = files_below(from).iter().map(|file| chunks_of(file)).sum();
         let newest = newest_snapshot(from);
         Self {
@@ -146,6 +151,7 @@ impl<'a> SlowCopy<'a> {
             copied: 0,
             newest,
             snapshots: 0,
+            wanted,
         }
     }
 
@@ -167,7 +173,7 @@ impl<'a> SlowCopy<'a> {
             }
             Order::OpenedLate => {
                 let files = files_below(self.from);
-                self.wait_until(SNAPSHOTS);
+                self.wait_until(self.wanted);
                 for file in files {
                     self.file(&file, open(&file));
                 }
@@ -180,7 +186,7 @@ impl<'a> SlowCopy<'a> {
                 }
             }
         }
-        self.wait_until(SNAPSHOTS);
+        self.wait_until(self.wanted);
         (self.began.elapsed() < GRACE).then_some(())
     }
 
@@ -213,7 +219,7 @@ impl<'a> SlowCopy<'a> {
             }
             copy.write_all(&chunk[..read]).unwrap();
             self.copied += 1;
-            self.wait_until(SNAPSHOTS * self.copied.min(self.chunks) / (self.chunks + 1));
+            self.wait_until(self.wanted * self.copied.min(self.chunks) / (self.chunks + 1));
         }
     }
 
