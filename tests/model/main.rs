@@ -58,7 +58,7 @@ mod tests {
     /// Number of worlds of a broken system. The break must be noticed at least once.
     const WORLDS_OF_A_BREAK: u64 = 12;
     /// The same for a broken promise of the product.
-    const WORLDS_OF_A_FAILPOINT: u64 = 24;
+    const WORLDS_OF_A_FAILPOINT: u64 = 40;
 
     /// The promises of the product to break, and the texts of which one tells the right reason.
     const FAILPOINTS: [(&str, &[&str]); 5] = [
@@ -66,7 +66,7 @@ mod tests {
         ("expiry_too_early", &["expired: "]),
         ("torn_snapshot_believed", &["are of position"]),
         ("compact_unproved", &["Removed(", "no frame of this position"]),
-        ("grace_off", &["Removed(", "before the journal"]),
+        ("grace_off", &["Removed(", "before the journal", "no frame of this position"]),
     ];
 
     fn number(name: &str) -> Option<u64> {
