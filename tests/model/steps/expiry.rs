@@ -14,9 +14,9 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The ages at which events expire when days pass.
 const FINISHED_MS: u64 = 30 * DAY_MS;
 const OPEN_MS: u64 = 90 * DAY_MS;
-/// So often everything is compacted that can be: a payload waits for a seal, for a snapshot, until
-/// no copy may have an older snapshot, and for the grace, and that twice.
-const COMPACTIONS: u64 = 10;
+/// So often everything is compacted that can be: a payload waits for a seal, for a snapshot and one
+/// that backs it, until no copy may have an older snapshot, and for the grace, and that twice.
+const COMPACTIONS: u64 = 24;
 const PAYLOAD: &[u8] = b"{\"expired\":1}";
 
 impl World {
