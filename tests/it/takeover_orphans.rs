@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{fill, server, unread};
 use crate::harness::{Process, until};
-use crate::raw::{Raw, get, sockets};
+use crate::raw::{Raw, get};
 
 /// The state ESTABLISHED in the kernel's table.
 const OPEN: &str = "01";
@@ -31,7 +31,6 @@ fn a_connection_that_is_given_up_leaves_no_bytes_behind() {
     let more = "workers = 1\nmax_connections = 40\nwrite_timeout_seconds = 1\n\
                 keep_alive_seconds = 1";
     let (server, _dir) = server(more);
-    let quiet = sockets(&server);
     let last = "Connection: close\r\n";
     for (path, header) in [
         ("/docs/api", ""),
@@ -43,7 +42,7 @@ fn a_connection_that_is_given_up_leaves_no_bytes_behind() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
         let kept = unread(&server, 120, &request);
         until(|| kept.iter().all(Raw::is_answered).then_some(()));
-        until(|| (sockets(&server) <= quiet).then_some(()));
+        until(|| (waiting(&server, OPEN).0 == 0).then_some(()));
         let left = waiting(&server, CLOSED_WITH_BYTES);
         assert_eq!(left, (0, 0), "{path} {header}");
         drop(kept);
