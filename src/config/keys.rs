@@ -112,8 +112,8 @@ section! {
         /// address with more than an eighth of all connections loses its own first, unless it is
         /// one of `trusted_proxies`. Until one of these has gone, newcomers wait in the kernel's
         /// queue. Each connection costs some kilobytes and a file descriptor (`LimitNOFILE` in the
-        /// systemd unit). One whose client sends ahead and reads nothing costs up to 200 KiB in the
-        /// kernel's buffers, and 400 KiB with an answer of more than 128 KiB.
+        /// systemd unit). A connection whose client sends ahead and reads nothing costs up to 200
+        /// KiB in the kernel's buffers, and 400 KiB if its answer is longer than 128 KiB.
         ///
         /// An organization has at most half as many requests that wait for its turn; further ones
         /// get 429.

@@ -2,7 +2,11 @@
 //! limit would count them.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use serde_json::json;
 
 use super::{fill, server, unread};
 use crate::harness::{Process, until};
@@ -13,13 +17,22 @@ const OPEN: &str = "01";
 /// The state FIN-WAIT-1: closed, with bytes to send.
 const CLOSED_WITH_BYTES: &str = "04";
 
+/// The end of a connection with the port that is asked for, as its column of the kernel's table.
+const LOCAL: usize = 1;
+const REMOTE: usize = 2;
+
 /// The number of sockets of the server's port in this state, and the bytes that they have to send.
 fn waiting(server: &Process, state: &str) -> (usize, usize) {
     let port: u16 = server.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    sockets_of((LOCAL, port), state)
+}
+
+/// The same for the sockets with this port at this end.
+fn sockets_of((end, port): (usize, u16), state: &str) -> (usize, usize) {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let waiting = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_ours = fields[1].ends_with(&format!(":{port:04X}")) && fields[3] == state;
+        let is_ours = fields[end].ends_with(&format!(":{port:04X}")) && fields[3] == state;
         let (unsent, _) = fields[4].split_once(':').unwrap();
         is_ours.then(|| usize::from_str_radix(unsent, 16).unwrap())
     });
@@ -65,4 +78,26 @@ fn the_kernel_buffers_little_of_an_answer_that_is_not_read() {
     assert!(bytes > 0 && bytes < kept.len() * (96 << 10), "{bytes} bytes");
     // Who reads it gets it whole.
     assert!(org.get("/api/inbox?limit=500").text.len() > 1_000_000);
+}
+
+#[test]
+fn a_request_that_its_receiver_does_not_read_leaves_no_bytes_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The accepted connections inherit it.
+    set_socket_recv_buffer_size(&listener, 4 << 10).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (server, _dir) = server("");
+    let org = server.org("Acme");
+    let url = format!("http://{address}/");
+    org.endpoint(&json!({"url": url, "timeout_ms": 1_000, "retry_schedule": []}));
+    fill(&org, 1, 250_000);
+    let (kept, _) = listener.accept().unwrap();
+    until(|| {
+        let dead = org.get("/api/dead-letters").json["data"].as_array().unwrap().len();
+        (dead == 1).then_some(())
+    });
+    let end = (REMOTE, address.port());
+    until(|| (sockets_of(end, OPEN).0 == 0).then_some(()));
+    assert_eq!(sockets_of(end, CLOSED_WITH_BYTES), (0, 0));
+    drop(kept);
 }
