@@ -29,11 +29,6 @@ pub(super) struct PassTimes {
 }
 
 impl Passes {
-    /// True before the first pass.
-    pub(super) fn is_first(&self) -> bool {
-        self.began_ms.is_none()
-    }
-
     pub(super) fn is_under_way(&self) -> bool {
         self.next.is_some()
     }
@@ -92,7 +87,7 @@ mod tests {
     /// Passes of which the first began at 0, with two segments.
     fn after_the_first(leave_out: bool) -> Passes {
         let mut passes = Passes::default();
-        assert!(passes.is_first() && passes.is_due(STATE, 0, TIMES));
+        assert!(passes.is_due(STATE, 0, TIMES), "none began yet");
         passes.begin(STATE, 0);
         let segments = [1, 50].map(|first| (Position(first), first));
         let mut seen = Vec::new();

@@ -106,9 +106,6 @@ pub struct Work {
     seal_at_ms: u64,
     /// The time before which no segment is written again, because the disk was full.
     punch_at_ms: u64,
-    /// Set if there is a snapshot. Without one nothing can be removed, so only the first pass
-    /// begins.
-    has_snapshot: bool,
     /// Set if compaction has removed or cut a record of the journal, so that a snapshot is needed.
     is_compacted: bool,
     /// Set while the disk has no room for a segment that would be written again.
@@ -163,19 +160,13 @@ impl Work {
         Some(found)
     }
 
-    /// Returns the next segment of the pass, if a pass is under way. Without a snapshot, only the
-    /// sealed segments are of interest, because no other segment was ever compacted.
+    /// Returns the next segment of the pass, if a pass is under way.
     fn of_pass(&mut self) -> Option<SegmentSize> {
-        if !self.has_snapshot {
-            self.passes.leave_out();
-        }
         let Self { plans, left_alone, .. } = self;
         let is_free = |segment: &&SegmentSize| {
             !plans.has(segment.first) && !left_alone.contains(&segment.first)
         };
-        let unsealed = usize::from(!self.has_snapshot);
-        let all = self.segments.len().saturating_sub(unsealed);
-        let free = self.segments.iter().take(all).filter(is_free);
+        let free = self.segments.iter().filter(is_free);
         self.passes.go_on(free.map(|segment| (segment.first, *segment)))
     }
 }
@@ -235,7 +226,6 @@ impl Compactor {
         } else {
             self.engine.snapshots.kept()
         };
-        work.has_snapshot = kept.is_some();
         let is_missing = kept.is_none() && work.is_compacted;
         if work.plans.cover(kept, self.now_ms()) || is_missing {
             self.engine.snapshots.ask();
@@ -417,8 +407,7 @@ impl Compactor {
             return Some((segment, bytes_per_second));
         }
         let times = PassTimes { every_ms: millis(pass_every), max_ms: millis(pass_max) };
-        let is_possible = work.has_snapshot || work.passes.is_first();
-        if is_possible && work.passes.is_due(applied, now_ms, times) {
+        if work.passes.is_due(applied, now_ms, times) {
             work.passes.begin(applied, now_ms);
         }
         let all: u64 = work.segments.iter().map(|segment| segment.end.since(segment.first)).sum();

@@ -340,6 +340,23 @@ fn a_payload_in_the_segment_that_is_being_written_is_removed_too() {
 }
 
 #[test]
+fn an_erased_payload_leaves_a_small_journal_without_a_snapshot_though_a_restart_lost_the_hint() {
+    let world = World::new(NOW);
+    let canary = world.event("\"canary\"");
+    world.erase(canary);
+    let mut world = world.reopen(NOW);
+    assert_eq!((world.segments().len(), world.compactor.engine.snapshots.kept()), (1, None));
+    let until = Instant::now() + Duration::from_mins(1);
+    while world.found("canary") > 0 {
+        assert!(Instant::now() < until);
+        world.compact();
+        if world.compactor.engine.snapshots.take_asked() {
+            world.snapshot();
+        }
+    }
+}
+
+#[test]
 fn segments_at_the_beginning_are_removed_after_their_end_is_witnessed() {
     let mut world = World::new(NOW);
     world.fill_unneeded(4);
