@@ -415,10 +415,11 @@ impl Compactor {
         Some((work.of_pass()?, needed.max(PASS_RATE_MIN.min(bytes_per_second))))
     }
 
-    /// Has the segment that is being written sealed: the writer seals before it appends.
+    /// Has the segment that is being written sealed: the writer seals before it appends. Waits for
+    /// it, so that the next look finds the segment sealed.
     fn seal(&self, first: Position) {
         self.journal.ask_to_seal(first);
-        self.engine.intake.push([NoteKeysUsed::nothing()]);
+        self.engine.intake.push_and_wait([NoteKeysUsed::nothing()]);
     }
 
     /// Sleeps as long as reading or writing this number of bytes should take. Returns false if the
