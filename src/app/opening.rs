@@ -28,7 +28,7 @@ use crate::journal::{
 use crate::model::delivery::ErrorCode;
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
-use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
+use crate::store::{FreshSize, Reason, SEGMENT_BYTES, StateError, Store, remove_all};
 
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
@@ -284,10 +284,12 @@ fn open_state(
 ) -> Result<Store, StartError> {
     let open = || try_to_open_state(config, data_dir, journal, metrics, space);
     match open() {
-        Err(StartError::State(_) | StartError::Recovery(RecoveryError::State(_)))
-            if space.is_short_for(FreshSize::default()) =>
+        Err(StartError::State(error) | StartError::Recovery(RecoveryError::State(error)))
+            if matches!(error, StateError::NoSpace(_))
+                || space.is_short_for(FreshSize::default()) =>
         {
             tracing::warn!(
+                %error,
                 free = space.free(),
                 "the disk has no room for the state; the state is computed again, in memory"
             );

@@ -1,9 +1,14 @@
 //! Errors of libraries in words for users. The libraries' own texts are for programmers, and change
 //! with versions.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use url::ParseError;
+
+/// Returns true if the disk or the quota is full.
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
 
 /// The beginnings of serde_json's messages and their meanings. Longer beginnings come before
 /// shorter beginnings.

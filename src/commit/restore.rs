@@ -1,6 +1,7 @@
 //! Restores a state that began empty from a snapshot. Recovery then applies the journal behind the
 //! snapshot.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,18 +87,19 @@ pub fn restore(
     let began = Instant::now();
     let mut reader = snapshot.open(files).map_err(RecoveryError::Snapshot)?;
     let bytes = reader.bytes();
-    let mut load = store.begin_load(space.is_short_for(FreshSize::default()))?;
+    // Rows in the order of their keys fill whole pages, so only their bytes count. After an
+    // overrun, sled is not tried again.
+    let all = FreshSize { rows: 0, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) };
+    let in_memory = space.is_overrun() || space.is_short_for(all);
+    let mut load = store.begin_load(in_memory)?;
     while let Some(rows) = reader.next_rows().map_err(RecoveryError::Snapshot)? {
         for (key, value) in rows {
             load.add(key, value)?;
         }
         if load.is_full() {
-            // Rows in the order of their keys fill whole pages, so only their bytes count. After
-            // the overrun, the next try loads the rows into memory.
             if space.is_short_for(FreshSize { rows: 0, ..load.size() }) {
-                space.note_overrun();
-                let short = "the disk has no room for the rows of the snapshot";
-                return Err(StateError::Rows(short.to_owned()).into());
+                let full = io::Error::from(io::ErrorKind::StorageFull);
+                return Err(StateError::NoSpace(full).into());
             }
             load.flush()?;
             tell(reader.bytes_read(), bytes);

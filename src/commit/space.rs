@@ -25,8 +25,10 @@ const TIMES_WRITTEN: u64 = 3;
 /// again.
 const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
 
-/// Factor by which the room must exceed the need after an estimate was too low.
-const PLENTY: u64 = 4;
+/// After an estimate was too low, sled is kept from this many times the usual bytes. The need of
+/// the rows is not multiplied: after a start on a full disk all rows of the state wait in memory,
+/// and events would be refused until several times the state is free.
+const PLENTY: u64 = 2;
 
 /// The disk resource in short supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,8 +192,9 @@ impl Space {
     pub fn is_short_for(&self, fresh: FreshSize) -> bool {
         let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
-        let wanted = rows.saturating_add(bytes).saturating_add(self.kept_bytes());
-        let wanted = if self.is_overrun() { wanted.saturating_mul(PLENTY) } else { wanted };
+        let times = if self.is_overrun() { PLENTY } else { 1 };
+        let kept = self.kept_bytes().saturating_mul(times);
+        let wanted = rows.saturating_add(bytes).saturating_add(kept);
         let is_short = self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted);
         if !is_short {
             self.overrun.store(false, Ordering::SeqCst);
@@ -266,7 +269,7 @@ mod tests {
         let free = Arc::clone(&freed);
         let space = Space::new(Box::new(move || Some(free.load(Ordering::SeqCst))), 1);
         space.note_overrun();
-        for (free, is_short) in [(31 * MIB, true), (32 * MIB, false), (8 * MIB, false)] {
+        for (free, is_short) in [(15 * MIB, true), (16 * MIB, false), (8 * MIB, false)] {
             freed.store(free, Ordering::SeqCst);
             assert_eq!(space.is_short_for(none), is_short, "until there was plenty: {free}");
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::is_unreadable;
 use super::position::Position;
+use crate::base::library_errors::is_no_space;
 use crate::base::library_errors::{io_words, os_words};
 use crate::base::ownership;
 
@@ -26,11 +27,6 @@ impl Damage {
         let file = file.to_path_buf();
         Self { file, offset, reason: reason.into() }
     }
-}
-
-/// Returns true if the disk or the quota is full.
-pub(super) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The reason why a journal could not be opened.

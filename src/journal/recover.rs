@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{AppendError, Damage, JournalError, is_no_space};
+use super::error::{AppendError, Damage, JournalError};
 use super::files::Files;
 use super::frame::{self, FRAME_HEADER_BYTES};
 use super::position::Position;
@@ -15,6 +15,7 @@ use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Seg
 use super::snapshot::{SnapshotFile, snapshots_in};
 use super::writer::{Active, Writer};
 use crate::base::failpoint::{self, Switch};
+use crate::base::library_errors::is_no_space;
 
 /// The findings at opening, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

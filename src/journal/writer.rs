@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{AppendError, ReadError, is_no_space};
+use super::error::{AppendError, ReadError};
 use super::frame::Group;
 use super::log::{Appended, Follow, Log, RawRecord, ReadLog};
 use super::new_file;
@@ -15,6 +15,7 @@ use super::reader::{Reader, Shared};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use super::spare::{self, SpareMaker, Spares};
 use crate::base::failpoint::{self, Switch};
+use crate::base::library_errors::is_no_space;
 
 /// Groups of this average size need no segment of zeros: with batches of 100 events of 1 KiB, the
 /// thread that makes spares took a fifth of the processor.

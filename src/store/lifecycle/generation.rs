@@ -135,8 +135,8 @@ struct Mark {
 
 impl Mark {
     fn of(dir: &Path) -> Result<Self, StateError> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io_error)?;
-        let file = fs::metadata(dir.join(DATABASE)).map_err(io_error)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let file = fs::metadata(dir.join(DATABASE))?;
         Ok(Self {
             format: FORMAT,
             boot: boot.trim().to_owned(),
@@ -167,7 +167,7 @@ pub(super) fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
         file.sync_all()?;
         File::open(dir)?.sync_all()
     };
-    write(&dir.join(name)).map_err(io_error)
+    write(&dir.join(name)).map_err(StateError::from)
 }
 
 pub(super) fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
@@ -176,9 +176,9 @@ pub(super) fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
         Err(error)
             if ![io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
         {
-            Err(io_error(error))
+            Err(error.into())
         }
-        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error),
+        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(StateError::from),
         Err(_not_there) => Ok(()),
     }
 }
@@ -193,11 +193,11 @@ pub(super) fn make_way(dir: &Path) -> Result<(), StateError> {
     }
     tracing::warn!(path = %dir.display(), "the state is no directory: it is removed and computed \
         from the journal");
-    fs::remove_file(dir).map_err(io_error)
+    fs::remove_file(dir).map_err(StateError::from)
 }
 
 pub(in crate::store) fn make_dir(dir: &Path) -> Result<(), StateError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StateError::from)
 }
 
 /// Returns the numbers of the generations under `dir`; none if `dir` is no directory.
@@ -205,7 +205,7 @@ pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(dir).map_err(io_error)?;
+    let entries = fs::read_dir(dir)?;
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
 }
 
@@ -215,20 +215,15 @@ pub(super) fn remove_generations_before(dir: &Path, number: u64) -> Result<(), S
         let older = dir.join(older.to_string());
         let removed =
             if older.is_dir() { fs::remove_dir_all(&older) } else { fs::remove_file(&older) };
-        removed.map_err(io_error)?;
+        removed?;
     }
     if !dir.is_dir() {
         return Ok(());
     }
     // Some filesystems free the space only after a sync.
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StateError::from)
 }
 
 fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
-pub(in crate::store) fn io_error(error: io::Error) -> StateError {
-    StateError::Rows(error.to_string())
 }

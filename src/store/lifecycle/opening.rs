@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::generation::{
-    CLEAN, Generation, RUNNING, Reason, SEGMENT_BYTES, generations, io_error, judge_mark, make_dir,
-    make_way, remove_generations_before, remove_mark, write_mark,
+    CLEAN, Generation, RUNNING, Reason, SEGMENT_BYTES, generations, judge_mark, make_dir, make_way,
+    remove_generations_before, remove_mark, write_mark,
 };
 use crate::base::threads::Signal;
 use crate::journal::Position;
@@ -115,10 +115,10 @@ impl Store {
         self.write_back()?;
         let Generation { db, dir, .. } = &self.generation;
         db.flush()?;
-        for file in fs::read_dir(dir).map_err(io_error)? {
-            let path = file.map_err(io_error)?.path();
+        for file in fs::read_dir(dir)? {
+            let path = file?.path();
             if path.is_file() {
-                File::open(&path).and_then(|file| file.sync_all()).map_err(io_error)?;
+                File::open(&path).and_then(|file| file.sync_all())?;
             }
         }
         write_mark(dir, CLEAN)?;

@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::base::regular;
 use crate::journal::Position;
 use crate::model::id::{EventId, OrgId, OrgNo};
-use crate::store::lifecycle::generation::{
-    Reason, io_error, judge_mark, last_generation, make_dir,
-};
+use crate::store::lifecycle::generation::{Reason, judge_mark, last_generation, make_dir};
 use crate::store::rows::schema::EventEntry;
 use crate::store::{StateError, Store};
 
@@ -105,14 +103,14 @@ impl Store {
 
 fn copy_dir(from: &Path, to: &Path) -> Result<(), StateError> {
     make_dir(to)?;
-    for entry in fs::read_dir(from).map_err(io_error)? {
-        let path = entry.map_err(io_error)?.path();
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
         let target = to.join(path.file_name().unwrap_or_default());
         if path.is_dir() {
             copy_dir(&path, &target)?;
         } else {
             // Opened first, because the copy of a pipe would wait for its other end.
-            regular::open(&path).and_then(|_| fs::copy(&path, &target)).map_err(io_error)?;
+            regular::open(&path).and_then(|_| fs::copy(&path, &target))?;
         }
     }
     Ok(())

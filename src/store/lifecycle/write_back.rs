@@ -12,7 +12,7 @@ use crate::store::{StateError, Store};
 /// The size of the next write-back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FreshSize {
-    /// The number of changed rows.
+    /// The number of changed rows that may each lie on another page of sled.
     pub rows: usize,
     /// The approximate size of the rows, in bytes.
     pub bytes: usize,
@@ -29,12 +29,15 @@ impl Store {
         self.read().tables().iter().map(|table| table.fresh_rows()).sum()
     }
 
-    /// Returns the number and the approximate size of the changed rows. Looks at each row.
+    /// Returns the number and the approximate size of the changed rows. Looks at each row. While
+    /// sled has no row at all, the rows fill whole pages in the order of their keys, so that only
+    /// their bytes count: after a start on a full disk the whole state waits in memory.
     pub fn fresh(&self) -> FreshSize {
         let state = self.read();
         let tables = state.tables();
+        let rows = || tables.iter().map(|table| table.fresh_rows()).sum();
         FreshSize {
-            rows: tables.iter().map(|table| table.fresh_rows()).sum(),
+            rows: if self.db().is_empty() { 0 } else { rows() },
             bytes: tables.iter().map(|table| table.fresh_bytes()).sum(),
         }
     }
