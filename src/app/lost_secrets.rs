@@ -36,12 +36,12 @@ pub(super) fn key(data_dir: &Path) -> Result<Option<[u8; 32]>, StartError> {
 ///
 /// # Errors
 /// The error with which a start is refused.
-pub fn check_secrets(data_dir: &Path, store: &Store, now: Timestamp) -> Result<(), StartError> {
+pub fn check_secrets(data_dir: &Path, store: &Store) -> Result<(), StartError> {
     let of = store.all_endpoints().map_err(StartError::State)?.len();
     let Some(key) = key(data_dir)? else {
         return if of > 0 { Err(StartError::SecretsKeyLost { of }) } else { Ok(()) };
     };
-    let lost = unopened(&Vault::new(&key), store, now).map_err(StartError::State)?;
+    let lost = unopened(&Vault::new(&key), store).map_err(StartError::State)?;
     match lost.first() {
         Some(endpoint) => Err(StartError::SecretsKey { endpoint: endpoint.id, of }),
         None => Ok(()),
@@ -49,11 +49,8 @@ pub fn check_secrets(data_dir: &Path, store: &Store, now: Timestamp) -> Result<(
 }
 
 /// Returns the endpoints with a secret or a header that this key does not open.
-pub(super) fn unopened(
-    vault: &Vault,
-    store: &Store,
-    now: Timestamp,
-) -> Result<Vec<Arc<Endpoint>>, StateError> {
+pub(super) fn unopened(vault: &Vault, store: &Store) -> Result<Vec<Arc<Endpoint>>, StateError> {
+    let now = store.counts()?.steady;
     let mut endpoints = store.all_endpoints()?;
     endpoints.retain(|endpoint| {
         secrets::open(vault, endpoint, now).is_none()

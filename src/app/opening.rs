@@ -85,7 +85,7 @@ fn open_all(
     let store = Arc::new(open_state(config, &data_dir, &journal, &metrics, &space)?);
     snapshots::delete_ahead(&data_dir, journal.end())?;
     data_dir.give_to_owner().map_err(StartError::DataDir)?;
-    let (vault, lost) = open_vault(&data_dir, &store, Timestamp(clock.now_ms()), forget_secrets)?;
+    let (vault, lost) = open_vault(&data_dir, &store, forget_secrets)?;
     let records = Records::new(journal.clone());
     let on_disk = OnDisk { metrics, space, store, records, vault };
     Ok(Opened { data_dir, admin_token, writer, journal, lost, on_disk })
@@ -173,11 +173,10 @@ pub(super) fn settle(data_dir: &mut DataDir, delivers: bool) {
 fn open_vault(
     data_dir: &DataDir,
     store: &Store,
-    now: Timestamp,
     forget: bool,
 ) -> Result<(Vault, Vec<Arc<Endpoint>>), StartError> {
     if !forget {
-        lost_secrets::check_secrets(data_dir.path(), store, now)?;
+        lost_secrets::check_secrets(data_dir.path(), store)?;
     }
     let key = match lost_secrets::key(data_dir.path())? {
         Some(key) => key,
@@ -185,7 +184,7 @@ fn open_vault(
     };
     let vault = Vault::new(&key);
     let lost = if forget {
-        lost_secrets::unopened(&vault, store, now).map_err(StartError::State)?
+        lost_secrets::unopened(&vault, store).map_err(StartError::State)?
     } else {
         Vec::new()
     };

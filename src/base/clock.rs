@@ -10,9 +10,10 @@
 //! to learn how late the time is; an attempt that comes too early does less harm than an attempt
 //! that never comes.
 //!
-//! Due times of deliveries are steady times. They are stored, and a restart must not fall behind
-//! them. So the steady time begins no earlier than the last id ([`Clock::not_before`]): ids contain
-//! steady times too.
+//! Due times of deliveries, and the ends of grace periods, overlaps and deduplication windows, are
+//! steady times. They are stored, and a restart must not fall behind them. So the steady time begins
+//! no earlier than the latest steady time that a command recorded ([`Clock::not_before`]); ids
+//! contain steady times too.
 //!
 //! Neither reading measures how long something has lasted: both follow a wall clock that is set
 //! forward. [`Clock::uptime_ms`] does, for the grace of copies and for judging the wall clock.

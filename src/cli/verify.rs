@@ -19,13 +19,11 @@ use super::losses::Losses;
 use super::output::{counted, print, print_text, seconds};
 use super::snapshots::{Snapshots, no_base};
 use crate::app::{StartError, check_secrets};
-use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{DataDir, DataDirError, LookedAt, read_admin_token};
 use crate::journal::Position;
-use crate::model::time::Timestamp;
 use crate::store::{Counts, Difference, Differences, Named, StateError, StateValidity, Store};
 
 /// Maximum number of differences and contradictions that are named.
@@ -179,8 +177,7 @@ impl Report {
 
     /// Checks that the key of the endpoints' secrets is there, and opens all of them.
     fn check_secrets(&mut self, data_dir: &Path, replayed: &Store) -> Result<(), Failure> {
-        let now = Timestamp(Clock::system().now_ms());
-        let Err(error) = check_secrets(data_dir, replayed, now) else { return Ok(()) };
+        let Err(error) = check_secrets(data_dir, replayed) else { return Ok(()) };
         let hint = match error {
             StartError::SecretsKeyLost { .. } if credentials_directory().is_none() => {
                 ". If the key is a systemd credential, name the directory of its file in the \

@@ -40,7 +40,9 @@ impl Kind for CreateKey {
             if !requester.key.scopes.covers(key.scopes) {
                 return Err(Refusal::Forbidden.into());
             }
-            key.expires_at = [key.expires_at, requester.key.ends_at()].into_iter().flatten().min();
+            let by = &requester.key;
+            key.expires_at = [key.expires_at, by.expires_at].into_iter().flatten().min();
+            key.ended_at = by.ended_at;
         }
         Ok(change.add_key(self.org, &key, None)?)
     }

@@ -6,6 +6,7 @@ use super::{Command, Submitted};
 use crate::model::authority::Authority;
 use crate::model::event::Dedup;
 use crate::model::id::KeyId;
+use crate::model::time::Now;
 use crate::store::Refusal;
 
 /// A command that is not complete yet: [`super::Kind::stamp`] completes it.
@@ -75,7 +76,8 @@ impl Draft {
         match self.requester {
             None => self.command,
             Some(Requester { key, needs }) => {
-                self.command.requested(Authority { key, needs, at: stamp.now() })
+                let at = Now::new(stamp.now(), stamp.steady());
+                self.command.requested(Authority { key, needs, at })
             }
         }
     }
@@ -110,6 +112,10 @@ mod tests {
 
         fn now(&self) -> Timestamp {
             Timestamp(50)
+        }
+
+        fn steady(&self) -> Timestamp {
+            Timestamp(60)
         }
     }
 
@@ -148,7 +154,8 @@ mod tests {
             (EventId(102), Timestamp(50))
         );
         assert_eq!((first.made_org(), second.made_org()), (Some(OrgNo(8)), Some(OrgNo(9))));
-        let authority = Authority { key: requester.key, needs: requester.needs, at: Timestamp(50) };
+        let at = Now { wall: Timestamp(50), steady: Timestamp(60) };
+        let authority = Authority { key: requester.key, needs: requester.needs, at };
         assert_eq!(put, put_endpoint(50).requested(authority));
         // As a draft again it is the same but for what is given anew.
         assert_eq!(Draft::from(put.clone()).stamped(&mut stamp), put);

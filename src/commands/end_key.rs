@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Scope;
-use crate::model::time::Timestamp;
+use crate::model::time::Now;
 use crate::store::{Change, Refusal, Unapplied};
 
 /// Revokes a key for good. A key cannot revoke a key with more scopes or a later end than its own,
@@ -17,7 +17,7 @@ pub struct EndKey {
     /// The key to be revoked.
     pub key: KeyId,
     /// The time of the request, by which the key is judged.
-    pub at: Timestamp,
+    pub at: Now,
 }
 
 /// The outcome of [`EndKey`].

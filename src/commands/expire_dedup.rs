@@ -10,7 +10,8 @@ use crate::store::{Change, Unapplied};
 /// Forgets the oldest dedup ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireDedup {
-    /// The oldest blocks are removed if all their entries were received before this time.
+    /// The oldest blocks are removed if all their entries were received before this steady
+    /// time.
     pub before: Timestamp,
 }
 

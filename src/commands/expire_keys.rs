@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::Now;
 use crate::store::{Change, Unapplied};
 
 /// Ends expired keys for good, so that a clock set back does not revive them.
@@ -13,7 +13,7 @@ pub struct ExpireKeys {
     /// The keys, a bounded number per command. A key that is still valid is left alone.
     pub keys: Vec<KeyId>,
     /// The time by which the keys are judged.
-    pub at: Timestamp,
+    pub at: Now,
 }
 
 impl Kind for ExpireKeys {
@@ -34,6 +34,7 @@ impl Kind for ExpireKeys {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
+        change.note_steady(self.at.steady)?;
         for id in &self.keys {
             if change.is_lost(*id)? {
                 change.change_lost(Some(*id), None)?;

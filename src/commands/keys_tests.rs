@@ -30,11 +30,11 @@ fn rotate(old: KeyId, new: u128, old_ends_at: Timestamp) -> Command {
 }
 
 fn end(key: KeyId) -> Command {
-    Command::EndKey(EndKey { org: ORG, key, at: NOW })
+    Command::EndKey(EndKey { org: ORG, key, at: NOW.into() })
 }
 
 fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> Command {
-    command.requested(Authority { key: Some(key), needs: needs.into(), at })
+    command.requested(Authority { key: Some(key), needs: needs.into(), at: at.into() })
 }
 
 /// The note of a salvage that lost the creation of these keys.
@@ -171,7 +171,7 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
         fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))),
         Ok(Applied::EndKey(EndKeyOutcome::NotFound))
     );
-    let operator = Authority { key: None, needs: Scope::KeysWrite.into(), at: NOW };
+    let operator = Authority { key: None, needs: Scope::KeysWrite.into(), at: NOW.into() };
     assert_eq!(
         fixture.became(&end(FIRST).requested(operator)),
         Ok(Applied::EndKey(EndKeyOutcome::Ended))
@@ -338,7 +338,8 @@ fn a_key_whose_time_has_come_is_found_once_and_stays_ended() {
     assert_eq!((first.clone(), next), ((7..11).map(KeyId).collect(), Some(KeyId(10))));
     let (rest, next) = fixture.store.keys_past_end(Timestamp(2_000), next, 500).unwrap();
     assert_eq!((rest, next), ((11..17).map(KeyId).collect(), None));
-    let expire = |at| Command::ExpireKeys(ExpireKeys { keys: first.clone(), at });
+    let expire =
+        |at: Timestamp| Command::ExpireKeys(ExpireKeys { keys: first.clone(), at: at.into() });
     fixture.apply(&expire(Timestamp(1_999)));
     assert!(fixture.key(KeyId(7)).is_valid(NOW), "its time has not come");
     fixture.apply(&expire(Timestamp(2_000)));
@@ -378,7 +379,7 @@ fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place
     fixture.apply(&rotate(KeyId(7), 8, Timestamp(9_000)));
     fixture.apply(&rotate(KeyId(17), 18, Timestamp(0)));
     fixture.apply(&end(KeyId(27)));
-    fixture.apply(&Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(37)], at: NOW }));
+    fixture.apply(&Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(37)], at: NOW.into() }));
     let mut takes = |id: u128| {
         let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
         fixture.became(&asked) == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
@@ -410,4 +411,16 @@ fn two_states_differ_by_name_in_whether_a_key_works_is_leaving_or_has_ended() {
     let [working, leaving, ended] = &states;
     assert_eq!(said(leaving, working), [words("leaving"), words("valid")]);
     assert_eq!(said(leaving, ended), [words("leaving"), words("ended")]);
+}
+
+#[test]
+fn a_grace_period_that_is_over_by_the_time_in_a_new_id_is_over_although_the_clock_was_set_back() {
+    let mut fixture = fixture();
+    fixture.apply(&rotate(FIRST, 7, Timestamp(2_000)));
+    // Like all keys here, these were made at NOW by the wall clock.
+    let late = 2_000 << 80;
+    let rotated = fixture.became(&rotate(FIRST, late + 8, Timestamp(9_000)));
+    assert_eq!(rotated, Ok(Applied::RotateKey(KeyAdded::NotFound)));
+    fixture.apply(&create(late + 9, Scopes::all(), None));
+    assert!(fixture.store.key(FIRST).unwrap().is_none(), "it counts no longer");
 }

@@ -156,8 +156,10 @@ pub trait Stamp {
     fn next_id(&mut self) -> EventId;
     /// The number of the next organization.
     fn next_org(&mut self) -> OrgNo;
-    /// The time of the commit.
+    /// The time of the commit, by the wall clock.
     fn now(&self) -> Timestamp;
+    /// The steady time of the commit.
+    fn steady(&self) -> Timestamp;
 }
 
 /// A record without a command that this version knows.

@@ -14,6 +14,7 @@ mod delete_endpoint;
 mod draft;
 mod drop_dead;
 mod end_key;
+mod end_overlaps;
 mod end_replay;
 mod erase_event;
 mod expire_dedup;
@@ -322,6 +323,7 @@ registry! {
     note_loss::NoteLoss,
     expire_events::ExpireEvents,
     forget_deleted::ForgetDeleted,
+    end_overlaps::EndOverlaps,
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.

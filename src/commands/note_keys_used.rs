@@ -12,13 +12,15 @@ use crate::store::{Change, Unapplied};
 pub struct NoteKeysUsed {
     /// Keys, each with the time of its last use.
     pub used: Vec<(KeyId, Timestamp)>,
+    /// The steady time of the command.
+    pub at: Timestamp,
 }
 
 impl NoteKeysUsed {
     /// A command without an effect, for a journal that has to append something: a segment is sealed
     /// only before the next record.
     pub fn nothing() -> Self {
-        Self { used: Vec::new() }
+        Self { used: Vec::new(), at: Timestamp(0) }
     }
 }
 
@@ -40,6 +42,7 @@ impl Kind for NoteKeysUsed {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
+        change.note_steady(self.at)?;
         for (key, at) in &self.used {
             if let Some(row) = change.state.keys.edit(*key)? {
                 row.last_used_at = row.last_used_at.max(Some(*at));

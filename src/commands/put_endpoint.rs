@@ -75,7 +75,8 @@ impl Kind for PutEndpoint {
         }
         let health = change.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         if was.is_some() && endpoint.is_enabled() {
-            health.failing_since = None; // enabling starts a new period of judgement
+            // Enabling starts a new period of judgement.
+            (health.failing_since, health.failing_from) = (None, None);
         }
         let id = endpoint.id;
         let row = EndpointRow { org: self.org, number, made, endpoint: Arc::new(endpoint) };

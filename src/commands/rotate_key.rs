@@ -16,7 +16,7 @@ pub struct RotateKey {
     pub org: OrgNo,
     /// The key to be replaced.
     pub old: KeyId,
-    /// The end of the old key's grace period, unless the key ends earlier anyway. With 0 or a past
+    /// The steady end of the old key's grace period, unless the key ends earlier anyway. With 0 or a past
     /// time the key ends at once, for good.
     pub old_ends_at: Timestamp,
     /// The new key. Its scopes and its end are taken from the old key when the command is applied.
@@ -41,11 +41,14 @@ impl Kind for RotateKey {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<KeyAdded, Unapplied> {
-        let at = self.new.created_at;
+        let at = self.new.made();
         let known = change.state.keys.get(self.old)?;
         if known.is_none() && change.is_lost(self.old)? {
             // The scopes of the old key are unknown, so the new key cannot be used either.
-            change.change_lost((self.old_ends_at <= at).then_some(self.old), Some(self.new.id))?;
+            change.change_lost(
+                (self.old_ends_at <= at.steady).then_some(self.old),
+                Some(self.new.id),
+            )?;
         }
         let Some(old) = known.filter(|row| row.org == self.org && row.key.is_valid(at)) else {
             return Ok(KeyAdded::NotFound);
@@ -54,7 +57,7 @@ impl Kind for RotateKey {
         let new = Key { scopes, expires_at, ended_at, ..self.new.clone() };
         let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
         change.state.keys.edit_promised(self.old)?.key.ended_at =
-            Some(if end <= at { Key::ENDED_FOR_GOOD } else { end });
+            Some(if end <= at.steady { Key::ENDED_FOR_GOOD } else { end });
         Ok(change.add_key(self.org, &new, Some(&old))?)
     }
 }

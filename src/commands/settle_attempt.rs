@@ -252,16 +252,18 @@ impl SettleAttempt {
         verdict: Option<Verdict>,
     ) -> Result<(), StateError> {
         let at = self.ended_at();
+        change.note_steady(self.outcome.started_steady)?;
         change.effects.add_activity(self.org, || Activity::Attempted(self.attempted(verdict)));
         change.edit_health(self.endpoint, |health| {
             if self.outcome.error.is_none() {
                 health.accepted += 1;
                 health.accepted_at = Some(at);
-                health.failing_since = None;
+                (health.failing_since, health.failing_from) = (None, None);
             } else {
                 health.failed += 1;
                 health.failed_at = Some(at);
                 health.failing_since.get_or_insert(self.outcome.started_at);
+                health.failing_from.get_or_insert(self.outcome.started_steady);
             }
         })?;
         self.disables.map_or(Ok(()), |reason| disable(change, self.endpoint, reason, at))

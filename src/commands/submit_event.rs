@@ -10,7 +10,7 @@ use crate::model::cloudevent::CloudEvent;
 use crate::model::event::{Dedup, EventType, NewEvent, StoredEvent};
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::change::Arrival;
 use crate::store::rows::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
 use crate::store::{Change, Earlier, StateError, Unapplied};
@@ -165,8 +165,8 @@ impl Kind for SubmitEvent {
             return Ok(SubmitOutcome::NotFound);
         }
         change.note_id(id.0)?;
-        let authority =
-            Authority { key: self.by, needs: Scope::EventsWrite.into(), at: received_at };
+        let at = Now::new(received_at, Timestamp(id.unix_ms()));
+        let authority = Authority { key: self.by, needs: Scope::EventsWrite.into(), at };
         change.judge(authority, Some(org))?;
         if let Some(dedup) = &event.dedup {
             if let Some(earlier) = change.earlier(dedup)? {

@@ -18,7 +18,7 @@ use crate::commands::{self, Applied, Applying, Command, Draft, Results, Stamp, S
 use crate::journal::{AppendError, Appended, Group, Log, Position};
 use crate::model::id::{EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::StateError;
+use crate::store::{Counts, StateError};
 
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
 /// briefly.
@@ -72,10 +72,10 @@ impl<L: Log> Committer<L> {
         limits: GroupLimits,
     ) -> Result<Self, StateError> {
         let OrgNo(next_org) = engine.store.next_org();
-        let last_id = engine.store.counts()?.last_id;
-        // After the clock was set back, due times of an earlier run may lie ahead of it. The last
-        // id does not lie behind them.
-        engine.clock.not_before(EventId(last_id).unix_ms());
+        let Counts { last_id, steady, .. } = engine.store.counts()?;
+        // After the clock was set back, due times and ends of an earlier run may lie far ahead of
+        // it, and what ended must not begin again.
+        engine.clock.not_before(steady.0);
         Ok(Self {
             engine,
             queue,
@@ -200,7 +200,7 @@ impl<L: Log> Committer<L> {
     /// duplicates among them.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) -> u64 {
         let events = entries.iter().flat_map(|entry| &entry.submission.drafts).map(Draft::dedup);
-        let now = Timestamp(self.engine.clock.now_ms());
+        let now = self.engine.now();
         let known = match self.engine.store.known_duplicates(events, now) {
             Ok(known) => known,
             Err(error) => self.give_up(&error),
@@ -314,6 +314,10 @@ impl Stamp for Stamper<'_> {
 
     fn now(&self) -> Timestamp {
         self.now
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp(self.steady_ms)
     }
 }
 

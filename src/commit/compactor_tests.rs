@@ -149,7 +149,8 @@ impl World {
         while self.segments().len() < last {
             self.commit(vec![
                 NoteKeysUsed {
-                    used: vec![(crate::model::id::KeyId(2), Timestamp(9)); 50]
+                    used: vec![(crate::model::id::KeyId(2), Timestamp(9)); 50],
+                    at: Timestamp(9),
                 }
                 .into();
                 20

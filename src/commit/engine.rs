@@ -16,6 +16,7 @@ use crate::base::vault::Vault;
 use crate::commands::Records;
 #[cfg(test)]
 use crate::journal::Reader;
+use crate::model::time::{Now, Timestamp};
 use crate::store::Store;
 
 /// The shared parts of a server.
@@ -47,6 +48,11 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Returns the present moment.
+    pub fn now(&self) -> Now {
+        Now::new(Timestamp(self.clock.now_ms()), Timestamp(self.clock.steady_ms()))
+    }
+
     /// An engine for tests, with an empty journal and a disk that is never full.
     #[cfg(test)]
     pub(crate) fn of(

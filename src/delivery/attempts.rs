@@ -82,10 +82,10 @@ impl Attempter {
         }) else {
             return None;
         };
-        let now = Timestamp(self.engine.clock.now_ms());
         // A restarted schedule does not count the attempts before.
         let in_schedule = number.saturating_sub(delivery.base);
-        // Due times are steady times, so a clock set back delays no retry.
+        // Due times are steady times, so a clock set back delays no retry. The time of failing is
+        // measured by them, too.
         let steady = Timestamp(self.engine.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
         let verdict = verdict(
@@ -95,7 +95,7 @@ impl Attempter {
             steady,
             random::unit(),
         );
-        let disables = disables(settings.disable_after_ms, delivery.failing_since, &outcome, now);
+        let disables = disables(settings.disable_after_ms, delivery.failing_from, &outcome, steady);
         self.count(&outcome);
         let mut settle = SettleAttempt {
             org: delivery.org,
@@ -110,7 +110,7 @@ impl Attempter {
             operational_events: Vec::new(),
         };
         settle.operational_events =
-            operational_events::caused_by(&delivery, &settle, now, settings.failing_after_ms);
+            operational_events::caused_by(&delivery, &settle, steady, settings.failing_after_ms);
         let settled = self.settle(&settle, completion).await?;
         let state = state_after(&settle, &settled);
         self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &settled);
@@ -139,7 +139,8 @@ impl Attempter {
     ) -> Option<Result<AttemptOutcome, NoLookup>> {
         let now = Timestamp(self.engine.clock.now_ms());
         let settings = &delivery.endpoint.settings;
-        let secrets = secrets::open(&self.engine.vault, &delivery.endpoint, now)?;
+        let steady = Timestamp(self.engine.clock.steady_ms());
+        let secrets = secrets::open(&self.engine.vault, &delivery.endpoint, steady)?;
         let headers = secrets::open_headers(&self.engine.vault, &delivery.endpoint)?;
         let request = Request {
             org: delivery.org,
@@ -152,7 +153,11 @@ impl Attempter {
             timeout: settings.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
             now,
         };
-        Some(sender.send(request).await)
+        let sent = sender.send(request).await.map(|outcome| {
+            let waited_ms = outcome.started_at.0.saturating_sub(now.0);
+            AttemptOutcome { started_steady: steady.plus_ms(waited_ms), ..outcome }
+        });
+        Some(sent)
     }
 
     fn count(&self, outcome: &AttemptOutcome) {

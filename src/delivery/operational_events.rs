@@ -21,7 +21,7 @@ use crate::store::DueDelivery;
 pub(super) fn caused_by(
     delivery: &DueDelivery,
     settle: &SettleAttempt,
-    now: Timestamp,
+    steady: Timestamp,
     failing_after_ms: u64,
 ) -> Vec<OperationalEvent> {
     let reported = delivery.failing_told;
@@ -35,7 +35,7 @@ pub(super) fn caused_by(
         if settle.disables.is_some() {
             kinds.push(OperationalEventKind::EndpointDisabled);
         } else if delivery.failing_since != reported
-            && is_failing(delivery.failing_since, now, failing_after_ms)
+            && is_failing(delivery.failing_from, steady, failing_after_ms)
         {
             kinds.push(OperationalEventKind::EndpointFailing);
         }
@@ -46,8 +46,8 @@ pub(super) fn caused_by(
     kinds.into_iter().map(|kind| operational_event(kind, delivery, settle)).collect()
 }
 
-fn is_failing(since: Option<Timestamp>, now: Timestamp, failing_after_ms: u64) -> bool {
-    failing_after_ms > 0 && since.is_some_and(|since| since.plus_ms(failing_after_ms) <= now)
+fn is_failing(from: Option<Timestamp>, steady: Timestamp, failing_after_ms: u64) -> bool {
+    failing_after_ms > 0 && from.is_some_and(|from| from.plus_ms(failing_after_ms) <= steady)
 }
 
 fn operational_event(

@@ -30,6 +30,7 @@ fn delivery(event_type: &str) -> DueDelivery {
         position: Position::FIRST,
         due: Look::Now,
         failing_since: None,
+        failing_from: None,
         failing_told: None,
         attempts: 1,
         base: 0,
@@ -85,7 +86,11 @@ fn an_endpoint_that_fails_is_told_once_for_each_streak_and_so_is_its_recovery() 
     let fresh = delivery("order.created");
     let failed = settle(&fresh, FAILS, AGAIN);
     assert_eq!(kinds(&fresh, &failed, u64::MAX / 2), [], "the first failure of a streak");
-    let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
+    let failing = DueDelivery {
+        failing_since: Some(SINCE),
+        failing_from: Some(SINCE),
+        ..delivery("order.created")
+    };
     assert_eq!(kinds(&failing, &failed, SINCE.0 + AFTER_MS - 1), []);
     assert_eq!(
         kinds(&failing, &failed, SINCE.0 + AFTER_MS),
@@ -107,7 +112,11 @@ fn an_endpoint_that_fails_is_told_once_for_each_streak_and_so_is_its_recovery() 
 
 #[test]
 fn what_is_given_up_is_told_and_an_endpoint_that_is_disabled_too_and_not_that_it_fails() {
-    let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
+    let failing = DueDelivery {
+        failing_since: Some(SINCE),
+        failing_from: Some(SINCE),
+        ..delivery("order.created")
+    };
     let dead = settle(&failing, FAILS, DEAD);
     assert_eq!(kinds(&failing, &dead, 0), [OperationalEventKind::DeliveryDead]);
     let gone =
@@ -146,7 +155,11 @@ fn operational_events_cause_none_whatever_becomes_of_them() {
 
 #[test]
 fn members_are_those_of_the_api_and_none_is_a_credential() {
-    let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
+    let failing = DueDelivery {
+        failing_since: Some(SINCE),
+        failing_from: Some(SINCE),
+        ..delivery("order.created")
+    };
     let gone =
         SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&failing, FAILS, GONE) };
     let operational_events = caused_by(&failing, &gone, Timestamp(0), AFTER_MS);

@@ -392,7 +392,7 @@ impl Simulation {
             self.due.insert(key, at);
         }
         let is_gone = outcome.status == Some(410);
-        let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
+        let disables = disables(self.plan.disable_after_ms, delivery.failing_from, &outcome, now);
         completion.answered(Answer::of(&outcome), now);
         completion.over();
         let settle = SettleAttempt {

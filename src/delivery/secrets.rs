@@ -14,8 +14,8 @@ pub fn seal(vault: &Vault, endpoint: EndpointId, secret: &Secret) -> Option<Seal
     vault.seal(secret.bytes(), &endpoint.to_bytes()).map(SealedSecret::new)
 }
 
-/// Opens the current signing secrets, the newest first; `None` if they were sealed with another
-/// key.
+/// Opens the secrets that sign at this steady time, the newest first; `None` if they were sealed
+/// with another key.
 pub fn open(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Option<Vec<Secret>> {
     let whose = endpoint.id.to_bytes();
     let open = |sealed: &SealedSecret| {
@@ -61,7 +61,7 @@ mod tests {
         let (vault, id) = (Vault::new(&[3; 32]), EndpointId(7));
         let sealed = |byte| seal(&vault, id, &Secret::new([byte; 32])).unwrap();
         let mut endpoint = Endpoint::new(id, EndpointSettings::default(), sealed(1), NOW);
-        endpoint.rotate(sealed(2), NOW, Timestamp(2_000));
+        endpoint.rotate(sealed(2), NOW, 1_000);
         let both = [Secret::new([2; 32]), Secret::new([1; 32])];
         assert_eq!(open(&vault, &endpoint, NOW).as_deref(), Some(both.as_slice()));
         assert_eq!(

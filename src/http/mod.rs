@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::delivery::sender::Sender;
 use crate::model::event::NewEvent;
 use crate::model::id::OrgNo;
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 
 /// Reads the body of a posted event, in triggerd's own form or as a structured CloudEvent. Fuzz
 /// tests call this function, because they have bytes and no request.
@@ -48,9 +48,10 @@ pub fn read_event_for_fuzzing(
     body: &[u8],
     is_cloudevent: bool,
 ) -> Result<NewEvent, serde_json::Value> {
+    const TIME: Timestamp = Timestamp(1_800_000_000_000);
     let rules = input::wire::Rules {
         org: OrgNo(1),
-        now: Timestamp(1_800_000_000_000),
+        now: Now { wall: TIME, steady: TIME },
         dedup_window_ms: 1_000,
         payload_bytes_max: 64 << 10,
         idempotency_key: None,

@@ -146,7 +146,7 @@ impl Api {
         self.ids
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .next(self.engine.clock.now_ms(), random::bytes())
+            .next(self.engine.clock.steady_ms(), random::bytes())
     }
 
     /// Locks the organization's settings, so that no other request changes them between a check and

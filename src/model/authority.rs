@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::KeyId;
 use super::key::Scopes;
-use super::time::Timestamp;
+use super::time::Now;
 
 /// The asking key, the scopes for the change, and the time at which both are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,5 +15,5 @@ pub struct Authority {
     /// The scopes for the change. The key must have all of them.
     pub needs: Scopes,
     /// The time by which the key is judged. The committer sets the time, in journal order.
-    pub at: Timestamp,
+    pub at: Now,
 }

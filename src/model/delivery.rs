@@ -82,6 +82,8 @@ impl AttemptError {
 pub struct AttemptOutcome {
     /// The time at which the request began.
     pub started_at: Timestamp,
+    /// The steady time at which the request began.
+    pub started_steady: Timestamp,
     /// The time the attempt took, in milliseconds: up to the head of an acceptance, to the kept
     /// part of a refusal, or to the failure.
     pub duration_ms: u32,
@@ -105,10 +107,11 @@ pub struct AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// Returns an outcome with nothing but the time.
+    /// Returns an outcome with nothing but the time. The steady time is the same.
     pub fn new(started_at: Timestamp, duration_ms: u32) -> Self {
         Self {
             started_at,
+            started_steady: started_at,
             duration_ms,
             status: None,
             error: None,

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 
 use super::event::{OF_PATTERNS, SEPARATORS, TYPE_CHARS_MAX, is_visible};
 use super::id::EndpointId;
-use super::time::Timestamp;
+use super::time::{Now, Timestamp};
 use crate::base::names::{UnknownName, named};
 
 /// Maximum length of a URL, in bytes.
@@ -255,7 +255,7 @@ impl EndpointSettings {
 pub struct RetiringSecret {
     /// The earlier secret, sealed.
     pub secret: SealedSecret,
-    /// The time at which the secret stops signing.
+    /// The steady time at which the secret stops signing.
     pub until: Timestamp,
 }
 
@@ -305,7 +305,7 @@ impl Endpoint {
         self.disabled.is_none()
     }
 
-    /// Returns the secrets that sign at `now`, the newest first.
+    /// Returns the secrets that sign at this steady time, the newest first.
     pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
         let retiring = self
             .retiring
@@ -315,14 +315,25 @@ impl Endpoint {
         std::iter::once(&self.secret).chain(retiring)
     }
 
-    /// Replaces the secret by a new secret. The old secret signs too until `until`.
-    pub fn rotate(&mut self, secret: SealedSecret, now: Timestamp, until: Timestamp) {
+    /// Replaces the secret by a new secret. The old secret signs too during the overlap.
+    pub fn rotate(&mut self, secret: SealedSecret, now: impl Into<Now>, overlap_ms: u64) {
+        let Now { wall, steady } = now.into();
         let secret = std::mem::replace(&mut self.secret, secret);
-        self.retiring.retain(|retiring| retiring.until > now);
-        self.retiring.insert(0, RetiringSecret { secret, until });
+        self.end_overlaps(steady);
+        self.retiring.insert(0, RetiringSecret { secret, until: steady.plus_ms(overlap_ms) });
         self.retiring.truncate(RETIRING_MAX);
+        self.end_overlaps(steady);
+        self.updated_at = wall;
+    }
+
+    /// Returns true if the endpoint has a rotated secret that signs no more at this steady time.
+    pub fn has_ended_overlap(&self, now: Timestamp) -> bool {
+        self.retiring.iter().any(|retiring| retiring.until <= now)
+    }
+
+    /// Removes the rotated secrets that sign no more at this steady time.
+    pub fn end_overlaps(&mut self, now: Timestamp) {
         self.retiring.retain(|retiring| retiring.until > now);
-        self.updated_at = now;
     }
 }
 

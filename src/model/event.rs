@@ -128,7 +128,8 @@ pub struct Dedup {
     /// fingerprint is a mistake of the producer. The fingerprint compares only events of one
     /// organization, so nobody gains from two payloads with the same fingerprint.
     pub fingerprint: [u8; 8],
-    /// The start of the deduplication window. Only events received at or after this time count.
+    /// The start of the deduplication window, a steady time. Only events received at or after this
+    /// time count.
     pub window_start: Timestamp,
 }
 

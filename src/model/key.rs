@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::id::{KeyId, SUFFIX_LEN, decode_base32, encode_base32};
-use super::time::Timestamp;
+use super::time::{Now, Timestamp};
 use crate::base::names::{UnknownName, named};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -132,8 +132,8 @@ pub struct Key {
     pub created_at: Timestamp,
     /// The time from which the key is not valid, as its creator chose.
     pub expires_at: Option<Timestamp>,
-    /// The time from which the key is not valid because it was rotated or revoked.
-    /// [`Key::ENDED_FOR_GOOD`] after the key was revoked.
+    /// The steady time from which the key is not valid because it or its creator was rotated or
+    /// revoked. [`Key::ENDED_FOR_GOOD`] after the key was revoked.
     pub ended_at: Option<Timestamp>,
 }
 
@@ -146,9 +146,15 @@ impl Key {
         self.ended_at = Some(Self::ENDED_FOR_GOOD);
     }
 
+    /// Returns the moment at which the key was made. The time in an id is a steady time.
+    pub fn made(&self) -> Now {
+        Now::new(self.created_at, Timestamp(self.id.unix_ms()))
+    }
+
     /// Returns true if the key is valid at `now`.
-    pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.ends_at().is_none_or(|end| now < end)
+    pub fn is_valid(&self, now: impl Into<Now>) -> bool {
+        let Now { wall, steady } = now.into();
+        self.expires_at.is_none_or(|end| wall < end) && self.ended_at.is_none_or(|end| steady < end)
     }
 
     /// Returns true if the key has ended for good, whatever the clock does.
@@ -162,7 +168,7 @@ impl Key {
         self.ended_at.is_some()
     }
 
-    /// Returns the time at which the key stops or stopped being valid.
+    /// Returns the time at which the key stops or stopped being valid, if no clock was set back.
     pub fn ends_at(&self) -> Option<Timestamp> {
         [self.expires_at, self.ended_at].into_iter().flatten().min()
     }

@@ -13,6 +13,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
+/// One moment by the wall clock and by the steady time. The end of a duration, such as a grace
+/// period, is a steady time. A time that somebody chose, such as the expiry of a key, is a time of
+/// the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The steady time, which never goes back and is never behind the wall clock.
+    pub steady: Timestamp,
+}
+
+impl Now {
+    /// Returns the moment with these times. The time in an id is a steady time.
+    pub fn new(wall: Timestamp, steady: Timestamp) -> Self {
+        Self { wall, steady: steady.max(wall) }
+    }
+}
+
+/// For tests in which no clock was set back.
+#[cfg(test)]
+impl From<Timestamp> for Now {
+    fn from(wall: Timestamp) -> Self {
+        Self { wall, steady: wall }
+    }
+}
+
 /// When to look for work: now, or from a time on. Now comes before every time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Look {

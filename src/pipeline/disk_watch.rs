@@ -8,7 +8,7 @@ use crate::commands::EventDraft;
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::OrgNo;
 use crate::model::operational_event::OperationalEventKind;
-use crate::model::time::Timestamp;
+use crate::model::time::Now;
 
 /// Organizations are told when free space is below this multiple of the reserve, which is before
 /// events are refused.
@@ -61,7 +61,7 @@ struct Payload {
 pub(super) fn disk_low(
     org: OrgNo,
     (free_bytes, reserve_bytes): (u64, u64),
-    now: Timestamp,
+    now: Now,
 ) -> EventDraft {
     let event_type = OperationalEventKind::DiskLow.event_type();
     let id = event_type.as_str().to_owned();
@@ -70,7 +70,8 @@ pub(super) fn disk_low(
         .chain_update(DEDUP_DOMAIN)
         .chain_update(&id);
     let digest = digest.finalize().first_chunk().copied().unwrap_or_default();
-    let dedup = Dedup { id, digest, fingerprint: [0; 8], window_start: now.minus_ms(ONCE_IN_MS) };
+    let window_start = now.steady.minus_ms(ONCE_IN_MS);
+    let dedup = Dedup { id, digest, fingerprint: [0; 8], window_start };
     // Numbers always serialize.
     let payload = serde_json::to_vec(&Payload { free_bytes, reserve_bytes })
         .unwrap_or_else(|_| b"null".to_vec());
@@ -78,7 +79,7 @@ pub(super) fn disk_low(
         event_type,
         dedup: Some(dedup),
         labels: Vec::new(),
-        occurred_at: Some(now),
+        occurred_at: Some(now.wall),
         deliver_after: None,
         payload: payload.into(),
         cloudevent: None,
@@ -89,6 +90,7 @@ pub(super) fn disk_low(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::time::Timestamp;
 
     #[test]
     fn it_is_told_below_twice_the_reserve_and_again_only_after_there_was_plenty() {
@@ -112,7 +114,8 @@ mod tests {
 
     #[test]
     fn each_organization_has_a_dedup_id_that_producers_cannot_send() {
-        let of = |org| disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5)).event().clone();
+        let of =
+            |org| disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5).into()).event().clone();
         let (one, other) = (of(1), of(2));
         let dedup = one.dedup.unwrap();
         assert_eq!(&*one.payload, br#"{"free_bytes":7,"reserve_bytes":9}"#);

@@ -1,6 +1,7 @@
 //! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
 //! the disk and tells organizations when space gets low, removes dedup ids whose window has passed,
-//! records when keys were used and which have expired, lets events expire, and sets the gauges.
+//! records when keys were used and which have expired, removes rotated secrets whose overlap is
+//! over, lets events expire, and sets the gauges.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +16,10 @@ use crate::base::live::Live;
 use crate::base::metrics::{OperationalEvent, Queue};
 use crate::base::threads::Signal;
 use crate::base::units::gauge;
-use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
+use crate::commands::{EndOverlaps, ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
 use crate::commit::{Engine, Shortage};
 use crate::journal::Reader;
-use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
@@ -30,6 +31,8 @@ const OFFERED_EVERY_MS: u64 = 20_000;
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of keys whose expiry is checked in one round.
 const KEYS_LOOKED_AT: usize = 4_096;
+/// Maximum number of endpoints whose rotated secrets are checked in one round.
+const ENDPOINTS_LOOKED_AT: usize = 4_096;
 /// Maximum number of organizations that are told about low disk space: each event takes some of the
 /// rest.
 const DISK_LOW_EVENTS_MAX: usize = 1_000;
@@ -63,6 +66,8 @@ struct Rounds {
     keys_noted: Instant,
     /// The last key whose expiry was checked; the next round continues after it.
     key: Option<KeyId>,
+    /// The last endpoint whose rotated secrets were checked.
+    endpoint: Option<EndpointId>,
     disk: DiskWatch,
     clock: ClockTrust,
     retention: Retention,
@@ -76,6 +81,7 @@ impl Sweeper {
             offered_ms: self.engine.clock.steady_ms(),
             keys_noted: Instant::now(),
             key: None,
+            endpoint: None,
             disk: DiskWatch::default(),
             clock: self.trust(),
             retention: Retention::default(),
@@ -103,6 +109,7 @@ impl Sweeper {
         self.offer_missed(rounds)?;
         self.expire_dedup()?;
         self.expire_keys(rounds)?;
+        self.end_overlaps(rounds)?;
         let is_held = !self.lets_expire || rounds.clock.is_held(self.readings());
         self.engine.metrics.expiry_held.set(i64::from(is_held));
         if !is_held {
@@ -146,8 +153,8 @@ impl Sweeper {
         watch: &mut DiskWatch,
         (free, reserve): (u64, u64),
     ) -> Result<(), StateError> {
-        let Engine { clock, store, intake, metrics, .. } = &*self.engine;
-        let now = Timestamp(clock.now_ms());
+        let Engine { store, intake, metrics, .. } = &*self.engine;
+        let now = self.engine.now();
         let event_type = OperationalEventKind::DiskLow.event_type();
         let orgs = store.orgs_asking_for(&event_type, DISK_LOW_EVENTS_MAX)?;
         if watch.is_new() {
@@ -193,7 +200,7 @@ impl Sweeper {
 
     fn expire_dedup(&self) -> Result<(), StateError> {
         let Engine { clock, store, intake, .. } = &*self.engine;
-        let before = Timestamp(clock.now_ms()).minus_ms(self.dedup_window_ms);
+        let before = Timestamp(clock.steady_ms()).minus_ms(self.dedup_window_ms);
         if store.has_expired_dedup(before)? {
             intake.push([ExpireDedup { before }]);
         }
@@ -202,8 +209,8 @@ impl Sweeper {
 
     /// Records expired keys, so that a key stays expired even if the clock is set back.
     fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let Engine { clock, store, intake, .. } = &*self.engine;
-        let at = Timestamp(clock.now_ms());
+        let Engine { store, intake, .. } = &*self.engine;
+        let at = self.engine.now();
         let (keys, next) = store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
         rounds.key = next;
         if !keys.is_empty() {
@@ -212,10 +219,24 @@ impl Sweeper {
         Ok(())
     }
 
+    /// Removes rotated secrets whose overlap is over, so that none of them signs again.
+    fn end_overlaps(&self, rounds: &mut Rounds) -> Result<(), StateError> {
+        let Engine { clock, store, intake, .. } = &*self.engine;
+        let at = Timestamp(clock.steady_ms());
+        let (endpoints, next) =
+            store.overlaps_past_end(at, rounds.endpoint, ENDPOINTS_LOOKED_AT)?;
+        rounds.endpoint = next;
+        if !endpoints.is_empty() {
+            intake.push([EndOverlaps { endpoints, at }]);
+        }
+        Ok(())
+    }
+
     fn note_keys_used(&self) {
         let used = (self.keys_used)();
         if !used.is_empty() || failpoint::is_on(Switch::SweeperWrites) {
-            self.engine.intake.push([NoteKeysUsed { used }]);
+            let at = Timestamp(self.engine.clock.steady_ms());
+            self.engine.intake.push([NoteKeysUsed { used, at }]);
         }
     }
 

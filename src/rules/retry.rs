@@ -69,19 +69,19 @@ pub fn verdict(
 }
 
 /// Returns why the attempt disables its endpoint, if it does: the receiver answered 410, or all
-/// attempts since `failing_since` failed for `disable_after_ms` or longer. With 0, failures never
-/// disable.
+/// attempts since the steady time `failing_from` failed for `disable_after_ms` or longer. With 0,
+/// failures never disable.
 pub fn disables(
     disable_after_ms: u64,
-    failing_since: Option<Timestamp>,
+    failing_from: Option<Timestamp>,
     outcome: &AttemptOutcome,
-    now: Timestamp,
+    steady: Timestamp,
 ) -> Option<DisabledReason> {
     outcome.error.as_ref()?;
     if outcome.status == Some(GONE) {
         return Some(DisabledReason::Gone);
     }
-    let failing = failing_since.is_some_and(|since| since.plus_ms(disable_after_ms) <= now);
+    let failing = failing_from.is_some_and(|since| since.plus_ms(disable_after_ms) <= steady);
     (failing && disable_after_ms > 0).then_some(DisabledReason::Failing)
 }
 

@@ -14,6 +14,7 @@
 
 mod answers;
 mod authority;
+mod clock_steps;
 mod cloudevents;
 mod commands;
 mod compaction;

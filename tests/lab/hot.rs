@@ -176,7 +176,7 @@ impl System {
                 other => panic!("{other:?}"),
             })
             .collect();
-        let touch = Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(2), now)] });
+        let touch = Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(2), now)], at: now });
         let routes = ids.iter().map(|event| route(*event, now));
         self.submit([touch, self.put_endpoint(now)].into_iter().chain(routes).collect());
         self.submit(

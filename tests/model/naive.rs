@@ -10,7 +10,7 @@ use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::org::Org;
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Now, Timestamp};
 
 use crate::replays::NaiveReplay;
 
@@ -23,6 +23,8 @@ mod expiry;
 pub(crate) struct Naive {
     pub(crate) orgs: Vec<NaiveOrg>,
     pub(crate) last_event: Option<EventId>,
+    /// The steady time of the last command.
+    pub(crate) steady: Timestamp,
 }
 
 #[derive(Clone)]
@@ -167,8 +169,14 @@ pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern.as_str()))
 }
 
-fn valid(key: &Key, at: Timestamp) -> bool {
-    key.expires_at.is_none_or(|end| at < end) && key.ended_at.is_none_or(|end| at < end)
+fn valid(key: &Key, Now { wall, steady }: Now) -> bool {
+    key.expires_at.is_none_or(|end| wall < end) && key.ended_at.is_none_or(|end| steady < end)
+}
+
+/// Returns the time at which a key was made, also by the time in its id.
+fn made(key: &Key) -> Now {
+    let in_id = u64::try_from(key.id.0 >> 80).unwrap();
+    Now { wall: key.created_at, steady: key.created_at.max(Timestamp(in_id)) }
 }
 
 impl Naive {
@@ -185,14 +193,15 @@ impl Naive {
     }
 
     /// Returns the key behind a command, the time of its check, and the scopes needed.
-    fn authority(command: &Command) -> Option<(KeyId, Timestamp, Scopes)> {
+    fn authority(&self, command: &Command) -> Option<(KeyId, Now, Scopes)> {
         match command {
             Command::Requested(requested) => {
                 let authority = requested.authority;
                 Some((authority.key?, authority.at, authority.needs))
             }
             Command::SubmitEvent(submit) => {
-                Some((submit.by?, submit.received_at, Scope::EventsWrite.into()))
+                let at = Now { wall: submit.received_at, steady: self.steady };
+                Some((submit.by?, at, Scope::EventsWrite.into()))
             }
             _ => None,
         }

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use triggerd::base::clock::Clock;
 use triggerd::commands::{Applied, Applying, Command, SubmitOutcome};
 use triggerd::model::id::{EventId, IdSource, OrgNo};
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Now, Timestamp};
 use triggerd::store::Store;
 
 use crate::checks::{
@@ -33,7 +33,6 @@ pub(crate) fn run_world(seed: u64, broken: Break) -> Result<(), String> {
         system: System::new(clock.clone(), broken),
         naive: Naive::default(),
         ids: IdSource::after(0),
-        forgotten_before: Timestamp(0),
         clock,
         random: Random::new(random.next()),
         touched: Vec::new(),
@@ -48,8 +47,6 @@ struct World {
     system: System,
     naive: Naive,
     ids: IdSource,
-    /// Dedup ids from before this time may be forgotten.
-    forgotten_before: Timestamp,
     clock: Clock,
     random: Random,
     /// Events of the last step.
@@ -104,8 +101,8 @@ impl World {
             85..88 => self.replay(org),
             88..90 => {
                 self.pass_time();
-                let expire = self.expire();
-                self.submit(&[vec![expire]])
+                let due = vec![self.expire(), self.end_overlaps()];
+                self.submit(&[due])
             }
             90..92 => self.expire_events(org),
             92 => {
@@ -127,16 +124,20 @@ impl World {
         Timestamp(self.clock.now_ms())
     }
 
+    fn moment(&self) -> Now {
+        Now::new(self.now(), Timestamp(self.clock.steady_ms()))
+    }
+
     fn id(&mut self) -> u128 {
         self.ids.next(self.clock.now_ms(), self.random.bytes())
     }
 
-    /// Moves the clock, mostly forwards; never so far that a forgotten dedup id would count again.
+    /// Moves the clock, mostly forwards.
     fn pass_time(&mut self) {
         let now = self.clock.now_ms();
         if self.random.one_in(5) {
             let back = now.saturating_sub(self.random.below(WINDOW_MS));
-            self.clock.set_ms(back.max(self.forgotten_before.0 + WINDOW_MS).min(now));
+            self.clock.set_ms(back);
         } else {
             self.clock.set_ms(now + self.random.below(WINDOW_MS / 2));
         }
@@ -186,6 +187,7 @@ impl World {
     }
 
     fn take_over(&mut self, command: &Command, outcome: &Applying) -> Result<(), String> {
+        self.naive.steady = self.moment().steady;
         let expected = self.naive.expected(command);
         if !expected.allows(outcome) {
             return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));

@@ -35,7 +35,7 @@ use crate::model::endpoint::{
 use crate::model::event::NewEvent;
 use crate::model::id::{AttemptId, EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::EndpointHealth;
 
 /// Maximum size of a body in bytes: all members at their limits with every character escaped (six
@@ -303,7 +303,8 @@ pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
     let (sealed, secret) = new_secret(call, endpoint.id)?;
-    endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
+    let now = Now::new(call.now, call.api.steady());
+    endpoint.rotate(sealed, now, overlap_s * 1_000);
     put(call, org, &endpoint, false).await?;
     audit::endpoint(call, &endpoint, "given a new secret");
     changed(call, &Shown::of(&endpoint, Some(secret)))
@@ -364,7 +365,7 @@ type Opened = (Vec<Secret>, Vec<(String, String)>);
 
 fn open(call: &Call, endpoint: &Endpoint) -> Result<Opened, Problem> {
     let vault = &call.api.engine.vault;
-    let secrets = secrets::open(vault, endpoint, call.now)
+    let secrets = secrets::open(vault, endpoint, call.api.steady())
         .ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
     let headers = secrets::open_headers(vault, endpoint)
         .ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;

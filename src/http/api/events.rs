@@ -14,7 +14,7 @@ use crate::http::input::fields::{Fields, array, text_of};
 use crate::http::input::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 
 /// Larger bodies are parsed on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -120,7 +120,7 @@ fn form(call: &Call) -> Result<Form, Problem> {
 fn rules(call: &Call) -> Result<Rules, Problem> {
     Ok(Rules {
         org: call.org()?,
-        now: call.now,
+        now: Now::new(call.now, call.api.steady()),
         dedup_window_ms: call.dedup_window_ms(),
         payload_bytes_max: call.api.config.intake.event_bytes_max,
         idempotency_key: None,

@@ -86,13 +86,13 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
     let request = key_request(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
-    let request = within(request, maker.key())?;
+    let request = within(call, request, maker.key())?;
     add(call, maker.org_no(), maker.org().id, request).await
 }
 
 /// Checks that the key to make has no more scopes and no later end than the key that makes it. A
-/// request without an end gets the end of this key.
-fn within(mut request: KeyRequest, maker: &Key) -> Result<KeyRequest, Problem> {
+/// request without an end gets the expiry of this key; the command adds the end of a grace period.
+fn within(call: &Call, mut request: KeyRequest, maker: &Key) -> Result<KeyRequest, Problem> {
     if !maker.scopes.covers(request.scopes) {
         let own = maker.scopes.names();
         let mut lacking = request.scopes.names();
@@ -104,16 +104,22 @@ fn within(mut request: KeyRequest, maker: &Key) -> Result<KeyRequest, Problem> {
         );
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    if let Some(end) = maker.ends_at() {
-        if request.expires_at.is_some_and(|wished| wished > end) {
-            let detail = format!(
-                "a key cannot make a key that outlives it; expires_at can be {end} at the latest"
-            );
-            return Err(Problem::new(Code::Forbidden, detail));
-        }
-        request.expires_at.get_or_insert(end);
+    if let Some(end) = shown_end(call, maker)
+        && request.expires_at.is_some_and(|wished| wished > end)
+    {
+        let detail = format!(
+            "a key cannot make a key that outlives it; expires_at can be {end} at the latest"
+        );
+        return Err(Problem::new(Code::Forbidden, detail));
     }
+    request.expires_at = request.expires_at.or(maker.expires_at);
     Ok(request)
+}
+
+/// Returns the end of a key by the wall clock.
+fn shown_end(call: &Call, key: &Key) -> Option<Timestamp> {
+    let ended_at = key.ended_at.map(|at| Timestamp(call.api.engine.clock.wall_ms_of(at.0)));
+    [key.expires_at, ended_at].into_iter().flatten().min()
 }
 
 async fn generate_by_admin(call: &Call, text: &str) -> Answer {
@@ -260,7 +266,7 @@ fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Ans
             name: &key.name,
             scopes: key.scopes.names(),
             created_at: key.created_at,
-            expires_at: key.ends_at(),
+            expires_at: shown_end(call, &key),
         },
     )
 }
@@ -289,7 +295,7 @@ pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
     let (text, new) = make(call, KeyRequest { name, scopes, expires_at }).await?;
     // Without a grace period, the old key ends whatever the clock says.
     let old_ends_at =
-        if grace_s == 0 { Key::ENDED_FOR_GOOD } else { call.now.plus_ms(grace_s * 1_000) };
+        if grace_s == 0 { Key::ENDED_FOR_GOOD } else { call.api.steady().plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
     stored(call.commit(rotated).await?)?;
     audit::key(call, old.org().id, id, "rotated");
@@ -322,7 +328,7 @@ impl Listed {
             prefix: key.prefix(),
             scopes: key.scopes.names(),
             created_at: key.created_at,
-            expires_at: key.ends_at(),
+            expires_at: shown_end(call, key),
             last_used_at: if is_current { Some(call.now) } else { found.last_used_at() },
             current: is_current,
         }
@@ -337,10 +343,11 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Keys).unwrap_or_default());
     query.finish()?;
     let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
+    let now = call.api.engine.now();
     keys.sort_unstable_by_key(|found| found.key().id);
     let behind = keys
         .iter()
-        .filter(|found| found.key().is_valid(call.now) && found.key().id.0 > after.0)
+        .filter(|found| found.key().is_valid(now) && found.key().id.0 > after.0)
         .map(|found| {
             (List::Keys.cursor(EventId(found.key().id.0)), Listed::of(found, current, call))
         });
@@ -375,7 +382,7 @@ pub(in crate::http) async fn end(call: &mut Call) -> Answer {
         .engine
         .store
         .key(key)?
-        .filter(|found| found.key().is_valid(call.now))
+        .filter(|found| found.key().is_valid(call.api.engine.now()))
         .ok_or_else(absent)?;
     let org = found.org_no();
     if let Caller::Key(by) = &call.caller {
@@ -386,7 +393,7 @@ pub(in crate::http) async fn end(call: &mut Call) -> Answer {
             return Err(Problem::new(Code::Forbidden, may_not_end(why)));
         }
     }
-    match call.commit(EndKey { org, key, at: call.now }).await? {
+    match call.commit(EndKey { org, key, at: call.api.engine.now() }).await? {
         EndKeyOutcome::Ended => {
             audit::key(call, found.org().id, key, "revoked");
             Ok(HttpResponse::NoContent().finish())

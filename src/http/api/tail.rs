@@ -209,7 +209,7 @@ impl Tail {
             self.key,
             self.wanted.needs(),
             &self.api.engine.store,
-            self.api.now(),
+            self.api.engine.now(),
         );
         match judged.map_err(|problem| problem.code()) {
             Ok(()) => None,

@@ -25,7 +25,7 @@ use crate::http::edge::verify::{Hashed, NotJudged, Tag, Verifier, check_value};
 use crate::http::error::{Code, Problem};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::{Authenticated, Store};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -202,7 +202,7 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
         store: &Store,
-        time: impl Fn() -> Timestamp,
+        time: impl Fn() -> Now,
     ) -> Result<Caller, Problem> {
         let text = match self.credential(headers)? {
             Some(Credential::Key(text)) => text,
@@ -222,7 +222,7 @@ impl Authenticator {
         }
         if is_known {
             self.metrics.key_verifications.of(KeyVerification::Cached).inc();
-            self.note_used(id, now);
+            self.note_used(id, now.wall);
             return Ok(Caller::Key(found));
         }
         self.verify((text, tag), &found.key().hash).await?;
@@ -232,7 +232,7 @@ impl Authenticator {
             .key(id)?
             .filter(|found| found.key().is_valid(now))
             .ok_or_else(|| self.refused())?;
-        self.note_used(id, now);
+        self.note_used(id, now.wall);
         Ok(Caller::Key(found))
     }
 
@@ -260,7 +260,7 @@ impl Authenticator {
         key: KeyId,
         needs: Scopes,
         store: &Store,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(), Problem> {
         if failpoint::is_on(Switch::JudgedOnce) {
             return Ok(());
@@ -273,7 +273,7 @@ impl Authenticator {
     /// Records the expiry of a key before refusing the request, so the key stays ended even if the
     /// clock is set back. A waiting request is refused at once, and the sweeper records the expiry
     /// a moment later.
-    async fn note_end(&self, key: &Key, now: Timestamp) {
+    async fn note_end(&self, key: &Key, now: Now) {
         if key.has_ended() {
             return;
         }

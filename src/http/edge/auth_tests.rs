@@ -60,7 +60,7 @@ impl Fixture {
     }
 
     async fn caller(&self, text: &str) -> Result<Caller, Problem> {
-        self.auth.caller(&headers(&[("x-api-key", text)]), &self.store, || NOW).await
+        self.auth.caller(&headers(&[("x-api-key", text)]), &self.store, || NOW.into()).await
     }
 
     fn judged(&self, how: KeyVerification) -> u64 {
@@ -113,7 +113,7 @@ async fn an_expired_key_opens_nothing_although_it_is_remembered() {
 async fn a_key_that_ends_while_it_is_checked_opens_nothing() {
     let fixture = Fixture::new(Some(Timestamp(NOW.0 + 1))).await;
     let asked = std::cell::Cell::new(NOW.0);
-    let time = || Timestamp(asked.replace(asked.get() + 1));
+    let time = || Timestamp(asked.replace(asked.get() + 1)).into();
     let shown = headers(&[("x-api-key", fixture.text.reveal())]);
     let refused = fixture.auth.caller(&shown, &fixture.store, time).await.unwrap_err();
     assert_eq!(
@@ -201,7 +201,7 @@ async fn a_key_of_ours_counts_wherever_it_stands_and_what_is_not_ours_counts_for
     }
     let caller = fixture
         .auth
-        .caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, || NOW)
+        .caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, || NOW.into())
         .await;
     assert_eq!(caller.unwrap_err().code(), Code::Unauthorized);
 }

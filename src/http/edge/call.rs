@@ -326,7 +326,7 @@ impl Call {
                 key.key().id,
                 self.who.needs(),
                 &self.api.engine.store,
-                self.api.now(),
+                self.api.engine.now(),
             ),
             Caller::Admin | Caller::Anyone => Ok(()),
         }

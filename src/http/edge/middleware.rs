@@ -123,7 +123,7 @@ async fn admit(route: &Route, call: &mut Call) -> Result<(), Problem> {
     call.caller = call
         .api
         .auth
-        .caller(call.request.headers(), &call.api.engine.store, || call.api.now())
+        .caller(call.request.headers(), &call.api.engine.store, || call.api.engine.now())
         .await?;
     call.charge(match route.cost {
         Cost::One => 1,

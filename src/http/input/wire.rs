@@ -20,7 +20,7 @@ use crate::model::event::{
     DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent, TYPE_CHARS_MAX,
 };
 use crate::model::id::OrgNo;
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 
 /// Maximum delay of `deliver_after`, in milliseconds: 90 days, the longest deduplication window.
 const DELIVER_AFTER_MS_MAX: u64 = 90 * 86_400_000;
@@ -58,7 +58,7 @@ pub(in crate::http) fn cloud_event_body_bytes_max(payload_bytes_max: usize) -> u
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Rules {
     pub(in crate::http) org: OrgNo,
-    pub(in crate::http) now: Timestamp,
+    pub(in crate::http) now: Now,
     /// Length of the deduplication window, in milliseconds.
     pub(in crate::http) dedup_window_ms: u64,
     /// Maximum size of a payload, in bytes.
@@ -125,7 +125,7 @@ impl Rules {
                 .and_then(|field| field.time(&mut faults)),
             deliver_after: fields.take("deliver_after", &mut faults).and_then(|field| {
                 let time = field.time(&mut faults)?;
-                if time > self.now.plus_ms(DELIVER_AFTER_MS_MAX) {
+                if time > self.now.wall.plus_ms(DELIVER_AFTER_MS_MAX) {
                     faults.add(field.pointer(), "must be at most 90 days in the future");
                 }
                 Some(time)
@@ -204,7 +204,7 @@ impl Rules {
         Dedup {
             digest: first(&digest),
             fingerprint,
-            window_start: self.now.minus_ms(self.dedup_window_ms),
+            window_start: self.now.steady.minus_ms(self.dedup_window_ms),
             id,
         }
     }

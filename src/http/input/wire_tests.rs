@@ -6,7 +6,7 @@ use super::*;
 fn rules() -> Rules {
     Rules {
         org: OrgNo(1),
-        now: Timestamp(1_800_000_000_000),
+        now: Timestamp(1_800_000_000_000).into(),
         dedup_window_ms: 1_000,
         payload_bytes_max: 1_000_000,
         idempotency_key: None,

@@ -40,6 +40,7 @@ impl Change<'_> {
         authority: Authority,
         org: Option<OrgNo>,
     ) -> Result<(), Unapplied> {
+        self.note_steady(authority.at.steady)?;
         let Some(id) = authority.key.filter(|_| !failpoint::is_on(Switch::JudgedOnce)) else {
             return Ok(());
         };
@@ -111,7 +112,7 @@ impl Change<'_> {
         // keys.
         let mut living = Vec::with_capacity(row.keys.len() + 1);
         for id in std::mem::take(&mut row.keys) {
-            match self.state.keys.get(id)?.filter(|other| other.key.is_valid(key.created_at)) {
+            match self.state.keys.get(id)?.filter(|other| other.key.is_valid(key.made())) {
                 Some(other) => living.push(other),
                 None => self.state.keys.remove(id),
             }

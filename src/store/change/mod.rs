@@ -203,6 +203,13 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Remembers the latest steady time, so that it never goes back, not even at the next start.
+    pub(crate) fn note_steady(&mut self, at: Timestamp) -> Result<(), StateError> {
+        let meta = self.meta()?;
+        meta.steady = meta.steady.max(at);
+        Ok(())
+    }
+
     /// Returns the address of an event, if the event exists.
     pub(crate) fn locate(
         &self,

@@ -49,6 +49,8 @@ pub struct DueDelivery {
     pub position: Position,
     /// The time since which every attempt to the endpoint has failed.
     pub failing_since: Option<Timestamp>,
+    /// The steady time of `failing_since`.
+    pub failing_from: Option<Timestamp>,
     /// The value of `failing_since` that was reported to the organization. Absent if no failure was
     /// reported, or if the recovery was reported since.
     pub failing_told: Option<Timestamp>,
@@ -255,6 +257,7 @@ impl Store {
             due,
             position: entry.position,
             failing_since: health.as_ref().and_then(|health| health.failing_since),
+            failing_from: health.as_ref().and_then(|health| health.failing_from),
             failing_told: health.and_then(|health| health.failing_told),
             attempts,
             base,

@@ -3,7 +3,7 @@
 use crate::base::failpoint::{self, Switch};
 use crate::model::event::Dedup;
 use crate::model::id::{EventId, KeyId};
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::rows::schema::DedupEntry;
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
@@ -19,8 +19,8 @@ pub struct Earlier {
     pub is_same: bool,
 }
 
-/// Returns the earlier event with this dedup id. After the clock was set back there can be two such
-/// events; the later event is returned.
+/// Returns the earlier event with this dedup id, the latest if there are several: a longer window
+/// can have been configured since.
 pub(in crate::store) fn earlier(
     state: &State,
     dedup: &Dedup,
@@ -33,7 +33,7 @@ pub(in crate::store) fn earlier(
     for number in state.dedup_index.candidates(dedup.digest, first) {
         let block = state.dedup.promised(number)?;
         let counts = |entry: &&DedupEntry| {
-            entry.digest == dedup.digest && entry.received_at >= dedup.window_start
+            entry.digest == dedup.digest && entry.received_steady() >= dedup.window_start
         };
         let found = block.entries.iter().rfind(counts);
         if found.is_some_and(|found| latest.as_ref().is_none_or(|known| known.event < found.event))
@@ -57,9 +57,9 @@ impl Store {
     pub fn known_duplicates<'a>(
         &self,
         events: impl Iterator<Item = Option<(Option<KeyId>, &'a Dedup)>>,
-        now: Timestamp,
+        now: impl Into<Now>,
     ) -> Result<Vec<Option<Earlier>>, StateError> {
-        let state = self.read();
+        let (state, now) = (self.read(), now.into());
         let known = events.map(|event| {
             let Some((by, dedup)) = event else { return Ok(None) };
             // An ended key learns nothing: its command is refused when it is applied.
@@ -73,7 +73,7 @@ impl Store {
         known.collect()
     }
 
-    /// Returns true if every id in the oldest block was received before this time.
+    /// Returns true if every id in the oldest block was received before this steady time.
     ///
     /// # Errors
     /// Rows cannot be read.

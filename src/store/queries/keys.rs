@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::rows::schema::{KeyRow, OrgRow};
 use crate::store::{StateError, Store};
 
@@ -61,10 +61,11 @@ impl Store {
     /// Rows cannot be read.
     pub fn keys_past_end(
         &self,
-        now: Timestamp,
+        now: impl Into<Now>,
         after: Option<KeyId>,
         limit: usize,
     ) -> Result<(Vec<KeyId>, Option<KeyId>), StateError> {
+        let now = now.into();
         let first = after.map_or(KeyId(0), |KeyId(after)| KeyId(after.saturating_add(1)));
         let looked_at = self.read().keys.range(first..=KeyId(u128::MAX), limit)?;
         let is_due = |row: &KeyRow| !row.key.is_valid(now) && !row.key.has_ended();

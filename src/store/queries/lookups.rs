@@ -27,6 +27,8 @@ pub struct Counts {
     pub dead: u64,
     /// The largest id that was generated.
     pub last_id: u128,
+    /// The latest steady time that a command recorded. Due times and ends can lie after it.
+    pub steady: Timestamp,
 }
 
 /// The endpoints and the inbox of an organization.
@@ -105,6 +107,7 @@ impl Store {
             waiting: meta.waiting,
             dead: meta.dead,
             last_id: meta.last_id,
+            steady: meta.steady.max(Timestamp(EventId(meta.last_id).unix_ms())),
         }))
     }
 
@@ -147,6 +150,26 @@ impl Store {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
         row.endpoints.iter().map(|id| Ok(part(&*state.endpoints.promised(*id)?))).collect()
+    }
+
+    /// Returns the endpoints, among the next `limit` after `after`, with a rotated secret whose
+    /// overlap is over at this steady time. Also returns the endpoint after which to continue, if
+    /// there may be more.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn overlaps_past_end(
+        &self,
+        now: Timestamp,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<(Vec<EndpointId>, Option<EndpointId>), StateError> {
+        let first =
+            after.map_or(EndpointId(0), |EndpointId(after)| EndpointId(after.saturating_add(1)));
+        let looked_at = self.read().endpoints.range(first..=EndpointId(u128::MAX), limit)?;
+        let due = looked_at.iter().filter(|(_, row)| row.endpoint.has_ended_overlap(now));
+        let due = due.map(|(id, _)| *id).collect();
+        Ok((due, looked_at.last().filter(|_| looked_at.len() == limit).map(|(id, _)| *id)))
     }
 
     /// Returns every endpoint of every organization.

@@ -44,12 +44,12 @@ use crate::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
-use crate::model::time::Timestamp;
+use crate::model::time::{Now, Timestamp};
 use crate::store::error::StateError;
 use crate::store::rows::row_key::RowKey;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 16;
+pub(crate) const FORMAT: u32 = 17;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -123,6 +123,8 @@ pub(crate) struct Meta {
     pub(crate) next_org: u32,
     /// The largest id that was generated.
     pub(crate) last_id: u128,
+    /// The latest steady time of a command, apart from the times in ids.
+    pub(crate) steady: Timestamp,
     pub(crate) events: u64, // stored, including erased events
     /// The number of events in inboxes.
     pub(crate) open: u64,
@@ -219,6 +221,8 @@ pub struct HealthRow {
     pub failed: u64,
     /// The start of the first failure after the last success.
     pub failing_since: Option<Timestamp>,
+    /// The steady time of `failing_since`: durations are measured by it.
+    pub failing_from: Option<Timestamp>,
     /// The time of the last accepted attempt.
     pub accepted_at: Option<Timestamp>,
     /// The time of the last failed attempt.
@@ -326,9 +330,9 @@ pub(crate) struct DedupBlock {
 row!(DedupBlock, 7, "dedup", u32, |row| size_of_val(row.entries.as_slice()));
 
 impl DedupBlock {
-    /// Returns true if every entry was received before this time.
+    /// Returns true if every entry was received before this steady time.
     pub(crate) fn is_older_than(&self, before: Timestamp) -> bool {
-        self.entries.iter().all(|entry| entry.received_at < before)
+        self.entries.iter().all(|entry| entry.received_steady() < before)
     }
 }
 
@@ -339,6 +343,13 @@ pub(crate) struct DedupEntry {
     pub(crate) fingerprint: [u8; 8],
     pub(crate) event: EventId,
     pub(crate) received_at: Timestamp,
+}
+
+impl DedupEntry {
+    /// Returns the steady time at which the event was received.
+    pub(crate) fn received_steady(&self) -> Timestamp {
+        Now::new(self.received_at, Timestamp(self.event.unix_ms())).steady
+    }
 }
 
 /// An event that no worker has routed yet.

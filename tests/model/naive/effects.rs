@@ -16,10 +16,10 @@ use triggerd::model::id::{EventId, KeyId, OrgNo};
 use triggerd::model::key::Key;
 use triggerd::model::operational_event::OperationalEventKind;
 use triggerd::model::org::InboxMode;
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Now, Timestamp};
 use triggerd::store::{GRACE_KEYS_PER_FAMILY, KeyAdded, Stored};
 
-use super::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, valid};
+use super::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, made, valid};
 
 /// Returns true if an event with this status leaves the inbox.
 fn leaves(mode: InboxMode, status: EventStatus) -> bool {
@@ -81,7 +81,7 @@ impl NaiveOrg {
                 |key: &&Key| self.families.get(&key.id).copied().unwrap_or(key.id) == family;
             let leaving: Vec<_> =
                 self.keys.iter().filter(of_family).filter(|key| key.ended_at.is_some()).collect();
-            let valid = leaving.iter().filter(|key| valid(key, rotate.new.created_at));
+            let valid = leaving.iter().filter(|key| valid(key, made(&rotate.new)));
             if valid.clone().count() <= GRACE_KEYS_PER_FAMILY {
                 return;
             }
@@ -127,7 +127,7 @@ impl NaiveOrg {
 
 impl Naive {
     /// Ends a key for good after a command met the key expired.
-    fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Timestamp) {
+    fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Now) {
         let keys = org.and_then(|org| self.org_mut(org)).map(|org| &mut org.keys);
         for known in keys.into_iter().flatten().filter(|known| known.id == key && !valid(known, at))
         {
@@ -137,7 +137,7 @@ impl Naive {
 
     /// Applies the command, given its allowed outcome.
     pub(crate) fn take_over(&mut self, command: &Command, outcome: &Applying) {
-        if let Some((key, at, _)) = Self::authority(command) {
+        if let Some((key, at, _)) = self.authority(command) {
             self.end_if_over(command.org(), key, at);
         }
         if let (Command::EndKey(end), Ok(Applied::EndKey(EndKeyOutcome::NotFound))) =
@@ -148,11 +148,13 @@ impl Naive {
         match (command.action(), outcome) {
             (Command::CreateKey(make), Ok(Applied::CreateKey(KeyAdded::Added))) => {
                 // The key ends at the latest with its maker's key.
-                let maker = Self::authority(command).map(|(maker, ..)| maker);
-                let keys = self.org(make.org).into_iter().flat_map(|org| &org.keys);
-                let maker_ends = keys.filter(|key| Some(key.id) == maker).find_map(Key::ends_at);
-                let expires_at = [make.key.expires_at, maker_ends].into_iter().flatten().min();
-                self.add_key(make.org, &Key { expires_at, ..make.key.clone() });
+                let maker = self.authority(command).map(|(maker, ..)| maker);
+                let mut keys = self.org(make.org).into_iter().flat_map(|org| &org.keys);
+                let maker = keys.find(|key| Some(key.id) == maker);
+                let maker_expires = maker.and_then(|maker| maker.expires_at);
+                let expires_at = [make.key.expires_at, maker_expires].into_iter().flatten().min();
+                let ended_at = maker.and_then(|maker| maker.ended_at);
+                self.add_key(make.org, &Key { expires_at, ended_at, ..make.key.clone() });
             }
             (action, Ok(applied)) => self.take_over_action(action, applied),
             (_, Err(_)) => {}
@@ -299,6 +301,12 @@ impl Naive {
                     org.made.push(put.endpoint.id);
                 }
             }
+            Command::EndOverlaps(over) => {
+                let endpoints = self.orgs.iter_mut().flat_map(|org| &mut org.endpoints);
+                for known in endpoints.filter(|known| over.endpoints.contains(&known.id)) {
+                    known.retiring.retain(|retiring| retiring.until > over.at);
+                }
+            }
             Command::DeleteEndpoint(gone) => {
                 if let Some(org) = self.org_mut(gone.org) {
                     org.endpoints.retain(|endpoint| endpoint.id != gone.endpoint);
@@ -347,7 +355,7 @@ impl Naive {
     }
 
     fn rotated(&mut self, rotate: &RotateKey) {
-        let at = rotate.new.created_at;
+        let at = made(&rotate.new);
         let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
         let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else {
             return;
@@ -355,7 +363,7 @@ impl Naive {
         // The new key ends no later than the old key would have.
         let Key { scopes, expires_at, ended_at, .. } = *old;
         let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
-        old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
+        old.ended_at = Some(if end <= at.steady { Timestamp(0) } else { end });
         let new = Key { scopes, expires_at, ended_at, ..rotate.new.clone() };
         self.add_key(rotate.org, &new);
         if let Some(org) = self.org_mut(rotate.org) {
@@ -454,7 +462,7 @@ impl Naive {
     /// Adds a key, and removes all ended keys.
     fn add_key(&mut self, org: OrgNo, key: &Key) {
         if let Some(org) = self.org_mut(org) {
-            org.keys.retain(|known| valid(known, key.created_at));
+            org.keys.retain(|known| valid(known, made(key)));
             org.used.retain(|id, _| org.keys.iter().any(|known| known.id == *id));
             org.keys.push(key.clone());
         }

@@ -11,10 +11,10 @@ use triggerd::model::event::NewEvent;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::key::Key;
 use triggerd::model::operational_event::OperationalEventKind;
-use triggerd::model::time::Timestamp;
+use triggerd::model::time::{Now, Timestamp};
 use triggerd::store::{KeyAdded, Refusal};
 
-use super::{Naive, NaiveEvent, Stands, valid};
+use super::{Naive, NaiveEvent, Stands, made, valid};
 
 /// The outcomes of a command allowed by the contract.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ impl Naive {
             Command::NoteKeysUsed(_) => exactly(Applied::NoteKeysUsed(())),
             Command::ExpireDedup(_) => exactly(Applied::ExpireDedup(())),
             Command::ExpireKeys(_) => exactly(Applied::ExpireKeys(())),
+            Command::EndOverlaps(_) => exactly(Applied::EndOverlaps(())),
             Command::NoteLoss(_) => exactly(Applied::NoteLoss(())),
             Command::ForgetDeleted(_) => exactly(Applied::ForgetDeleted(())),
             of_event => self.expected_of_event(of_event),
@@ -103,7 +104,7 @@ impl Naive {
                 exactly(Applied::CreateKey(added_if(self.org(make.org).is_some())))
             }
             Command::RotateKey(rotate) => {
-                let is_valid = self.has_key(rotate.org, rotate.old, rotate.new.created_at);
+                let is_valid = self.has_key(rotate.org, rotate.old, made(&rotate.new));
                 exactly(Applied::RotateKey(added_if(is_valid)))
             }
             Command::EndKey(end) => {
@@ -167,7 +168,7 @@ impl Naive {
     }
 
     /// Returns true if the key is valid at this time.
-    fn has_key(&self, org: OrgNo, key: KeyId, at: Timestamp) -> bool {
+    fn has_key(&self, org: OrgNo, key: KeyId, at: Now) -> bool {
         let has = |known: &Key| known.id == key && valid(known, at);
         self.org(org).is_some_and(|org| org.keys.iter().any(has))
     }
@@ -178,7 +179,7 @@ impl Naive {
 
     /// Returns the refusal of a command whose key is not valid or lacks a scope.
     fn refused(&self, command: &Command) -> Option<Refusal> {
-        let (key, at, needs) = Self::authority(command)?;
+        let (key, at, needs) = self.authority(command)?;
         let known = self.org(command.org()?)?.keys.iter().find(|known| known.id == key);
         match known.filter(|known| valid(known, at)) {
             None => Some(Refusal::NotAuthorized),
@@ -190,7 +191,7 @@ impl Naive {
     /// Returns true unless the command's key is another key that is in its grace period or ends
     /// before the key to be ended.
     fn may_end(&self, command: &Command, other: KeyId) -> bool {
-        let by = Self::authority(command).map(|(by, ..)| by);
+        let by = self.authority(command).map(|(by, ..)| by);
         let keys = command.org().and_then(|org| self.org(org)).map_or(&[][..], |org| &org.keys);
         let find = |id: KeyId| keys.iter().find(|key| key.id == id);
         let end = |key: &Key| key.ends_at().unwrap_or(Timestamp(u64::MAX));
@@ -260,9 +261,9 @@ impl Naive {
             return Expected::Exactly(Ok(Applied::SubmitEvent(SubmitOutcome::NotFound)));
         };
         let Some(dedup) = &submit.event.dedup else { return Expected::Accepted };
-        let same_id = org.events.iter().chain(&org.expired).filter(|(_, event)| {
+        let same_id = org.events.iter().chain(&org.expired).filter(|(id, event)| {
             event.event.dedup.as_ref().is_some_and(|known| known.id == dedup.id)
-                && event.received_at >= dedup.window_start
+                && Timestamp(id.unix_ms()).max(event.received_at) >= dedup.window_start
         });
         let same = |event: &NewEvent| {
             event.event_type == submit.event.event_type && event.payload == submit.event.payload

@@ -2,8 +2,8 @@
 
 use triggerd::commands::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey,
-    EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery,
-    RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    EndOverlaps, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint,
+    RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
 use triggerd::model::authority::Authority;
 use triggerd::model::delivery::{
@@ -49,7 +49,7 @@ impl World {
                 | Command::RotateKey(_)
         );
         let key = self.some_key(org);
-        let (key, needs, at) = (Some(key), Scope::InboxRead.into(), self.now());
+        let (key, needs, at) = (Some(key), Scope::InboxRead.into(), self.moment());
         if asks { command.requested(Authority { key, needs, at }) } else { command }
     }
 
@@ -123,7 +123,7 @@ impl World {
             id: number.to_string(),
             digest,
             fingerprint: [0; 8],
-            window_start: self.now().minus_ms(WINDOW_MS),
+            window_start: self.moment().steady.minus_ms(WINDOW_MS),
         }
     }
 
@@ -283,13 +283,17 @@ impl World {
         let disabled = self.random.one_in(4).then_some(DisabledReason::ByOwner);
         let updated_at = self.now();
         let known = if self.random.one_in(2) { self.some_endpoint(org) } else { None };
+        let is_new = known.is_none();
         let known = known.unwrap_or_else(|| {
             let (id, secret) = (EndpointId(self.id()), SealedSecret::new(vec![7; 72]));
             Endpoint::new(id, EndpointSettings::default(), secret, updated_at)
         });
         let settings = EndpointSettings { event_types, ..known.settings };
-        let endpoint = Endpoint { settings, disabled, updated_at, ..known };
+        let mut endpoint = Endpoint { settings, disabled, updated_at, ..known };
         let sets_enabled = self.random.one_in(2);
+        if sets_enabled && !is_new {
+            endpoint.rotate(SealedSecret::new(vec![8; 72]), self.moment(), WINDOW_MS / 2);
+        }
         Some(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled }))
     }
 
@@ -320,22 +324,26 @@ impl World {
     pub(super) fn key_change(&mut self, org: OrgNo) -> Option<Command> {
         self.naive.org(org)?;
         let key = self.some_key(org);
-        let at = self.now();
+        let (at, moment) = (self.now(), self.moment());
         Some(match self.random.below(5) {
-            4 => Command::ExpireKeys(ExpireKeys { keys: vec![key], at }),
+            4 => Command::ExpireKeys(ExpireKeys { keys: vec![key], at: moment }),
             0 => Command::CreateKey(CreateKey { org, key: self.key() }),
-            1 => Command::EndKey(EndKey { org, key, at }),
-            2 => Command::NoteKeysUsed(NoteKeysUsed { used: vec![(key, at)] }),
+            1 => Command::EndKey(EndKey { org, key, at: moment }),
+            2 => Command::NoteKeysUsed(NoteKeysUsed { used: vec![(key, at)], at: moment.steady }),
             _ => {
-                let old_ends_at = at.plus_ms(self.random.below(WINDOW_MS));
+                let old_ends_at = moment.steady.plus_ms(self.random.below(WINDOW_MS));
                 Command::RotateKey(RotateKey { org, old: key, old_ends_at, new: self.key() })
             }
         })
     }
 
-    pub(super) fn expire(&mut self) -> Command {
-        let before = self.now().minus_ms(WINDOW_MS);
-        self.forgotten_before = self.forgotten_before.max(before);
-        Command::ExpireDedup(ExpireDedup { before })
+    pub(super) fn expire(&self) -> Command {
+        Command::ExpireDedup(ExpireDedup { before: self.moment().steady.minus_ms(WINDOW_MS) })
+    }
+
+    pub(super) fn end_overlaps(&self) -> Command {
+        let endpoints = self.naive.orgs.iter().flat_map(|org| &org.endpoints);
+        let endpoints = endpoints.map(|endpoint| endpoint.id).collect();
+        Command::EndOverlaps(EndOverlaps { endpoints, at: self.moment().steady })
     }
 }
