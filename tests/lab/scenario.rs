@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use triggerd::base::failpoint;
@@ -12,6 +13,12 @@ use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
     retention, rot, slow_copies, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
+
+/// Number of scenarios, and of controls, that run at the same time.
+const LANES: usize = 3;
+/// The scenarios that print or judge times, rates or the cost of a server that does nothing. They
+/// run alone.
+const MEASURING: [&str; 5] = ["hot", "neighbours", "crowd", "wrong_keys", "idle"];
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
 /// promise is broken.
@@ -274,9 +281,32 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let failed = chosen.iter().filter(|scenario| !run_one(scenario, &wanted)).count();
-    println!("lab: {} scenarios, {failed} failed", chosen.len());
+    let number = chosen.len();
+    // The controls have lanes of their own.
+    let (beside, alone): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|scenario| {
+        !wanted.judges_time && scenario.name != "controls" && !MEASURING.contains(&scenario.name)
+    });
+    let mut kept = in_lanes(&beside, |scenario| run_one(scenario, &wanted));
+    kept.extend(alone.into_iter().map(|scenario| run_one(scenario, &wanted)));
+    let failed = kept.into_iter().filter(|kept| !kept).count();
+    println!("lab: {number} scenarios, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Calls `run` for each item, in as many threads as [`LANES`]: servers mostly wait for their disk
+/// or for a time. Returns the results in the order of the items.
+pub(crate) fn in_lanes<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let lane = || {
+        let turn = || Some(next.fetch_add(1, Ordering::SeqCst)).filter(|at| *at < items.len());
+        std::iter::from_fn(turn).map(|at| (at, run(&items[at]))).collect::<Vec<_>>()
+    };
+    let mut results = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect::<Vec<_>>()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Runs a scenario and prints its result line. Returns true if the promise was kept.
