@@ -415,6 +415,22 @@ pub fn free_files(path: &Path) -> Option<u64> {
     (facts.f_files > 0).then_some(facts.f_favail)
 }
 
+/// Disk space of the state in bytes. A file that goes meanwhile counts as gone.
+pub fn state_bytes(data_dir: &Path) -> Option<u64> {
+    const BLOCK_BYTES: u64 = 512;
+    let (mut bytes, mut left) = (0, vec![data_dir.join(STATE_DIR)]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).ok()?.flatten() {
+            match entry.metadata() {
+                Ok(facts) if facts.is_dir() => left.push(entry.path()),
+                Ok(facts) => bytes += facts.blocks() * BLOCK_BYTES,
+                Err(_) => {}
+            }
+        }
+    }
+    Some(bytes)
+}
+
 /// The size of the filesystem in bytes.
 pub fn filesystem_bytes(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;

@@ -35,6 +35,7 @@
 //! - `base/live.rs`: a value that can be replaced while in use
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
 //! - `base/metrics/labels.rs`: the labels of metrics
+//! - `base/metrics/maker.rs`: makes the series
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
@@ -203,6 +204,7 @@
 //!
 //! - `commit/mod.rs`: the only module that appends to the journal
 //! - `commit/notifier.rs`: the notifier: wakes requests that wait for an event
+//! - `commit/disk_use.rs`: the disk space of the data, and the compactor's last looks
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/chunks.rs`: splits commands into chunks of bounded cost
@@ -231,6 +233,9 @@
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
 //! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire
+//! - `pipeline/disk_limits.rs`: keeps the data within its disk space
+//! - `pipeline/early_expiry.rs`: decides which events expire before their time
+//! - `pipeline/disk_forecast.rs`: estimates when the disk is full
 //! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints

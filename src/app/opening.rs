@@ -19,7 +19,7 @@ use crate::commit::{RecoveryError, Space, recover_with_progress};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, credential_admin_token, filesystem_bytes, free_bytes, free_files,
-    lost_journal,
+    lost_journal, state_bytes,
 };
 use crate::journal::{
     self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
@@ -107,13 +107,18 @@ fn make_metrics() -> Result<Arc<Metrics>, StartError> {
 
 /// The free space and the free files of the filesystem that holds the data.
 fn disk_space(config: &Config) -> Space {
-    let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
+    let [bytes_of, files_of, size_of, state_of] = [(); 4].map(|()| config.storage.data_dir.clone());
     let reserve = match config.storage.reserve_bytes {
         0 => reserve_of(filesystem_of(&config.storage.data_dir)),
         configured => configured,
     };
     let space = Space::new(Box::new(move || free_bytes(&bytes_of)), reserve);
-    space.with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+    space
+        .with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+        .with_sizes(
+            Box::new(move || filesystem_of(&size_of)),
+            Box::new(move || state_bytes(&state_of)),
+        )
 }
 
 /// The size in bytes of the filesystem that holds the directory, or will hold it.

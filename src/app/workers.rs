@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
-use crate::pipeline::{Ages, Replayer, Sweeper, Worker};
+use crate::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
 
 pub(super) struct Workers {
     /// In the order in which they are awaited.
@@ -25,6 +25,8 @@ pub(super) struct Workers {
     sweep: Signal,
     /// The ages at which the sweeper lets events expire.
     ages: Arc<Live<Ages>>,
+    /// The limits of the disk space of the data.
+    limits: Arc<Live<DiskLimits>>,
 }
 
 impl Workers {
@@ -47,12 +49,14 @@ impl Workers {
         threads.push(spawn_critical("replayer", || replayer.run())?);
         let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
+        let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
             dedup_window_ms: millis(window),
             ages: Arc::clone(&ages),
             lets_expire,
+            limits: Arc::clone(&limits),
             keys_used: Box::new(move || api.take_keys_used()),
         };
         let wake = sweep.clone();
@@ -62,12 +66,13 @@ impl Workers {
         spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
-        Ok(Self { threads, sweep, ages })
+        Ok(Self { threads, sweep, ages, limits })
     }
 
     /// Replaces the settings that a reload can change.
     pub(super) fn reload(&self, config: &Config) {
         self.ages.set(Ages::of(&config.retention, &config.tiers));
+        self.limits.set(DiskLimits::of(&config.retention));
     }
 
     /// Wakes the threads that sleep, so that they see the stop.

@@ -70,7 +70,7 @@ const SOLE_IMPORTERS: &[Sole] = &[
         homes: &["delivery/connector.rs"],
     },
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
-    Sole { needles: &["prometheus"], homes: &["base/metrics.rs"] },
+    Sole { needles: &["prometheus"], homes: &["base/metrics.rs", "base/metrics/maker.rs"] },
     Sole {
         needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
         homes: &["base/clock.rs"],

@@ -56,8 +56,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 
 fn boot(data: &Path, wrapper: &[&str]) -> Process {
     let config = config(data).replace("reserve_bytes = 1", &format!("reserve_bytes = {RESERVE}"));
-    // The sizes of this scenario leave no room for snapshots.
-    let config = config.replace("snapshot_bytes = 131072", "snapshot_bytes = 268435456");
+    // The sizes of this scenario leave no room for snapshots, and nothing is to expire early.
+    let config = config
+        .replace("snapshot_bytes = 131072", "snapshot_bytes = 268435456")
+        .replace("grace_seconds = 5", "grace_seconds = 5\nbytes = 1099511627776");
     let config = format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]);
     let ready = Process::spawn(data, &config, wrapper).ready();
     ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))

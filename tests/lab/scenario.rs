@@ -10,7 +10,7 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    retention, rot, slow_copies, snapshots, stop, sweep, torn, trace, wrong_keys,
+    retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
@@ -110,6 +110,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "a full disk is a state, not a crash",
         rounds: (1, "fillings"),
         run: full::run,
+    },
+    Scenario {
+        name: "small",
+        shows: "a small disk lives with the default limits, however long it is filled",
+        rounds: (96, "MiB of confirmed events"),
+        run: small::run,
     },
     Scenario {
         name: "clock",
