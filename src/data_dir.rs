@@ -7,6 +7,7 @@
 //!   LOCK          locked while a server runs, like the directory itself
 //!   admin.token   admin token, mode 0600
 //!   secrets.key   key that seals endpoints' secrets, mode 0600
+//!   deliveries.held   in a restored directory, until `triggerd deliver on`
 //!   journal/      the truth
 //!   sled/         the state computed from the journal
 //! ```
@@ -17,6 +18,7 @@ mod format;
 mod format_file;
 mod locks;
 mod names;
+mod portable;
 mod whole;
 
 use std::fs::{self, DirBuilder};
@@ -34,6 +36,7 @@ pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
 pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
+pub use portable::{JOURNAL, SmallFile, is_held, let_deliver, settle_restored, small_files};
 
 use error::{io_at, of_directory};
 use format::Format;
@@ -75,6 +78,11 @@ impl LookedAt {
     /// True if the directory is a copy of another one and has never delivered.
     pub fn is_copy(&self) -> bool {
         self.format.as_ref().is_ok_and(|format| !format.is_home)
+    }
+
+    /// The data directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The position at which the journal begins at the latest.

@@ -19,7 +19,7 @@ use crate::commit::{RecoveryError, Space, recover_with_progress};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, credential_admin_token, filesystem_bytes, free_bytes, free_files,
-    lost_journal, state_bytes,
+    is_held, lost_journal, state_bytes,
 };
 use crate::journal::{
     self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
@@ -134,6 +134,19 @@ fn reserve_of(filesystem_bytes: Option<u64>) -> u64 {
     filesystem_bytes.map_or(AT_MOST, |bytes| (bytes / SHARE).clamp(AT_LEAST, AT_MOST))
 }
 
+/// Returns true if deliveries are held, because the directory was restored and no operator has let
+/// them go. Then says so.
+pub(super) fn holds(data_dir: &DataDir) -> bool {
+    let is_held = is_held(data_dir.path());
+    if is_held {
+        tracing::warn!(
+            "the data directory was restored from a backup, and its deliveries are held, because \
+             the original server may still run. `triggerd deliver on` lets the next start deliver"
+        );
+    }
+    is_held
+}
+
 /// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery
 /// is doubled, and neither server can notice.
 pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
@@ -157,8 +170,8 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     } else {
         tracing::warn!(
             waiting,
-            "the data directory is a copy; this server delivers nothing, because it was started \
-             with --no-deliver, and no event expires. A start without --no-deliver delivers"
+            "the data directory is a copy, and this start does not deliver: deliveries wait, and \
+             no event expires"
         );
     }
 }

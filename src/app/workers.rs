@@ -9,6 +9,7 @@ use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
 use super::dir_watch::DirWatch;
+use crate::backup::Backups;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::base::units::millis;
@@ -27,6 +28,7 @@ pub(super) struct Workers {
     ages: Arc<Live<Ages>>,
     /// The limits of the disk space of the data.
     limits: Arc<Live<DiskLimits>>,
+    backups: Arc<Backups>,
 }
 
 impl Workers {
@@ -34,7 +36,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
         (config, api): (&Config, &Data<Api>),
-        ((dir_watch, compactor), lets_expire): ((DirWatch, Compactor), bool),
+        ((dir_watch, compactor, backups), lets_expire): ((DirWatch, Compactor, Arc<Backups>), bool),
     ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for number in 1..=config.workers.threads {
@@ -61,12 +63,14 @@ impl Workers {
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
+        let maker = Arc::clone(&backups);
+        threads.push(spawn_critical("backups", move || maker.run())?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
         let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
         spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
-        Ok(Self { threads, sweep, ages, limits })
+        Ok(Self { threads, sweep, ages, limits, backups })
     }
 
     /// Replaces the settings that a reload can change.
@@ -81,6 +85,7 @@ impl Workers {
         self.sweep.notify();
         engine.hints.replays.notify();
         engine.hints.unneeded.came.notify();
+        self.backups.wake();
     }
 
     /// Waits for the threads. Returns true if all ended in time.

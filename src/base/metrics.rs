@@ -219,7 +219,7 @@ metrics! {
     /// 1 while no event expires, because the clock is doubtful, or the server is a copy that does
     /// not deliver; else 0.
     expiry_held: Gauge =
-        gauge("expiry_held", "1 while a doubtful clock, or --no-deliver in a copy, holds expiry.");
+        gauge("expiry_held", "1 while the clock is doubtful, or in a copy without deliveries.");
 
     /// Age of the oldest event in the store, in seconds, at the end of the last pass over all
     /// events. 0 if there is no event.
@@ -251,6 +251,19 @@ metrics! {
     /// Number of snapshots that were begun and not completed.
     snapshot_failures: Counter =
         counter("snapshot_failures_total", "Snapshots that could not be taken.");
+
+    /// Age of the newest backup, in seconds. -1 if there is none.
+    backup_age_seconds: Gauge =
+        gauge("backup_age_seconds", "Age of the newest backup; -1 without one.");
+
+    /// Duration of the last backup, in seconds.
+    backup_seconds: FloatGauge = float_gauge("backup_seconds", "Duration of the last backup.");
+
+    /// Size of the newest backup, in bytes.
+    backup_bytes: Gauge = gauge("backup_bytes", "Size of the newest backup's files.");
+
+    /// Number of backups that failed.
+    backup_failures: Counter = counter("backup_failures_total", "Backups that failed.");
 
     /// Length of the journal's segments, in bytes.
     journal_disk_bytes: Gauge =

@@ -15,9 +15,11 @@ pub(super) const STATE_DIR: &str = "sled";
 pub(super) const SECRETS_KEY_FILE: &str = "secrets.key";
 /// Prefix of the directory that keeps the files of a damaged journal.
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
+/// Name of the file that holds deliveries back after a restore, also over restarts.
+pub(super) const HELD_FILE: &str = "deliveries.held";
 /// Every other name that triggerd uses in the data directory.
-pub(super) const OWN_FILES: [&str; 6] =
-    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
+pub(super) const OWN_FILES: [&str; 7] =
+    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR, HELD_FILE];
 /// Suffix of a file's name until the file is complete.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 

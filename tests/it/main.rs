@@ -14,6 +14,7 @@
 
 mod answers;
 mod authority;
+mod backups;
 mod cloudevents;
 mod commands;
 mod compaction;

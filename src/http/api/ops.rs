@@ -5,11 +5,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use serde::Serialize;
 
+use crate::backup::Standing;
 use crate::commit::{Measured, Shortage};
 use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::health::Phase;
 use crate::http::error::Problem;
+use crate::model::time::Timestamp;
 
 #[derive(Serialize)]
 struct Healthy {
@@ -20,6 +22,7 @@ struct Healthy {
     /// The ages at which events expire, unless their tier has its own.
     retention: Retention,
     disk: Disk,
+    backup: BackupStanding,
 }
 
 /// The disk space of the data in bytes, as the retention measured it last.
@@ -50,6 +53,22 @@ impl Disk {
             pressure: measured.pressure.into(),
             days_until_full: measured.days_until_full,
         }
+    }
+}
+
+/// The newest backup that the server has made or found in its directory of backups.
+#[derive(Serialize)]
+struct BackupStanding {
+    /// When the backup began; `null` without one.
+    newest_at: Option<Timestamp>,
+    /// True if the last backup failed.
+    has_failed: bool,
+}
+
+impl BackupStanding {
+    fn of(call: &Call) -> Self {
+        let Standing { newest_at, has_failed } = call.api.backups.standing();
+        Self { newest_at, has_failed }
     }
 }
 
@@ -107,6 +126,7 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
         checks,
         retention,
         disk: Disk::of(&measured),
+        backup: BackupStanding::of(call),
     };
     status(healthy, &body)
 }
