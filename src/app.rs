@@ -115,14 +115,15 @@ impl App {
         let writing =
             Writing::start(&engine, (ends.submissions, writer), (&config, data_dir.journal()))?;
         lost_secrets::forget(&engine, &lost)?;
-        let deliver = options.deliver && !opening::holds(&data_dir);
+        let is_held = opening::holds(&data_dir);
+        let deliver = options.deliver && !is_held;
         let options = StartOptions { deliver, ..options };
         let to_send = (ends.scheduler, options.deliver);
         let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
         let health = Arc::new(http::Health::default());
         let backups = Arc::new(backups(&engine, &journal, (&config, &data_dir)));
         let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
-        let lets_expire = options.deliver || !data_dir.is_copy();
+        let lets_expire = deliver || !(is_held || data_dir.is_copy());
         let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
         let watching = ((dir_watch, compactor, backups), lets_expire);
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)

@@ -35,7 +35,7 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
-pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
+pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES};
 pub use portable::{JOURNAL, SmallFile, is_held, let_deliver, settle_restored, small_files};
 
 use error::{io_at, of_directory};
@@ -142,6 +142,7 @@ impl DataDir {
     /// Creates the directory if it is missing, locks it and checks the access to its files.
     fn enter(path: &Path, beside: &[PathBuf]) -> Result<Locks, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
+        refuse_backup(path)?;
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
@@ -159,6 +160,7 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
         fs::read_dir(path).map_err(of_directory(path))?;
+        refuse_backup(path)?;
         let locks = Locks::beside_others(path)?;
         Ok(LookedAt { path: path.to_owned(), format: Format::read(path)?, _locks: locks })
     }
@@ -299,6 +301,14 @@ impl Drop for DataDir {
 
 fn of_format(dir: &Path, fault: FormatFault) -> DataDirError {
     DataDirError::Format { file: dir.join(FORMAT_FILE), fault }
+}
+
+/// Refuses a backup: a server would change it, and deliver what its original delivers.
+fn refuse_backup(dir: &Path) -> Result<(), DataDirError> {
+    if dir.join(FORMAT_FILE).exists() && dir.join(BACKUP_MANIFEST).exists() {
+        return Err(DataDirError::Backup(dir.to_owned()));
+    }
+    Ok(())
 }
 
 /// Checks that triggerd's files can be read and written, so that a file without access is named

@@ -36,6 +36,7 @@
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
 //! - `base/metrics/labels.rs`: the labels of metrics
 //! - `base/metrics/maker.rs`: makes the series
+//! - `base/metrics/series.rs`: the types of the series
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
@@ -236,9 +237,12 @@
 //! - `backup/check.rs`: checks a backup against its manifest
 //! - `backup/copy.rs`: writes files in pieces, summed and synced
 //! - `backup/directory.rs`: a directory of backups, each with links to what the last one has
+//! - `backup/disk.rs`: the disk space that only backups take
 //! - `backup/error.rs`: the reason why a backup or a restore failed
 //! - `backup/jobs.rs`: the last backups, for the operator
+//! - `backup/lock.rs`: locks a directory in which backups are made or restored
 //! - `backup/manifest.rs`: every file of a backup with its sum
+//! - `backup/place.rs`: the place of a restored data directory
 //! - `backup/restore.rs`: makes a data directory from a backup
 //! - `backup/scheduled.rs`: the backups of a running server
 //! - `backup/source.rs`: the files of a backup, held open as of one moment

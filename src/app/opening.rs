@@ -137,21 +137,22 @@ fn reserve_of(filesystem_bytes: Option<u64>) -> u64 {
 /// Returns true if deliveries are held, because the directory was restored and no operator has let
 /// them go. Then says so.
 pub(super) fn holds(data_dir: &DataDir) -> bool {
-    let is_held = is_held(data_dir.path());
-    if is_held {
+    let holds = is_held(data_dir.path());
+    if holds {
         tracing::warn!(
             "the data directory was restored from a backup, and its deliveries are held, because \
              the original server may still run. `triggerd deliver on` lets the next start deliver"
         );
     }
-    is_held
+    holds
 }
 
 /// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery
 /// is doubled, and neither server can notice.
 pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
+    let is_held = is_held(data_dir.path());
     if !data_dir.is_copy() {
-        if !delivers {
+        if !delivers && !is_held {
             tracing::warn!(
                 "this server delivers nothing, because it was started with --no-deliver; \
                  deliveries wait"
@@ -167,11 +168,17 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
              if the original server still runs, endpoints get these deliveries twice. To look at a \
              copy without delivering, start it with --no-deliver"
         );
+    } else if is_held {
+        tracing::warn!(
+            waiting,
+            "the data directory is a copy, and this server delivers nothing, because its \
+             deliveries are held; no event expires"
+        );
     } else {
         tracing::warn!(
             waiting,
-            "the data directory is a copy, and this start does not deliver: deliveries wait, and \
-             no event expires"
+            "the data directory is a copy; this server delivers nothing, because it was started \
+             with --no-deliver, and no event expires. A start without --no-deliver delivers"
         );
     }
 }

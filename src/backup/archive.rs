@@ -82,7 +82,8 @@ pub fn read_archive(
     });
     let mut tar = tar::Archive::new(decoder.map_err(unreadable(name))?);
     let mut found = Found::default();
-    for entry in tar.entries().map_err(unreadable(name))? {
+    // Raw: no name is long, and an extension with a long one would be read into memory.
+    for entry in tar.entries().map_err(unreadable(name))?.raw(true) {
         found.take(entry.map_err(unreadable(name))?, name, into)?;
     }
     // The rest of the stream has the checksum of its content.

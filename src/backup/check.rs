@@ -1,7 +1,7 @@
 //! Checks a backup in a directory: every file against the manifest.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use super::archive::compare;
 use super::copy::{To, copy};
 use super::directory::read_manifest;
 use super::error::{BackupError, io_at};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, is_known};
 use crate::base::ownership;
+use crate::data_dir::JOURNAL;
 use crate::journal::is_unreadable;
 
 /// Checks the length and the SHA-256 of every file of a backup.
@@ -33,8 +34,32 @@ pub fn check(backup: &Path) -> Result<Manifest, BackupError> {
             Err(error) => return Err(io_at(&path)(error)),
         }
     }
+    add_extra(backup, &manifest, &mut found)?;
     compare(&manifest, &found, &backup.display().to_string())?;
     Ok(manifest)
+}
+
+/// Adds the files that a backup could have and this one has not, such as a segment of another
+/// backup. Files of other names are not triggerd's, and nobody reads them.
+fn add_extra(
+    backup: &Path,
+    manifest: &Manifest,
+    found: &mut BTreeMap<String, (u64, String)>,
+) -> Result<(), BackupError> {
+    for (dir, prefix) in [(backup.to_owned(), ""), (backup.join(JOURNAL), "journal/")] {
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(io_at(&dir))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(io_at(&dir))?.file_name();
+            let path = format!("{prefix}{}", name.to_string_lossy());
+            if is_known(&path) && manifest.entry(&path).is_none() {
+                found.insert(path, (0, String::new()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file of a backup for reading.

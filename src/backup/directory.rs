@@ -1,15 +1,17 @@
 //! A directory of backups: makes the next backup beside the last one, finds backups, and deletes
 //! old ones.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::copy::{To, copy, create_dir, sync_dir, write_whole};
 use super::error::{BackupError, io_at};
+use super::lock::lock;
 use super::manifest::{Entry, MANIFEST, Manifest};
 use super::source::{Part, Source, Step};
+use crate::base::{ownership, regular};
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
 
@@ -45,12 +47,13 @@ pub fn make(
     at: Timestamp,
     step: &Step<'_>,
 ) -> Result<Made, BackupError> {
+    require_outside(target, &source.data_dir)?;
     require_place(target)?;
     DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(io_at(target))?;
-    let _lock = lock(target)?;
+    let _lock = lock(target, &busy(target))?;
     clear_unfinished(target)?;
     let last = whole_in(target)?.pop().map(|(path, manifest)| Last { path, manifest });
-    let path = target.join(name_of(at));
+    let path = target.join(next_name(target, at)?);
     create_dir(&path)?;
     let made = fill(source, &path, (at, last.as_ref()), step);
     if made.is_err()
@@ -59,8 +62,28 @@ pub fn make(
         tracing::warn!(%error, path = %path.display(), "a backup that failed could not be removed");
     }
     let made = made?;
+    ownership::give_tree_to_owner_of(target, &path).map_err(io_at(&path))?;
     sync_dir(target)?;
     Ok(made)
+}
+
+/// Refuses a place in the data directory: a backup is no part of what it is made of.
+///
+/// # Errors
+/// The place is in the data directory.
+pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError> {
+    let absolute = std::path::absolute(target).map_err(io_at(target))?;
+    // Of a path that does not exist yet, the part that exists tells where it is.
+    let real = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    let data = data_dir.canonicalize().map_err(io_at(data_dir))?;
+    if real.is_some_and(|real| real.starts_with(data)) {
+        return Err(BackupError::Refused(format!(
+            "{} is in the data directory {}; name a place outside for backups",
+            target.display(),
+            data_dir.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a directory that is a data directory or a single backup.
@@ -76,20 +99,8 @@ fn require_place(target: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Locks the directory, so that no other process makes a backup in it or deletes one.
-fn lock(target: &Path) -> Result<File, BackupError> {
-    let directory = File::open(target).map_err(io_at(target))?;
-    match directory.try_lock() {
-        Ok(()) => Ok(directory),
-        Err(TryLockError::WouldBlock) => Err(BackupError::Refused(format!(
-            "another backup is being made in {}; try again when it is done",
-            target.display()
-        ))),
-        Err(TryLockError::Error(error)) => {
-            tracing::debug!(%error, "this filesystem cannot lock directories");
-            Ok(directory)
-        }
-    }
+fn busy(target: &Path) -> String {
+    format!("another backup is being made in {}; try again when it is done", target.display())
 }
 
 fn fill(
@@ -168,15 +179,22 @@ fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
     Ok(reading.entry())
 }
 
+/// Returns the name of the next backup: its time, but behind every backup that is there. So the
+/// names are in the order of the backups, also if the clock was set back.
+fn next_name(target: &Path, at: Timestamp) -> Result<String, BackupError> {
+    let newest = named_in(target)?.pop().and_then(|path| time_of(&path));
+    Ok(name_of(newest.map_or(at, |newest| at.max(Timestamp(newest.0.saturating_add(1))))))
+}
+
 fn name_of(at: Timestamp) -> String {
     at.to_string().replace(':', "-")
 }
 
-/// Returns true if a directory of this name is a backup, whole or not.
-fn is_name(name: &str) -> bool {
-    let Some((date, time)) = name.split_once('T') else { return false };
-    let time = time.replace('-', ":");
-    name.len() == NAME_LEN && format!("{date}T{time}").parse::<Timestamp>().is_ok()
+/// Returns the time in the name of a backup, whole or not. None if the name is not one.
+fn time_of(path: &Path) -> Option<Timestamp> {
+    let name = path.file_name()?.to_str().filter(|name| name.len() == NAME_LEN)?;
+    let (date, time) = name.split_once('T')?;
+    format!("{date}T{}", time.replace('-', ":")).parse().ok()
 }
 
 /// Returns the directories with the name of a backup, the oldest first.
@@ -184,8 +202,7 @@ fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(target).map_err(io_at(target))? {
         let path = entry.map_err(io_at(target))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if is_name(name) && path.is_dir() {
+        if time_of(&path).is_some() && path.is_dir() {
             found.push(path);
         }
     }
@@ -214,40 +231,58 @@ pub fn whole_in(target: &Path) -> Result<Vec<(PathBuf, Manifest)>, BackupError> 
 /// Reads the manifest of a backup.
 pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
     let path = backup.join(MANIFEST);
-    let bytes = fs::read(&path).map_err(io_at(&path))?;
+    let bytes = regular::read(&path).map_err(io_at(&path))?;
     let damaged = |fault| BackupError::Damaged(format!("{} {fault}", path.display()));
     Manifest::decode(&bytes).map_err(damaged)
 }
 
 /// Returns the backup at this path: the directory itself, or the newest in a directory of backups.
+/// Interrupted backups do not count.
 ///
 /// # Errors
-/// There is no complete backup.
+/// There is no complete backup, or the newest one has a damaged manifest: whoever wants an older one
+/// has to name it.
 pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
-    if path.join(MANIFEST).exists() {
+    if path.join(MANIFEST).symlink_metadata().is_ok() {
         return Ok(path.to_owned());
     }
-    let newest = whole_in(path)?.pop().map(|(newest, _)| newest);
-    newest.ok_or_else(|| {
-        BackupError::Refused(format!(
-            "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below",
-            path.display()
-        ))
-    })
+    for backup in named_in(path)?.into_iter().rev() {
+        match read_manifest(&backup) {
+            Ok(_) => return Ok(backup),
+            Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let message = format!("{error}; to take an older backup, name its directory");
+                return Err(BackupError::Damaged(message));
+            }
+        }
+    }
+    Err(BackupError::Refused(format!(
+        "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below",
+        path.display()
+    )))
 }
 
-/// Deletes all but the newest `keep` complete backups. Returns the number of deleted ones.
-pub(super) fn delete_old(target: &Path, keep: usize) -> Result<usize, BackupError> {
-    let _lock = lock(target)?;
+/// Deletes all but the newest `keep` complete backups.
+pub(super) fn delete_old(target: &Path, keep: usize) -> Result<(), BackupError> {
+    let _lock = lock(target, &busy(target))?;
     let whole = whole_in(target)?;
     let old = whole.len().saturating_sub(keep);
-    for (path, _) in whole.iter().take(old) {
-        // Without its manifest, a backup that is deleted only in part does not count.
-        let manifest = path.join(MANIFEST);
-        fs::remove_file(&manifest).map_err(io_at(&manifest))?;
-        fs::remove_dir_all(path).map_err(io_at(path))?;
-    }
-    Ok(old)
+    whole.iter().take(old).try_for_each(|(path, _)| delete(path))
+}
+
+/// Deletes the oldest complete backup, unless it is the only one. Returns its path.
+pub(super) fn delete_oldest(target: &Path) -> Result<Option<PathBuf>, BackupError> {
+    let _lock = lock(target, &busy(target))?;
+    let whole = whole_in(target)?;
+    let [(oldest, _), _, ..] = whole.as_slice() else { return Ok(None) };
+    delete(oldest).map(|()| Some(oldest.clone()))
+}
+
+fn delete(backup: &Path) -> Result<(), BackupError> {
+    // Without its manifest, a backup that is deleted only in part does not count.
+    let manifest = backup.join(MANIFEST);
+    fs::remove_file(&manifest).map_err(io_at(&manifest))?;
+    fs::remove_dir_all(backup).map_err(io_at(backup))
 }
 
 /// Removes what an interrupted backup left behind.
@@ -265,10 +300,23 @@ mod tests {
 
     #[test]
     fn only_the_name_of_a_backup_is_one() {
-        let name = name_of(Timestamp(1_800_000_000_123));
-        assert!(is_name(&name) && name.len() == NAME_LEN, "{name}");
+        let at = Timestamp(1_800_000_000_123);
+        let name = name_of(at);
+        assert!(time_of(Path::new(&name)) == Some(at) && name.len() == NAME_LEN, "{name}");
         for other in ["", "data", "2026-01-31", "2026-01-31T10-00-00.000Z.new", "T", &name[1..]] {
-            assert!(!is_name(other), "{other}");
+            assert_eq!(time_of(Path::new(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_the_backups_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let next = |at| next_name(dir.path(), Timestamp(at)).unwrap();
+        let first = next(5_000);
+        assert_eq!(first, name_of(Timestamp(5_000)));
+        fs::create_dir(dir.path().join(first)).unwrap();
+        assert_eq!(next(5_000), name_of(Timestamp(5_001)));
+        assert_eq!(next(9), name_of(Timestamp(5_001)));
+        assert_eq!(next(6_000), name_of(Timestamp(6_000)));
     }
 }

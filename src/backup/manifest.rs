@@ -11,8 +11,8 @@ use crate::base::library_errors::json_fault;
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
 
-/// The name of the manifest in a backup.
-pub const MANIFEST: &str = "manifest.json";
+pub use crate::data_dir::BACKUP_MANIFEST as MANIFEST;
+
 /// The version of the manifest's form.
 const VERSION: u32 = 1;
 /// Number of digits of a position in the name of a segment or snapshot.

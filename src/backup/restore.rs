@@ -1,16 +1,15 @@
-//! Restores a backup: everything is checked and written beside the new data directory, which gets
-//! its name when it is whole.
+//! Restores a backup: everything is checked and written into a draft, whose files get their names in
+//! the new data directory when they are whole.
 
-use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 use super::archive::read_archive;
 use super::check::{check, open};
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::{BackupError, io_at};
 use super::manifest::Manifest;
+use super::place::Place;
 use super::until::end_by;
 use crate::data_dir::{JOURNAL, settle_restored};
 use crate::model::time::Timestamp;
@@ -42,55 +41,13 @@ pub fn restore(
     to: &Path,
     until: Option<Timestamp>,
 ) -> Result<Restored, BackupError> {
-    require_free(to)?;
-    let (parent, draft) = beside(to)?;
-    remove_draft(&draft)?;
-    create_dir(&draft)?;
-    let filled = fill(from, &draft, until);
-    let named = filled.and_then(|restored| {
-        fs::rename(&draft, to).map_err(io_at(to))?;
-        sync_dir(&parent)?;
-        Ok(restored)
-    });
-    if named.is_err()
-        && let Err(error) = remove_draft(&draft)
-    {
-        tracing::warn!(%error, "what a failed restore wrote could not be removed");
+    let place = Place::take(to)?;
+    let filled = fill(from, place.draft(), until);
+    let named = filled.and_then(|restored| place.finish().map(|()| restored));
+    if named.is_err() {
+        place.give_up();
     }
     named
-}
-
-/// Refuses a directory that holds anything.
-fn require_free(to: &Path) -> Result<(), BackupError> {
-    let is_free = match fs::read_dir(to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        read => read.map_err(io_at(to))?.next().is_none(),
-    };
-    if is_free {
-        return Ok(());
-    }
-    let to = to.display();
-    let message = format!("{to} is not empty; restore into a directory that does not exist yet");
-    Err(BackupError::Refused(message))
-}
-
-/// Returns the parent of the new directory, and the name under which it is written.
-fn beside(to: &Path) -> Result<(PathBuf, PathBuf), BackupError> {
-    let to = std::path::absolute(to).map_err(io_at(to))?;
-    let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
-        let message = format!("{} cannot be the name of a data directory", to.display());
-        return Err(BackupError::Refused(message));
-    };
-    let mut draft = OsString::from(name);
-    draft.push(".restoring");
-    Ok((parent.to_owned(), parent.join(draft)))
-}
-
-fn remove_draft(draft: &Path) -> Result<(), BackupError> {
-    match fs::remove_dir_all(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(draft)(error)),
-        _ => Ok(()),
-    }
 }
 
 fn fill(from: Origin<'_>, draft: &Path, until: Option<Timestamp>) -> Result<Restored, BackupError> {

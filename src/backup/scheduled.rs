@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,19 +13,22 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::archive::write_archive;
-use super::directory::{Made, delete_old, make, whole_in};
+use super::directory::{Made, delete_old, delete_oldest, make, whole_in};
+use super::disk::{is_shared, only_in};
 use super::error::BackupError;
 use super::jobs::{Busy, Job, JobState, Jobs};
 use super::manifest::Manifest;
 use super::source::Source;
 use crate::base::threads::{Signal, spawn_critical};
 use crate::base::units::{gauge, millis};
-use crate::commit::Engine;
+use crate::commit::{BackupUse, Engine};
 use crate::journal::Reader;
 use crate::model::time::Timestamp;
 
 /// Interval at which the thread looks for due backups without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
+/// The same interval while a backup could be deleted for its disk space.
+const SHORT_NAP: Duration = Duration::from_secs(1);
 /// Pause after a scheduled backup that failed.
 const RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Bytes after which a backup rests, and looks at the disk and for a stop.
@@ -61,6 +63,8 @@ pub struct Backups {
     is_streaming: AtomicBool,
     /// When the newest backup was made, in Unix milliseconds; 0 without one.
     newest_ms: AtomicU64,
+    /// The same of the newest backup in the directory of the schedule.
+    scheduled_ms: AtomicU64,
     /// The next scheduled backup is not tried before this moment.
     retry_at: Mutex<Option<Instant>>,
     has_failed: AtomicBool,
@@ -79,7 +83,7 @@ impl Backups {
     /// Creates the maker of backups of this data directory.
     pub fn new(engine: Arc<Engine>, data_dir: &Path, reader: Reader, schedule: Schedule) -> Self {
         engine.metrics.backup_age_seconds.set(-1);
-        Self {
+        let backups = Self {
             engine,
             data_dir: data_dir.to_owned(),
             reader,
@@ -89,9 +93,13 @@ impl Backups {
             wake: Signal::new(),
             is_streaming: AtomicBool::new(false),
             newest_ms: AtomicU64::new(0),
+            scheduled_ms: AtomicU64::new(0),
             retry_at: Mutex::default(),
             has_failed: AtomicBool::new(false),
-        }
+        };
+        // Before the first look at the disk, so that no event leaves before a backup could go.
+        backups.give_space();
+        backups
     }
 
     /// The directory of backups in the configuration.
@@ -137,6 +145,7 @@ impl Backups {
             if let Some(job) = asked.or_else(|| self.due()) {
                 self.work(&job);
             }
+            self.give_space();
             self.publish();
             self.wake.wait(self.nap());
         }
@@ -152,6 +161,7 @@ impl Backups {
             Ok(whole) => {
                 if let Some((_, newest)) = whole.last() {
                     self.newest_ms.store(newest.made_at.0, Ordering::SeqCst);
+                    self.scheduled_ms.store(newest.made_at.0, Ordering::SeqCst);
                 }
             }
             Err(error) => tracing::debug!(%error, "the directory of backups cannot be read yet"),
@@ -172,11 +182,12 @@ impl Backups {
     fn until_due(&self) -> Option<Duration> {
         let every = Some(self.schedule.every).filter(|every| !every.is_zero())?;
         self.schedule.directory.as_ref()?;
-        let newest = self.newest_ms.load(Ordering::SeqCst);
-        if newest == 0 {
+        let (now, newest) = (self.now().0, self.scheduled_ms.load(Ordering::SeqCst));
+        // A backup of the future was made while the clock was ahead; nobody knows how old it is.
+        if newest == 0 || newest > now {
             return Some(Duration::ZERO);
         }
-        let age = Duration::from_millis(self.now().0.saturating_sub(newest));
+        let age = Duration::from_millis(now - newest);
         Some(every.saturating_sub(age))
     }
 
@@ -184,7 +195,9 @@ impl Backups {
         let now = Instant::now();
         let retry = self.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let due = self.until_due().map(|due| due.max(retry));
-        due.map_or(NAP, |due| due.clamp(Duration::from_millis(50), NAP))
+        // A backup that may have to go is looked at as often as the disk is.
+        let nap = if self.engine.disk_use.backups().has_spare { SHORT_NAP } else { NAP };
+        due.map_or(nap, |due| due.clamp(Duration::from_millis(50), nap))
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -194,11 +207,16 @@ impl Backups {
     /// Makes the backup of a job.
     fn work(&self, job: &Job) {
         let began = Instant::now();
+        // Nobody deletes backups meanwhile, so the disk does not wait for it.
+        let disk_use = &self.engine.disk_use;
+        disk_use.note_backups(BackupUse { has_spare: false, ..disk_use.backups() });
         let made = self.make(job);
         let is_scheduled = self.schedule.directory.as_ref() == Some(&job.directory);
         let finished_at = Some(self.now());
-        let retry_at = made.is_err().then(|| Instant::now() + RETRY_AFTER);
-        *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner) = retry_at;
+        if is_scheduled {
+            let retry_at = made.is_err().then(|| Instant::now() + RETRY_AFTER);
+            *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner) = retry_at;
+        }
         self.has_failed.store(made.is_err(), Ordering::SeqCst);
         let state = match made {
             Ok(made) => {
@@ -224,15 +242,8 @@ impl Backups {
         let source = Source::of_running(&self.data_dir, &self.reader)?;
         self.jobs.change(job.id, |job| job.bytes = source.bytes());
         let note = |bytes| self.jobs.change(job.id, |job| job.bytes_read += bytes);
-        let pace = Pace::new(&self.engine, self.shares_disk(&job.directory));
+        let pace = Pace::new(&self.engine, is_shared(&job.directory, &self.data_dir));
         make(&source, &job.directory, job.started_at, &|bytes| pace.step(bytes, &note))
-    }
-
-    /// Returns true if the directory is on the disk of the data.
-    fn shares_disk(&self, directory: &Path) -> bool {
-        let device = |path: &Path| std::fs::metadata(path).ok().map(|facts| facts.dev());
-        let there = directory.ancestors().find_map(device);
-        there.is_some() && there == device(&self.data_dir)
     }
 
     fn note(&self, made: &Made, took: Duration, is_scheduled: bool) {
@@ -251,9 +262,41 @@ impl Backups {
         let Some(directory) = self.schedule.directory.as_ref().filter(|_| is_scheduled) else {
             return;
         };
+        self.scheduled_ms.store(made.manifest.made_at.0, Ordering::SeqCst);
         if let Err(error) = delete_old(directory, self.schedule.keep) {
             tracing::warn!(%error, "old backups could not be deleted");
         }
+    }
+
+    /// Deletes the oldest backup of the schedule if the disk of the data is short, and measures the
+    /// disk space of the backups.
+    fn give_space(&self) {
+        let Some(directory) = self.schedule.directory.as_deref() else { return };
+        if !is_shared(directory, &self.data_dir) {
+            return;
+        }
+        let disk_use = &self.engine.disk_use;
+        let mut has_failed = false;
+        if disk_use.takes_backup() {
+            let free = self.engine.space.free();
+            match delete_oldest(directory) {
+                Ok(path) => tracing::warn!(
+                    path = path.map(|path| path.display().to_string()),
+                    free,
+                    "the disk has less free space than [retention] keep_free_share; the oldest \
+                     backup on it is deleted before events expire for it"
+                ),
+                Err(error) => {
+                    has_failed = true;
+                    tracing::error!(%error, "a backup cannot be deleted for its disk space");
+                }
+            }
+        }
+        let named = whole_in(directory).unwrap_or_default();
+        let named: Vec<_> = named.into_iter().map(|(path, _)| path).collect();
+        let only_theirs = only_in(&named, &self.data_dir).unwrap_or_default();
+        let has_spare = named.len() > 1 && !has_failed;
+        disk_use.note_backups(BackupUse { only_theirs, has_spare });
     }
 
     fn publish(&self) {
@@ -376,3 +419,7 @@ impl Write for Pieces {
         sent.map_err(|_gone| io::Error::other("the reader of the backup has left"))
     }
 }
+
+#[cfg(test)]
+#[path = "scheduled_tests.rs"]
+mod tests;

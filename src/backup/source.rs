@@ -26,6 +26,8 @@ pub type Step<'a> = dyn Fn(u64) -> io::Result<()> + 'a;
 
 /// The files of a backup, as of one moment.
 pub struct Source {
+    /// The data directory.
+    pub(super) data_dir: PathBuf,
     pub(super) parts: Vec<Part>,
     pub(super) first: Position,
     pub(super) end: Position,
@@ -111,7 +113,8 @@ impl Source {
             content: Content::Segment(segment),
         });
         let parts = small.chain(newest).chain(segments).collect();
-        Ok(Some(Self { parts, first, end, snapshot, data_format }))
+        let data_dir = data_dir.to_owned();
+        Ok(Some(Self { data_dir, parts, first, end, snapshot, data_format }))
     }
 
     /// Returns the bytes of all files.

@@ -1,17 +1,18 @@
 //! Metrics for Prometheus: every series of the server in one struct, each present at zero from the
 //! first scrape.
 //!
-//! Every module counts with the handles here; `http` renders them. Only this module and its
-//! `maker` import the prometheus crate. An organization, endpoint or key is never a label, because
+//! Every module counts with the handles here; `http` renders them. Only this module, `maker` and
+//! `series` import the prometheus crate. An organization, endpoint or key is never a label, because
 //! each value would be a series. Handles are looked up once, at the start, so counting is an atomic
 //! addition. Names that the model gives, such as the codes of failed attempts, come in as
 //! arguments.
 
 mod labels;
 mod maker;
+mod series;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Registry, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Registry, TextEncoder};
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub use labels::{
     DataKind, DeliveryOutcome, ExpiredKind, ExpiryReason, KeyVerification, Label, OperationalEvent,
     Queue, Rejection, StatusClass,
 };
-pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
+pub use series::{Counter, FloatGauge, Gauge, Histogram, MetricsError, OptionalGauge, PerLabel};
 
 /// Bucket bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
 const DISK_SECONDS: [f64; 12] =
@@ -37,42 +38,6 @@ const GROUP_COMMANDS: [f64; 11] =
 
 /// The route label of requests that match no route.
 pub const UNMATCHED_ROUTE: &str = "unmatched";
-
-/// One metric handle for each value of a label.
-#[derive(Debug)]
-pub struct PerLabel<L, M> {
-    handles: Vec<M>,
-    /// The handle for a value without a series. No label of type `L` reaches this handle, and its
-    /// count is not shown.
-    spare: M,
-    label: PhantomData<fn(L)>,
-}
-
-impl<L: Label, M> PerLabel<L, M> {
-    /// Returns the handle for `label`.
-    pub fn of(&self, label: L) -> &M {
-        self.handles.get(label.index()).unwrap_or(&self.spare)
-    }
-}
-
-/// A gauge that is absent while its value is unknown.
-#[derive(Debug)]
-pub struct OptionalGauge(GaugeVec);
-
-impl OptionalGauge {
-    /// Sets the value, or removes the series.
-    pub fn set(&self, value: Option<f64>) {
-        match value {
-            Some(value) => self.0.with_label_values::<&str>(&[]).set(value),
-            None => self.0.reset(),
-        }
-    }
-}
-
-/// The error when metrics cannot be created or rendered.
-#[derive(Debug, thiserror::Error)]
-#[error("metrics: {0}")]
-pub struct MetricsError(#[from] prometheus::Error);
 
 /// Declares the metrics that are one series, or one series for each value of a label: field,
 /// type, and constructor with the name and the help of the series.
@@ -261,6 +226,10 @@ metrics! {
 
     /// Size of the newest backup, in bytes.
     backup_bytes: Gauge = gauge("backup_bytes", "Size of the newest backup's files.");
+
+    /// Disk space on the data's filesystem that only the backups in `[backup] directory` take.
+    backup_disk_bytes: Gauge =
+        gauge("backup_disk_bytes", "Space on the data's filesystem that only backups take.");
 
     /// Number of backups that failed.
     backup_failures: Counter = counter("backup_failures_total", "Backups that failed.");

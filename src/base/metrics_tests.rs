@@ -88,6 +88,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_backup_age_seconds", &[]),
     ("triggerd_backup_seconds", &[]),
     ("triggerd_backup_bytes", &[]),
+    ("triggerd_backup_disk_bytes", &[]),
     ("triggerd_backup_failures_total", &[]),
     ("triggerd_journal_disk_bytes", &[]),
     ("triggerd_journal_segments", &[]),

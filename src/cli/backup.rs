@@ -8,7 +8,7 @@ mod input;
 mod output_file;
 pub(super) mod restore;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::client::{Client, Method};
 use super::events::text;
 use super::output::{counted, eprint, print};
 use super::reach::{Server, Settings};
-use crate::backup::{Manifest, Source, make, write_archive};
+use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
@@ -36,6 +36,8 @@ use crate::model::time::Timestamp;
 const PATH: &str = "/api/admin/backup";
 /// The target that stands for standard output.
 const STDOUT: &str = "-";
+/// Extensions of archives that triggerd does not write.
+const OTHER_ARCHIVES: [&str; 8] = ["tar", "gz", "tgz", "xz", "bz2", "zip", "tzst", "7z"];
 /// Interval at which the job of a running server is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -64,6 +66,9 @@ enum Target<'a> {
 impl Backup {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let target = self.target()?;
+        if let Target::File(path) = target {
+            self.require_outside(settings, path)?;
+        }
         match (self.stopped(settings)?, target) {
             (Some(looked_at), Target::Directory(dir)) => self.make(&looked_at, dir),
             (Some(looked_at), target) => self.pack(&target, &mut |out| packed(&looked_at, out)),
@@ -78,18 +83,32 @@ impl Backup {
     fn target(&self) -> Result<Target<'_>, Failure> {
         let path = self.target.as_path();
         let extension = path.extension().and_then(|extension| extension.to_str());
+        let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
+        let is_sealed = !self.encrypt_to.is_empty();
         if path == Path::new(STDOUT) {
+            if io::stdout().is_terminal() {
+                return usage("a backup is not for a terminal; name a file, or a pipe".to_owned());
+            }
             return Ok(Target::Stdout);
         }
-        if matches!(extension, Some("zst" | "age")) && !path.is_dir() {
-            return Ok(Target::File(path));
+        match extension.filter(|_| !path.is_dir()) {
+            Some("age") if !is_sealed => usage(format!(
+                "{} would not be encrypted; name a recipient with --encrypt-to, or a file whose \
+                 name ends in .tar.zst",
+                path.display()
+            )),
+            Some("zst" | "age") => Ok(Target::File(path)),
+            Some(other) if OTHER_ARCHIVES.contains(&other) => usage(format!(
+                "{}: a backup is a directory or a .tar.zst, and no .{other}",
+                path.display()
+            )),
+            _ if is_sealed => usage(
+                "--encrypt-to is for a file (FILE.tar.zst.age) or standard output (-); a \
+                 directory of backups is not encrypted"
+                    .to_owned(),
+            ),
+            _ => Ok(Target::Directory(path)),
         }
-        if self.encrypt_to.is_empty() {
-            return Ok(Target::Directory(path));
-        }
-        let message = "--encrypt-to is for a file (FILE.tar.zst.age) or standard output (-); a \
-            directory of backups is not encrypted";
-        Err(Failure::new(ExitCode::Usage, message))
     }
 
     /// Returns the data directory of a stopped server; none if a server runs or --url names one.
@@ -103,6 +122,15 @@ impl Backup {
             Err(DataDirError::InUse(_)) => Ok(None),
             Err(error) => Err(dir_failure(&error)),
         }
+    }
+
+    /// Refuses a file in the data directory, if it is on this machine.
+    fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
+        if self.server.is_named()? {
+            return Ok(());
+        }
+        let data_dir = settings.load()?.0.storage.data_dir;
+        if data_dir.exists() { require_outside(path, &data_dir).map_err(failure) } else { Ok(()) }
     }
 
     fn client(&self, settings: &Settings) -> Result<Client, Failure> {

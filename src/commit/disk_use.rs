@@ -3,6 +3,7 @@
 //! after a start the compactor looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::journal::{Position, SegmentSize};
@@ -45,6 +46,8 @@ pub struct Measured {
     /// The part of the journal and the snapshots that nobody needs any more. It comes back once no
     /// copy can need it.
     pub unneeded: u64,
+    /// Disk space of the same filesystem that only backups take, in `[backup] directory`.
+    pub backups: u64,
     /// The limit in effect. Absent if the size of the filesystem is unknown.
     pub limit: Option<u64>,
     /// Free space below which events expire before their time.
@@ -55,13 +58,25 @@ pub struct Measured {
     pub days_until_full: Option<f64>,
 }
 
-/// Shared by the compactor, the sweeper and the API.
+/// The backups of the schedule on the filesystem of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupUse {
+    /// Disk space that only they take, in bytes.
+    pub only_theirs: u64,
+    /// True if one of them can be deleted for its space: it is not the newest.
+    pub has_spare: bool,
+}
+
+/// Shared by the compactor, the sweeper, the maker of backups and the API.
 #[derive(Debug, Default)]
 pub struct DiskUse {
     looks: Mutex<BTreeMap<Position, Look>>,
     /// The first positions of segments at which the compactor should look soon.
     asked: Mutex<BTreeSet<Position>>,
     measured: Mutex<Measured>,
+    backups: Mutex<BackupUse>,
+    /// Set while the disk is short and a backup can go before events do.
+    wants_backup: AtomicBool,
 }
 
 impl DiskUse {
@@ -99,6 +114,26 @@ impl DiskUse {
         if looks.first_key_value().is_some_and(|(known, _)| *known < first) {
             *looks = looks.split_off(&first);
         }
+    }
+
+    /// Returns the disk space of the backups.
+    pub fn backups(&self) -> BackupUse {
+        *locked(&self.backups)
+    }
+
+    /// Notes the disk space of the backups.
+    pub fn note_backups(&self, backups: BackupUse) {
+        *locked(&self.backups) = backups;
+    }
+
+    /// Says if the space of a backup is wanted.
+    pub fn want_backup(&self, is_wanted: bool) {
+        self.wants_backup.store(is_wanted, Ordering::SeqCst);
+    }
+
+    /// Returns true once for each time that the space of a backup was wanted.
+    pub fn takes_backup(&self) -> bool {
+        self.wants_backup.swap(false, Ordering::SeqCst)
     }
 
     /// Returns the figures of the last measurement.

@@ -72,7 +72,7 @@ pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use breakers::Breakers;
 pub use committer::{Committer, GroupLimits};
 pub use compactor::{CompactionSettings, Compactor, Work as CompactionWork};
-pub use disk_use::{DiskUse, Look, Measured, Pressure};
+pub use disk_use::{BackupUse, DiskUse, Look, Measured, Pressure};
 pub use engine::Engine;
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use hints::{Hints, SchedulerHint, Unneeded};

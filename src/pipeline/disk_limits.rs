@@ -100,6 +100,7 @@ impl DiskKeeper {
         let (began, now) = (self.began, Timestamp(engine.clock.now_ms()));
         let journal = Journal { segments: &segments, looks: &looks, began, now };
         let (missing, measured) = self.measure(engine, limits, journal);
+        let missing = after_backups(engine, missing);
         let mut early = None;
         if may_begin {
             let decision = self.early.decide(journal, missing, limits.drop_open);
@@ -146,6 +147,7 @@ impl DiskKeeper {
             snapshots,
             state: space.state_bytes().unwrap_or_default(),
             unneeded: self.early.known_given(journal).saturating_add(old),
+            backups: engine.disk_use.backups().only_theirs,
             limit: limits.limit(size),
             keep_free: limits.keep_free(size, space.reserve_bytes()),
             pressure: Pressure::None,
@@ -163,6 +165,13 @@ impl DiskKeeper {
     }
 }
 
+/// Asks for the space of an old backup first. As long as one can go, no event leaves for the disk.
+fn after_backups(engine: &Engine, missing: Missing) -> Missing {
+    let can_go = missing.of_free > 0 && engine.disk_use.backups().has_spare;
+    engine.disk_use.want_backup(can_go);
+    if can_go { Missing { of_free: 0, ..missing } } else { missing }
+}
+
 /// Sets the gauges, and shows the figures to the API.
 fn show(engine: &Engine, measured: Measured) {
     let metrics = &engine.metrics;
@@ -174,6 +183,7 @@ fn show(engine: &Engine, measured: Measured) {
         metrics.data_bytes.of(kind).set(gauge(bytes));
     }
     metrics.data_unneeded_bytes.set(gauge(measured.unneeded));
+    metrics.backup_disk_bytes.set(gauge(measured.backups));
     metrics.data_limit_bytes.set(gauge(measured.limit.unwrap_or_default()));
     metrics.disk_keep_free_bytes.set(gauge(measured.keep_free));
     metrics.disk_days_until_full.set(measured.days_until_full);
@@ -197,7 +207,7 @@ impl Turn {
             self.pressure = Pressure::Disk;
             if decision.widened > self.deepest {
                 self.deepest = decision.widened;
-                self.tell_kind(measured.keep_free);
+                self.tell_kind(measured);
             }
             if decision.is_exhausted && !self.is_exhausted {
                 self.is_exhausted = true;
@@ -217,7 +227,8 @@ impl Turn {
         }
     }
 
-    fn tell_kind(&self, keep_free: u64) {
+    fn tell_kind(&self, measured: &Measured) {
+        let Measured { keep_free, backups, .. } = *measured;
         let kind = match self.deepest {
             Some(Leaving::Open) => "events in an inbox or waiting for an endpoint",
             Some(Leaving::Dead) => "events of which only dead letters are left",
@@ -226,6 +237,7 @@ impl Turn {
         tracing::warn!(
             kind,
             keep_free,
+            only_in_backups = backups,
             "the disk has less free space than [retention] keep_free_share; the oldest events of \
              this kind expire before their time"
         );

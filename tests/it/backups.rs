@@ -18,28 +18,28 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Process, binary, command, settings, silence, until};
 
 /// Settings with small segments, and a snapshot for each 64 KiB of the journal.
-fn small(data: &Path, more: &str) -> String {
+pub(crate) fn small(data: &Path, more: &str) -> String {
     settings(data, more)
         .replace("segment_bytes = 1048576", "segment_bytes = 65536\nsnapshot_bytes = 65536")
 }
 
 /// Asks the running server for a backup.
-fn ask(server: &Process, words: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn ask(server: &Process, words: &[&str]) -> (Option<i32>, String) {
     let words = [&["backup"], words, &["--url", &server.url]].concat();
     command(&server.data_dir, &words)
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn restore(data: &Path, from: &Path, to: &Path, more: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn restore(data: &Path, from: &Path, to: &Path, more: &[&str]) -> (Option<i32>, String) {
     // The command needs no configuration; that of the original is valid.
     command(data, &[&["restore", text(from), text(to)], more].concat())
 }
 
 /// The backups in a directory of backups, the oldest first.
-fn backups(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn backups(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = entries.filter(|path| path.join("manifest.json").exists()).collect();
     found.sort();
@@ -47,7 +47,7 @@ fn backups(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The segments of a backup, the oldest first.
-fn segments(backup: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(backup: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(backup.join("journal")).unwrap().map(|it| it.unwrap().path());
     let mut found: Vec<_> =
         entries.filter(|path| path.extension().is_some_and(|it| it == "seg")).collect();
@@ -70,7 +70,7 @@ fn assert_restored(data: &Path, key: &str, ids: &[String]) {
     assert_eq!(code, Some(0), "{found}");
 }
 
-fn fill(org: &Client, count: usize) -> Vec<String> {
+pub(crate) fn fill(org: &Client, count: usize) -> Vec<String> {
     (0..count).map(|_| org.send("a", &json!("x".repeat(3_000))).id()).collect()
 }
 
@@ -435,7 +435,7 @@ fn the_operator_alone_asks_for_backups_and_a_failed_one_says_why() {
     }
     assert_eq!(admin.get("/api/admin/jobs").json, json!({"data": []}));
     let (code, said) = ask(&server, &[text(&data)]);
-    assert!(code == Some(1) && said.contains("is a data directory"), "{said}");
+    assert!(code == Some(1) && said.contains("is in the data directory"), "{said}");
     let job = admin.get("/api/admin/jobs").json["data"][0].clone();
     assert_eq!((&job["state"], &job["backup"]), (&json!("failed"), &Value::Null), "{job}");
     assert_eq!(server.admin().metric("triggerd_backup_failures_total"), 1.0);

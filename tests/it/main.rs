@@ -15,6 +15,8 @@
 mod answers;
 mod authority;
 mod backups;
+mod backups_disk;
+mod backups_hostile;
 mod cloudevents;
 mod commands;
 mod compaction;

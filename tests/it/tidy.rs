@@ -73,7 +73,10 @@ const SOLE_IMPORTERS: &[Sole] = &[
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
     Sole { needles: &["tar", "zstd"], homes: &["backup/archive.rs"] },
     Sole { needles: &["age"], homes: &["cli/backup/encryption.rs"] },
-    Sole { needles: &["prometheus"], homes: &["base/metrics.rs", "base/metrics/maker.rs"] },
+    Sole {
+        needles: &["prometheus"],
+        homes: &["base/metrics.rs", "base/metrics/maker.rs", "base/metrics/series.rs"],
+    },
     Sole {
         needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
         homes: &["base/clock.rs"],

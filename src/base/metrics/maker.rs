@@ -5,7 +5,8 @@ use prometheus::{GaugeVec, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Regi
 
 use std::marker::PhantomData;
 
-use super::{Counter, FloatGauge, Gauge, Histogram, Label, MetricsError, OptionalGauge, PerLabel};
+use super::labels::Label;
+use super::series::{Counter, FloatGauge, Gauge, Histogram, MetricsError, OptionalGauge, PerLabel};
 
 /// Creates and registers series, and puts `triggerd_` before their names.
 pub(super) struct Maker(pub(super) Registry);

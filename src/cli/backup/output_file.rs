@@ -1,12 +1,13 @@
 //! A new file that appears only when it is complete.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
+use crate::base::ownership::open_unfollowed;
 use crate::cli::failure::Failure;
 
 /// A file in the making, which is removed unless it is finished.
@@ -31,8 +32,14 @@ impl OutputFile {
         draft.push(".new");
         let draft = PathBuf::from(draft);
         let mut options = File::options();
-        let opened = options.create(true).truncate(true).write(true).mode(0o600).open(&draft);
-        let file = opened.map_err(failed_at(&draft))?;
+        let options = options.create(true).truncate(false).write(true).mode(0o600);
+        let file = open_unfollowed(options, &draft).map_err(failed_at(&draft))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let message = format!("another backup into {} is being made", path.display());
+            return Err(Failure::new(ExitCode::Failed, message));
+        }
+        // A backup that was killed left its draft behind.
+        file.set_len(0).map_err(failed_at(&draft))?;
         Ok(Self { path: path.to_owned(), draft, file, is_finished: false })
     }
 

@@ -33,6 +33,8 @@ struct Disk {
     state_bytes: u64,
     /// The part that comes back once no copy can need it.
     unneeded_bytes: u64,
+    /// Space of the same filesystem that only the backups in `[backup] directory` take.
+    backup_bytes: u64,
     /// Free space below which events expire before their time.
     keep_free_bytes: u64,
     /// `bytes` or `disk` while events expire before their time for this reason, else `none`.
@@ -49,6 +51,7 @@ impl Disk {
             snapshot_bytes: measured.snapshots,
             state_bytes: measured.state,
             unneeded_bytes: measured.unneeded,
+            backup_bytes: measured.backups,
             keep_free_bytes: measured.keep_free,
             pressure: measured.pressure.into(),
             days_until_full: measured.days_until_full,
