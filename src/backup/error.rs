@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
+use crate::base::ownership;
 use crate::data_dir::DataDirError;
 use crate::journal::JournalError;
 
@@ -12,7 +13,7 @@ use crate::journal::JournalError;
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The operating system returned an error.
-    #[error("{path}: {}", io_words(cause))]
+    #[error("{path}: {}{}", io_words(cause), ownership::denied(path, cause))]
     Io {
         /// The file or directory with the error.
         path: PathBuf,

@@ -20,7 +20,8 @@ section! {
         every: Duration = seconds("every_seconds", 0, 0..=400 * DAY_SECONDS);
 
         /// Number of backups that are kept in `directory`. After each backup the oldest are
-        /// deleted.
+        /// deleted. They also go, except for the newest, when the filesystem of the data is short
+        /// of space and they are [on it](operations.md#backups-on-the-disk-of-the-data).
         keep: usize = count("keep", 7, 1..=10_000);
     }
 }

@@ -17,6 +17,7 @@ mod authority;
 mod backups;
 mod backups_disk;
 mod backups_hostile;
+mod backups_shown;
 mod cloudevents;
 mod commands;
 mod compaction;
