@@ -240,8 +240,8 @@ pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
 /// Interrupted backups do not count.
 ///
 /// # Errors
-/// There is no complete backup, or the newest one has a damaged manifest: whoever wants an older one
-/// has to name it.
+/// There is no complete backup, or the newest one has a damaged manifest: an older one has to be
+/// named.
 pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
     if path.join(MANIFEST).symlink_metadata().is_ok() {
         return Ok(path.to_owned());

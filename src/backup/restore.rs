@@ -1,5 +1,5 @@
-//! Restores a backup: everything is checked and written into a draft, whose files get their names in
-//! the new data directory when they are whole.
+//! Restores a backup: everything is checked and written into a draft, whose files get their names
+//! in the new data directory when they are whole.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Reports unfinished events that expire: an operational event for their organization, and a line in
-//! the log. Pure, but for the log.
+//! Reports unfinished events that expire: an operational event for their organization, and a line
+//! in the log. Pure, but for the log.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -42,7 +42,7 @@ fn assert_held(org: &Client) {
     for _ in 0..2 {
         let stored = org.metric("triggerd_events_stored");
         assert_eq!(org.send("one.more", &json!(1)).status, 202);
-        until(|| (org.metric("triggerd_events_stored") == stored + 1.0).then_some(()));
+        until(|| (org.metric("triggerd_events_stored") > stored).then_some(()));
     }
     assert_eq!(org.get("/health").json["disk"]["pressure"], json!("none"));
     let text = org.get("/metrics").text;
