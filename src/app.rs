@@ -27,12 +27,13 @@ use std::time::{Duration, Instant};
 use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
+use crate::backup::{Backups, Schedule};
 use crate::base::clock::Clock;
 use crate::base::descriptors;
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
 use crate::commit::{CompactionSettings, Compactor, Engine, SchedulerHint};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::data_dir::DataDir;
 use crate::delivery::sender::Sender;
 use crate::http;
@@ -114,12 +115,17 @@ impl App {
         let writing =
             Writing::start(&engine, (ends.submissions, writer), (&config, data_dir.journal()))?;
         lost_secrets::forget(&engine, &lost)?;
+        let is_held = opening::holds(&data_dir);
+        let deliver = options.deliver && !is_held;
+        let options = StartOptions { deliver, ..options };
         let to_send = (ends.scheduler, options.deliver);
         let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
         let health = Arc::new(http::Health::default());
-        let api = make_api(&engine, &config, (&admin_token, tester), &health)?;
-        let lets_expire = options.deliver || !data_dir.is_copy();
-        let watching = (watching(&engine, &journal, (&config, &data_dir, &health))?, lets_expire);
+        let backups = Arc::new(backups(&engine, &journal, (&config, &data_dir)));
+        let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
+        let lets_expire = deliver || !(is_held || data_dir.is_copy());
+        let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
+        let watching = ((dir_watch, compactor, backups), lets_expire);
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
             .map_err(StartError::Threads)?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
@@ -245,13 +251,24 @@ fn tell_proxies(config: &Config) {
     }
 }
 
+fn backups(
+    engine: &Arc<Engine>,
+    journal: &Reader,
+    (config, data_dir): (&Config, &DataDir),
+) -> Backups {
+    let config::Backup { directory, every, keep } = config.backup.clone();
+    let schedule = Schedule { directory, every, keep };
+    Backups::new(Arc::clone(engine), data_dir.path(), journal.clone(), schedule)
+}
+
 fn make_api(
     engine: &Arc<Engine>,
     config: &Arc<Config>,
     (admin_token, sender): (&str, Sender),
-    health: &Arc<http::Health>,
+    (health, backups): (&Arc<http::Health>, &Arc<Backups>),
 ) -> Result<Data<http::Api>, StartError> {
-    let (engine, config, health) = (Arc::clone(engine), Arc::clone(config), Arc::clone(health));
-    let api = http::api(engine, config, admin_token, health, sender);
+    let (engine, config) = (Arc::clone(engine), Arc::clone(config));
+    let parts = (Arc::clone(health), Arc::clone(backups));
+    let api = http::api(engine, config, admin_token, parts, sender);
     api.map(Data::new).map_err(StartError::Threads)
 }

@@ -7,6 +7,7 @@
 //!   LOCK          locked while a server runs, like the directory itself
 //!   admin.token   admin token, mode 0600
 //!   secrets.key   key that seals endpoints' secrets, mode 0600
+//!   deliveries.held   in a restored directory, until `triggerd deliver on`
 //!   journal/      the truth
 //!   sled/         the state computed from the journal
 //! ```
@@ -17,6 +18,7 @@ mod format;
 mod format_file;
 mod locks;
 mod names;
+mod portable;
 mod whole;
 
 use std::fs::{self, DirBuilder};
@@ -33,7 +35,8 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
-pub use names::{ADMIN_TOKEN_FILE, DAMAGED_PREFIX};
+pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES};
+pub use portable::{JOURNAL, SmallFile, is_held, let_deliver, settle_restored, small_files};
 
 use error::{io_at, of_directory};
 use format::Format;
@@ -75,6 +78,11 @@ impl LookedAt {
     /// True if the directory is a copy of another one and has never delivered.
     pub fn is_copy(&self) -> bool {
         self.format.as_ref().is_ok_and(|format| !format.is_home)
+    }
+
+    /// The data directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The position at which the journal begins at the latest.
@@ -134,6 +142,7 @@ impl DataDir {
     /// Creates the directory if it is missing, locks it and checks the access to its files.
     fn enter(path: &Path, beside: &[PathBuf]) -> Result<Locks, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
+        refuse_backup(path)?;
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
@@ -151,6 +160,7 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
         fs::read_dir(path).map_err(of_directory(path))?;
+        refuse_backup(path)?;
         let locks = Locks::beside_others(path)?;
         Ok(LookedAt { path: path.to_owned(), format: Format::read(path)?, _locks: locks })
     }
@@ -293,6 +303,14 @@ fn of_format(dir: &Path, fault: FormatFault) -> DataDirError {
     DataDirError::Format { file: dir.join(FORMAT_FILE), fault }
 }
 
+/// Refuses a backup: a server would change it, and deliver what its original delivers.
+fn refuse_backup(dir: &Path) -> Result<(), DataDirError> {
+    if dir.join(FORMAT_FILE).exists() && dir.join(BACKUP_MANIFEST).exists() {
+        return Err(DataDirError::Backup(dir.to_owned()));
+    }
+    Ok(())
+}
+
 /// Checks that triggerd's files can be read and written, so that a file without access is named
 /// before anything has begun.
 fn check_access(dir: &Path) -> Result<(), DataDirError> {
@@ -413,6 +431,22 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 pub fn free_files(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     (facts.f_files > 0).then_some(facts.f_favail)
+}
+
+/// Disk space of the state in bytes. A file that goes meanwhile counts as gone.
+pub fn state_bytes(data_dir: &Path) -> Option<u64> {
+    const BLOCK_BYTES: u64 = 512;
+    let (mut bytes, mut left) = (0, vec![data_dir.join(STATE_DIR)]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).ok()?.flatten() {
+            match entry.metadata() {
+                Ok(facts) if facts.is_dir() => left.push(entry.path()),
+                Ok(facts) => bytes += facts.blocks() * BLOCK_BYTES,
+                Err(_) => {}
+            }
+        }
+    }
+    Some(bytes)
 }
 
 /// The size of the filesystem in bytes.

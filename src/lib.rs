@@ -35,6 +35,8 @@
 //! - `base/live.rs`: a value that can be replaced while in use
 //! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
 //! - `base/metrics/labels.rs`: the labels of metrics
+//! - `base/metrics/maker.rs`: makes the series
+//! - `base/metrics/series.rs`: the types of the series
 //! - `base/names.rs`: the error for a text that names no variant of an enum
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
@@ -85,6 +87,7 @@
 //! Settings, logs and the directory:
 //!
 //! - `config/mod.rs`: defaults, file and environment to one checked `Config`
+//! - `config/backup.rs`: the keys about backups
 //! - `config/changes.rs`: differences between two configurations
 //! - `config/declare.rs`: how keys are declared
 //! - `config/environment.rs`: the only reader of the environment
@@ -113,6 +116,7 @@
 //!   beginning of the journal
 //! - `data_dir/format_file.rs`: the format file of a running server, which several threads use
 //! - `data_dir/locks.rs`: one process at a time
+//! - `data_dir/portable.rs`: the small files of a backup, and the hold of deliveries
 //!
 //! Bytes on disk, which are the truth:
 //!
@@ -124,6 +128,7 @@
 //! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
 //! - `journal/log.rs`: the log as other modules see it: append, read, follow
 //! - `journal/new_file.rs`: a new file, which gets its name when it is whole
+//! - `journal/pinned.rs`: the segments as of one moment, for a backup
 //! - `journal/position.rs`: positions in the log
 //! - `journal/punched_file.rs`: the file of a segment without the removed records
 //! - `journal/reader.rs`: reads one record by position, or many in order
@@ -203,6 +208,7 @@
 //!
 //! - `commit/mod.rs`: the only module that appends to the journal
 //! - `commit/notifier.rs`: the notifier: wakes requests that wait for an event
+//! - `commit/disk_use.rs`: the disk space of the data, and the compactor's last looks
 //! - `commit/engine.rs`: the shared parts of a running server
 //! - `commit/breakers.rs`: the open circuit breakers, published by the scheduler
 //! - `commit/chunks.rs`: splits commands into chunks of bounded cost
@@ -224,6 +230,24 @@
 //! - `commit/space.rs`: free space and free files of the disk
 //! - `commit/watchdog.rs`: checks that the committer makes progress
 //!
+//! Backups of the data directory:
+//!
+//! - `backup/mod.rs`: backups of a data directory, and their restore
+//! - `backup/archive.rs`: a backup as one stream
+//! - `backup/check.rs`: checks a backup against its manifest
+//! - `backup/copy.rs`: writes files in pieces, summed and synced
+//! - `backup/directory.rs`: a directory of backups, each with links to what the last one has
+//! - `backup/disk.rs`: the disk space that only backups take
+//! - `backup/error.rs`: the reason why a backup or a restore failed
+//! - `backup/jobs.rs`: the last backups, for the operator
+//! - `backup/lock.rs`: locks a directory in which backups are made or restored
+//! - `backup/manifest.rs`: every file of a backup with its sum
+//! - `backup/place.rs`: the place of a restored data directory
+//! - `backup/restore.rs`: makes a data directory from a backup
+//! - `backup/scheduled.rs`: the backups of a running server
+//! - `backup/source.rs`: the files of a backup, held open as of one moment
+//! - `backup/until.rs`: ends a restored journal at a moment
+//!
 //! From events to deliveries to attempts:
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
@@ -231,6 +255,9 @@
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
 //! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire
+//! - `pipeline/disk_limits.rs`: keeps the data within its disk space
+//! - `pipeline/early_expiry.rs`: decides which events expire before their time
+//! - `pipeline/disk_forecast.rs`: estimates when the disk is full
 //! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
@@ -305,6 +332,7 @@
 //! - `http/input/query.rs`: query strings
 //! - `http/input/wire.rs`: an event in a request
 //! - `http/api/mod.rs`: the routes: one file for each resource
+//! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
 //! - `http/api/docs.rs`: `/docs`: the manual
@@ -343,6 +371,13 @@
 //! - `cli/admin.rs`: finds the admin token
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
+//! - `cli/backup.rs`: `backup`
+//! - `cli/backup/check.rs`: `verify` of a backup
+//! - `cli/backup/encryption.rs`: archives encrypted with age
+//! - `cli/backup/failures.rs`: the reasons why a backup or a restore failed
+//! - `cli/backup/input.rs`: a backup that is open for reading
+//! - `cli/backup/output_file.rs`: a new file that appears when it is complete
+//! - `cli/backup/restore.rs`: `restore` and `deliver`
 //! - `cli/bench/mod.rs`: `bench`: the measurements and their order
 //! - `cli/bench/connection.rs`: HTTP on a raw socket
 //! - `cli/bench/load.rs`: closed and open loops
@@ -360,6 +395,7 @@
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/client/download.rs`: an answer that is written as it comes
 //! - `cli/client/failures.rs`: failures of requests without a valid answer
 //! - `cli/config_file.rs`: `config`: the commented file, and the reference of all keys
 //! - `cli/demo/mod.rs`: `demo`
@@ -388,6 +424,7 @@
 extern crate self as triggerd;
 
 pub mod app;
+pub mod backup;
 pub mod base;
 pub mod cli;
 pub mod commands;

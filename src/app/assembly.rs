@@ -8,8 +8,8 @@ use super::opening::OnDisk;
 use crate::base::clock::Clock;
 use crate::base::threads::Stop;
 use crate::commit::{
-    ActivityStream, Breakers, Engine, Hints, Intake, IntakeLimits, SchedulerHint, Snapshots,
-    Submissions,
+    ActivityStream, Breakers, DiskUse, Engine, Hints, Intake, IntakeLimits, SchedulerHint,
+    Snapshots, Submissions,
 };
 use crate::config::Config;
 use crate::model::id::{EventId, OrgNo};
@@ -47,6 +47,7 @@ pub(super) fn assemble(config: &Config, clock: Clock, on_disk: OnDisk) -> (Arc<E
         vault,
         breakers: Breakers::default(),
         snapshots: Snapshots::default(),
+        disk_use: DiskUse::default(),
         stop: Stop::new(),
     };
     (Arc::new(engine), Ends { submissions, unrouted, scheduler })

@@ -19,7 +19,7 @@ use crate::commit::{RecoveryError, Space, recover_with_progress};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{
     DataDir, DataDirError, credential_admin_token, filesystem_bytes, free_bytes, free_files,
-    lost_journal,
+    is_held, lost_journal, state_bytes,
 };
 use crate::journal::{
     self, CutTail, Files, JournalScan, OsFiles, Position, ReadLog as _, Reader, SegmentFound,
@@ -107,13 +107,18 @@ fn make_metrics() -> Result<Arc<Metrics>, StartError> {
 
 /// The free space and the free files of the filesystem that holds the data.
 fn disk_space(config: &Config) -> Space {
-    let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
+    let [bytes_of, files_of, size_of, state_of] = [(); 4].map(|()| config.storage.data_dir.clone());
     let reserve = match config.storage.reserve_bytes {
         0 => reserve_of(filesystem_of(&config.storage.data_dir)),
         configured => configured,
     };
     let space = Space::new(Box::new(move || free_bytes(&bytes_of)), reserve);
-    space.with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+    space
+        .with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+        .with_sizes(
+            Box::new(move || filesystem_of(&size_of)),
+            Box::new(move || state_bytes(&state_of)),
+        )
 }
 
 /// The size in bytes of the filesystem that holds the directory, or will hold it.
@@ -129,11 +134,25 @@ fn reserve_of(filesystem_bytes: Option<u64>) -> u64 {
     filesystem_bytes.map_or(AT_MOST, |bytes| (bytes / SHARE).clamp(AT_LEAST, AT_MOST))
 }
 
+/// Returns true if deliveries are held, because the directory was restored and no operator has let
+/// them go. Then says so.
+pub(super) fn holds(data_dir: &DataDir) -> bool {
+    let holds = is_held(data_dir.path());
+    if holds {
+        tracing::warn!(
+            "the data directory was restored from a backup, and its deliveries are held, because \
+             the original server may still run. `triggerd deliver on` lets the next start deliver"
+        );
+    }
+    holds
+}
+
 /// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery
 /// is doubled, and neither server can notice.
 pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
+    let is_held = is_held(data_dir.path());
     if !data_dir.is_copy() {
-        if !delivers {
+        if !delivers && !is_held {
             tracing::warn!(
                 "this server delivers nothing, because it was started with --no-deliver; \
                  deliveries wait"
@@ -148,6 +167,12 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
             "the data directory is a copy, and this server sends the deliveries that wait in it: \
              if the original server still runs, endpoints get these deliveries twice. To look at a \
              copy without delivering, start it with --no-deliver"
+        );
+    } else if is_held {
+        tracing::warn!(
+            waiting,
+            "the data directory is a copy, and this server delivers nothing, because its \
+             deliveries are held; no event expires"
         );
     } else {
         tracing::warn!(

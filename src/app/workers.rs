@@ -9,6 +9,7 @@ use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
 use super::dir_watch::DirWatch;
+use crate::backup::Backups;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::base::units::millis;
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::http::Api;
 use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
-use crate::pipeline::{Ages, Replayer, Sweeper, Worker};
+use crate::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
 
 pub(super) struct Workers {
     /// In the order in which they are awaited.
@@ -25,6 +26,9 @@ pub(super) struct Workers {
     sweep: Signal,
     /// The ages at which the sweeper lets events expire.
     ages: Arc<Live<Ages>>,
+    /// The limits of the disk space of the data.
+    limits: Arc<Live<DiskLimits>>,
+    backups: Arc<Backups>,
 }
 
 impl Workers {
@@ -32,7 +36,7 @@ impl Workers {
         engine: &Arc<Engine>,
         (unrouted, journal): (&Receiver<(OrgNo, EventId)>, Reader),
         (config, api): (&Config, &Data<Api>),
-        ((dir_watch, compactor), lets_expire): ((DirWatch, Compactor), bool),
+        ((dir_watch, compactor, backups), lets_expire): ((DirWatch, Compactor, Arc<Backups>), bool),
     ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for number in 1..=config.workers.threads {
@@ -47,27 +51,32 @@ impl Workers {
         threads.push(spawn_critical("replayer", || replayer.run())?);
         let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
+        let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
             dedup_window_ms: millis(window),
             ages: Arc::clone(&ages),
             lets_expire,
+            limits: Arc::clone(&limits),
             keys_used: Box::new(move || api.take_keys_used()),
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
+        let maker = Arc::clone(&backups);
+        threads.push(spawn_critical("backups", move || maker.run())?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
         let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
         spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
         let stop = engine.stop.clone();
         threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
-        Ok(Self { threads, sweep, ages })
+        Ok(Self { threads, sweep, ages, limits, backups })
     }
 
     /// Replaces the settings that a reload can change.
     pub(super) fn reload(&self, config: &Config) {
         self.ages.set(Ages::of(&config.retention, &config.tiers));
+        self.limits.set(DiskLimits::of(&config.retention));
     }
 
     /// Wakes the threads that sleep, so that they see the stop.
@@ -76,6 +85,7 @@ impl Workers {
         self.sweep.notify();
         engine.hints.replays.notify();
         engine.hints.unneeded.came.notify();
+        self.backups.wake();
     }
 
     /// Waits for the threads. Returns true if all ended in time.

@@ -1,27 +1,29 @@
 //! Metrics for Prometheus: every series of the server in one struct, each present at zero from the
 //! first scrape.
 //!
-//! Every module counts with the handles here; `http` renders them. This is the only importer of the
-//! prometheus crate. An organization, endpoint or key is never a label, because each value would be
-//! a series. Handles are looked up once, at the start, so counting is an atomic addition. Names
-//! that the model gives, such as the codes of failed attempts, come in as arguments.
+//! Every module counts with the handles here; `http` renders them. Only this module, `maker` and
+//! `series` import the prometheus crate. An organization, endpoint or key is never a label, because
+//! each value would be a series. Handles are looked up once, at the start, so counting is an atomic
+//! addition. Names that the model gives, such as the codes of failed attempts, come in as
+//! arguments.
 
 mod labels;
+mod maker;
+mod series;
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Registry, TextEncoder};
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use maker::{Maker, opts, spare_counter};
+
 pub use labels::{
-    DeliveryOutcome, ExpiredKind, KeyVerification, Label, OperationalEvent, Queue, Rejection,
-    StatusClass,
+    DataKind, DeliveryOutcome, ExpiredKind, ExpiryReason, KeyVerification, Label, OperationalEvent,
+    Queue, Rejection, StatusClass,
 };
-pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
+pub use series::{Counter, FloatGauge, Gauge, Histogram, MetricsError, OptionalGauge, PerLabel};
 
 /// Bucket bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
 const DISK_SECONDS: [f64; 12] =
@@ -36,28 +38,6 @@ const GROUP_COMMANDS: [f64; 11] =
 
 /// The route label of requests that match no route.
 pub const UNMATCHED_ROUTE: &str = "unmatched";
-
-/// One metric handle for each value of a label.
-#[derive(Debug)]
-pub struct PerLabel<L, M> {
-    handles: Vec<M>,
-    /// The handle for a value without a series. No label of type `L` reaches this handle, and its
-    /// count is not shown.
-    spare: M,
-    label: PhantomData<fn(L)>,
-}
-
-impl<L: Label, M> PerLabel<L, M> {
-    /// Returns the handle for `label`.
-    pub fn of(&self, label: L) -> &M {
-        self.handles.get(label.index()).unwrap_or(&self.spare)
-    }
-}
-
-/// The error when metrics cannot be created or rendered.
-#[derive(Debug, thiserror::Error)]
-#[error("metrics: {0}")]
-pub struct MetricsError(#[from] prometheus::Error);
 
 /// Declares the metrics that are one series, or one series for each value of a label: field,
 /// type, and constructor with the name and the help of the series.
@@ -190,9 +170,12 @@ metrics! {
     /// Number of events in the store.
     events_stored: Gauge = gauge("events_stored", "Events in the store.");
 
-    /// Number of expired events, by what was left to do.
-    events_expired: PerLabel<ExpiredKind, Counter> =
-        counter_per("events_expired_total", "Expired events, by what was left to do.", "kind");
+    /// Number of expired events, by what was left to do and the reason.
+    events_expired: PerLabel<ExpiredKind, PerLabel<ExpiryReason, Counter>> = counter_per_pair(
+        "events_expired_total",
+        "Expired events, by what was left to do and the reason.",
+        ["kind", "reason"]
+    );
 
     /// Number of blocks of events that could not expire.
     expiry_failures: Counter =
@@ -201,7 +184,7 @@ metrics! {
     /// 1 while no event expires, because the clock is doubtful, or the server is a copy that does
     /// not deliver; else 0.
     expiry_held: Gauge =
-        gauge("expiry_held", "1 while a doubtful clock, or --no-deliver in a copy, holds expiry.");
+        gauge("expiry_held", "1 while the clock is doubtful, or in a copy without deliveries.");
 
     /// Age of the oldest event in the store, in seconds, at the end of the last pass over all
     /// events. 0 if there is no event.
@@ -234,6 +217,23 @@ metrics! {
     snapshot_failures: Counter =
         counter("snapshot_failures_total", "Snapshots that could not be taken.");
 
+    /// Age of the newest backup, in seconds. -1 if there is none.
+    backup_age_seconds: Gauge =
+        gauge("backup_age_seconds", "Age of the newest backup; -1 without one.");
+
+    /// Duration of the last backup, in seconds.
+    backup_seconds: FloatGauge = float_gauge("backup_seconds", "Duration of the last backup.");
+
+    /// Size of the newest backup, in bytes.
+    backup_bytes: Gauge = gauge("backup_bytes", "Size of the newest backup's files.");
+
+    /// Disk space on the data's filesystem that only the backups in `[backup] directory` take.
+    backup_disk_bytes: Gauge =
+        gauge("backup_disk_bytes", "Space on the data's filesystem that only backups take.");
+
+    /// Number of backups that failed.
+    backup_failures: Counter = counter("backup_failures_total", "Backups that failed.");
+
     /// Length of the journal's segments, in bytes.
     journal_disk_bytes: Gauge =
         gauge("journal_disk_bytes", "Length of the journal's segments, with their holes.");
@@ -246,6 +246,31 @@ metrics! {
 
     /// Number of the journal's segments.
     journal_segments: Gauge = gauge("journal_segments", "Segments of the journal.");
+
+    /// Disk space of the data, by its part, in bytes.
+    data_bytes: PerLabel<DataKind, Gauge> =
+        gauge_per("data_bytes", "Disk space of the data, by its part.", "kind");
+
+    /// Disk space of the data that nobody needs any more, in bytes. It comes back once no copy can
+    /// need it.
+    data_unneeded_bytes: Gauge = gauge(
+        "data_unneeded_bytes",
+        "Disk space of the data that comes back once no copy can need it."
+    );
+
+    /// Limit of the needed disk space in effect, in bytes. 0 without a limit.
+    data_limit_bytes: Gauge =
+        gauge("data_limit_bytes", "Disk space above which events expire before their time.");
+
+    /// Free space below which events expire before their time, in bytes.
+    disk_keep_free_bytes: Gauge = gauge(
+        "disk_keep_free_bytes",
+        "Free space below which events expire before their time."
+    );
+
+    /// Days until new events are refused at the present rate. Absent if unknown.
+    disk_days_until_full: OptionalGauge =
+        optional_gauge("disk_days_until_full", "Days until the disk is full at the present rate.");
 
     /// Number of segments that were written again without some of their records.
     compaction_segments_punched: Counter = counter(
@@ -418,76 +443,6 @@ impl HttpRoute {
         self.requests.of(StatusClass::of(status)).inc();
         self.seconds.observe(took.as_secs_f64());
     }
-}
-
-/// Creates and registers series, and puts `triggerd_` before their names.
-struct Maker(Registry);
-
-impl Maker {
-    fn register<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, MetricsError> {
-        self.0.register(Box::new(series.clone()))?;
-        Ok(series)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<Counter, MetricsError> {
-        self.register(Counter::with_opts(opts(name, help))?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
-        self.register(Gauge::with_opts(opts(name, help))?)
-    }
-
-    fn float_gauge(&self, name: &str, help: &str) -> Result<FloatGauge, MetricsError> {
-        self.register(FloatGauge::with_opts(opts(name, help))?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricsError> {
-        self.register(Histogram::with_opts(
-            HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec()),
-        )?)
-    }
-
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, MetricsError> {
-        self.register(IntCounterVec::new(opts(name, help), labels)?)
-    }
-
-    fn counter_per<L: Label>(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-    ) -> Result<PerLabel<L, Counter>, MetricsError> {
-        let counters = self.counters(name, help, &[label])?;
-        let handles = L::NAMES.iter().map(|value| counters.get_metric_with_label_values(&[*value]));
-        let (handles, spare) = (handles.collect::<Result<_, _>>()?, spare_counter()?);
-        Ok(PerLabel { handles, spare, label: PhantomData })
-    }
-
-    fn gauge_per<L: Label>(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-    ) -> Result<PerLabel<L, Gauge>, MetricsError> {
-        let gauges = self.register(IntGaugeVec::new(opts(name, help), &[label])?)?;
-        let handles = L::NAMES.iter().map(|value| gauges.get_metric_with_label_values(&[*value]));
-        let spare = Gauge::new("spare", "not shown")?;
-        Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
-    }
-}
-
-/// Returns a counter that is not shown, for a value without a series.
-fn spare_counter() -> Result<Counter, MetricsError> {
-    Ok(Counter::new("spare", "not shown")?)
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("triggerd")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The HTTP client of the commands that talk to a server.
 
+mod download;
 mod failures;
 
 use std::future::Future;

@@ -5,6 +5,7 @@ mod account;
 mod admin;
 mod answer;
 mod audit;
+mod backup;
 mod bench;
 mod check_config;
 mod client;
@@ -78,11 +79,16 @@ enum Command {
     #[command(flatten)]
     OfClient(ClientCommand),
     /// Verify the data directory of a stopped server: the whole journal, every snapshot, and that
-    /// the state matches them
+    /// the state matches them. With a BACKUP, verify this backup
     Verify(verify::Verify),
     /// Compute the state of a stopped server again, from the newest whole snapshot and the journal
     /// behind it
     Rebuild(rebuild::Rebuild),
+    /// Restore a backup into a new data directory, whose deliveries are held
+    Restore(backup::restore::Restore),
+    /// Let a restored server deliver
+    #[command(subcommand)]
+    Deliver(backup::restore::DeliverCommand),
     /// Print the version
     Version {
         /// Print JSON, for programs
@@ -113,6 +119,8 @@ enum ClientCommand {
     /// Deliver past events again
     #[command(subcommand)]
     Replay(replays::ReplayCommand),
+    /// Back up the data directory, whether its server runs or not
+    Backup(backup::Backup),
     /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),
 }
@@ -168,6 +176,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(command) => command.run(),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
+        Command::Restore(command) => command.run(),
+        Command::Deliver(command) => command.run(&load(file)?.0),
         Command::OfClient(command) => command.run(&Settings::new(cli.config)),
     }
 }
@@ -183,6 +193,7 @@ impl ClientCommand {
             Self::Tail(command) => command.run(settings),
             Self::Endpoint(command) => command.run(settings),
             Self::Replay(command) => command.run(settings),
+            Self::Backup(command) => command.run(settings),
             Self::Bench(command) => command.run(settings),
         }
     }

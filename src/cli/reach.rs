@@ -73,6 +73,11 @@ impl Settings {
 }
 
 impl Server {
+    /// True if an option or the environment names a server.
+    pub(super) fn is_named(&self) -> Result<bool, Failure> {
+        Ok(self.url.is_some() || variable(ClientVariable::Url)?.is_some())
+    }
+
     /// The address of the server, from the first source that is set.
     pub(super) fn target(&self, settings: &Settings) -> Result<Target, Failure> {
         settings.check_named()?;

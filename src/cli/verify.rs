@@ -31,6 +31,12 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Verify {
+    /// Backup to verify instead: a backup, a directory of backups, an archive, or - for standard
+    /// input
+    backup: Option<PathBuf>,
+    /// File with the age identity that opens an encrypted archive
+    #[arg(long, value_name = "FILE", requires = "backup")]
+    identity: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -85,6 +91,9 @@ struct Report {
 
 impl Verify {
     pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+        if let Some(backup) = &self.backup {
+            return super::backup::check::run(backup, self.identity.as_deref(), self.json);
+        }
         let began = Instant::now();
         let dir = &config.storage.data_dir;
         let looked_at = DataDir::look(dir).map_err(|error| dir_failure(&error))?;
@@ -488,7 +497,8 @@ mod tests {
     #[test]
     fn a_contradiction_is_not_said_to_be_mended_by_a_rebuild() {
         let dir = tempfile::tempdir().unwrap();
-        let verify = Verify { json: false, scratch: None, list: None, verbose: false };
+        let (backup, identity, list) = (None, None, None);
+        let verify = Verify { backup, identity, json: false, scratch: None, list, verbose: false };
         let snapshots = Snapshots::read(dir.path(), Position::FIRST).unwrap();
         let mut report = verify
             .report((JournalAudit::read(dir.path(), Position::FIRST).unwrap(), false), snapshots);

@@ -6,6 +6,7 @@ use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, plain_body};
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
+use crate::model::time::Timestamp;
 use crate::store::rows::schema::OrgRow;
 use crate::store::{Change, KeyAdded, StateError, Unapplied};
 
@@ -70,6 +71,10 @@ impl Kind for CreateOrg {
 
     fn made_key(&self) -> Option<KeyId> {
         Some(self.key.id)
+    }
+
+    fn at(&self) -> Option<Timestamp> {
+        Some(self.org.created_at)
     }
 
     fn stamp(&mut self, stamp: &mut impl Stamp) {

@@ -68,6 +68,11 @@ pub trait Kind: Sized {
     /// Removes the payload of an event that the command can store.
     fn forget_payload(&mut self, _id: EventId) {}
 
+    /// Returns the time at which the command was asked for, if it has one.
+    fn at(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Returns the event with this id, if the command can store it.
     fn into_event(self, _id: EventId) -> Option<StoredEvent> {
         None

@@ -69,6 +69,7 @@ use crate::journal::Position;
 use crate::model::event::StoredEvent;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::routing::RoutingEnd;
+use crate::model::time::Timestamp;
 use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
 
 /// A kind of command that a draft can become, because its outcome can be told from others.
@@ -229,6 +230,13 @@ macro_rules! registry {
             pub fn requester(&self) -> Option<KeyId> {
                 match self {
                     $(Self::$name(command) => command.requester(),)*
+                }
+            }
+
+            /// Returns the time, see [`Kind::at`].
+            pub fn at(&self) -> Option<Timestamp> {
+                match self {
+                    $(Self::$name(command) => command.at(),)*
                 }
             }
 

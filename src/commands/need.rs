@@ -13,6 +13,7 @@
 
 use super::{Command, Record};
 use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
 use crate::store::{EventRecords, StateError, Store};
 
 /// The parts of a record that nobody may see any more.
@@ -86,6 +87,15 @@ fn bit(number: usize) -> u8 {
 }
 
 impl Command {
+    /// Returns the time of receipt of the event that the command stores, if it stores one.
+    pub fn received_at(&self) -> Option<Timestamp> {
+        match self.action() {
+            Self::SubmitEvent(submit) => Some(submit.received_at),
+            Self::ExpireEvents(expire) => expire.report.as_ref().map(|report| report.received_at),
+            _ => None,
+        }
+    }
+
     /// Returns the command without these parts. The rest that the API shows of it stays the same.
     #[must_use]
     pub fn without(mut self, cuts: Cuts) -> Self {

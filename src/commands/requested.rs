@@ -6,6 +6,7 @@ use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::routing::RoutingEnd;
+use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
 
 /// A command asked for by a request. It has an effect only if the request's key may ask for it when
@@ -73,6 +74,10 @@ impl Kind for Requested {
 
     fn event(&self) -> Option<EventId> {
         self.command.event()
+    }
+
+    fn at(&self) -> Option<Timestamp> {
+        Some(self.authority.at.wall)
     }
 
     fn weight(&self) -> usize {

@@ -119,6 +119,10 @@ impl Kind for SettleAttempt {
         Some(self.event)
     }
 
+    fn at(&self) -> Option<Timestamp> {
+        Some(self.outcome.started_at)
+    }
+
     fn stamp(&mut self, stamp: &mut impl Stamp) {
         for caused in &mut self.operational_events {
             (caused.id, caused.received_at) = (stamp.next_id(), stamp.now());

@@ -115,6 +115,10 @@ impl Kind for SubmitEvent {
         self.event.bytes_len()
     }
 
+    fn at(&self) -> Option<Timestamp> {
+        Some(self.received_at)
+    }
+
     fn stamp(&mut self, stamp: &mut impl Stamp) {
         (self.id, self.received_at) = (stamp.next_id(), stamp.now());
     }

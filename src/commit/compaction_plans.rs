@@ -110,9 +110,22 @@ impl Plan {
     /// True if the plan is worth its work for a file that takes this disk space: half of it comes
     /// free, or something in it must go.
     pub(super) fn is_worth(&self, allocated: u64) -> bool {
-        let removed: u64 = self.removed.iter().map(|(from, to)| to.since(*from)).sum();
-        let freed = allocated.saturating_sub((self.kept_blocks + 1) * BLOCK_BYTES).min(removed);
+        let freed = self.freed_of(allocated);
         self.has_cuts() || self.is_all() || (freed > 0 && freed >= allocated / 2)
+    }
+
+    /// Returns the disk space that comes free, for a file that takes this disk space.
+    pub(super) fn freed(&self, allocated: u64) -> u64 {
+        match (self.is_all(), self.is_worth(allocated)) {
+            (true, _) => allocated,
+            (false, true) => self.freed_of(allocated),
+            (false, false) => 0,
+        }
+    }
+
+    fn freed_of(&self, allocated: u64) -> u64 {
+        let removed: u64 = self.removed.iter().map(|(from, to)| to.since(*from)).sum();
+        allocated.saturating_sub((self.kept_blocks + 1) * BLOCK_BYTES).min(removed)
     }
 
     fn len(&self) -> usize {

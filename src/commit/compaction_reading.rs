@@ -3,9 +3,11 @@
 
 use crate::commands::{Command, Need, Record, needs};
 use crate::journal::{Compaction, Decision, Pace, Piece, Position, RawRecord, SegmentSize};
+use crate::model::time::Timestamp;
 use crate::store::{StateError, Store};
 
 use super::compaction_plans::Plan;
+use super::disk_use::Look;
 
 /// Number of records about which the state is asked at once.
 const RECORDS_AT_ONCE: usize = 256;
@@ -16,6 +18,10 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 pub(super) struct Reading<'a> {
     store: &'a Store,
     plan: Plan,
+    /// The disk space of the segment in bytes.
+    allocated: u64,
+    /// The earliest and the latest time of receipt of the events so far.
+    received: Option<(Timestamp, Timestamp)>,
     pub(super) records: Vec<Record>,
     /// The position behind each of the records.
     ends: Vec<Position>,
@@ -28,6 +34,7 @@ pub(super) struct Reading<'a> {
 /// The result of reading a segment.
 pub(super) struct Found {
     pub(super) plan: Plan,
+    pub(super) look: Look,
     /// Set if compaction has removed or cut a record of the segment before, so that the journal
     /// gives no state without a snapshot.
     pub(super) is_compacted: bool,
@@ -35,9 +42,16 @@ pub(super) struct Found {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(store: &'a Store, segment: &SegmentSize) -> Self {
-        let plan = Plan::new(segment.first, segment.end);
-        let (records, ends) = (Vec::new(), Vec::new());
-        Self { store, plan, records, ends, bytes: 0, is_compacted: false }
+        Self {
+            store,
+            plan: Plan::new(segment.first, segment.end),
+            allocated: segment.allocated,
+            received: None,
+            records: Vec::new(),
+            ends: Vec::new(),
+            bytes: 0,
+            is_compacted: false,
+        }
     }
 
     /// Reads the segment as far as the state contains it. `None` if `pace` gave up.
@@ -64,13 +78,19 @@ impl<'a> Reading<'a> {
         self.ask().map_err(|error| error.to_string())?;
         // The state went on meanwhile, so the plan holds for the state as it is now.
         self.plan.found_by = self.store.applied();
-        Ok(Some(Found { plan: self.plan, is_compacted: self.is_compacted }))
+        let Self { plan, allocated, received, is_compacted, .. } = self;
+        let look = Look { since: applied, freed: plan.freed(allocated), received };
+        Ok(Some(Found { plan, look, is_compacted }))
     }
 
     pub(super) fn add(&mut self, piece: Piece<'_>) -> Result<(), String> {
         self.is_compacted |= piece.is_compacted;
         let Some(raw) = piece.record else { return Ok(()) };
         let command = Command::of_raw(&raw).map_err(|unknown| unknown.to_string())?;
+        if let Some(at) = command.received_at() {
+            let (first, last) = self.received.unwrap_or((at, at));
+            self.received = Some((first.min(at), last.max(at)));
+        }
         self.bytes += raw.body.len();
         self.records.push(Record { position: piece.from, command });
         self.ends.push(piece.to);

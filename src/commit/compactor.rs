@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::compaction_passes::{PassTimes, Passes};
 use super::compaction_plans::{Plan, Plans};
 use super::compaction_reading::{Reading, decide};
+use super::disk_use::Look;
 use super::engine::Engine;
 use super::snapshots::KeptSnapshots;
 use crate::base::failpoint::{self, Switch};
@@ -139,6 +140,13 @@ impl Work {
         !std::mem::replace(&mut self.lacks_room, !has_room) && !has_room
     }
 
+    /// Notes the segments at which the retention wants a look. It asks for one look after each of
+    /// its passes, so how often does not matter.
+    fn add_asked(&mut self, asked: BTreeSet<Position>) {
+        self.looked_ms.retain(|first, _| !asked.contains(first));
+        self.hinted.extend(asked);
+    }
+
     /// Takes a hint about a segment that can be looked at now. Returns the segment.
     fn take_hint(&mut self, (now_ms, every): (u64, Duration), seals: bool) -> Option<SegmentSize> {
         let segments = &self.segments;
@@ -193,6 +201,8 @@ impl Compactor {
             return false;
         }
         work.add_hints(&self.engine.hints.unneeded.take());
+        self.engine.disk_use.keep(&work.segments);
+        work.add_asked(self.engine.disk_use.take_asked());
         self.cover(work);
         self.remove(work);
         self.punch(work) || self.look(work)
@@ -347,6 +357,7 @@ impl Compactor {
     }
 
     fn note_punched(&self, plan: &Plan, punched: Punched) {
+        self.engine.disk_use.punched(plan.first);
         let bytes = punched.before.saturating_sub(punched.after);
         self.engine.metrics.compaction_segments_punched.inc();
         self.engine.metrics.compaction_bytes_freed.inc_by(bytes);
@@ -356,6 +367,9 @@ impl Compactor {
 
     fn leave_alone(&self, work: &mut Work, segment: Position, (what, error): (&str, &str)) {
         work.left_alone.insert(segment);
+        // Nothing of it comes free.
+        let look = Look { since: Position::MAX, ..Look::default() };
+        self.engine.disk_use.note(segment, look);
         self.engine.metrics.compaction_failures.inc();
         tracing::error!(error, segment = segment.0, "{what}");
     }
@@ -386,6 +400,7 @@ impl Compactor {
         };
         work.is_compacted |= found.is_compacted;
         if !is_last {
+            self.engine.disk_use.note(segment.first, found.look);
             if found.plan.is_worth(segment.allocated) && !work.plans.add(found.plan) {
                 work.passes.leave_out();
             }

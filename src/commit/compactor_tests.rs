@@ -8,7 +8,7 @@ use super::*;
 use crate::base::clock::Clock;
 use crate::base::threads::{Thread, spawn_critical};
 use crate::commands::{
-    Applied, Command, EraseEvent, Records, RouteEvent, SettleAttempt, SubmitOutcome,
+    Applied, Command, EraseEvent, ExpireEvents, Records, RouteEvent, SettleAttempt, SubmitOutcome,
 };
 use crate::commit::{Space, recover, system};
 use crate::data_dir::DataDir;
@@ -17,6 +17,7 @@ use crate::journal::{self, Files, JournalScan, OsFiles, Piece, ReadLog as _, Rea
 use crate::model::delivery::{AttemptOutcome, Trigger, Verdict};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::retention::Cutoffs;
 use crate::model::routing::RouteReasons;
 use crate::model::time::Timestamp;
 use crate::store::Store;
@@ -319,6 +320,53 @@ fn a_lost_hint_costs_time_only_and_a_hint_comes_before_the_pass() {
         assert_eq!(world.found("canary"), usize::from(is_lost));
         world.compact();
         assert_eq!(world.found("canary"), 0);
+    }
+}
+
+#[test]
+fn a_look_tells_what_comes_free_and_the_retention_can_ask_for_another_one() {
+    let mut world = World::new(HOUR);
+    let events: Vec<_> = (0..300).map(|n| world.event(&format!("\"{n:0400}\""))).collect();
+    world.fill_unneeded(2);
+    world.snapshot();
+    world.compact();
+    let first = world.segments()[0];
+    let look = |world: &World| world.compactor.engine.disk_use.looks()[&first.first];
+    let full = look(&world);
+    assert_eq!(full.freed, 0);
+    assert!(full.received.is_some() && full.since <= world.compactor.engine.store.applied());
+    // Commands at the end are unneeded as a whole.
+    let segments = world.segments();
+    let unneeded = segments[segments.len() - 2];
+    let looks = world.compactor.engine.disk_use.looks();
+    assert_eq!(looks[&unneeded.first].freed, unneeded.allocated);
+    world.work.looked_ms.insert(first.first, world.compactor.now_ms());
+    expire(&world, &events);
+    let steps = |world: &mut World| {
+        for _ in 0..5 {
+            world.compactor.step(&mut world.work);
+        }
+    };
+    steps(&mut world);
+    assert_eq!(look(&world), full, "the last look was not long ago");
+    world.compactor.engine.disk_use.ask(&[first.first]);
+    steps(&mut world);
+    assert_eq!(look(&world).freed, first.allocated);
+    assert!(look(&world).since > full.since);
+    world.compactor.engine.disk_use.punched(first.first);
+    assert_eq!(look(&world).freed, 0, "what was promised has been given back");
+}
+
+/// Lets these events expire.
+fn expire(world: &World, events: &[EventId]) {
+    let store = &world.compactor.engine.store;
+    let (never, open) = (Timestamp(0), Timestamp(u64::MAX));
+    let cutoffs = Cutoffs { finished: never, dead: never, open, erased: never, now: never };
+    while events.iter().any(|event| store.event(ORG, *event).unwrap().is_some()) {
+        let found = store.expiring(ORG, EventId(0), cutoffs).unwrap();
+        let (blocks, looked_at) = (found.blocks, found.looked_at);
+        let command = ExpireEvents { org: ORG, blocks, cutoffs, looked_at, report: None };
+        world.commit(vec![command.into()]);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::activity_stream::ActivityStream;
 use super::breakers::Breakers;
+use super::disk_use::DiskUse;
 use super::hints::Hints;
 use super::intake::Intake;
 use super::snapshots::Snapshots;
@@ -43,6 +44,8 @@ pub struct Engine {
     pub breakers: Breakers,
     /// The snapshots of the state.
     pub snapshots: Snapshots,
+    /// The disk space of the data.
+    pub disk_use: DiskUse,
     /// Tells all threads but the committer and the watchdog to stop.
     pub stop: Stop,
 }
@@ -74,6 +77,7 @@ impl Engine {
             vault: Vault::new(&[0; 32]),
             breakers: Breakers::default(),
             snapshots: Snapshots::default(),
+            disk_use: DiskUse::default(),
             stop: Stop::new(),
         })
     }

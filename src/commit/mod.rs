@@ -31,6 +31,7 @@
 //! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
 //!                                    each second                               judged at use too
 //! event erased or expired (signal)   the compactor, which reads all segments   6 h
+//! segment to look at (signal)        the sweeper, which asks again             1 s
 //! event, attempt (activity stream)   nobody; watchers are told the number of
 //!                                    missed items
 //! ```
@@ -46,6 +47,7 @@ mod compaction_passes;
 mod compaction_plans;
 mod compaction_reading;
 mod compactor;
+mod disk_use;
 mod engine;
 mod flusher;
 mod hints;
@@ -70,6 +72,7 @@ pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use breakers::Breakers;
 pub use committer::{Committer, GroupLimits};
 pub use compactor::{CompactionSettings, Compactor, Work as CompactionWork};
+pub use disk_use::{BackupUse, DiskUse, Look, Measured, Pressure};
 pub use engine::Engine;
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use hints::{Hints, SchedulerHint, Unneeded};

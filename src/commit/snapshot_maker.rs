@@ -383,11 +383,19 @@ impl SnapshotMaker {
         let size = newest.map(|newest| newest.size).unwrap_or_default();
         metrics.snapshot_bytes.set(gauge(size.bytes));
         metrics.snapshot_rows.set(gauge(size.rows));
+        snapshots.note_sizes(self.kept_bytes());
         snapshots.publish(self.kept());
         let from = newest.map_or(records.first(), |newest| newest.file.position);
         let is_later = self.retry_at.is_some() || self.is_piled_up();
         let due_at = if is_later { Position::MAX } else { from.plus(self.due_bytes()) };
         snapshots.due_at(due_at);
+    }
+
+    /// Returns the size of the snapshots that are always kept, and of all snapshots.
+    fn kept_bytes(&self) -> (u64, u64) {
+        let bytes = |known: &Known| known.size.bytes;
+        let usable = self.known.iter().rev().filter(|known| known.is_usable());
+        (usable.take(KEPT_MIN).map(bytes).sum(), self.known.iter().map(bytes).sum())
     }
 
     /// Returns the positions up to which records may be removed. `None` without a whole snapshot.

@@ -19,6 +19,10 @@ struct Shared {
     /// The position of the journal at which the next snapshot is due.
     due_at: AtomicU64,
     kept: Mutex<Option<KeptSnapshots>>,
+    /// The size of the snapshots that are always kept, in bytes.
+    kept_bytes: AtomicU64,
+    /// The size of all snapshots in bytes.
+    all_bytes: AtomicU64,
 }
 
 impl Default for Shared {
@@ -28,6 +32,8 @@ impl Default for Shared {
             asked: AtomicBool::new(false),
             due_at: AtomicU64::new(u64::MAX),
             kept: Mutex::default(),
+            kept_bytes: AtomicU64::new(0),
+            all_bytes: AtomicU64::new(0),
         }
     }
 }
@@ -54,6 +60,12 @@ impl Snapshots {
     /// of the journal is needed.
     pub fn kept(&self) -> Option<KeptSnapshots> {
         *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the size of the snapshots that are always kept, and of all snapshots, in bytes.
+    pub fn sizes(&self) -> (u64, u64) {
+        let Shared { kept_bytes, all_bytes, .. } = &*self.0;
+        (kept_bytes.load(Ordering::Relaxed), all_bytes.load(Ordering::Relaxed))
     }
 
     /// Wakes the snapshot thread, for example to see a request to stop.
@@ -85,6 +97,12 @@ impl Snapshots {
     /// Returns true if a snapshot was asked for, and forgets the question.
     pub(super) fn take_asked(&self) -> bool {
         self.0.asked.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes the sizes that [`Snapshots::sizes`] returns.
+    pub(super) fn note_sizes(&self, (kept, all): (u64, u64)) {
+        self.0.kept_bytes.store(kept, Ordering::Relaxed);
+        self.0.all_bytes.store(all, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, kept: Option<KeptSnapshots>) {

@@ -75,7 +75,7 @@ impl Shortage {
     }
 }
 
-/// Returns the free bytes or inodes of a filesystem; `None` if unknown.
+/// Returns a number of bytes or inodes of a filesystem; `None` if unknown.
 pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// The free space of the data's filesystem.
@@ -88,6 +88,10 @@ pub struct Space {
     files_free: DiskFree,
     /// Number of inodes to be kept free.
     reserve_files: u64,
+    /// Returns the size of the filesystem in bytes.
+    size: DiskFree,
+    /// Returns the disk space of the state in bytes.
+    state_bytes: DiskFree,
     /// The time at which the quota was last exceeded.
     over_quota: Mutex<Option<Instant>>,
     /// Set when sled ran out of room although the estimate was enough.
@@ -109,6 +113,8 @@ impl Space {
             reserve_bytes,
             files_free: Box::new(|| None),
             reserve_files: 0,
+            size: Box::new(|| None),
+            state_bytes: Box::new(|| None),
             over_quota: Mutex::default(),
             overrun: false.into(),
         }
@@ -118,6 +124,22 @@ impl Space {
     #[must_use]
     pub fn with_files(self, files_free: DiskFree, reserve_files: u64) -> Self {
         Self { files_free, reserve_files, ..self }
+    }
+
+    /// Also knows the size of the filesystem and the disk space of the state.
+    #[must_use]
+    pub fn with_sizes(self, size: DiskFree, state_bytes: DiskFree) -> Self {
+        Self { size, state_bytes, ..self }
+    }
+
+    /// Returns the size of the filesystem in bytes; `None` if unknown.
+    pub fn size(&self) -> Option<u64> {
+        (self.size)()
+    }
+
+    /// Returns the disk space of the state in bytes; `None` if unknown.
+    pub fn state_bytes(&self) -> Option<u64> {
+        (self.state_bytes)()
     }
 
     /// Returns how many files can still be created; `None` if unknown.

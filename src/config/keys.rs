@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::backup::Backup;
 use super::declare::{Group, Section, Values, section};
 use super::kinds::{
     address, admin_token, count, directory, list_of_seconds, milliseconds, networks, number,
@@ -79,6 +80,7 @@ config! {
     server: Server,
     storage: Storage,
     retention: Retention,
+    backup: Backup,
     intake: Intake,
     dedup: Dedup,
     inbox: Inbox,

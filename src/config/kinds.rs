@@ -108,6 +108,14 @@ pub(super) fn share(name: &'static str, default: f64) -> Declared<f64> {
     fraction(name, default, "0.0 to 1.0", |share| (0.0..=1.0).contains(&share))
 }
 
+/// A switch, on or off.
+pub(super) fn flag(name: &'static str, default: bool) -> Declared<bool> {
+    let read = |given: &Given<'_>| given.value().and_then(Value::as_bool).ok_or_else(misshapen);
+    let allowed = "true or false".to_owned();
+    let key = key(name, Shape::Flag, vec![Value::Boolean(default)], allowed);
+    declared(key, read, |flag| Value::Boolean(*flag))
+}
+
 /// A share above 0 and up to 1.
 pub(super) fn share_above_zero(name: &'static str, default: f64) -> Declared<f64> {
     fraction(name, default, "above 0.0 and up to 1.0", |share| share > 0.0 && share <= 1.0)

@@ -9,6 +9,7 @@
 //! checks) → the structs in `keys` (the types for the modules). `reference` makes the commented
 //! file and the page of the documentation.
 
+mod backup;
 mod changes;
 mod declare;
 mod environment;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use crate::base::library_errors::io_words;
 use crate::base::ownership;
 
+pub use backup::Backup;
 pub use changes::Change;
 pub use environment::{
     ClientVariable, Environment, client_variable, credentials_directory,

@@ -167,7 +167,7 @@ fn default_in_page(group: &Group, key: &Key) -> Option<String> {
         return None;
     }
     let default = key.defaults.first()?.to_string();
-    let default = if key.shape == Shape::Whole || key.shape == Shape::Fraction {
+    let default = if matches!(key.shape, Shape::Whole | Shape::Fraction | Shape::Flag) {
         default
     } else {
         format!("`{default}`")

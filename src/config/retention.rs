@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::declare::section;
-use super::kinds::seconds;
+use super::kinds::{flag, seconds, share, size};
 use super::tiers::RETENTION_SECONDS_MAX;
 
 const HOUR_SECONDS: u64 = 3_600;
 const DAY_SECONDS: u64 = 24 * HOUR_SECONDS;
+const PIB: u64 = 1 << 50;
 
 section! {
-    /// How long events and files stay. Events expire at an age: they are gone then, with their
-    /// deliveries and attempts. The age counts from the receipt of the event, or from its
-    /// `deliver_after` if that is later. Each tier can have its own ages:
-    /// `retention_finished_seconds` and `retention_open_seconds` in `[tiers.free]`, `[tiers.pro]`
-    /// and `[tiers.enterprise]`. The files of the journal change later, when no backup that is
-    /// under way can need them: see `grace_seconds` and `erase_seconds`.
+    /// How long events and files stay. Events expire at an age, and some earlier while disk space
+    /// is short: they are gone then, with their deliveries and attempts. The age counts from the
+    /// receipt of the event, or from its `deliver_after` if that is later. Each tier can have its
+    /// own ages: `retention_finished_seconds` and `retention_open_seconds` in `[tiers.free]`,
+    /// `[tiers.pro]` and `[tiers.enterprise]`. The files of the journal change later, when no
+    /// backup that is under way can need them: see `grace_seconds` and `erase_seconds`.
     pub struct Retention {
         /// Seconds after which a finished event expires: one that is not in the inbox, waits for no
         /// endpoint and has no dead letter. 0 keeps finished events for ever.
@@ -28,6 +29,23 @@ section! {
         /// unfinished events for ever.
         open: Duration =
             seconds("open_seconds", 90 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
+
+        /// Bytes of disk space for the journal, its newest two snapshots and the state. While they
+        /// need more, the oldest finished events expire
+        /// [before their time](operations.md#disk-space). Space that comes back once no copy can
+        /// need it any more is counted as free already. 0 means half of the filesystem.
+        bytes: u64 = size("bytes", 0, 0..=PIB).reloaded();
+
+        /// Share of the filesystem that is kept free, as a last resort. While less is free, events
+        /// expire before their time, the oldest first: finished ones, then those of which only dead
+        /// letters are left, and the others only if `drop_open` is set. At least one and a quarter
+        /// of `[storage] reserve_bytes` is kept free. 0 turns it off.
+        keep_free_share: f64 = share("keep_free_share", 0.1).reloaded();
+
+        /// Set it to let events in an inbox or waiting for an endpoint expire, too, when the
+        /// filesystem has too little free space. Otherwise new events are refused with 507 below
+        /// `[storage] reserve_bytes`.
+        drop_open: bool = flag("drop_open", false).reloaded();
 
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data
         /// directory that began before still finds it. Make it longer than a backup takes, and

@@ -52,6 +52,8 @@ pub(super) enum Shape {
     Whole,
     /// A number, which may have a fraction.
     Fraction,
+    /// `true` or `false`.
+    Flag,
     Text,
     /// A list of whole numbers, 0 or more.
     Numbers,
@@ -65,6 +67,7 @@ impl Shape {
         match self {
             Self::Whole => "a whole number, 0 or more",
             Self::Fraction => "a number",
+            Self::Flag => "true or false",
             Self::Text => "a string in quotes",
             Self::Numbers => "a list of whole numbers, 0 or more",
             Self::Texts => "a list of strings",
@@ -80,6 +83,7 @@ impl Shape {
                 Some(toml::Value::Integer(*number))
             }
             (Self::Fraction, ValueKind::Float(number)) => Some(toml::Value::Float(*number)),
+            (Self::Flag, ValueKind::Boolean(flag)) => Some(toml::Value::Boolean(*flag)),
             (Self::Text, ValueKind::String(text)) => Some(toml::Value::String(text.clone())),
             (Self::Numbers, ValueKind::Array(items)) => items_of(Self::Whole, items),
             (Self::Texts, ValueKind::Array(items)) => items_of(Self::Text, items),
@@ -99,6 +103,7 @@ impl Shape {
         match self {
             Self::Whole => trimmed.parse().map_or_else(|_| unchanged(), ValueKind::I64),
             Self::Fraction => trimmed.parse().map_or_else(|_| unchanged(), ValueKind::Float),
+            Self::Flag => trimmed.parse().map_or_else(|_| unchanged(), ValueKind::Boolean),
             Self::Text => unchanged(),
             Self::Numbers | Self::Texts => {
                 let parts = trimmed.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -123,6 +128,7 @@ pub(super) fn respelled(key: &str, shape: Shape, given: &ValueKind) -> Option<St
             .ok()
             .filter(|number| number.is_finite())
             .map(|number| number.to_string()),
+        (Shape::Flag, given) => flag(given).map(|flag| flag.to_string()),
         (Shape::Numbers, ValueKind::Array(items)) => {
             let numbers: Option<Vec<String>> =
                 items.iter().map(|item| number(key, &item.kind)).collect();
@@ -134,6 +140,19 @@ pub(super) fn respelled(key: &str, shape: Shape, given: &ValueKind) -> Option<St
             Some(format!("[{}]", items.collect::<Vec<_>>().join(", ")))
         }
         (Shape::Fraction | Shape::Text | Shape::Texts, _) => None,
+    }
+}
+
+/// Returns the flag that is meant.
+fn flag(given: &ValueKind) -> Option<bool> {
+    match given {
+        ValueKind::I64(number) => [false, true].get(usize::try_from(*number).ok()?).copied(),
+        ValueKind::String(text) => match text.trim().to_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -61,6 +61,12 @@ pub enum DataDirError {
     /// The path exists but is not a directory.
     #[error("{0} is not a directory; [storage] data_dir must name a directory")]
     NoDirectory(PathBuf),
+    /// The directory is a backup.
+    #[error(
+        "{0} is a backup and no data directory; `triggerd restore {0} TO` makes a data directory \
+         from it, and `triggerd verify {0}` checks it"
+    )]
+    Backup(PathBuf),
     /// The directory is not empty, and its files are not triggerd's.
     #[error(
         "{path} is not a data directory of triggerd, and it is not empty: it holds {}. Nothing was \
@@ -113,7 +119,9 @@ impl DataDirError {
             Self::InUse(_) => ExitCode::InUse,
             Self::OtherVersion { .. } | Self::Format { .. } => ExitCode::Damaged,
             Self::Secret { code, .. } => *code,
-            Self::Missing(_) | Self::NoDirectory(_) | Self::Foreign { .. } => ExitCode::Usage,
+            Self::Missing(_) | Self::NoDirectory(_) | Self::Foreign { .. } | Self::Backup(_) => {
+                ExitCode::Usage
+            }
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
         }
     }

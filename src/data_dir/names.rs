@@ -15,9 +15,17 @@ pub(super) const STATE_DIR: &str = "sled";
 pub(super) const SECRETS_KEY_FILE: &str = "secrets.key";
 /// Prefix of the directory that keeps the files of a damaged journal.
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
+/// Name of the file that holds deliveries back after a restore, also over restarts.
+pub(super) const HELD_FILE: &str = "deliveries.held";
+/// The names in a restored directory, in the order in which they appear. `FORMAT` is the last one:
+/// no server takes a directory without it.
+pub const RESTORED_FILES: [&str; 5] =
+    [JOURNAL_DIR, SECRETS_KEY_FILE, ADMIN_TOKEN_FILE, HELD_FILE, FORMAT_FILE];
+/// Name of the file that makes a directory a backup, which is no data directory.
+pub const BACKUP_MANIFEST: &str = "manifest.json";
 /// Every other name that triggerd uses in the data directory.
-pub(super) const OWN_FILES: [&str; 6] =
-    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
+pub(super) const OWN_FILES: [&str; 7] =
+    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR, HELD_FILE];
 /// Suffix of a file's name until the file is complete.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 

@@ -31,6 +31,7 @@ pub use error::Code;
 pub use routes::routes;
 pub use shared::Api;
 
+use crate::backup::Backups;
 use crate::commit::Engine;
 use crate::config::Config;
 use crate::delivery::sender::Sender;
@@ -73,9 +74,9 @@ pub fn api(
     engine: Arc<Engine>,
     config: Arc<Config>,
     admin_token: &str,
-    health: Arc<Health>,
+    parts: (Arc<Health>, Arc<Backups>),
     sender: Sender,
 ) -> io::Result<Api> {
     let series = routes::series(&engine.metrics).map_err(io::Error::other)?;
-    Api::new(engine, config, health, (admin_token, sender), series)
+    Api::new(engine, config, parts, (admin_token, sender), series)
 }

@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
 use super::api::{
-    dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox, keys, ops,
-    replays, tail, webhook,
+    admin, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox, keys,
+    ops, replays, tail, webhook,
 };
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
@@ -20,10 +20,10 @@ use Scope::{
     InboxRead, InboxWrite, KeysRead, KeysWrite,
 };
 use Verb::{Delete, Get, Patch, Post};
-use Who::{AdminOr, AnyKey, Public, Scope as Needs};
+use Who::{Admin, AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 43] = [
+static ROUTES: [Route; 45] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
@@ -61,6 +61,8 @@ static ROUTES: [Route; 43] = [
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
+    Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
+    Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) })),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),
     Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) })),
@@ -148,7 +150,8 @@ mod tests {
     /// The commands that a route may make, by its permission: for a key and for the operator.
     fn makes(who: Who) -> (&'static [&'static str], &'static [&'static str]) {
         let of_key: &[&str] = match who {
-            Public => return (&[], &[]),
+            // The routes of the operator alone make no command.
+            Public | Admin => return (&[], &[]),
             AdminOr(KeysWrite) => {
                 return (
                     &["create_key", "rotate_key", "end_key"],
@@ -177,7 +180,7 @@ mod tests {
             let (of_key, of_operator) = makes(route.who);
             for (key, expected) in [(Some(KeyId(1)), of_key), (None, of_operator)] {
                 let is_caller = match route.who {
-                    Public => false,
+                    Public | Admin => false,
                     AdminOr(_) => true,
                     AnyKey | Needs(_) => key.is_some(),
                 };

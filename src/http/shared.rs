@@ -16,6 +16,7 @@ use super::edge::limit::RateLimits;
 use super::edge::request_id::RequestIds;
 use super::input::body_memory::BodyMemory;
 use super::principal::Principal;
+use crate::backup::Backups;
 use crate::base::keyed::Keyed;
 use crate::base::live::Live;
 use crate::base::metrics::HttpRoute;
@@ -44,6 +45,8 @@ pub struct Api {
     pub(super) config: Arc<Config>,
     /// The phase of the server, set by the code that starts and stops the server.
     pub(super) health: Arc<Health>,
+    /// Makes the backups that the operator asks for.
+    pub(super) backups: Arc<Backups>,
     pub(super) auth: Authenticator,
     pub(super) settings: Live<Settings>,
     pub(super) bounds: Bounds,
@@ -97,7 +100,7 @@ impl Api {
     pub(super) fn new(
         engine: Arc<Engine>,
         config: Arc<Config>,
-        health: Arc<Health>,
+        (health, backups): (Arc<Health>, Arc<Backups>),
         (admin_token, sender): (&str, Sender),
         series: RouteSeries,
     ) -> io::Result<Self> {
@@ -116,6 +119,7 @@ impl Api {
             engine,
             config,
             health,
+            backups,
         })
     }
 

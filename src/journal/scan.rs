@@ -239,6 +239,16 @@ impl JournalScan {
         copies.next().unwrap_or(false)
     }
 
+    /// Returns the directory and the file operations.
+    pub(super) fn place(&self) -> (&Path, &dyn Files) {
+        (&self.dir, self.files.as_ref())
+    }
+
+    /// Returns each segment with the length of its file.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&Segment, u64)> {
+        self.parts.iter().map(|part| (part.segment.as_ref(), part.len))
+    }
+
     /// Returns a reader of the records up to `end`, for a journal without damage.
     pub fn reader(&self, end: Position) -> Reader {
         let segments = self.parts.iter().map(|part| Arc::clone(&part.segment)).collect();

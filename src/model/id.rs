@@ -193,6 +193,10 @@ id!(
     /// The id of a replay.
     ReplayId, "rpl"
 );
+id!(
+    /// Job of the server for the operator, such as a backup.
+    JobId, "job"
+);
 
 impl EventId {
     /// Returns the smallest id of this time.

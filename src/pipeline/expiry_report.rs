@@ -1,5 +1,5 @@
-//! Reports unfinished events that expire: an operational event for their organization, and a line in
-//! the log. Pure, but for the log.
+//! Reports unfinished events that expire: an operational event for their organization, and a line
+//! in the log. Pure, but for the log.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::metrics::{ExpiryReason, Label as _};
 use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgId};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
@@ -28,10 +29,15 @@ struct Payload<'a> {
     last_received_at: Timestamp,
     /// The age at which such events expire.
     open_seconds: u64,
+    /// `age`, or `disk` if the events had to leave before.
+    reason: &'static str,
 }
 
 /// Returns the operational event about the unfinished events. `None` if there are none.
-pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalEvent> {
+pub(super) fn report(
+    expiring: &Expiring,
+    (open, reason): (Duration, ExpiryReason),
+) -> Option<OperationalEvent> {
     let (first_received_at, last_received_at) = expiring.received?;
     let mut types: Vec<(&EventType, u64)> =
         expiring.unconfirmed.iter().map(|(event_type, events)| (event_type, *events)).collect();
@@ -44,6 +50,7 @@ pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalE
         first_received_at,
         last_received_at,
         open_seconds: open.as_secs(),
+        reason: word(reason),
     };
     // Texts, times and numbers always serialize.
     let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
@@ -56,8 +63,12 @@ pub(super) fn report(expiring: &Expiring, open: Duration) -> Option<OperationalE
     })
 }
 
+fn word(reason: ExpiryReason) -> &'static str {
+    ExpiryReason::NAMES.get(reason.index()).copied().unwrap_or_default()
+}
+
 /// Writes the log line about the unfinished events, if there are any.
-pub(super) fn log(organization: OrgId, expiring: &Expiring) {
+pub(super) fn log(organization: OrgId, expiring: &Expiring, reason: ExpiryReason) {
     let Some((first, last)) = expiring.received else { return };
     let events: u64 = expiring.unconfirmed.values().sum();
     tracing::warn!(
@@ -66,8 +77,9 @@ pub(super) fn log(organization: OrgId, expiring: &Expiring) {
         types = expiring.unconfirmed.len(),
         first_received_at = %first,
         last_received_at = %last,
+        reason = word(reason),
         "unfinished events have expired; [retention] open_seconds, or the value of their tier, \
-         sets the age"
+         sets the age, and keep_free_share when they have to leave before"
     );
 }
 
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
 
     fn payload(expiring: &Expiring) -> Value {
-        let report = report(expiring, Duration::from_secs(90)).unwrap();
+        let report = report(expiring, (Duration::from_secs(90), ExpiryReason::Age)).unwrap();
         serde_json::from_slice(&report.payload).unwrap()
     }
 
@@ -92,6 +104,7 @@ mod tests {
             "events": 7, "by_type": {"a": 3, "b": 4}, "other_types": 0,
             "first_received_at": "1970-01-01T00:00:00.000Z",
             "last_received_at": "1970-01-01T00:00:01.000Z", "open_seconds": 90,
+            "reason": "age",
         });
         assert_eq!(payload(&expiring), expected);
         for number in 0..TYPES_MAX {
@@ -105,6 +118,6 @@ mod tests {
 
     #[test]
     fn without_unconfirmed_events_there_is_no_report() {
-        assert_eq!(report(&Expiring::default(), Duration::ZERO), None);
+        assert_eq!(report(&Expiring::default(), (Duration::ZERO, ExpiryReason::Disk)), None);
     }
 }

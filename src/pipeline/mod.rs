@@ -3,13 +3,17 @@
 //! housekeeping. None of them knows how a webhook is sent.
 
 mod clock_trust;
+mod disk_forecast;
+mod disk_limits;
 mod disk_watch;
+mod early_expiry;
 mod expiry_report;
 mod replays;
 mod retention;
 mod sweeper;
 mod worker;
 
+pub use disk_limits::DiskLimits;
 pub use replays::Replayer;
 pub use retention::{Ages, Retention};
 pub use sweeper::{KeysUsed, Sweeper};

@@ -1,16 +1,17 @@
 //! Lets events expire. The sweeper calls once a second; a pass over all organizations begins now
-//! and then, and each call goes on with it for a bounded time. Everything is found by reading
-//! blocks of events in the order of their age, so no hint is needed, and a pass that a restart ends
-//! is begun again.
+//! and then, or when the disk is short, and each call goes on with it for a bounded time.
+//! Everything is found by reading blocks of events in the order of their age, so no hint is needed,
+//! and a pass that a restart ends is begun again.
 
 use std::time::{Duration, Instant};
 
+use super::disk_limits::{DiskKeeper, DiskLimits, Early};
 use super::expiry_report;
-use crate::base::metrics::{ExpiredKind, OperationalEvent};
+use crate::base::metrics::{ExpiredKind, ExpiryReason, OperationalEvent};
 use crate::commands::{ExpireEvents, ExpireOutcome, ForgetDeleted};
 use crate::commit::Engine;
 use crate::config;
-use crate::journal::Position;
+use crate::journal::{Position, Reader};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::org::Tier;
 use crate::model::retention::{Cutoffs, Expired};
@@ -87,11 +88,11 @@ impl Ages {
 }
 
 /// The progress of the passes, kept between calls.
-#[derive(Debug, Default)]
 pub struct Retention {
+    disk: DiskKeeper,
     pass: Option<Pass>,
-    /// The uptime of the first call.
-    up_since_ms: Option<u64>,
+    /// The uptime at the start.
+    since_ms: u64,
     /// The uptime at which the last pass began.
     began_ms: Option<u64>,
     /// The position of the state when the last pass began.
@@ -108,6 +109,8 @@ struct Pass {
     /// The position of the state when the pass before began: endpoints that were deleted later are
     /// not forgotten yet.
     deleted_before: Position,
+    /// The events that expire before their time. Absent in a pass that judges by age.
+    early: Option<Early>,
     /// The next organization.
     org: OrgNo,
     /// The event at which the search in this organization goes on.
@@ -125,13 +128,31 @@ struct Pass {
 }
 
 impl Retention {
-    /// Goes on with the pass, or begins a pass when it is time. Returns true if the pass is not
-    /// over.
+    /// Starts without a pass.
+    pub fn new(journal: &Reader, engine: &Engine) -> Self {
+        let (disk, since_ms) = (DiskKeeper::new(journal, engine), engine.clock.uptime_ms());
+        Self { disk, pass: None, since_ms, began_ms: None, began_at: None }
+    }
+
+    /// Measures the disk space only, while no event may expire.
+    pub(super) fn measure(&mut self, engine: &Engine, limits: &DiskLimits) {
+        self.disk.look(engine, limits, false);
+    }
+
+    /// Measures the disk space, and goes on with the pass, or begins a pass when it is time.
+    /// Returns true if the pass is not over.
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn call(&mut self, engine: &Engine, ages: &Ages) -> Result<bool, StateError> {
-        let Some(mut pass) = self.pass.take().or_else(|| self.begin(engine, ages)) else {
+    pub fn call(
+        &mut self,
+        engine: &Engine,
+        (ages, limits): (&Ages, &DiskLimits),
+    ) -> Result<bool, StateError> {
+        let pass = self.pass.take().or_else(|| self.begin(engine, ages));
+        let early = self.disk.look(engine, limits, pass.is_none());
+        let early = early.map(|early| Pass { early: Some(early), ..self.new_pass(engine) });
+        let Some(mut pass) = pass.or(early) else {
             return Ok(false);
         };
         let (called, mut read) = (Instant::now(), 0);
@@ -143,6 +164,9 @@ impl Retention {
         };
         while read < BLOCKS_PER_CALL_MAX && may_go_on() {
             let Some(org) = engine.store.retained_org(pass.org)? else {
+                if pass.early.is_some() {
+                    self.disk.passed(engine);
+                }
                 pass.end(engine);
                 return Ok(false);
             };
@@ -154,7 +178,6 @@ impl Retention {
 
     fn begin(&mut self, engine: &Engine, ages: &Ages) -> Option<Pass> {
         let (uptime_ms, every) = (engine.clock.uptime_ms(), ages.pass_every());
-        let up_since_ms = *self.up_since_ms.get_or_insert(uptime_ms);
         let is_early = self
             .began_ms
             .is_some_and(|began| u128::from(uptime_ms.saturating_sub(began)) < every.as_millis());
@@ -162,27 +185,41 @@ impl Retention {
             return None;
         }
         self.began_ms = Some(uptime_ms);
-        let up = Duration::from_millis(uptime_ms.saturating_sub(up_since_ms));
-        let now = Timestamp(engine.clock.now_ms());
         let before = self.began_at.replace(engine.store.applied());
         let deleted_before = before.unwrap_or(Position::FIRST);
-        let (org, from) = (OrgNo(0), EventId(0));
-        Some(Pass {
-            now,
-            up,
-            deleted_before,
-            org,
-            from,
+        Some(Pass { deleted_before, ..self.new_pass(engine) })
+    }
+
+    fn new_pass(&self, engine: &Engine) -> Pass {
+        let up_ms = engine.clock.uptime_ms().saturating_sub(self.since_ms);
+        Pass {
+            now: Timestamp(engine.clock.now_ms()),
+            up: Duration::from_millis(up_ms),
+            deleted_before: Position::FIRST,
+            early: None,
+            org: OrgNo(0),
+            from: EventId(0),
             searches: 0,
             found: None,
             portions: 0,
             is_by_block: false,
             oldest: None,
-        })
+        }
     }
 }
 
 impl Pass {
+    /// Returns the times before which events of this tier expire, and the reason.
+    fn cutoffs(&self, engine: &Engine, ages: &Ages, tier: Tier) -> (Cutoffs, ExpiryReason) {
+        // The clock may have been corrected since the pass began.
+        let now = self.now.min(Timestamp(engine.clock.now_ms()));
+        let by_age = ages.cutoffs(tier, (now, self.up));
+        let Some(Early { until: [finished, dead, open], reason }) = self.early else {
+            return (by_age, ExpiryReason::Age);
+        };
+        (Cutoffs { finished, dead, open, ..by_age }, reason)
+    }
+
     /// Lets the next events of the organization expire, or goes on to the next organization.
     /// Returns the number of blocks that were read.
     fn go_on(
@@ -195,13 +232,12 @@ impl Pass {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
             (self.found, self.portions, self.is_by_block) = (None, 0, false);
         }
-        // The clock may have been corrected since the pass began.
-        let now = self.now.min(Timestamp(engine.clock.now_ms()));
-        let cutoffs = ages.cutoffs(org.tier, (now, self.up));
+        let (cutoffs, reason) = self.cutoffs(engine, ages, org.tier);
         let Some(found) = self.search(engine, org.number, cutoffs)? else { return Ok(1) };
         let (read, next) = (found.read, found.next);
         self.searches += 1;
-        if !found.blocks.is_empty() && !expire(engine, (org, ages), cutoffs, &found) {
+        let judged = (cutoffs, reason);
+        if !found.blocks.is_empty() && !expire(engine, (org, ages), judged, &found) {
             if self.searches < SEARCHES_MAX {
                 return Ok(read);
             }
@@ -218,7 +254,8 @@ impl Pass {
             return Ok(read);
         }
         let before = (cutoffs.finished, self.deleted_before);
-        if self.portions < PORTIONS_MAX && forget_deleted(engine, org.number, before)? {
+        let forgets = self.early.is_none() && self.portions < PORTIONS_MAX;
+        if forgets && forget_deleted(engine, org.number, before)? {
             self.portions += 1;
             return Ok(read);
         }
@@ -266,11 +303,11 @@ impl Pass {
 fn expire(
     engine: &Engine,
     (org, ages): (RetainedOrg, &Ages),
-    cutoffs: Cutoffs,
+    (cutoffs, reason): (Cutoffs, ExpiryReason),
     found: &Expiring,
 ) -> bool {
     let (_, open) = ages.of_tier(org.tier);
-    let report = expiry_report::report(found, open);
+    let report = expiry_report::report(found, (open, reason));
     let (blocks, looked_at) = (found.blocks.clone(), found.looked_at);
     let command = ExpireEvents { org: org.number, blocks, cutoffs, looked_at, report };
     // What could not be stored is tried again by the next pass.
@@ -278,8 +315,8 @@ fn expire(
     let Some(ExpireOutcome::Expired { expired, stored }) = outcomes.into_iter().next() else {
         return false;
     };
-    count(engine, expired);
-    expiry_report::log(org.id, found);
+    count(engine, expired, reason);
+    expiry_report::log(org.id, found, reason);
     let reports = engine.metrics.operational_events.of(OperationalEvent::InboxExpired);
     reports.inc_by(u64::from(stored.is_some()));
     true
@@ -300,13 +337,13 @@ fn tell_stuck(engine: &Engine, org: RetainedOrg, found: &Expiring) {
     );
 }
 
-fn count(engine: &Engine, expired: Expired) {
+fn count(engine: &Engine, expired: Expired, reason: ExpiryReason) {
     for (kind, events) in [
         (ExpiredKind::Finished, expired.finished),
         (ExpiredKind::Dead, expired.dead),
         (ExpiredKind::Open, expired.open),
     ] {
-        engine.metrics.events_expired.of(kind).inc_by(events);
+        engine.metrics.events_expired.of(kind).of(reason).inc_by(events);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::clock_trust::ClockTrust;
+use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::retention::{Ages, Retention};
 use crate::base::exit_code::fatal;
@@ -52,6 +53,8 @@ pub struct Sweeper {
     pub ages: Arc<Live<Ages>>,
     /// False in a copy that does not deliver: nothing in it is to change by itself.
     pub lets_expire: bool,
+    /// The limits of the disk space of the data.
+    pub limits: Arc<Live<DiskLimits>>,
     /// The source of the used keys.
     pub keys_used: KeysUsed,
 }
@@ -84,7 +87,7 @@ impl Sweeper {
             endpoint: None,
             disk: DiskWatch::default(),
             clock: self.trust(),
-            retention: Retention::default(),
+            retention: Retention::new(&self.journal, &self.engine),
         };
         // The workers find at once the events that a crash left unrouted.
         self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
@@ -112,8 +115,11 @@ impl Sweeper {
         self.end_overlaps(rounds)?;
         let is_held = !self.lets_expire || rounds.clock.is_held(self.readings());
         self.engine.metrics.expiry_held.set(i64::from(is_held));
-        if !is_held {
-            rounds.retention.call(&self.engine, &self.ages.get())?;
+        let (ages, limits) = (self.ages.get(), self.limits.get());
+        if is_held {
+            rounds.retention.measure(&self.engine, &limits);
+        } else {
+            rounds.retention.call(&self.engine, (&ages, &limits))?;
         }
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();

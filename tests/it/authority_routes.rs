@@ -57,7 +57,13 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let mut own = Ids::make(&org);
     let mut without_scope: HashMap<&str, Client> = HashMap::new();
     let others = other.get("/api/endpoints").text;
-    for route in routes().iter().filter(|route| route.who != Who::Public) {
+    for route in routes().iter().filter(|route| route.who == Who::Admin) {
+        for stranger in &strangers {
+            assert_eq!(ask(route, stranger, &absent).status, 401, "{}", route.path);
+        }
+        assert_eq!(ask(route, &org, &absent).status, 403, "{}", route.path);
+    }
+    for route in routes().iter().filter(|route| !matches!(route.who, Who::Public | Who::Admin)) {
         let ask = |client: &Client, ids: &Ids| ask(route, client, ids);
         let name = format!("{} {}", route.verb.name(), route.path);
         for stranger in &strangers {
@@ -66,7 +72,7 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
         let (scope, for_admin) = match route.who {
             Who::Scope(scope) => (Some(scope), false),
             Who::AdminOr(scope) => (Some(scope), true),
-            Who::AnyKey | Who::Public => (None, false),
+            Who::AnyKey | Who::Public | Who::Admin => (None, false),
         };
         if let Some(scope) = scope {
             let lacks = without_scope.entry(scope.name()).or_insert_with(|| without(&org, scope));
@@ -96,7 +102,7 @@ fn a_key_that_has_ended_is_said_before_any_fault_of_the_request() {
     let (server, _dir) = server();
     let (org, absent) = (server.org("Acme"), Ids::absent());
     let mut refused_late = 0;
-    for route in routes().iter().filter(|route| route.who != Who::Public) {
+    for route in routes().iter().filter(|route| !matches!(route.who, Who::Public | Who::Admin)) {
         for wrong in [r#"{"no_such_member": 1}"#, "[1, 2}"] {
             let (id, caller) = twin(&org);
             let (method, path) = (route.verb.name(), absent.path(route));

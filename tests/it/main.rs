@@ -14,6 +14,10 @@
 
 mod answers;
 mod authority;
+mod backups;
+mod backups_disk;
+mod backups_hostile;
+mod backups_shown;
 mod clock_steps;
 mod cloudevents;
 mod commands;

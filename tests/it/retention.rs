@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, command, settings, until};
+use crate::harness::{Client, PATIENCE, Process, assert_has, command, settings, until};
 use crate::operator::Start;
 
 const EXPIRED: &str = "triggerd.inbox.expired";
@@ -18,8 +18,14 @@ fn until_gone(org: &Client, event: &str) {
     until(|| (status(org, event) == 404).then_some(()));
 }
 
+/// The number of events of this kind that have expired because of their age.
 fn expired(org: &Client, kind: &str) -> f64 {
-    org.metric(&format!("triggerd_events_expired_total{{kind=\"{kind}\"}}"))
+    expired_for(org, kind, "age")
+}
+
+fn expired_for(org: &Client, kind: &str, reason: &str) -> f64 {
+    let labels = format!("{{kind=\"{kind}\",reason=\"{reason}\"}}");
+    org.metric(&format!("triggerd_events_expired_total{labels}"))
 }
 
 fn listed(org: &Client, path: &str) -> Vec<Value> {
@@ -121,8 +127,95 @@ fn a_tier_has_its_own_ages_and_health_shows_the_general_ones() {
     assert_eq!(status(&pro, &stays), 200);
     let health = free.get("/health").json;
     let shown = json!({"finished_seconds": 1, "open_seconds": 3600, "grace_seconds": 3600,
-        "erase_seconds": 86400});
-    assert_eq!(health["retention"], shown);
+        "erase_seconds": 86400, "keep_free_share": 0.0, "drop_open": false});
+    assert_has(&health["retention"], &shown);
+    let half = triggerd::data_dir::filesystem_bytes(dir.path()).unwrap() / 2;
+    assert_eq!(health["retention"]["bytes"], json!(half), "the limit in effect");
+    assert_eq!(health["disk"]["pressure"], json!("none"));
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Posts large events and acknowledges each. Returns their ids.
+fn fill(org: &Client, events: usize) -> Vec<String> {
+    let payload = json!("x".repeat(200 << 10));
+    let post = || {
+        let id = org.send("large.event", &payload).id();
+        assert_eq!(org.ack(&id).status, 200);
+        id
+    };
+    std::iter::repeat_with(post).take(events).collect()
+}
+
+/// The disk space of the data, with or without the part that nobody needs.
+fn disk_bytes(org: &Client, with_unneeded: bool) -> u64 {
+    let disk = org.get("/health").json["disk"].take();
+    let figure = |name: &str| disk[name].as_u64().unwrap();
+    let all = ["journal_bytes", "snapshot_bytes", "state_bytes"].map(figure).iter().sum::<u64>();
+    if with_unneeded { all } else { all - figure("unneeded_bytes") }
+}
+
+#[test]
+fn the_oldest_finished_events_leave_before_their_time_until_the_data_fits_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 24 * MIB;
+    let short = format!("[retention]\nbytes = {limit}\ngrace_seconds = 1\n");
+    let server = Process::start_with(&dir.path().join("data"), &short);
+    let org = server.org("Acme");
+    let open = org.send("open.event", &json!("open")).id();
+    let events = fill(&org, 160);
+    until_gone(&org, &events[0]);
+    until(|| (disk_bytes(&org, false) <= limit).then_some(()));
+    // The space really comes back, and no event leaves while retention waits for that.
+    let stored = org.metric("triggerd_events_stored");
+    until(|| (disk_bytes(&org, true) <= limit).then_some(()));
+    assert!(org.metric("triggerd_events_stored") >= stored);
+    assert!(stored >= 20.0, "{stored} of 161 events are left");
+    assert!(expired_for(&org, "finished", "bytes") >= 1.0);
+    assert_eq!(expired(&org, "finished"), 0.0);
+    assert_eq!(org.get("/health").json["disk"]["pressure"], json!("bytes"));
+    let newest = events.last().unwrap();
+    assert_eq!((status(&org, newest), status(&org, &open)), (200, 200));
+    let key = org.key.clone();
+    let server = restarted_without_state(server);
+    let org = Client::new(&server.url, &key);
+    assert_eq!((status(&org, newest), status(&org, &events[0])), (200, 404));
+    assert_eq!(org.inbox_ids(), [open]);
+}
+
+#[test]
+fn a_disk_without_enough_free_space_loses_dead_letters_and_keeps_open_events_unless_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let full = "[retention]\nkeep_free_share = 1.0\ngrace_seconds = 1\n";
+    let server = Process::start_with(&data, full);
+    let org = server.org("Acme");
+    let bad = Receiver::start().unwrap();
+    bad.answer_next([500]);
+    push_to(&org, &[(&bad, "bad.*")]);
+    let dead = org.send("bad.event", &json!(1)).id();
+    until(|| (listed(&org, "/api/dead-letters").len() == 1).then_some(()));
+    org.ack(&dead);
+    let open = org.send("open.event", &json!(1)).id();
+    let finished = fill(&org, 12).remove(0);
+    until_gone(&org, &finished);
+    until_gone(&org, &dead);
+    let report = until(|| listed(&org, &format!("/api/events?type={EXPIRED}")).pop());
+    assert_eq!(report["payload"]["reason"], json!("disk"));
+    assert_eq!(report["payload"]["by_type"], json!({"bad.event": 1}));
+    assert_eq!(expired_for(&org, "dead", "disk"), 1.0);
+    assert_eq!(org.get("/health").json["disk"]["pressure"], json!("disk"));
+    // The next pass would take it.
+    fill(&org, 12);
+    assert_eq!((status(&org, &open), expired_for(&org, "open", "disk")), (200, 0.0));
+    let key = org.key.clone();
+    assert_eq!(server.stop().0, Some(0));
+    let server = Process::start_with(&data, &format!("{full}drop_open = true\n"));
+    let org = Client::new(&server.url, &key);
+    until_gone(&org, &open);
+    let told = |report: &Value| report["payload"]["by_type"]["open.event"] == json!(1);
+    until(|| listed(&org, &format!("/api/events?type={EXPIRED}")).iter().any(told).then_some(()));
+    bad.stop();
 }
 
 #[test]

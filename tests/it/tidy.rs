@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("store", 3),
     ("commands", 4),
     ("commit", 5),
+    ("backup", 6),
     ("pipeline", 6),
     ("delivery", 6),
     ("http", 7),
@@ -70,7 +71,12 @@ const SOLE_IMPORTERS: &[Sole] = &[
         homes: &["delivery/connector.rs"],
     },
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
-    Sole { needles: &["prometheus"], homes: &["base/metrics.rs"] },
+    Sole { needles: &["tar", "zstd"], homes: &["backup/archive.rs"] },
+    Sole { needles: &["age"], homes: &["cli/backup/encryption.rs"] },
+    Sole {
+        needles: &["prometheus"],
+        homes: &["base/metrics.rs", "base/metrics/maker.rs", "base/metrics/series.rs"],
+    },
     Sole {
         needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
         homes: &["base/clock.rs"],

@@ -56,8 +56,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 
 fn boot(data: &Path, wrapper: &[&str]) -> Process {
     let config = config(data).replace("reserve_bytes = 1", &format!("reserve_bytes = {RESERVE}"));
-    // Old snapshots soon make room for the next one.
-    let config = config.replace("grace_seconds = 5", "grace_seconds = 1");
+    // Old snapshots soon make room for the next one, and nothing is to expire early.
+    let config = config.replace("grace_seconds = 5", "grace_seconds = 1\nbytes = 1099511627776");
     let config = format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]);
     let ready = Process::spawn(data, &config, wrapper).ready();
     ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))

@@ -56,6 +56,7 @@ mod rot;
 mod scenario;
 mod server;
 mod slow_copies;
+mod small;
 mod snapshots;
 mod stop;
 mod sweep;

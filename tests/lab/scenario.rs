@@ -11,7 +11,7 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    retention, rot, slow_copies, snapshots, stop, sweep, torn, trace, wrong_keys,
+    retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// Number of scenarios, and of controls, that run at the same time.
@@ -117,6 +117,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "a full disk is a state, not a crash",
         rounds: (1, "fillings"),
         run: full::run,
+    },
+    Scenario {
+        name: "small",
+        shows: "a small disk lives with the default limits, however long it is filled",
+        rounds: (96, "MiB of confirmed events"),
+        run: small::run,
     },
     Scenario {
         name: "clock",

@@ -31,7 +31,7 @@ use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use triggerd::model::replay::{ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::pipeline::{Ages, Replayer, Sweeper, Worker};
+use triggerd::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
 use triggerd::rules::breaker::{Answer, BreakerPolicy};
 use triggerd::store::{DueDelivery, Store};
 
@@ -233,12 +233,14 @@ impl World {
         let engine = Arc::clone(&self.engine);
         let config = Config::from_toml("").unwrap();
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
+        let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
         let sweeper = Sweeper {
             engine,
             journal,
             dedup_window_ms: DEDUP_WINDOW_MS,
             ages,
             lets_expire: true,
+            limits,
             keys_used,
         };
         let wake = self.wakes[0].clone();

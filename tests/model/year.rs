@@ -28,7 +28,7 @@ use triggerd::model::key::{Key, Scopes};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::routing::RouteReasons;
 use triggerd::model::time::Timestamp;
-use triggerd::pipeline::{Ages, Retention};
+use triggerd::pipeline::{Ages, DiskLimits, Retention};
 use triggerd::store::{SEGMENT_BYTES, Store};
 
 use crate::care::{Care, CareLimits};
@@ -130,6 +130,7 @@ struct Year {
     care: Care,
     retention: Retention,
     ages: Ages,
+    limits: DiskLimits,
     data_dir: DataDir,
     committer: std::thread::JoinHandle<()>,
     events_a_day: u64,
@@ -169,13 +170,15 @@ impl Year {
         let care = care(&engine, &data_dir, (&reader, files), month_bytes);
         let committer = std::thread::spawn(|| committer.run());
         let config = Config::from_toml("").unwrap();
+        let retention = Retention::new(&reader, &engine);
         let mut year = Self {
             clock,
             store,
             engine,
             care,
-            retention: Retention::default(),
+            retention,
             ages: Ages::of(&config.retention, &config.tiers),
+            limits: DiskLimits::of(&config.retention),
             data_dir,
             committer,
             events_a_day: events_a_month / DAYS_OF_MONTH,
@@ -260,7 +263,7 @@ impl Year {
         self.attempt(&due);
         self.confirm();
         self.forget_dedup_ids();
-        while self.retention.call(&self.engine, &self.ages).unwrap() {}
+        while self.retention.call(&self.engine, (&self.ages, &self.limits)).unwrap() {}
         self.store.write_back().unwrap();
         self.care.snapshots();
         self.care.compaction();

@@ -56,6 +56,7 @@ pub(crate) fn engine_with<L: Log>(
         vault: Vault::new(&[7; 32]),
         breakers: Breakers::default(),
         snapshots: Snapshots::default(),
+        disk_use: triggerd::commit::DiskUse::default(),
         stop: Stop::new(),
     });
     let committer = Committer::new(Arc::clone(&engine), submissions, log, GROUP_LIMITS);

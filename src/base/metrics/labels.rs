@@ -104,6 +104,30 @@ labels! {
 }
 
 labels! {
+    /// The reason why an event expired.
+    ExpiryReason {
+        /// The event was old enough.
+        Age = "age",
+        /// The data took more disk space than its limit.
+        Bytes = "bytes",
+        /// The filesystem had too little free space.
+        Disk = "disk",
+    }
+}
+
+labels! {
+    /// A part of the data directory.
+    DataKind {
+        /// The segments of the journal.
+        Journal = "journal",
+        /// The snapshots of the state.
+        Snapshots = "snapshots",
+        /// The state.
+        State = "state",
+    }
+}
+
+labels! {
     /// The result of checking a key.
     KeyVerification {
         /// The key was verified not long ago.

@@ -1,5 +1,6 @@
 //! The routes: one file for each resource.
 
+pub(super) mod admin;
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
 pub(super) mod docs;

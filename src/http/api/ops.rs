@@ -5,11 +5,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use serde::Serialize;
 
-use crate::commit::Shortage;
+use crate::backup::Standing;
+use crate::commit::{Measured, Shortage};
 use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::health::Phase;
 use crate::http::error::Problem;
+use crate::model::time::Timestamp;
 
 #[derive(Serialize)]
 struct Healthy {
@@ -19,6 +21,58 @@ struct Healthy {
     checks: Checks,
     /// The ages at which events expire, unless their tier has its own.
     retention: Retention,
+    disk: Disk,
+    backup: BackupStanding,
+}
+
+/// The disk space of the data in bytes, as the retention measured it last.
+#[derive(Serialize)]
+struct Disk {
+    journal_bytes: u64,
+    snapshot_bytes: u64,
+    state_bytes: u64,
+    /// The part that comes back once no copy can need it.
+    unneeded_bytes: u64,
+    /// Space of the same filesystem that only the backups in `[backup] directory` take.
+    backup_bytes: u64,
+    /// Free space below which events expire before their time.
+    keep_free_bytes: u64,
+    /// `bytes` or `disk` while events expire before their time for this reason, else `none`.
+    pressure: &'static str,
+    /// Absent while unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_until_full: Option<f64>,
+}
+
+impl Disk {
+    fn of(measured: &Measured) -> Self {
+        Self {
+            journal_bytes: measured.journal,
+            snapshot_bytes: measured.snapshots,
+            state_bytes: measured.state,
+            unneeded_bytes: measured.unneeded,
+            backup_bytes: measured.backups,
+            keep_free_bytes: measured.keep_free,
+            pressure: measured.pressure.into(),
+            days_until_full: measured.days_until_full,
+        }
+    }
+}
+
+/// The newest backup that the server has made or found in its directory of backups.
+#[derive(Serialize)]
+struct BackupStanding {
+    /// When the backup began; `null` without one.
+    newest_at: Option<Timestamp>,
+    /// True if the last backup failed.
+    has_failed: bool,
+}
+
+impl BackupStanding {
+    fn of(call: &Call) -> Self {
+        let Standing { newest_at, has_failed } = call.api.backups.standing();
+        Self { newest_at, has_failed }
+    }
 }
 
 /// A word for each part of the server; `ok` means healthy.
@@ -64,12 +118,18 @@ impl Checks {
 pub(in crate::http) fn health(call: &Call) -> Answer {
     let checks = Checks::of(call);
     let healthy = checks.all_ok();
+    let measured = call.api.engine.disk_use.measured();
+    let mut retention = call.api.settings.get().retention.clone();
+    // The limit in effect.
+    retention.bytes = measured.limit.unwrap_or(retention.bytes);
     let body = Healthy {
         status: if healthy { "healthy" } else { "unhealthy" },
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: call.api.began.elapsed().as_secs(),
         checks,
-        retention: call.api.settings.get().retention.clone(),
+        retention,
+        disk: Disk::of(&measured),
+        backup: BackupStanding::of(call),
     };
     status(healthy, &body)
 }

@@ -3,6 +3,7 @@
 //! the lines about changes, which make the audit log; the others are damped.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::http::edge::auth::{Caller, shown};
 use crate::http::edge::call::Call;
@@ -75,6 +76,13 @@ pub(in crate::http) fn event_erased(call: &Call, event: EventId) {
 pub(in crate::http) fn replay(call: &Call, replay: ReplayId, what: &'static str) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     tracing::info!(target: AUDIT, organization, %replay, by, address, "a replay was {what}");
+}
+
+/// Records a backup in a directory, or one that is sent as a stream.
+pub(in crate::http) fn backup(call: &Call, directory: Option<&Path>) {
+    let (by, address) = (by(call), address(call));
+    let directory = directory.map(|directory| directory.display().to_string());
+    tracing::info!(target: AUDIT, directory, by, address, "a backup was asked for");
 }
 
 /// A refused request, as its line shows it.

@@ -55,6 +55,8 @@ pub enum Who {
     Scope(Scope),
     /// The operator, or a key with this scope.
     AdminOr(Scope),
+    /// The operator alone.
+    Admin,
 }
 
 impl Who {
@@ -62,7 +64,7 @@ impl Who {
     pub(in crate::http) fn needs(self) -> Scopes {
         match self {
             Self::Scope(scope) | Self::AdminOr(scope) => scope.into(),
-            Self::AnyKey | Self::Public => Scopes::none(),
+            Self::AnyKey | Self::Public | Self::Admin => Scopes::none(),
         }
     }
 }
@@ -122,9 +124,9 @@ fn two_keys(first: &str, second: &str) -> Problem {
 pub(in crate::http) fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
     let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
     match (who, caller) {
-        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => {
-            Ok(())
-        }
+        (Who::Public, _)
+        | (Who::AnyKey, Caller::Key(_))
+        | (Who::AdminOr(_) | Who::Admin, Caller::Admin) => Ok(()),
         (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
             if key.key().scopes.allows(scope) {
                 return Ok(());
@@ -139,6 +141,9 @@ pub(in crate::http) fn permit(who: Who, caller: &Caller) -> Result<(), Problem> 
                  POST /api/keys/generate makes one"
                 .to_owned(),
         ),
+        (Who::Admin, Caller::Key(_) | Caller::Anyone) => {
+            forbidden("this route needs the admin token".to_owned())
+        }
         (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
             forbidden("this route needs an API key".to_owned())
         }

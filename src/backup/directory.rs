@@ -1,0 +1,322 @@
+//! A directory of backups: makes the next backup beside the last one, finds backups, and deletes
+//! old ones.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::copy::{To, copy, create_dir, sync_dir, write_whole};
+use super::error::{BackupError, io_at};
+use super::lock::lock;
+use super::manifest::{Entry, MANIFEST, Manifest};
+use super::source::{Part, Source, Step};
+use crate::base::{ownership, regular};
+use crate::data_dir::JOURNAL;
+use crate::model::time::Timestamp;
+
+/// Length of a backup's name, such as `2026-01-31T10-00-00.000Z`.
+const NAME_LEN: usize = 24;
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The directory of the backup.
+    pub path: PathBuf,
+    /// The content.
+    pub manifest: Manifest,
+    /// Bytes of the files that are hard links.
+    pub linked_bytes: u64,
+}
+
+/// The last backup in the directory.
+struct Last {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+/// Makes a backup in a directory of backups, which is created if it is missing. After a failure,
+/// nothing of the backup remains.
+///
+/// # Errors
+/// Another backup is being made here, the directory is no place for backups, or a file cannot be
+/// read or written.
+pub fn make(
+    source: &Source,
+    target: &Path,
+    at: Timestamp,
+    step: &Step<'_>,
+) -> Result<Made, BackupError> {
+    require_outside(target, &source.data_dir)?;
+    require_place(target)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(io_at(target))?;
+    let _lock = lock(target, &busy(target))?;
+    clear_unfinished(target)?;
+    let last = whole_in(target)?.pop().map(|(path, manifest)| Last { path, manifest });
+    let path = target.join(next_name(target, at)?);
+    create_dir(&path)?;
+    let made = fill(source, &path, (at, last.as_ref()), step);
+    if made.is_err()
+        && let Err(error) = fs::remove_dir_all(&path)
+    {
+        tracing::warn!(%error, path = %path.display(), "a backup that failed could not be removed");
+    }
+    let made = made?;
+    ownership::give_tree_to_owner_of(target, &path).map_err(io_at(&path))?;
+    sync_dir(target)?;
+    Ok(made)
+}
+
+/// Refuses a place in the data directory: a backup is no part of what it is made of.
+///
+/// # Errors
+/// The place is in the data directory.
+pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError> {
+    let absolute = std::path::absolute(target).map_err(io_at(target))?;
+    // Of a path that does not exist yet, the part that exists tells where it is.
+    let real = absolute.ancestors().find_map(|path| path.canonicalize().ok());
+    let data = data_dir.canonicalize().map_err(io_at(data_dir))?;
+    if real.is_some_and(|real| real.starts_with(data)) {
+        return Err(BackupError::Refused(format!(
+            "{} is in the data directory {}; name a place outside for backups",
+            target.display(),
+            data_dir.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a directory that is a data directory or a single backup.
+fn require_place(target: &Path) -> Result<(), BackupError> {
+    let found = [("FORMAT", "a data directory"), (MANIFEST, "a backup")];
+    match found.iter().find(|(name, _)| target.join(name).exists()) {
+        Some((name, what)) => Err(BackupError::Refused(format!(
+            "{} is {what}, because it holds {name}; name a directory for backups, which is created \
+             if it is missing",
+            target.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn busy(target: &Path) -> String {
+    format!("another backup is being made in {}; try again when it is done", target.display())
+}
+
+fn fill(
+    source: &Source,
+    path: &Path,
+    (at, last): (Timestamp, Option<&Last>),
+    step: &Step<'_>,
+) -> Result<Made, BackupError> {
+    create_dir(&path.join(JOURNAL))?;
+    let (mut files, mut linked_bytes) = (Vec::with_capacity(source.parts.len()), 0);
+    for part in &source.parts {
+        let (entry, is_linked) = put(part, path, last, step)?;
+        linked_bytes += if is_linked { entry.bytes } else { 0 };
+        files.push(entry);
+    }
+    sync_dir(&path.join(JOURNAL))?;
+    let manifest = Manifest::new((source.data_format, at), source.positions(), files);
+    write_whole(path, MANIFEST, &manifest.encode())?;
+    Ok(Made { path: path.to_owned(), manifest, linked_bytes })
+}
+
+/// Puts a file into the backup. Returns its entry, and true if it is a hard link.
+fn put(
+    part: &Part,
+    backup: &Path,
+    last: Option<&Last>,
+    step: &Step<'_>,
+) -> Result<(Entry, bool), BackupError> {
+    let to = backup.join(&part.name);
+    let known = part.original().map(|(original, identity)| {
+        let known = last.and_then(|last| Some((last, last.manifest.entry(&part.name)?)));
+        let known = known.filter(|(_, entry)| {
+            entry.source.as_ref() == Some(&identity) && entry.bytes == part.bytes()
+        });
+        (original, identity, known)
+    });
+    let Some((original, identity, known)) = known else { return copied(part, &to, step) };
+    if link(original, &to, &identity) {
+        let entry = match known {
+            Some((_, entry)) => entry.clone(),
+            None => summed(part, step)?,
+        };
+        return Ok((entry, true));
+    }
+    match known {
+        Some((last, entry)) if fs::hard_link(last.path.join(&part.name), &to).is_ok() => {
+            Ok((entry.clone(), true))
+        }
+        _ => copied(part, &to, step),
+    }
+}
+
+/// Links the original, if its name still belongs to the pinned file. On another filesystem there is
+/// no link.
+fn link(original: &Path, to: &Path, identity: &str) -> bool {
+    if fs::hard_link(original, to).is_err() {
+        return false;
+    }
+    let is_it = fs::metadata(to)
+        .is_ok_and(|facts| identity.starts_with(&format!("{} {} ", facts.dev(), facts.ino())));
+    if !is_it && let Err(error) = fs::remove_file(to) {
+        tracing::debug!(%error, "a link to a replaced segment could not be removed");
+    }
+    is_it
+}
+
+fn copied(part: &Part, to: &Path, step: &Step<'_>) -> Result<(Entry, bool), BackupError> {
+    let mut reading = part.read(step);
+    copy(&mut reading, &To::File(to))?.map_err(io_at(to))?;
+    Ok((reading.entry(), false))
+}
+
+fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
+    let mut reading = part.read(step);
+    copy(&mut reading, &To::Nowhere)?.map_err(io_at(Path::new(&part.name)))?;
+    Ok(reading.entry())
+}
+
+/// Returns the name of the next backup: its time, but behind every backup that is there. So the
+/// names are in the order of the backups, also if the clock was set back.
+fn next_name(target: &Path, at: Timestamp) -> Result<String, BackupError> {
+    let newest = named_in(target)?.pop().and_then(|path| time_of(&path));
+    Ok(name_of(newest.map_or(at, |newest| at.max(Timestamp(newest.0.saturating_add(1))))))
+}
+
+fn name_of(at: Timestamp) -> String {
+    at.to_string().replace(':', "-")
+}
+
+/// Returns the time in the name of a backup, whole or not. None if the name is not one.
+fn time_of(path: &Path) -> Option<Timestamp> {
+    let name = path.file_name()?.to_str().filter(|name| name.len() == NAME_LEN)?;
+    let (date, time) = name.split_once('T')?;
+    format!("{date}T{}", time.replace('-', ":")).parse().ok()
+}
+
+/// Returns the directories with the name of a backup, the oldest first.
+fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(target).map_err(io_at(target))? {
+        let path = entry.map_err(io_at(target))?.path();
+        if time_of(&path).is_some() && path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Returns the complete backups in a directory of backups, the oldest first.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn whole_in(target: &Path) -> Result<Vec<(PathBuf, Manifest)>, BackupError> {
+    let mut found = Vec::new();
+    for path in named_in(target)? {
+        match read_manifest(&path) {
+            Ok(manifest) => found.push((path, manifest)),
+            Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, "a backup whose manifest cannot be read is passed over");
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the manifest of a backup.
+pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
+    let path = backup.join(MANIFEST);
+    let bytes = regular::read(&path).map_err(io_at(&path))?;
+    let damaged = |fault| BackupError::Damaged(format!("{} {fault}", path.display()));
+    Manifest::decode(&bytes).map_err(damaged)
+}
+
+/// Returns the backup at this path: the directory itself, or the newest in a directory of backups.
+/// Interrupted backups do not count.
+///
+/// # Errors
+/// There is no complete backup, or the newest one has a damaged manifest: an older one has to be
+/// named.
+pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
+    if path.join(MANIFEST).symlink_metadata().is_ok() {
+        return Ok(path.to_owned());
+    }
+    for backup in named_in(path)?.into_iter().rev() {
+        match read_manifest(&backup) {
+            Ok(_) => return Ok(backup),
+            Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let message = format!("{error}; to take an older backup, name its directory");
+                return Err(BackupError::Damaged(message));
+            }
+        }
+    }
+    Err(BackupError::Refused(format!(
+        "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below",
+        path.display()
+    )))
+}
+
+/// Deletes all but the newest `keep` complete backups.
+pub(super) fn delete_old(target: &Path, keep: usize) -> Result<(), BackupError> {
+    let _lock = lock(target, &busy(target))?;
+    let whole = whole_in(target)?;
+    let old = whole.len().saturating_sub(keep);
+    whole.iter().take(old).try_for_each(|(path, _)| delete(path))
+}
+
+/// Deletes the oldest complete backup, unless it is the only one. Returns its path.
+pub(super) fn delete_oldest(target: &Path) -> Result<Option<PathBuf>, BackupError> {
+    let _lock = lock(target, &busy(target))?;
+    let whole = whole_in(target)?;
+    let [(oldest, _), _, ..] = whole.as_slice() else { return Ok(None) };
+    delete(oldest).map(|()| Some(oldest.clone()))
+}
+
+fn delete(backup: &Path) -> Result<(), BackupError> {
+    // Without its manifest, a backup that is deleted only in part does not count.
+    let manifest = backup.join(MANIFEST);
+    fs::remove_file(&manifest).map_err(io_at(&manifest))?;
+    fs::remove_dir_all(backup).map_err(io_at(backup))
+}
+
+/// Removes what an interrupted backup left behind.
+fn clear_unfinished(target: &Path) -> Result<(), BackupError> {
+    for path in named_in(target)?.into_iter().filter(|path| !path.join(MANIFEST).exists()) {
+        tracing::info!(path = %path.display(), "a backup that was interrupted is removed");
+        fs::remove_dir_all(&path).map_err(io_at(&path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_of_a_backup_is_one() {
+        let at = Timestamp(1_800_000_000_123);
+        let name = name_of(at);
+        assert!(time_of(Path::new(&name)) == Some(at) && name.len() == NAME_LEN, "{name}");
+        for other in ["", "data", "2026-01-31", "2026-01-31T10-00-00.000Z.new", "T", &name[1..]] {
+            assert_eq!(time_of(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_the_backups_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let next = |at| next_name(dir.path(), Timestamp(at)).unwrap();
+        let first = next(5_000);
+        assert_eq!(first, name_of(Timestamp(5_000)));
+        fs::create_dir(dir.path().join(first)).unwrap();
+        assert_eq!(next(5_000), name_of(Timestamp(5_001)));
+        assert_eq!(next(9), name_of(Timestamp(5_001)));
+        assert_eq!(next(6_000), name_of(Timestamp(6_000)));
+    }
+}

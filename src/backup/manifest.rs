@@ -1,0 +1,195 @@
+//! The manifest of a backup: every file with its length and its SHA-256. The manifest has a sum of
+//! its own, so that a changed byte in it is not taken for a changed file.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::base::library_errors::json_fault;
+use crate::data_dir::JOURNAL;
+use crate::model::time::Timestamp;
+
+pub use crate::data_dir::BACKUP_MANIFEST as MANIFEST;
+
+/// The version of the manifest's form.
+const VERSION: u32 = 1;
+/// Number of digits of a position in the name of a segment or snapshot.
+const POSITION_DIGITS: usize = 20;
+
+/// The content of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this form.
+    pub version: u32,
+    /// The version of triggerd that made the backup.
+    pub made_by: String,
+    /// The format of the data directory.
+    pub data_format: u32,
+    /// When the backup began.
+    pub made_at: Timestamp,
+    /// The first position of the journal.
+    pub first: u64,
+    /// The end of the journal: every event that was acknowledged before lies below.
+    pub end: u64,
+    /// The position of the snapshot, if there is one.
+    pub snapshot: Option<u64>,
+    /// Number of segments.
+    pub segments: u64,
+    /// Bytes of all files, with the holes in them.
+    pub bytes: u64,
+    /// Every file but the manifest.
+    pub files: Vec<Entry>,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The path in the backup, and in a data directory.
+    pub path: String,
+    /// The length of the file.
+    pub bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+    /// Device, inode and last change of the original, if its bytes never change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
+}
+
+/// A manifest with the sum of its text.
+#[derive(Serialize, Deserialize)]
+struct Sealed<'a> {
+    #[serde(borrow)]
+    manifest: &'a RawValue,
+    sha256: String,
+}
+
+impl Manifest {
+    /// Makes the manifest of these files.
+    pub(super) fn new(
+        (data_format, made_at): (u32, Timestamp),
+        (first, end, snapshot): (u64, u64, Option<u64>),
+        files: Vec<Entry>,
+    ) -> Self {
+        let segments = files.iter().filter(|file| is_segment(&file.path)).count() as u64;
+        let bytes = files.iter().map(|file| file.bytes).sum();
+        let made_by = env!("CARGO_PKG_VERSION").to_owned();
+        Self {
+            version: VERSION,
+            made_by,
+            data_format,
+            made_at,
+            first,
+            end,
+            snapshot,
+            segments,
+            bytes,
+            files,
+        }
+    }
+
+    /// Returns the text of the manifest's file.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // The manifest has only texts and numbers, so writing cannot fail.
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        let sha256 = hex(&Sha256::digest(text.as_bytes()));
+        format!("{{\"manifest\": {text},\n\"sha256\": \"{sha256}\"}}\n").into_bytes()
+    }
+
+    /// Reads the text of a manifest's file.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let fault = |error: serde_json::Error| format!("is not valid: {}", json_fault(&error));
+        let sealed: Sealed<'_> = serde_json::from_slice(bytes).map_err(fault)?;
+        let text = sealed.manifest.get();
+        if hex(&Sha256::digest(text.as_bytes())) != sealed.sha256 {
+            return Err("does not match its own SHA-256".to_owned());
+        }
+        let manifest: Self = serde_json::from_str(text).map_err(fault)?;
+        if manifest.version != VERSION {
+            let version = manifest.version;
+            return Err(format!("has version {version}, which this triggerd does not know"));
+        }
+        let mut seen = BTreeSet::new();
+        match manifest.files.iter().find(|file| !is_known(&file.path) || !seen.insert(&file.path)) {
+            Some(file) => Err(format!("names {:?}, which cannot be in a backup", file.path)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Returns the entry of a file.
+    pub fn entry(&self, path: &str) -> Option<&Entry> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+/// Returns true if a backup can have a file of this name. No other name is ever written.
+pub(super) fn is_known(path: &str) -> bool {
+    let Some(name) = path.strip_prefix(JOURNAL).and_then(|rest| rest.strip_prefix('/')) else {
+        return ["FORMAT", "secrets.key", "admin.token"].contains(&path);
+    };
+    let digits = name.strip_suffix(".seg").or_else(|| name.strip_suffix(".snap"));
+    digits.is_some_and(|digits| {
+        digits.len() == POSITION_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+fn is_segment(path: &str) -> bool {
+    path.strip_suffix(".seg").is_some()
+}
+
+/// Returns bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(path: &str) -> Manifest {
+        let file = Entry {
+            path: path.to_owned(),
+            bytes: 3,
+            sha256: "00".repeat(32),
+            source: Some("1 2 3".to_owned()),
+        };
+        Manifest::new((5, Timestamp(7)), (1, 90, Some(80)), vec![file])
+    }
+
+    #[test]
+    fn a_changed_byte_in_a_manifest_is_noticed_wherever_it_is() {
+        let made = manifest("journal/00000000000000000001.seg");
+        let bytes = made.encode();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), made);
+        let mut unnoticed = 0;
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            unnoticed += usize::from(Manifest::decode(&changed).is_ok_and(|read| read != made));
+            assert!(Manifest::decode(&bytes[..at]).is_err() || at + 1 == bytes.len(), "{at}");
+        }
+        assert_eq!(unnoticed, 0);
+    }
+
+    #[test]
+    fn no_other_name_is_in_a_backup() {
+        for path in ["FORMAT", "secrets.key", "journal/00000000000000000007.snap"] {
+            assert!(Manifest::decode(&manifest(path).encode()).is_ok(), "{path}");
+        }
+        for path in [
+            "",
+            "/etc/passwd",
+            "../FORMAT",
+            "journal/../FORMAT",
+            "journal/1.seg",
+            "journal/00000000000000000001.seg/x",
+            "journal/0000000000000000000a.seg",
+            "LOCK",
+            "sled/db",
+        ] {
+            assert!(Manifest::decode(&manifest(path).encode()).is_err(), "{path}");
+        }
+    }
+}

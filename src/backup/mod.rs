@@ -1,0 +1,47 @@
+//! Backups of a data directory, and their restore.
+//!
+//! A backup holds the sealed segments, the last segment up to its synced end, the newest whole
+//! snapshot, `FORMAT`, the secrets that lie in the directory, and a manifest with the length and
+//! the SHA-256 of each file. The manifest comes last: what lacks it is no backup.
+//!
+//! ```text
+//! backups/                            a directory of backups
+//!   2026-01-31T10-00-00.000Z/         one backup, named by the time at which it began
+//!     manifest.json                   written last, renamed and synced
+//!     FORMAT  secrets.key  admin.token
+//!     journal/00000000000000000001.seg
+//!     journal/00000000000000123456.snap
+//! ```
+//!
+//! Segments and snapshots never change under their inode, so a backup on the same filesystem holds
+//! hard links to them. On another filesystem, a file that the last backup already has becomes a
+//! hard link to the file there. A backup is also written as one stream, a tar of the same files
+//! compressed with zstd, which can be encrypted with age.
+//!
+//! `POST /api/admin/backup`, the schedule in `[backup]` and `triggerd backup` make backups;
+//! `triggerd restore` and `triggerd verify` read them. This module knows no HTTP.
+
+mod archive;
+mod check;
+mod copy;
+mod directory;
+mod disk;
+mod error;
+mod jobs;
+mod lock;
+mod manifest;
+mod place;
+mod restore;
+mod scheduled;
+mod source;
+mod until;
+
+pub use archive::{Archived, read_archive, write_archive};
+pub use check::check;
+pub use directory::{Made, find, make, require_outside, whole_in};
+pub use error::BackupError;
+pub use jobs::{Busy, Job, JobState, Jobs};
+pub use manifest::{Entry, MANIFEST, Manifest};
+pub use restore::{Origin, Restored, restore};
+pub use scheduled::{Backups, Schedule, Standing};
+pub use source::{Source, Step};

@@ -1,0 +1,83 @@
+//! Restores a backup: everything is checked and written into a draft, whose files get their names
+//! in the new data directory when they are whole.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::archive::read_archive;
+use super::check::{check, open};
+use super::copy::{To, copy, create_dir, sync_dir};
+use super::error::{BackupError, io_at};
+use super::manifest::Manifest;
+use super::place::Place;
+use super::until::end_by;
+use crate::data_dir::{JOURNAL, settle_restored};
+use crate::model::time::Timestamp;
+
+/// Where the backup is.
+pub enum Origin<'a> {
+    /// The directory of one backup.
+    Directory(&'a Path),
+    /// A stream, with a name for errors.
+    Archive(Box<dyn Read + 'a>, &'a str),
+}
+
+/// A restored data directory.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The content of the backup.
+    pub manifest: Manifest,
+    /// The end of the restored journal.
+    pub end: u64,
+}
+
+/// Restores a backup into a directory that does not exist or is empty. Deliveries are held there.
+/// After a failure, nothing is left behind.
+///
+/// # Errors
+/// The directory is in use, the backup is wrong, or a file cannot be written.
+pub fn restore(
+    from: Origin<'_>,
+    to: &Path,
+    until: Option<Timestamp>,
+) -> Result<Restored, BackupError> {
+    let place = Place::take(to)?;
+    let filled = fill(from, place.draft(), until);
+    let named = filled.and_then(|restored| place.finish().map(|()| restored));
+    if named.is_err() {
+        place.give_up();
+    }
+    named
+}
+
+fn fill(from: Origin<'_>, draft: &Path, until: Option<Timestamp>) -> Result<Restored, BackupError> {
+    let manifest = match from {
+        Origin::Directory(backup) => copy_checked(backup, draft)?,
+        Origin::Archive(input, name) => read_archive(input, name, Some(draft))?,
+    };
+    let end = until.map(|until| end_by(draft, until)).transpose()?;
+    settle_restored(draft)?;
+    sync_dir(draft)?;
+    let end = end.map_or(manifest.end, |end| end.0);
+    Ok(Restored { manifest, end })
+}
+
+/// Checks all sums, then copies all files, and compares the sums of what was copied.
+fn copy_checked(backup: &Path, draft: &Path) -> Result<Manifest, BackupError> {
+    let manifest = check(backup)?;
+    create_dir(&draft.join(JOURNAL))?;
+    let mut faults = Vec::new();
+    for entry in &manifest.files {
+        let (from, to) = (backup.join(&entry.path), draft.join(&entry.path));
+        let mut file = open(&from).map_err(io_at(&from))?;
+        let copied = copy(&mut file, &To::File(&to))?.map_err(io_at(&from))?;
+        if copied != (entry.bytes, entry.sha256.clone()) {
+            faults.push(format!("{}: the file changed while it was copied", entry.path));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(BackupError::faults(&backup.display().to_string(), &faults));
+    }
+    sync_dir(&draft.join(JOURNAL))?;
+    Ok(manifest)
+}

@@ -1,0 +1,241 @@
+//! `triggerd backup`: makes a backup of a stopped data directory, or lets the running server make
+//! it.
+
+pub(super) mod check;
+mod encryption;
+mod failures;
+mod input;
+mod output_file;
+pub(super) mod restore;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::encryption::encrypted;
+use self::failures::{Packing, failure, unwritten};
+use self::output_file::OutputFile;
+use super::Failure;
+use super::admin::Admin;
+use super::audit::dir_failure;
+use super::client::{Client, Method};
+use super::events::text;
+use super::output::{counted, eprint, print};
+use super::reach::{Server, Settings};
+use crate::backup::{Manifest, Source, make, require_outside, write_archive};
+use crate::base::clock::Clock;
+use crate::base::exit_code::ExitCode;
+use crate::base::threads::Signal;
+use crate::data_dir::{DataDir, DataDirError, LookedAt};
+use crate::model::time::Timestamp;
+
+/// The path of backups in the API.
+const PATH: &str = "/api/admin/backup";
+/// The target that stands for standard output.
+const STDOUT: &str = "-";
+/// Extensions of archives that triggerd does not write.
+const OTHER_ARCHIVES: [&str; 8] = ["tar", "gz", "tgz", "xz", "bz2", "zip", "tzst", "7z"];
+/// Interval at which the job of a running server is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+pub(super) struct Backup {
+    /// Directory of backups, which is created if it is missing; a new file whose name ends in .zst
+    /// or .age; or - for standard output
+    #[arg(value_name = "DIR|FILE.tar.zst|-")]
+    target: PathBuf,
+    /// Encrypt a file or standard output for this age recipient (age1…); may be given several times
+    #[arg(long, value_name = "RECIPIENT")]
+    encrypt_to: Vec<String>,
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// The place of a backup.
+enum Target<'a> {
+    Directory(&'a Path),
+    File(&'a Path),
+    Stdout,
+}
+
+impl Backup {
+    pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let target = self.target()?;
+        if let Target::File(path) = target {
+            self.require_outside(settings, path)?;
+        }
+        match (self.stopped(settings)?, target) {
+            (Some(looked_at), Target::Directory(dir)) => self.make(&looked_at, dir),
+            (Some(looked_at), target) => self.pack(&target, &mut |out| packed(&looked_at, out)),
+            (None, Target::Directory(dir)) => self.ask(&self.client(settings)?, dir),
+            (None, target) => {
+                let client = self.client(settings)?;
+                self.pack(&target, &mut |out| client.download(PATH, "application/zstd", out))
+            }
+        }
+    }
+
+    fn target(&self) -> Result<Target<'_>, Failure> {
+        let path = self.target.as_path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
+        let is_sealed = !self.encrypt_to.is_empty();
+        if path == Path::new(STDOUT) {
+            if io::stdout().is_terminal() {
+                return usage("a backup is not for a terminal; name a file, or a pipe".to_owned());
+            }
+            return Ok(Target::Stdout);
+        }
+        match extension.filter(|_| !path.is_dir()) {
+            Some("age") if !is_sealed => usage(format!(
+                "{} would not be encrypted; name a recipient with --encrypt-to, or a file whose \
+                 name ends in .tar.zst",
+                path.display()
+            )),
+            Some("zst" | "age") => Ok(Target::File(path)),
+            Some(other) if OTHER_ARCHIVES.contains(&other) => usage(format!(
+                "{}: a backup is a directory or a .tar.zst, and no .{other}",
+                path.display()
+            )),
+            _ if is_sealed => usage(
+                "--encrypt-to is for a file (FILE.tar.zst.age) or standard output (-); a \
+                 directory of backups is not encrypted"
+                    .to_owned(),
+            ),
+            _ => Ok(Target::Directory(path)),
+        }
+    }
+
+    /// Returns the data directory of a stopped server; none if a server runs or --url names one.
+    fn stopped(&self, settings: &Settings) -> Result<Option<LookedAt>, Failure> {
+        if self.server.is_named()? {
+            return Ok(None);
+        }
+        let (config, _) = settings.load()?;
+        match DataDir::look(&config.storage.data_dir) {
+            Ok(looked_at) => Ok(Some(looked_at)),
+            Err(DataDirError::InUse(_)) => Ok(None),
+            Err(error) => Err(dir_failure(&error)),
+        }
+    }
+
+    /// Refuses a file in the data directory, if it is on this machine.
+    fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
+        if self.server.is_named()? {
+            return Ok(());
+        }
+        let data_dir = settings.load()?.0.storage.data_dir;
+        if data_dir.exists() { require_outside(path, &data_dir).map_err(failure) } else { Ok(()) }
+    }
+
+    fn client(&self, settings: &Settings) -> Result<Client, Failure> {
+        self.admin.client(&self.server, settings)
+    }
+
+    /// Makes the backup of a stopped server in a directory.
+    fn make(&self, looked_at: &LookedAt, dir: &Path) -> Result<ExitCode, Failure> {
+        let source = Source::of_stopped(looked_at).map_err(failure)?;
+        let made = make(&source, dir, now(), &|_| Ok(())).map_err(failure)?;
+        let linked = made.linked_bytes;
+        self.tell(&made.path.display().to_string(), &made.manifest, linked)
+    }
+
+    fn tell(&self, path: &str, manifest: &Manifest, linked: u64) -> Result<ExitCode, Failure> {
+        let line = if self.server.json {
+            json!({
+                "backup": path,
+                "made_at": manifest.made_at,
+                "first": manifest.first,
+                "end": manifest.end,
+                "bytes": manifest.bytes,
+                "linked_bytes": linked,
+            })
+            .to_string()
+        } else {
+            format!(
+                "backup    {path}: {}, {} of them by hard links, up to position {}",
+                counted(manifest.bytes, "byte"),
+                linked,
+                manifest.end
+            )
+        };
+        print(&line).map(|()| ExitCode::Clean)
+    }
+
+    /// Writes an archive to a new file or to standard output, encrypted if wanted.
+    fn pack(&self, target: &Target<'_>, write: &mut Packing<'_>) -> Result<ExitCode, Failure> {
+        match target {
+            Target::File(path) => {
+                let mut file = OutputFile::create(path)?;
+                encrypted(&mut file, &self.encrypt_to, write)?;
+                file.finish()?;
+                let path = path.display().to_string();
+                let line = if self.server.json {
+                    json!({ "backup": path }).to_string()
+                } else {
+                    format!("backup    {path}")
+                };
+                print(&line).map(|()| ExitCode::Clean)
+            }
+            Target::Stdout | Target::Directory(_) => {
+                encrypted(&mut io::stdout().lock(), &self.encrypt_to, write)?;
+                eprint("triggerd: the backup is complete");
+                Ok(ExitCode::Clean)
+            }
+        }
+    }
+
+    /// Lets the running server make the backup, and waits for it.
+    fn ask(&self, client: &Client, dir: &Path) -> Result<ExitCode, Failure> {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let body = json!({ "directory": dir }).to_string();
+        let begun = client.call(Method::POST, PATH, Some(body), &["id", "state"])?;
+        let id = text(&begun, "id").to_owned();
+        loop {
+            let answer = client.call(Method::GET, "/api/admin/jobs", None, &["data"])?;
+            let jobs = answer.get("data").and_then(Value::as_array);
+            let job = jobs.into_iter().flatten().find(|job| text(job, "id") == id);
+            match job.map(|job| (job, text(job, "state"))) {
+                Some((job, "done")) => return self.tell_job(job),
+                Some((_, "running")) => Signal::new().wait(LOOK_EVERY),
+                Some((job, _)) => {
+                    let why = text(job, "error");
+                    let message = format!("the server could not make the backup: {why}");
+                    return Err(Failure::new(ExitCode::Failed, message));
+                }
+                None => {
+                    let message = format!(
+                        "the server does not know the backup {id} any more; it \
+                        may have been started again"
+                    );
+                    return Err(Failure::new(ExitCode::Failed, message));
+                }
+            };
+        }
+    }
+
+    fn tell_job(&self, job: &Value) -> Result<ExitCode, Failure> {
+        let line = if self.server.json {
+            job.to_string()
+        } else {
+            let bytes = job.get("bytes").and_then(Value::as_u64).unwrap_or_default();
+            format!("backup    {}: {}", text(job, "backup"), counted(bytes, "byte"))
+        };
+        print(&line).map(|()| ExitCode::Clean)
+    }
+}
+
+fn packed(looked_at: &LookedAt, out: &mut dyn Write) -> Result<(), Failure> {
+    let source = Source::of_stopped(looked_at).map_err(failure)?;
+    let written = write_archive(&source, out, now(), &|_| Ok(()));
+    written.map(drop).map_err(|error| unwritten(&error))
+}
+
+fn now() -> Timestamp {
+    Timestamp(Clock::system().now_ms())
+}

@@ -1,0 +1,103 @@
+//! `triggerd restore`: makes a data directory from a backup. `triggerd deliver on`: ends the hold
+//! of its deliveries.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::failures::failure;
+use super::input::Input;
+use crate::backup::{Origin, restore};
+use crate::base::exit_code::ExitCode;
+use crate::cli::audit::dir_failure;
+use crate::cli::failure::Failure;
+use crate::cli::output::{counted, print, print_text};
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError, let_deliver};
+use crate::model::time::Timestamp;
+
+#[derive(Args)]
+pub(in crate::cli) struct Restore {
+    /// A backup, a directory of backups (the newest is taken), an archive, or - for standard input
+    #[arg(value_name = "FROM")]
+    from: PathBuf,
+    /// The new data directory, which must not exist or be empty
+    #[arg(value_name = "TO")]
+    to: PathBuf,
+    /// Restore the journal up to this time only (RFC 3339, such as 2026-01-31T10:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// File with the age identity that opens an encrypted archive
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Restore {
+    pub(in crate::cli) fn run(&self) -> Result<ExitCode, Failure> {
+        let restored = match Input::open(&self.from, self.identity.as_deref())? {
+            Input::Directory(backup) => restore(Origin::Directory(&backup), &self.to, self.until),
+            Input::Archive(archive, name) => {
+                restore(Origin::Archive(archive, &name), &self.to, self.until)
+            }
+        };
+        let restored = restored.map_err(failure)?;
+        let (to, made_at) = (self.to.display().to_string(), restored.manifest.made_at);
+        if self.json {
+            let line = json!({
+                "data_dir": to,
+                "made_at": made_at,
+                "end": restored.end,
+                "bytes": restored.manifest.bytes,
+                "deliveries": "held",
+            });
+            return print(&line.to_string()).map(|()| ExitCode::Clean);
+        }
+        print_text(&format!(
+            "restored  {to}: {}, up to position {}, from the backup of {made_at}\n\
+             Deliveries are held, because the original server may still run. Name the directory in \
+             [storage] data_dir and start the server; `triggerd deliver on` lets it deliver from \
+             the next start on.",
+            counted(restored.manifest.bytes, "byte"),
+            restored.end
+        ))?;
+        Ok(ExitCode::Clean)
+    }
+}
+
+#[derive(Subcommand)]
+pub(in crate::cli) enum DeliverCommand {
+    /// Let the server of a restored data directory deliver, from its next start on
+    On {
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl DeliverCommand {
+    pub(in crate::cli) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+        let Self::On { json } = self;
+        let dir = &config.storage.data_dir;
+        let is_running = match DataDir::look(dir) {
+            Ok(_) => false,
+            Err(DataDirError::InUse(_)) => true,
+            Err(error) => return Err(dir_failure(&error)),
+        };
+        let was_held = let_deliver(dir).map_err(|error| dir_failure(&error))?;
+        let needs_restart = was_held && is_running;
+        if *json {
+            let line = json!({ "was_held": was_held, "needs_restart": needs_restart });
+            return print(&line.to_string()).map(|()| ExitCode::Clean);
+        }
+        let line = match (was_held, needs_restart) {
+            (false, _) => "no deliveries were held",
+            (true, false) => "the next start of the server delivers",
+            (true, true) => "restart the server: it delivers from then on",
+        };
+        print(line).map(|()| ExitCode::Clean)
+    }
+}
