@@ -177,6 +177,8 @@ const CONTROLS: &[Control] = &[
         reasons: &[
             "not ready: exit status: 70",
             "reqwest::Error { kind: Request",
+            // The server ended in the middle of an answer.
+            "reqwest::Error { kind: Decode",
             "bytes were left when events were refused",
         ],
     },
