@@ -7,7 +7,7 @@
 
 use std::process::Command;
 
-use crate::scenario::{Outcome, Plan, in_lanes};
+use crate::scenario::{Outcome, Plan};
 
 struct Control {
     /// Name of the promise to break; see `base/failpoint.rs`.
@@ -135,7 +135,7 @@ const CONTROLS: &[Control] = &[
     Control {
         switch: "expiry_leaves_rows",
         scenario: "retention",
-        rounds: 1,
+        rounds: 2,
         catch: Certain,
         reasons: &["verify finds"],
     },
@@ -296,9 +296,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let wanted = |control: &&Control| plan.only.as_ref().is_none_or(|only| control.name() == *only);
     for number in 0..plan.rounds {
         let seed = plan.seed.wrapping_add(number);
-        let controls: Vec<_> = CONTROLS.iter().filter(wanted).collect();
-        let results =
-            in_lanes(&controls, |control| (control.name(), run_until_caught(control, seed)));
+        let (waiting, working): (Vec<_>, Vec<_>) =
+            CONTROLS.iter().filter(wanted).partition(|control| control.scenario == "idle");
+        let results = std::thread::scope(|scope| {
+            // The controls of `idle` only wait, and so run beside the others.
+            let waiting = scope.spawn(|| run_each(&waiting, seed));
+            let worked = run_each(&working, seed);
+            [worked, waiting.join().unwrap()].concat()
+        });
         for (name, result) in results {
             match result {
                 Ok(1) => caught.push(name),
@@ -321,6 +326,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 
 fn must_run() -> bool {
     std::env::var("TRIGGERD_LAB_SKIP").is_ok_and(|value| value == "never")
+}
+
+fn run_each(controls: &[&Control], seed: u64) -> Vec<(String, Result<u64, String>)> {
+    controls.iter().map(|control| (control.name(), run_until_caught(control, seed))).collect()
 }
 
 /// Runs a scenario that must fail, with other seeds where chance decides. Returns the number of

@@ -14,8 +14,8 @@ use crate::{
     retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
-/// Number of scenarios, and of controls, that run at the same time.
-const LANES: usize = 3;
+/// Number of scenarios that run at the same time.
+const LANES: usize = 2;
 /// The scenarios that print or judge times, rates or the cost of a server that does nothing. They
 /// run alone.
 const MEASURING: [&str; 5] = ["hot", "neighbours", "crowd", "wrong_keys", "idle"];
@@ -288,7 +288,7 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let number = chosen.len();
-    // The controls have lanes of their own.
+    // The controls are short, and their windows narrow: they run alone.
     let (beside, alone): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|scenario| {
         !wanted.judges_time && scenario.name != "controls" && !MEASURING.contains(&scenario.name)
     });
@@ -301,7 +301,7 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
 
 /// Calls `run` for each item, in as many threads as [`LANES`]: servers mostly wait for their disk
 /// or for a time. Returns the results in the order of the items.
-pub(crate) fn in_lanes<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+fn in_lanes<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let lane = || {
         let turn = || Some(next.fetch_add(1, Ordering::SeqCst)).filter(|at| *at < items.len());
