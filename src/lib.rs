@@ -417,6 +417,7 @@
 //! - `cli/tail.rs`: `tail`
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`
+//! - `cli/verify/report.rs`: its result, for people and for programs
 //! - `main.rs`: the binary: parse, match, exit code
 
 /// Code shared by unit and integration tests names the crate in this way.
