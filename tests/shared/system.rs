@@ -1,7 +1,7 @@
 //! The parts below the HTTP server, for tests and benches: a committer whose hints nobody receives
 //! and whose disk is never full, and commands for it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use triggerd::base::clock::Clock;
@@ -63,10 +63,13 @@ pub(crate) fn engine_with<L: Log>(
     (engine, committer.unwrap())
 }
 
-/// Metrics shared by the whole process: making them takes longer than a world of the model test.
+/// Metrics shared by the worlds of one thread, because making them takes longer than a world of the
+/// model test. Each test has a thread of its own, so no test counts what another one does.
 pub(crate) fn metrics() -> Arc<Metrics> {
-    static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
-    Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap())))
+    thread_local! {
+        static METRICS: Arc<Metrics> = Arc::new(Metrics::new(&[]).unwrap());
+    }
+    METRICS.with(Arc::clone)
 }
 
 /// Creates the first organization, [`OrgNo`] 0, and its key, 2.
