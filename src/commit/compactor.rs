@@ -378,7 +378,7 @@ impl Compactor {
     /// there is none.
     fn look(&self, work: &mut Work) -> bool {
         let now_ms = self.now_ms();
-        let seals = now_ms >= work.seal_at_ms && self.engine.space.shortage().is_none();
+        let seals = now_ms >= work.seal_at_ms && self.has_room_to_seal(work);
         let Some((segment, rate)) = self.next_to_read(work, seals) else { return false };
         let is_last = work.segments.last().is_some_and(|last| last.first == segment.first);
         // A segment that the state does not contain yet is left to the next pass.
@@ -412,6 +412,14 @@ impl Compactor {
             self.seal(segment.first);
         }
         true
+    }
+
+    /// Returns true if the disk has room for the segment behind the last one. It may use the
+    /// reserve, because an erased payload has to go.
+    fn has_room_to_seal(&self, work: &Work) -> bool {
+        let space = &self.engine.space;
+        let bytes = work.segments.last().map_or(0, |last| last.allocated);
+        space.free_files() != Some(0) && space.has_room_to_free(bytes)
     }
 
     /// Takes the next segment to be read, and the rate in bytes a second.
