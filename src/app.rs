@@ -121,9 +121,10 @@ impl App {
         let to_send = (ends.scheduler, options.deliver);
         let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
         let health = Arc::new(http::Health::default());
-        let backups = Arc::new(backups(&engine, &journal, (&config, &data_dir)));
-        let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
         let lets_expire = deliver || !(is_held || data_dir.is_copy());
+        let backups = backups(&engine, &journal, (&config, &data_dir), !lets_expire);
+        let backups = Arc::new(backups);
+        let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
         let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
         let watching = ((dir_watch, compactor, backups), lets_expire);
         let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
@@ -255,9 +256,10 @@ fn backups(
     engine: &Arc<Engine>,
     journal: &Reader,
     (config, data_dir): (&Config, &DataDir),
+    is_held: bool,
 ) -> Backups {
     let config::Backup { directory, every, keep } = config.backup.clone();
-    let schedule = Schedule { directory, every, keep };
+    let schedule = Schedule { directory, every, keep, is_held };
     Backups::new(Arc::clone(engine), data_dir.path(), journal.clone(), schedule)
 }
 

@@ -55,16 +55,17 @@ pub fn make(
     let last = whole_in(target)?.pop().map(|(path, manifest)| Last { path, manifest });
     let path = target.join(next_name(target, at)?);
     create_dir(&path)?;
-    let made = fill(source, &path, (at, last.as_ref()), step);
+    let made = fill(source, &path, (at, last.as_ref()), step).and_then(|made| {
+        ownership::give_tree_to_owner_of(target, &path).map_err(io_at(&path))?;
+        sync_dir(target)?;
+        Ok(made)
+    });
     if made.is_err()
         && let Err(error) = fs::remove_dir_all(&path)
     {
         tracing::warn!(%error, path = %path.display(), "a backup that failed could not be removed");
     }
-    let made = made?;
-    ownership::give_tree_to_owner_of(target, &path).map_err(io_at(&path))?;
-    sync_dir(target)?;
-    Ok(made)
+    made
 }
 
 /// Refuses a place in the data directory: a backup is no part of what it is made of.
@@ -88,11 +89,12 @@ pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError
 
 /// Refuses a directory that is a data directory or a single backup.
 fn require_place(target: &Path) -> Result<(), BackupError> {
-    let found = [("FORMAT", "a data directory"), (MANIFEST, "a backup")];
+    // A backup holds FORMAT, too.
+    let found = [(MANIFEST, "a backup"), ("FORMAT", "a data directory")];
     match found.iter().find(|(name, _)| target.join(name).exists()) {
         Some((name, what)) => Err(BackupError::Refused(format!(
-            "{} is {what}, because it holds {name}; name a directory for backups, which is created \
-             if it is missing",
+            "{} is {what}, because it holds {name}; name another directory for backups, which is \
+             created if it is missing",
             target.display()
         ))),
         None => Ok(()),

@@ -48,6 +48,9 @@ pub struct Schedule {
     pub every: Duration,
     /// Number of backups that are kept.
     pub keep: usize,
+    /// Set if the server changes nothing by itself, because the directory is restored or a copy:
+    /// the directory of backups may be the original's. Only backups that were asked for are made.
+    pub is_held: bool,
 }
 
 /// Makes the backups of a running server.
@@ -68,6 +71,8 @@ pub struct Backups {
     /// The next scheduled backup is not tried before this moment.
     retry_at: Mutex<Option<Instant>>,
     has_failed: AtomicBool,
+    /// When the disk space of the backups was measured last.
+    measured_at: Mutex<Option<Instant>>,
 }
 
 /// The backups of the schedule, for `/health`.
@@ -83,7 +88,11 @@ impl Backups {
     /// Creates the maker of backups of this data directory.
     pub fn new(engine: Arc<Engine>, data_dir: &Path, reader: Reader, schedule: Schedule) -> Self {
         engine.metrics.backup_age_seconds.set(-1);
-        let backups = Self {
+        // The thread measures, because the directory may not answer. Until then, no event expires for
+        // the disk, because a backup may go first.
+        let has_spare = schedule.directory.is_some() && !schedule.is_held;
+        engine.disk_use.note_backups(BackupUse { only_theirs: 0, has_spare });
+        Self {
             engine,
             data_dir: data_dir.to_owned(),
             reader,
@@ -96,10 +105,8 @@ impl Backups {
             scheduled_ms: AtomicU64::new(0),
             retry_at: Mutex::default(),
             has_failed: AtomicBool::new(false),
-        };
-        // Before the first look at the disk, so that no event leaves before a backup could go.
-        backups.give_space();
-        backups
+            measured_at: Mutex::default(),
+        }
     }
 
     /// The directory of backups in the configuration.
@@ -144,6 +151,7 @@ impl Backups {
             let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(job) = asked.or_else(|| self.due()) {
                 self.work(&job);
+                self.measure();
             }
             self.give_space();
             self.publish();
@@ -180,7 +188,8 @@ impl Backups {
 
     /// Returns the time until the next backup of the schedule; none without a schedule.
     fn until_due(&self) -> Option<Duration> {
-        let every = Some(self.schedule.every).filter(|every| !every.is_zero())?;
+        let every = Some(self.schedule.every);
+        let every = every.filter(|every| !every.is_zero() && !self.schedule.is_held)?;
         self.schedule.directory.as_ref()?;
         let (now, newest) = (self.now().0, self.scheduled_ms.load(Ordering::SeqCst));
         // A backup of the future was made while the clock was ahead; nobody knows how old it is.
@@ -195,7 +204,7 @@ impl Backups {
         let now = Instant::now();
         let retry = self.retry_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let due = self.until_due().map(|due| due.max(retry));
-        // A backup that may have to go is looked at as often as the disk is.
+        // While a backup may have to go, the sweeper's wish is looked at as often as the disk is.
         let nap = if self.engine.disk_use.backups().has_spare { SHORT_NAP } else { NAP };
         due.map_or(nap, |due| due.clamp(Duration::from_millis(50), nap))
     }
@@ -226,7 +235,7 @@ impl Backups {
             Err(error) => {
                 self.engine.metrics.backup_failures.inc();
                 let directory = job.directory.display();
-                tracing::error!(%error, %directory, "a backup failed; nothing of it remains");
+                tracing::error!(%error, %directory, "a backup failed");
                 JobState::Failed(error.to_string())
             }
         };
@@ -268,35 +277,51 @@ impl Backups {
         }
     }
 
-    /// Deletes the oldest backup of the schedule if the disk of the data is short, and measures the
-    /// disk space of the backups.
+    /// Deletes the oldest backup of the schedule if the disk of the data is short. Measures the disk
+    /// space of the backups now and then.
     fn give_space(&self) {
-        let Some(directory) = self.schedule.directory.as_deref() else { return };
-        if !is_shared(directory, &self.data_dir) {
-            return;
+        let measured_at = *self.measured_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if measured_at.is_none_or(|at| at.elapsed() >= NAP) {
+            self.measure();
         }
         let disk_use = &self.engine.disk_use;
-        let mut has_failed = false;
-        if disk_use.takes_backup() {
-            let free = self.engine.space.free();
-            match delete_oldest(directory) {
-                Ok(path) => tracing::warn!(
-                    path = path.map(|path| path.display().to_string()),
+        let Some(directory) = self.schedule.directory.as_deref() else { return };
+        if !disk_use.takes_backup() || !disk_use.backups().has_spare {
+            return;
+        }
+        let free = self.engine.space.free();
+        match delete_oldest(directory) {
+            Ok(None) => self.measure(),
+            Ok(Some(path)) => {
+                self.measure();
+                let path = path.display();
+                tracing::warn!(
+                    %path,
                     free,
-                    "the disk has less free space than [retention] keep_free_share; the oldest \
-                     backup on it is deleted before events expire for it"
-                ),
-                Err(error) => {
-                    has_failed = true;
-                    tracing::error!(%error, "a backup cannot be deleted for its disk space");
-                }
+                    "the oldest backup was deleted, because the disk has less free space than \
+                     [retention] keep_free_share; put [backup] directory on another disk to keep \
+                     more"
+                );
+            }
+            Err(error) => {
+                let backups = disk_use.backups();
+                disk_use.note_backups(BackupUse { has_spare: false, ..backups });
+                tracing::error!(%error, "a backup cannot be deleted for its disk space");
             }
         }
-        let named = whole_in(directory).unwrap_or_default();
-        let named: Vec<_> = named.into_iter().map(|(path, _)| path).collect();
+    }
+
+    /// Measures the disk space that only backups of the schedule take on the filesystem of the data.
+    fn measure(&self) {
+        let shared = self.schedule.directory.as_deref();
+        let shared = shared.filter(|directory| is_shared(directory, &self.data_dir));
+        let named = shared.map(|directory| whole_in(directory).unwrap_or_default());
+        let named: Vec<_> = named.into_iter().flatten().map(|(path, _)| path).collect();
         let only_theirs = only_in(&named, &self.data_dir).unwrap_or_default();
-        let has_spare = named.len() > 1 && !has_failed;
-        disk_use.note_backups(BackupUse { only_theirs, has_spare });
+        let has_spare = named.len() > 1 && !self.schedule.is_held;
+        self.engine.disk_use.note_backups(BackupUse { only_theirs, has_spare });
+        let measured_at = Some(Instant::now());
+        *self.measured_at.lock().unwrap_or_else(PoisonError::into_inner) = measured_at;
     }
 
     fn publish(&self) {

@@ -120,7 +120,7 @@ impl Kind for SettleAttempt {
     }
 
     fn at(&self) -> Option<Timestamp> {
-        Some(self.outcome.started_at)
+        Some(self.ended_at())
     }
 
     fn stamp(&mut self, stamp: &mut impl Stamp) {

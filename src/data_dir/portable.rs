@@ -56,9 +56,11 @@ pub fn settle_restored(dir: &Path) -> Result<(), DataDirError> {
     write_whole(dir, HELD_FILE, |_| HELD_TEXT.to_owned())
 }
 
-/// Returns true if the deliveries of the directory are held since its restore.
+/// Returns true if the deliveries of the directory are held since its restore. A mark that cannot
+/// be looked at holds them, too.
 pub fn is_held(dir: &Path) -> bool {
-    dir.join(HELD_FILE).exists()
+    let mark = fs::symlink_metadata(dir.join(HELD_FILE));
+    !mark.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Lets the next start deliver. Returns false if no deliveries were held.

@@ -100,7 +100,7 @@ impl DiskKeeper {
         let (began, now) = (self.began, Timestamp(engine.clock.now_ms()));
         let journal = Journal { segments: &segments, looks: &looks, began, now };
         let (missing, measured) = self.measure(engine, limits, journal);
-        let missing = after_backups(engine, missing);
+        let missing = after_backups(engine, missing, may_begin);
         let mut early = None;
         if may_begin {
             let decision = self.early.decide(journal, missing, limits.drop_open);
@@ -109,7 +109,7 @@ impl DiskKeeper {
                 engine.hints.unneeded.came.notify();
             }
             self.turn.decided(&decision, &measured);
-            early = self.pass_after(&decision, engine.clock.uptime_ms());
+            early = self.pass_after(&decision, limits, engine.clock.uptime_ms());
         }
         self.turn.ended(engine.space.free(), &measured);
         show(engine, Measured { pressure: self.turn.pressure, ..measured });
@@ -122,8 +122,9 @@ impl DiskKeeper {
         self.passed_ms = engine.clock.uptime_ms();
     }
 
-    fn pass_after(&self, decision: &Decision, now_ms: u64) -> Option<Early> {
-        let until = self.early.until();
+    /// Returns the events that expire in the pass after a decision.
+    fn pass_after(&self, decision: &Decision, limits: &DiskLimits, now_ms: u64) -> Option<Early> {
+        let until = allowed(self.early.until(), decision.is_for_disk, limits.drop_open);
         let is_time = now_ms.saturating_sub(self.passed_ms) >= PASS_EVERY_MS;
         let again =
             decision.is_exhausted && is_time && until.iter().any(|until| *until > Timestamp(0));
@@ -165,9 +166,21 @@ impl DiskKeeper {
     }
 }
 
+/// Leaves out the times by which no event may expire now. The times of an earlier turn stay, but
+/// `[retention] bytes` takes finished events only, and `drop_open` may have been switched off.
+fn allowed(
+    [finished, dead, open]: [Timestamp; 3],
+    is_for_disk: bool,
+    drop_open: bool,
+) -> [Timestamp; 3] {
+    let if_so = |time: Timestamp, is_allowed: bool| if is_allowed { time } else { Timestamp(0) };
+    [finished, if_so(dead, is_for_disk), if_so(open, is_for_disk && drop_open)]
+}
+
 /// Asks for the space of an old backup first. As long as one can go, no event leaves for the disk.
-fn after_backups(engine: &Engine, missing: Missing) -> Missing {
-    let can_go = missing.of_free > 0 && engine.disk_use.backups().has_spare;
+/// While no event may leave, no backup has to.
+fn after_backups(engine: &Engine, missing: Missing, may_begin: bool) -> Missing {
+    let can_go = may_begin && missing.of_free > 0 && engine.disk_use.backups().has_spare;
     engine.disk_use.want_backup(can_go);
     if can_go { Missing { of_free: 0, ..missing } } else { missing }
 }

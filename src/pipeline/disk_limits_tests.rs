@@ -27,6 +27,14 @@ fn a_share_of_the_filesystem_is_kept_free_and_more_than_the_reserve_or_nothing()
     assert_eq!(limits("[retention]\nkeep_free_share = 1").keep_free(Some(MIB), 0), MIB);
 }
 
+#[test]
+fn a_pass_takes_no_events_that_only_an_earlier_turn_was_allowed_to_take() {
+    let times = [3, 2, 1].map(Timestamp);
+    assert_eq!(allowed(times, true, true), times);
+    assert_eq!(allowed(times, true, false), [3, 2, 0].map(Timestamp));
+    assert_eq!(allowed(times, false, true), [3, 0, 0].map(Timestamp));
+}
+
 fn widened(kind: Leaving, is_for_disk: bool) -> Decision {
     Decision { widened: Some(kind), is_for_disk, ..Decision::default() }
 }

@@ -33,11 +33,13 @@ impl Store {
     /// sled has no row at all, the rows fill whole pages in the order of their keys, so that only
     /// their bytes count: after a start on a full disk the whole state waits in memory.
     pub fn fresh(&self) -> FreshSize {
+        // Asked before the state is locked, because sled may read a page.
+        let is_empty = self.db().is_empty();
         let state = self.read();
         let tables = state.tables();
         let rows = || tables.iter().map(|table| table.fresh_rows()).sum();
         FreshSize {
-            rows: if self.db().is_empty() { 0 } else { rows() },
+            rows: if is_empty { 0 } else { rows() },
             bytes: tables.iter().map(|table| table.fresh_bytes()).sum(),
         }
     }
