@@ -258,10 +258,17 @@ pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
             }
         }
     }
-    Err(BackupError::Refused(format!(
-        "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below",
+    let advice = if path.join("FORMAT").exists() {
+        "; if it is a data directory, `triggerd backup` makes a backup of it, and `triggerd verify` \
+         without BACKUP verifies the one that [storage] data_dir names"
+    } else {
+        ""
+    };
+    let message = format!(
+        "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below{advice}",
         path.display()
-    )))
+    );
+    Err(BackupError::Refused(message))
 }
 
 /// Deletes all but the newest `keep` complete backups.

@@ -270,7 +270,7 @@ metrics! {
 
     /// Days until new events are refused at the present rate. Absent if unknown.
     disk_days_until_full: OptionalGauge =
-        optional_gauge("disk_days_until_full", "Days until the disk is full at the present rate.");
+        optional_gauge("disk_days_until_full", "Days until new events are refused at the present rate.");
 
     /// Number of segments that were written again without some of their records.
     compaction_segments_punched: Counter = counter(

@@ -33,7 +33,7 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Verify {
-    /// Backup to verify instead: a backup, a directory of backups, an archive, or - for standard
+    /// Backup to verify in place of the data directory: a backup, a directory of backups, an archive, or - for standard
     /// input
     backup: Option<PathBuf>,
     /// File with the age identity that opens an encrypted archive

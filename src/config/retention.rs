@@ -19,14 +19,15 @@ section! {
     /// backup that is under way can need them: see `grace_seconds` and `erase_seconds`.
     pub struct Retention {
         /// Seconds after which a finished event expires: one that is not in the inbox, waits for no
-        /// endpoint and has no dead letter. 0 keeps finished events for ever.
+        /// endpoint and has no dead letter. With 0, no finished event expires by its age; the limits
+        /// `bytes` and `keep_free_share` hold all the same.
         finished: Duration =
             seconds("finished_seconds", 30 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
 
         /// Seconds after which an unfinished event expires: one that is in the inbox, waits for an
         /// endpoint or has a dead letter. The organization then gets the operational event
-        /// [`triggerd.inbox.expired`](operational-events.md#triggerdinboxexpired). 0 keeps
-        /// unfinished events for ever.
+        /// [`triggerd.inbox.expired`](operational-events.md#triggerdinboxexpired). With 0, no
+        /// unfinished event expires by its age.
         open: Duration =
             seconds("open_seconds", 90 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
 
@@ -42,9 +43,10 @@ section! {
         /// of `[storage] reserve_bytes` is kept free. 0 turns it off.
         keep_free_share: f64 = share("keep_free_share", 0.1).reloaded();
 
-        /// Set it to let events in an inbox or waiting for an endpoint expire, too, when the
-        /// filesystem has too little free space. Otherwise new events are refused with 507 below
-        /// `[storage] reserve_bytes`.
+        /// If true, events in an inbox or waiting for an endpoint expire as well, the oldest first,
+        /// when less than `keep_free_share` is still free after all other events have expired. If
+        /// false, they stay. In both cases new events are refused with 507 below `[storage]
+        /// reserve_bytes`.
         drop_open: bool = flag("drop_open", false).reloaded();
 
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data

@@ -226,8 +226,9 @@ impl Turn {
                 self.is_exhausted = true;
                 tracing::warn!(
                     keep_free = measured.keep_free,
-                    "the disk has less free space than [retention] keep_free_share, and no more \
-                     events may expire for it at present; below the reserve, new events are refused"
+                    "the disk has less free space than [retention] keep_free_share, and no event \
+                     that may expire early is left; below the reserve, new events are refused. \
+                     Free disk space, or set [retention] drop_open"
                 );
             }
         } else if decision.widened.is_some() && self.pressure == Pressure::None {

@@ -121,7 +121,9 @@ fn every_backup_of_a_running_server_under_load_restores_all_that_was_acknowledge
         }
         is_over.store(true, Ordering::SeqCst);
     });
-    assert!(!fs::read(&sealed).unwrap().windows(9).any(|bytes| bytes == b"admin.tok"));
+    // The header of an age file (C2SP, age, version 1), which the plain archives lack.
+    let is_sealed = |path: &Path| fs::read(path).unwrap().starts_with(b"age-encryption.org/v1\n");
+    assert!(made.iter().all(|(path, _)| path.is_dir() || is_sealed(path) == (*path == sealed)));
     // The original may go: the links in the backups are files of their own.
     assert_eq!(server.stop().0, Some(0));
     for (number, (place, ids)) in made.iter().enumerate() {
@@ -129,7 +131,9 @@ fn every_backup_of_a_running_server_under_load_restores_all_that_was_acknowledge
         let more: &[&str] = if number == 3 { &["--identity", text(&key_file)] } else { &[] };
         let words = [&["verify", text(place)], more].concat();
         let (code, said) = command(&data, &words);
-        assert!(code == Some(0) && said.contains("no damage was found"), "{said}");
+        // Of an archive, only the sums are read.
+        let result = if place.is_dir() { "no damage was found" } else { "matches its SHA-256" };
+        assert!(code == Some(0) && said.contains(result), "{said}");
         let (code, said) = restore(&data, place, &to, more);
         assert!(code == Some(0) && said.contains("Deliveries are held"), "{said}");
         assert_restored(&to, &org.key, ids);

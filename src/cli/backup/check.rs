@@ -48,12 +48,17 @@ pub(in crate::cli) fn run(
         print(&line.to_string())?;
         return Ok(ExitCode::Clean);
     }
+    let result = if records.is_some() {
+        "no damage was found"
+    } else {
+        "every file matches its SHA-256; the records of an archive can be verified when it is restored"
+    };
     let records = records.map_or(String::new(), |count| format!(", {}", counted(count, "record")));
     let parts = format!("{}, {}", counted(*segments, "segment"), counted(*bytes, "byte"));
     print_text(&format!(
         "backup    {name}, made at {made_at}\n\
          holds     {parts}{records}, positions {first} to {end}\n\
-         no damage was found"
+         {result}"
     ))?;
     Ok(ExitCode::Clean)
 }

@@ -22,7 +22,7 @@ pub(in crate::cli) struct Restore {
     /// A backup, a directory of backups (the newest is taken), an archive, or - for standard input
     #[arg(value_name = "FROM")]
     from: PathBuf,
-    /// The new data directory, which must not exist or be empty
+    /// The new data directory; it must be empty or not exist yet
     #[arg(value_name = "TO")]
     to: PathBuf,
     /// Restore the journal up to this time only (RFC 3339, such as 2026-01-31T10:00:00Z)
@@ -88,13 +88,17 @@ impl DeliverCommand {
             Err(error) => return Err(dir_failure(&error)),
         };
         let was_held = let_deliver(dir).map_err(|error| dir_failure(&error))?;
-        let needs_restart = was_held && is_running;
+        // A server that runs may have started while the deliveries were held.
+        let needs_restart = is_running;
         if *json {
             let line = json!({ "was_held": was_held, "needs_restart": needs_restart });
             return print(&line.to_string()).map(|()| ExitCode::Clean);
         }
         let line = match (was_held, needs_restart) {
-            (false, _) => "no deliveries were held",
+            (false, false) => "no deliveries were held",
+            (false, true) => {
+                "no deliveries are held any more; restart the server if it was started before"
+            }
             (true, false) => "the next start of the server delivers",
             (true, true) => "restart the server: it delivers from then on",
         };
