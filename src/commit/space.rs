@@ -204,19 +204,6 @@ impl Space {
         bytes.saturating_add(self.kept_bytes())
     }
 
-    /// Returns true if attempts of deliveries may begin. Each one adds to the journal and frees
-    /// nothing, so attempts leave the rest of the reserve to what gives space back: confirmations,
-    /// erasures, expiry, and the snapshot and the segments of compaction.
-    pub fn has_room_for_attempts(&self) -> bool {
-        self.reserve_bytes == 0 || self.free().is_none_or(|free| free >= self.attempts_floor())
-    }
-
-    /// The free bytes below which no attempt begins: halfway between the reserve and the part of it
-    /// that sled never gets.
-    pub fn attempts_floor(&self) -> u64 {
-        self.kept_bytes().min(self.reserve_bytes).midpoint(self.reserve_bytes)
-    }
-
     /// The part of the reserve that sled never gets, in bytes.
     fn kept_bytes(&self) -> u64 {
         (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX)
@@ -267,17 +254,6 @@ mod tests {
         let space = of(100, Some(10));
         assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
         assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
-    }
-
-    #[test]
-    fn attempts_leave_a_part_of_the_reserve_to_what_frees_space() {
-        const MIB: u64 = 1 << 20;
-        let space = |free: u64, reserve| Space::new(Box::new(move || Some(free)), reserve);
-        for (reserve, floor) in [(1, 1), (16 * MIB, 12 * MIB), (256 * MIB, 160 * MIB)] {
-            assert!(space(floor, reserve).has_room_for_attempts());
-            assert!(!space(floor - 1, reserve).has_room_for_attempts());
-        }
-        assert!(space(0, 0).has_room_for_attempts() && Space::default().has_room_for_attempts());
     }
 
     #[test]

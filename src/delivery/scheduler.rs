@@ -78,8 +78,6 @@ pub struct Scheduler<A> {
     catch_up: Option<Pass>,
     /// The slow scan of everything, always running.
     scan: Scan,
-    /// Set while the disk is too full for attempts.
-    lacks_disk: bool,
 }
 
 /// An attempt from its start until it is settled.
@@ -112,7 +110,6 @@ impl<A: Attempts> Scheduler<A> {
             last_attempt: 0,
             looks: TimerQueue::default(),
             catch_up: None,
-            lacks_disk: false,
         }
     }
 
@@ -164,34 +161,13 @@ impl<A: Attempts> Scheduler<A> {
         self.scan()?;
         self.look_where_due()?;
         self.queues.wake(self.now());
-        if self.has_disk_room() {
-            while let Some((endpoint, event)) = self.queues.next(self.now()) {
-                let look = event.map_or(Ok(None), |event| self.start(endpoint, event))?;
-                self.follow_up(endpoint, look);
-            }
+        while let Some((endpoint, event)) = self.queues.next(self.now()) {
+            let look = event.map_or(Ok(None), |event| self.start(endpoint, event))?;
+            self.follow_up(endpoint, look);
         }
         let in_flight = i64::try_from(self.queues.turns().in_flight()).unwrap_or(i64::MAX);
         self.engine.metrics.deliveries_in_flight.set(in_flight);
         Ok(())
-    }
-
-    /// Returns true if attempts may begin. While the disk is too full, the queues keep their turns,
-    /// and each turn of the scheduler asks again.
-    fn has_disk_room(&mut self) -> bool {
-        let space = &self.engine.space;
-        let (has_room, free, wanted) =
-            (space.has_room_for_attempts(), space.free(), space.attempts_floor());
-        if std::mem::replace(&mut self.lacks_disk, !has_room) != has_room {
-            return has_room;
-        }
-        if has_room {
-            tracing::info!(free, "there is free disk space again: deliveries are attempted");
-        } else {
-            let what = "the disk is almost full: no delivery is attempted before this much space \
-                        is free; deliveries wait";
-            tracing::error!(free, wanted, "{what}");
-        }
-        has_room
     }
 
     /// The steady time, so that a clock set back delays nothing.

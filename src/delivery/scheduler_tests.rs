@@ -1,8 +1,6 @@
 //! Order and limits of attempts, with attempts that are only recorded: no network, no threads, and
 //! a manual clock.
 
-use std::sync::atomic::AtomicU64;
-
 use super::*;
 use crate::commands::{Command, DeleteEndpoint};
 use crate::model::delivery::{DeadReason, Verdict};
@@ -51,25 +49,6 @@ fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
     world.scheduler.turn().unwrap();
     let noted = world.noted.0.lock().unwrap();
     noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect()
-}
-
-#[test]
-fn on_an_almost_full_disk_no_attempt_begins_and_what_waits_begins_when_there_is_room() {
-    const MIB: u64 = 1 << 20;
-    let (mut world, free) = (World::new(LIMITS), Arc::new(AtomicU64::new(12 * MIB)));
-    world.on_disk(16 * MIB, &free);
-    let org = world.org();
-    world.endpoint(org, 1, settings());
-    world.event(org, 10, &[1]);
-    assert_eq!(world.events_begun(), [10], "below the reserve, deliveries go on at first");
-    free.store(12 * MIB - 1, Ordering::SeqCst);
-    world.event(org, 11, &[1]);
-    assert_eq!(world.events_begun(), [0_u128; 0]);
-    assert!(world.scheduler.sleep() > Duration::ZERO, "the thread does not spin meanwhile");
-    world.pass(60_000);
-    assert_eq!(world.events_begun(), [0_u128; 0]);
-    free.store(12 * MIB, Ordering::SeqCst);
-    assert_eq!(world.events_begun(), [11]);
 }
 
 #[test]
