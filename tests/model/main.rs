@@ -39,14 +39,15 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::PathBuf;
     use std::process::Command;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
     use triggerd::base::failpoint;
 
     use crate::random::{Random, fresh_seed};
     use crate::steps::run_world;
+    use crate::system::{METRICS, metrics};
     use crate::world::{Break, SEQUENCES_PER_WORLD};
     use crate::year::{self, figures};
 
@@ -105,10 +106,12 @@ mod tests {
     /// Runs worlds on all cores. Returns the seeds and faults of failed worlds.
     fn run_all(seeds: &[u64], broken: Break) -> Vec<(u64, String)> {
         let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let metrics = metrics();
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         std::thread::scope(|scope| {
             for _ in 0..cores {
                 scope.spawn(|| {
+                    METRICS.with(|of_thread| of_thread.set(Arc::clone(&metrics))).unwrap();
                     while let Some(&seed) = usize::try_from(next.fetch_add(1, Ordering::SeqCst))
                         .ok()
                         .and_then(|at| seeds.get(at))
@@ -147,7 +150,7 @@ mod tests {
             seeds.len(),
             began.elapsed()
         );
-        let metrics = crate::system::metrics();
+        let metrics = metrics();
         let punched = metrics.compaction_segments_punched.get();
         let removed = metrics.compaction_segments_removed.get();
         println!("{punched} segments were written again, {removed} removed");

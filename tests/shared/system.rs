@@ -1,6 +1,7 @@
 //! The parts below the HTTP server, for tests and benches: a committer whose hints nobody receives
 //! and whose disk is never full, and commands for it.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,10 +67,11 @@ pub(crate) fn engine_with<L: Log>(
 /// Metrics shared by the worlds of one thread, because making them takes longer than a world of the
 /// model test. Each test has a thread of its own, so no test counts what another one does.
 pub(crate) fn metrics() -> Arc<Metrics> {
-    thread_local! {
-        static METRICS: Arc<Metrics> = Arc::new(Metrics::new(&[]).unwrap());
-    }
-    METRICS.with(Arc::clone)
+    METRICS.with(|known| Arc::clone(known.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap()))))
+}
+
+thread_local! {
+    pub(crate) static METRICS: OnceCell<Arc<Metrics>> = const { OnceCell::new() };
 }
 
 /// Creates the first organization, [`OrgNo`] 0, and its key, 2.
