@@ -8,7 +8,7 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 use crate::model::retention::{Cutoffs, ExpiringBlock};
-use crate::store::Walked;
+use crate::store::{FreshRows, Walked};
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
@@ -218,7 +218,7 @@ proptest! {
     fn a_snapshot_has_the_rows_of_its_moment_whatever_changes_meanwhile(
         before in proptest::collection::vec(any_command(), 20..120),
         after in proptest::collection::vec((any_command(), 0u8..4), 20..120),
-        in_memory: bool,
+        (in_memory, in_sled, copies) in any::<(bool, prop::sample::Index, bool)>(),
     ) {
         let (after, steps): (Vec<_>, Vec<_>) = after.into_iter().unzip();
         let count = before.len();
@@ -226,9 +226,15 @@ proptest! {
         let (mut state, mut expected) = (Fixture::new(), Fixture::new());
         for fixture in [&mut state, &mut expected] {
             fixture.apply(&create_org(InboxMode::Auto, 100));
-            commands[..count].iter().for_each(|command| drop(fixture.apply(command)));
+            for (number, command) in commands[..count].iter().enumerate() {
+                if number == in_sled.index(count) {
+                    fixture.store.write_back().unwrap();
+                }
+                drop(fixture.apply(command));
+            }
         }
-        let (mut walk, mut rows) = (state.store.begin_snapshot(1 << 20).unwrap(), Vec::new());
+        let fresh = if copies { FreshRows::Copy } else { FreshRows::WriteBack };
+        let (mut walk, mut rows) = (state.store.begin_snapshot(1 << 20, fresh).unwrap(), vec![]);
         let mut position = state.position;
         for (command, step) in commands[count..].iter().zip(steps) {
             let (results, next) = (&mut Results::default(), position.plus(100));

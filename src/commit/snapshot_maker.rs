@@ -23,6 +23,7 @@ use crate::commands::NoteKeysUsed;
 use crate::journal::{
     Files, JournalError, Position, SnapshotFile, SnapshotSize, clear_snapshot_drafts, snapshots_in,
 };
+use crate::store::FreshRows;
 
 /// Interval at which the thread looks for due snapshots without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
@@ -38,6 +39,9 @@ const PAUSE_FACTOR: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Written bytes after which the free space of the disk is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
+/// Maximum number of bytes of fresh rows that are copied in memory for a snapshot, because sled has
+/// no room for them.
+const COPIED_BYTES_MAX: usize = 64 << 20;
 /// While the snapshots take too much space, the time between two is this part of the grace.
 const PILED_UP_SHARE: u32 = 4;
 /// Number of whole snapshots that are always kept.
@@ -56,7 +60,9 @@ pub struct SnapshotMaker {
     limits: SnapshotLimits,
     /// The known files, the oldest first.
     known: Vec<Known>,
-    retry_at: Option<Instant>,
+    /// When a snapshot is tried again after one that was not taken. The flag is set if one that is
+    /// asked for waits, too.
+    retry_at: Option<(Instant, bool)>,
     /// How often in succession a snapshot was outrun.
     outrun: u32,
 }
@@ -132,15 +138,22 @@ impl SnapshotMaker {
             return;
         }
         self.read_newest();
-        self.retry_at = self.retry_at.filter(|at| Instant::now() < *at);
+        self.delete_damaged_ahead();
+        self.retry_at = self.retry_at.filter(|(at, _)| Instant::now() < *at);
         self.move_on();
-        if self.retry_at.is_none() && self.is_due() {
+        if self.may_try() && self.is_due() {
             let engine = Arc::clone(&self.engine);
             self.take(&|| if engine.stop.is_set() { Err(STOPS) } else { Ok(()) });
             self.read_newest();
         }
         self.delete_unneeded();
         self.publish();
+    }
+
+    /// Returns true if no pause is under way. One that was not asked for, and for which the disk had
+    /// no room, does not hold up one that compaction asks for.
+    fn may_try(&self) -> bool {
+        self.retry_at.is_none_or(|(_, for_all)| !for_all && self.is_wanted())
     }
 
     /// Takes in the files of the directory.
@@ -168,6 +181,7 @@ impl SnapshotMaker {
         let (size, taken_at_ms, condition) = match file.ends(&self.files) {
             Ok((header, size)) => (size, header.taken_at_ms, Condition::Unread),
             Err(error) => {
+                self.engine.metrics.snapshot_failures.inc();
                 tracing::error!(%error, "a snapshot is damaged; it is not used");
                 (SnapshotSize::default(), 0, Condition::Damaged)
             }
@@ -196,11 +210,36 @@ impl SnapshotMaker {
                     return;
                 }
                 Err(error @ JournalError::Damage(_)) => {
+                    self.engine.metrics.snapshot_failures.inc();
                     tracing::error!(%error, "a snapshot is damaged; it is not used");
                     unread.condition = Condition::Damaged;
                 }
             }
         }
+    }
+
+    /// Deletes damaged files with positions that the state has not reached yet. Such a file says
+    /// nothing, but no snapshot would be taken before the state has passed it.
+    fn delete_damaged_ahead(&mut self) {
+        let (applied, files) = (self.engine.store.applied(), &self.files);
+        self.known.retain(|known| {
+            if known.is_usable() || known.file.position <= applied {
+                return true;
+            }
+            let path = known.file.path.display().to_string();
+            let removed = files.remove(&known.file.path);
+            if let Err(error) = &removed {
+                tracing::error!(%error, path, "a damaged snapshot cannot be deleted; no snapshot \
+                    is taken before the state has passed its position");
+            } else {
+                tracing::error!(
+                    path,
+                    "a damaged snapshot is deleted: its position is ahead of the \
+                    state, so that it would keep the next ones from being taken"
+                );
+            }
+            removed.is_err()
+        });
     }
 
     fn grace(&self) -> Duration {
@@ -282,7 +321,7 @@ impl SnapshotMaker {
                 let is_outrun = matches!(reason, NotTaken::GivenUp(OUTRUN));
                 self.outrun = if is_outrun { self.outrun.saturating_add(1) } else { 0 };
                 let pause = RETRY_AFTER * (1 << self.outrun.min(OUTRUN_MAX));
-                self.retry_at = Some(Instant::now() + pause);
+                self.retry_at = Some((Instant::now() + pause, was_asked || is_outrun));
                 self.engine.metrics.snapshot_failures.inc();
                 if was_asked {
                     self.engine.snapshots.ask();
@@ -297,11 +336,10 @@ impl SnapshotMaker {
         is_asked: bool,
         may_go_on: &dyn Fn() -> Result<(), &'static str>,
     ) -> Result<Known, NotTaken> {
-        let Engine { store, records, clock, space, .. } = &*self.engine;
+        let Engine { store, records, clock, .. } = &*self.engine;
         let began = Instant::now();
-        if space.is_short_for(store.fresh()) || !self.has_room(0, is_asked) {
-            return Err(NotTaken::GivenUp(DISK_IS_FULL));
-        }
+        let fresh = self.fresh_rows(is_asked).filter(|_| self.has_room(0, is_asked));
+        let fresh = fresh.ok_or(NotTaken::GivenUp(DISK_IS_FULL))?;
         let (mut looked_at, mut resumed) = (0, Instant::now());
         let mut step = |size: SnapshotSize| {
             may_go_on()?;
@@ -318,12 +356,22 @@ impl SnapshotMaker {
             Ok(())
         };
         let taken_at_ms = clock.now_ms();
-        let witness = (records.first(), taken_at_ms);
+        let witness = (records.first(), taken_at_ms, fresh);
         let taken = take_snapshot(store, (&self.dir, &self.files), witness, &mut step);
         let (file, size) = taken?;
         self.tell(&file, size, began.elapsed());
         let since_ms = clock.uptime_ms();
         Ok(Known { file, size, since_ms, taken_at_ms, condition: Condition::Unread })
+    }
+
+    /// Returns how a snapshot gets the rows that sled lacks; `None` if there is no way. If the disk
+    /// has no room for sled's write, only a snapshot that compaction asked for goes on.
+    fn fresh_rows(&self, is_asked: bool) -> Option<FreshRows> {
+        let fresh = self.engine.store.fresh();
+        if !self.engine.space.is_short_for(fresh) {
+            return Some(FreshRows::WriteBack);
+        }
+        (is_asked && fresh.bytes <= COPIED_BYTES_MAX).then_some(FreshRows::Copy)
     }
 
     /// Returns true if the disk has room for the rest of a snapshot as large as the last one. A
@@ -422,7 +470,7 @@ impl SnapshotMaker {
         let asked = self.newest().filter(|_| self.engine.snapshots.is_asked());
         let left = |known: &Known| self.grace().saturating_sub(known.age(now_ms));
         let grace = grace.chain(asked).map(left).filter(|left| !left.is_zero()).min();
-        let retry = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let retry = self.retry_at.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         grace.into_iter().chain(retry).fold(NAP, Duration::min).max(NAP_MIN)
     }
 }

@@ -1,21 +1,26 @@
 //! Tests of the snapshot thread, over a real journal and with a manual clock.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::base::clock::Clock;
 use crate::base::threads::{Thread, spawn_critical};
 use crate::commands::Records;
-use crate::commit::system::{self, engine};
+use crate::commit::system::{self, engine_with};
 use crate::commit::{Restored, Space, recover, restore_newest};
 use crate::journal::OsFiles;
 use crate::journal::faults::{Fault, FaultyFiles};
 use crate::store::Store;
 
+const MIB: u64 = 1 << 20;
 const GRACE: Duration = Duration::from_secs(100);
 
 /// A running committer, and a maker of snapshots that the test runs by hand.
 struct Fixture {
     dir: tempfile::TempDir,
     clock: Clock,
+    /// The free bytes of a filesystem with a reserve of 16 MiB.
+    free: Arc<AtomicU64>,
     maker: SnapshotMaker,
     committer: Option<Thread>,
 }
@@ -28,13 +33,17 @@ impl Fixture {
         let store = Store::open(&dir.path().join("sled"), 8 << 20, Position::MAX).unwrap();
         let clock = Clock::manual(1_000_000);
         let log = (writer, Records::new(reader));
-        let (engine, committer) = engine(&Arc::new(store), clock.clone(), log);
+        let free = Arc::new(AtomicU64::new(u64::MAX));
+        let of_disk = Arc::clone(&free);
+        let free_bytes = Box::new(move || Some(of_disk.load(Ordering::SeqCst)));
+        let parts = (system::hints(), Space::new(free_bytes, 16 * MIB));
+        let (engine, committer) = engine_with(&Arc::new(store), clock.clone(), log, parts);
         let committer = Some(spawn_critical("committer", || committer.run()).unwrap());
         let (piled_up, stop) = (1 << 30, Duration::from_mins(1));
         let limits = SnapshotLimits { bytes, piled_up, grace: GRACE, stop };
         let (journal, files) = (dir.path().join("journal"), Arc::new(OsFiles));
         let maker = SnapshotMaker::new(engine, (journal, files), limits);
-        let fixture = Self { dir, clock, maker, committer };
+        let fixture = Self { dir, clock, free, maker, committer };
         fixture.submit(vec![system::create_org()]);
         fixture
     }
@@ -192,6 +201,38 @@ fn a_torn_snapshot_is_never_used_and_never_a_reason_to_delete_a_whole_one() {
 }
 
 #[test]
+fn a_damaged_file_ahead_of_the_state_is_deleted_and_keeps_no_snapshot_from_being_taken() {
+    let mut fixture = Fixture::new(20 << 10);
+    fixture.grow(30);
+    let journal = fixture.dir.path().join("journal");
+    let ahead = journal.join("00001000000000000000.snap");
+    std::fs::write(&ahead, [7; 700]).unwrap();
+    assert_eq!(fixture.look(), 1);
+    assert!(!ahead.exists() && fixture.maker.engine.metrics.snapshot_failures.get() == 1);
+    assert_eq!(fixture.restored().1, fixture.dump());
+}
+
+#[test]
+fn without_room_in_sled_a_snapshot_that_is_asked_for_is_taken_and_one_of_growth_waits() {
+    let mut fixture = Fixture::new(20 << 10);
+    fixture.maker.engine.store.write_back().unwrap();
+    fixture.grow(30);
+    let fresh = fixture.maker.engine.store.fresh_rows();
+    fixture.free.store(8 * MIB + 1, Ordering::SeqCst);
+    assert!(fixture.maker.engine.space.is_short_for(fixture.maker.engine.store.fresh()));
+    assert_eq!(fixture.look(), 0, "the disk is short, and nothing waits for a snapshot");
+    fixture.maker.engine.snapshots.ask();
+    assert_eq!(fixture.look(), 1, "the pause of the other one does not count");
+    let (restored, dump) = fixture.restored();
+    assert_eq!((restored.is_some(), dump), (true, fixture.dump()));
+    assert_eq!(fixture.maker.engine.store.fresh_rows(), fresh, "nothing is written to sled");
+    // A snapshot needs room for itself.
+    fixture.clock.advance_ms(100_000);
+    fixture.maker.engine.snapshots.ask();
+    assert_eq!(fixture.look(), 1);
+}
+
+#[test]
 fn a_snapshot_that_somebody_removed_is_taken_again() {
     let mut fixture = Fixture::new(20 << 10);
     fixture.grow(30);
@@ -219,7 +260,7 @@ fn a_snapshot_that_finds_no_space_leaves_no_file_behind_and_is_taken_later() {
             tries += 1;
             assert_eq!(fixture.look(), 0, "the next try comes later");
             // As if the pause were over.
-            fixture.maker.retry_at = Some(Instant::now());
+            fixture.maker.retry_at = None;
         }
     }
     assert!(tries > 3, "{tries}");

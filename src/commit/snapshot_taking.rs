@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::journal::{
     Files, JournalError, Position, SnapshotFile, SnapshotHeader, SnapshotSize, SnapshotWriter,
 };
-use crate::store::{StateError, Store, Walked};
+use crate::store::{FreshRows, StateError, Store, Walked};
 
 /// Maximum number of bytes of former row values that are kept in memory while a snapshot is taken.
 const KEPT_BYTES_MAX: usize = 32 << 20;
@@ -29,17 +29,18 @@ pub enum NotTaken {
 }
 
 /// Takes a snapshot into the journal's directory `dir`. `first` is the first position of the
-/// journal. `may_go_on` is asked after each chunk of rows, and returns a reason to give up.
+/// journal, and `fresh` how the rows are had that sled lacks. `may_go_on` is asked after each chunk
+/// of rows, and returns a reason to give up.
 ///
 /// # Errors
 /// See [`NotTaken`].
 pub fn take_snapshot(
     store: &Store,
     (dir, files): (&Path, &Arc<dyn Files>),
-    (first, taken_at_ms): (Position, u64),
+    (first, taken_at_ms, fresh): (Position, u64, FreshRows),
     may_go_on: &mut dyn FnMut(SnapshotSize) -> Result<(), &'static str>,
 ) -> Result<(SnapshotFile, SnapshotSize), NotTaken> {
-    let mut rows = store.begin_snapshot(KEPT_BYTES_MAX).map_err(NotTaken::State)?;
+    let mut rows = store.begin_snapshot(KEPT_BYTES_MAX, fresh).map_err(NotTaken::State)?;
     let (position, rows_format) = (rows.position(), rows.format());
     let header = SnapshotHeader { rows_format, position, first, taken_at_ms };
     let writer = SnapshotWriter::create(Arc::clone(files), dir, header);

@@ -18,7 +18,7 @@ use triggerd::commands::{
     PutEndpointOutcome, Records, RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome,
     SubmitOutcome,
 };
-use triggerd::commit::{Engine, Flusher, Hints, Intake};
+use triggerd::commit::{Engine, Flusher, Hints, Intake, Space};
 use triggerd::config::Config;
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits};
@@ -200,8 +200,12 @@ impl World {
         let (scheduler, to_scheduler) = bad_way(&mut threads, Random::new(random.next()));
         // Nothing listens to the signal of the replayer.
         let hints = Hints::new(unrouted, scheduler);
-        let (engine, committer) =
-            engine_with(&store, clock, (writer, Records::new(journal.clone())), hints);
+        let (engine, committer) = engine_with(
+            &store,
+            clock,
+            (writer, Records::new(journal.clone())),
+            (hints, Space::default()),
+        );
         let (flush, flusher_progress) = (committer.flush(), committer.progress());
         let committer = std::thread::spawn(|| committer.run());
         let mut world = Self {

@@ -12,7 +12,7 @@ use triggerd::base::vault::Vault;
 use triggerd::commands::{Command, CreateOrg, Records, SubmitEvent};
 use triggerd::commit::{
     ActivityStream, Breakers, Committer, Engine, GroupLimits, Hints, Intake, IntakeLimits,
-    Snapshots,
+    Snapshots, Space,
 };
 use triggerd::journal::Log;
 use triggerd::model::event::{Dedup, NewEvent};
@@ -33,16 +33,20 @@ pub(crate) fn engine<L: Log>(
     clock: Clock,
     (log, records): (L, Records),
 ) -> (Arc<Engine>, Committer<L>) {
-    let hints = Hints::new(crossbeam_channel::bounded(1).0, crossbeam_channel::bounded(1).0);
-    engine_with(store, clock, (log, records), hints)
+    engine_with(store, clock, (log, records), (hints(), Space::default()))
 }
 
-/// The same with these hints.
+/// Hints that nobody receives.
+pub(crate) fn hints() -> Hints {
+    Hints::new(crossbeam_channel::bounded(1).0, crossbeam_channel::bounded(1).0)
+}
+
+/// The same with these hints, and on this filesystem.
 pub(crate) fn engine_with<L: Log>(
     store: &Arc<Store>,
     clock: Clock,
     (log, records): (L, Records),
-    hints: Hints,
+    (hints, space): (Hints, Space),
 ) -> (Arc<Engine>, Committer<L>) {
     let (intake, submissions) = Intake::new(INTAKE_LIMITS);
     let engine = Arc::new(Engine {
@@ -53,7 +57,7 @@ pub(crate) fn engine_with<L: Log>(
         intake,
         hints: Arc::new(hints),
         activity_stream: ActivityStream::default(),
-        space: Arc::default(),
+        space: Arc::new(space),
         vault: Vault::new(&[7; 32]),
         breakers: Breakers::default(),
         snapshots: Snapshots::default(),

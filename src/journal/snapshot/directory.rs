@@ -1,5 +1,6 @@
 //! The snapshots in a journal's directory.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,7 +95,12 @@ pub fn snapshots_in(dir: &Path, files: &dyn Files) -> Result<Vec<SnapshotFile>, 
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         other => other.map_err(JournalError::io(dir))?,
     };
-    let snapshot = |path: PathBuf| Some(SnapshotFile { position: position_of(&path)?, path });
+    // A directory, a link or a pipe of this name is none of ours.
+    let snapshot = |path: PathBuf| {
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|facts| facts.is_file());
+        let position = position_of(&path).filter(|_| is_file)?;
+        Some(SnapshotFile { position, path })
+    };
     let mut found: Vec<_> = paths.into_iter().filter_map(snapshot).collect();
     found.sort_unstable_by_key(|snapshot| snapshot.position);
     Ok(found)

@@ -52,6 +52,25 @@ fn is_damage<T>(result: &Result<T, JournalError>) -> bool {
 }
 
 #[test]
+fn only_a_file_with_the_name_of_a_snapshot_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(&files(), dir.path(), 10, &rows(1, 10)).unwrap();
+    let named = |position: u64| dir.path().join(format!("{position:020}.snap"));
+    fs::create_dir(named(20)).unwrap();
+    std::os::unix::fs::symlink(&file.path, named(30)).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        named(40),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert_eq!(snapshots_in(dir.path(), &OsFiles).unwrap(), [file]);
+    assert!(first_witnessed(dir.path(), &files()).is_ok());
+}
+
+#[test]
 fn what_was_written_is_read_back_block_by_block() {
     let dir = tempfile::tempdir().unwrap();
     for (position, rows) in [(10, vec![]), (20, rows(1, 200_000)), (30, rows(3_000, 100))] {

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// A row as sled holds it: its key with the table's byte, and its value with the version's byte.
 pub type RowBytes = (Vec<u8>, Vec<u8>);
 
+/// Rows by their keys. `None` stands for a row that is not there.
+pub(super) type ChangedRows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// Bytes of memory for a kept row, beside its key and its value.
 const ROW_OVERHEAD: usize = 96;
 
@@ -14,8 +17,8 @@ const ROW_OVERHEAD: usize = 96;
 pub(in crate::store) struct Kept {
     /// The last key that the snapshot has read. Empty at its beginning.
     reached: Vec<u8>,
-    /// The former values. `None` stands for a row that was not there.
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The former values.
+    rows: ChangedRows,
     bytes: usize,
     bytes_max: usize,
     /// Set if more changed than may be kept.
@@ -23,9 +26,13 @@ pub(in crate::store) struct Kept {
 }
 
 impl Kept {
-    /// Begins before the first row. Keeps at most `bytes_max` bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { reached: Vec::new(), rows: BTreeMap::new(), bytes: 0, bytes_max, is_over: false }
+    /// Begins before the first row. Keeps at most `bytes_max` bytes, beside rows that sled lacks.
+    /// `lacking` are these rows as the snapshot has them.
+    pub(super) fn new(bytes_max: usize, lacking: ChangedRows) -> Self {
+        let bytes = lacking.iter().map(|(key, value)| size_of_kept(key, value.as_ref())).sum();
+        // With twice the bytes, half of the bound is as far away as without them.
+        let bytes_max = bytes_max.saturating_add(2 * bytes);
+        Self { reached: Vec::new(), rows: lacking, bytes, bytes_max, is_over: false }
     }
 
     /// Returns true if the value of the row must be kept before the row changes.
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn changed_removed_and_new_rows_are_as_they_were() {
-        let mut kept = Kept::new(10_000);
+        let mut kept = Kept::new(10_000, BTreeMap::new());
         for (key, value) in [("b", Some("old")), ("c", None), ("d", Some("gone")), ("x", None)] {
             assert!(kept.wants(key.as_bytes()));
             kept.keep(key.as_bytes(), value.map(|value| value.as_bytes().to_vec()));
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn more_changes_than_the_bound_end_the_snapshot() {
-        let mut kept = Kept::new(500);
+        let mut kept = Kept::new(500, BTreeMap::new());
         (0..10_u8).for_each(|key| kept.keep(&[key + 1], Some(vec![0; 10])));
         assert!(kept.is_over() && kept.rows.is_empty() && !kept.wants(&[99]));
     }

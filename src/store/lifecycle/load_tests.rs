@@ -1,7 +1,7 @@
 //! Tests of loading the rows of a snapshot.
 
 use super::*;
-use crate::store::{Reason, RowBytes, Walked};
+use crate::store::{FreshRows, Reason, RowBytes, Walked};
 
 fn open(dir: &std::path::Path) -> Store {
     Store::open(dir, 8 << 20, Position::MAX).unwrap()
@@ -11,7 +11,8 @@ fn open(dir: &std::path::Path) -> Store {
 fn filled(dir: &std::path::Path) -> (Store, Vec<RowBytes>, Position) {
     let store = open(dir);
     crate::commands::tests::fill(&store);
-    let (mut rows, mut walk) = (Vec::new(), store.begin_snapshot(1 << 20).unwrap());
+    let (mut rows, mut walk) =
+        (Vec::new(), store.begin_snapshot(1 << 20, FreshRows::WriteBack).unwrap());
     while let Walked::Rows(next) = walk.next_rows().unwrap() {
         rows.extend(next);
     }

@@ -10,17 +10,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::kept::{Kept, RowBytes};
+use super::kept::{ChangedRows, Kept, RowBytes};
 use super::write_back::clear_away;
 use crate::base::failpoint::{self, Switch};
 use crate::journal::Position;
 use crate::store::rows::schema::FORMAT;
+use crate::store::rows::table::AnyTable;
 use crate::store::{StateError, Store};
 
 /// Maximum number of rows in a chunk, and the number of their bytes at which a chunk ends. A
 /// write-back may wait while a chunk is read. In tests, a walk over few rows has many chunks.
 const CHUNK_ROWS: usize = if cfg!(test) { 8 } else { 512 };
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// How a walk gets the rows that sled does not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreshRows {
+    /// They are written to sled.
+    WriteBack,
+    /// They are copied in memory, because the disk has no room for sled's write. The file of a
+    /// snapshot needs far less: it is written once, from its beginning to its end.
+    Copy,
+}
 
 /// A step of a walk.
 #[derive(Debug)]
@@ -42,19 +53,45 @@ pub struct SnapshotRows<'a> {
 }
 
 impl Store {
-    /// Writes all fresh rows back, and begins a walk over the rows of this moment. Meanwhile at
-    /// most `kept_bytes_max` bytes of former values are kept in memory.
+    /// Begins a walk over the rows of this moment. Meanwhile at most `kept_bytes_max` bytes of
+    /// former values are kept in memory. The fresh rows are written back first, or copied in memory
+    /// if sled has no room for them.
     ///
     /// # Errors
     /// sled fails, or a walk is under way.
-    pub fn begin_snapshot(&self, kept_bytes_max: usize) -> Result<SnapshotRows<'_>, StateError> {
+    pub fn begin_snapshot(
+        &self,
+        kept_bytes_max: usize,
+        fresh: FreshRows,
+    ) -> Result<SnapshotRows<'_>, StateError> {
         let mut writing = self.writing();
         if writing.is_some() {
             return Err(StateError::Invariant("snapshots are taken one at a time"));
         }
-        let written = self.write_fresh(&mut writing)?;
-        *writing = Some(Kept::new(kept_bytes_max));
-        Ok(SnapshotRows { store: self, position: written.applied, is_over: false })
+        let (position, lacking) = match fresh {
+            FreshRows::WriteBack => (self.write_fresh(&mut writing)?.applied, ChangedRows::new()),
+            FreshRows::Copy => self.copy_fresh()?,
+        };
+        *writing = Some(Kept::new(kept_bytes_max, lacking));
+        Ok(SnapshotRows { store: self, position, is_over: false })
+    }
+
+    /// Copies the fresh rows of one moment. Returns them with the position of the first command
+    /// that they lack.
+    fn copy_fresh(&self) -> Result<(Position, ChangedRows), StateError> {
+        let (fresh, applied) = {
+            let state = self.read();
+            let applied = state.meta.get(())?.map(|meta| meta.applied).unwrap_or_default();
+            (state.tables().map(AnyTable::peek_fresh), applied)
+        };
+        let mut rows = ChangedRows::new();
+        for table in fresh {
+            table.each(&mut |key, value, _in_tree| {
+                rows.insert(key, value);
+                Ok(())
+            })?;
+        }
+        Ok((applied, rows))
     }
 
     /// Returns true while a snapshot is under way that further changes may outrun. Work that can

@@ -69,16 +69,19 @@ impl Store {
         };
         let mut batch = sled::Batch::default();
         let mut rows = 0;
-        let mut keep = |key: &[u8], in_tree: bool| match kept {
-            Some(kept) if kept.wants(key) => {
-                let former = if in_tree { self.db().get(key)? } else { None };
-                kept.keep(key, former.map(|value| value.to_vec()));
-                Ok(())
+        let mut add = |key: Vec<u8>, value: Option<Vec<u8>>, in_tree: bool| {
+            if let Some(kept) = kept.as_mut().filter(|kept| kept.wants(&key)) {
+                let former = if in_tree { self.db().get(&key)? } else { None };
+                kept.keep(&key, former.map(|value| value.to_vec()));
             }
-            _ => Ok(()),
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+            Ok(())
         };
         for table in fresh {
-            rows += table.encode(&mut batch, &mut keep)?;
+            rows += table.each(&mut add)?;
         }
         if rows > 0 {
             // Readers find the rows in the layer meanwhile. sled delays readers of its tree.

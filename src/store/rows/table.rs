@@ -26,6 +26,8 @@ pub(crate) trait AnyTable {
     fn fresh_bytes(&self) -> usize;
     /// Takes the fresh rows for writing. They count as changed again only after another change.
     fn take_fresh(&mut self) -> Box<dyn Fresh>;
+    /// Returns the fresh rows as they are. They stay fresh.
+    fn peek_fresh(&self) -> Box<dyn Fresh>;
     /// Returns the row's value in the present version. `None` if the row is another table's.
     fn upgraded<'a>(
         &self,
@@ -45,17 +47,14 @@ pub(crate) trait AnyTable {
 
 /// The rows of one table on their way to sled.
 pub(crate) trait Fresh {
-    /// Adds the rows to the batch. Returns their number. Before each row, calls `before` with its
-    /// key, and true if sled may have a row with this key.
-    fn encode(
-        &self,
-        batch: &mut sled::Batch,
-        before: BeforeChange<'_>,
-    ) -> Result<usize, StateError>;
+    /// Passes each row to `take`. Returns their number.
+    fn each(&self, take: TakeFresh<'_>) -> Result<usize, StateError>;
 }
 
-/// Called with a key before its row changes in sled, and true if sled may have the row.
-pub(crate) type BeforeChange<'a> = &'a mut dyn FnMut(&[u8], bool) -> Result<(), StateError>;
+/// Called with the key of a fresh row, its value, and true if sled may have a row with this key.
+/// Without a value, the row is to be removed.
+pub(crate) type TakeFresh<'a> =
+    &'a mut dyn FnMut(Vec<u8>, Option<Vec<u8>>, bool) -> Result<(), StateError>;
 
 /// A fresh row on its way to sled.
 struct FreshRow<R: Row> {
@@ -69,18 +68,10 @@ struct FreshRow<R: Row> {
 struct FreshRows<R: Row>(Vec<FreshRow<R>>);
 
 impl<R: Row> Fresh for FreshRows<R> {
-    fn encode(
-        &self,
-        batch: &mut sled::Batch,
-        before: BeforeChange<'_>,
-    ) -> Result<usize, StateError> {
+    fn each(&self, take: TakeFresh<'_>) -> Result<usize, StateError> {
         for FreshRow { key, row, in_tree } in &self.0 {
-            let key = tree_key::<R>(*key);
-            before(&key, *in_tree)?;
-            match row {
-                Some(row) => batch.insert(key, write_row(row.as_ref())?),
-                None => batch.remove(key),
-            }
+            let value = row.as_ref().map(|row| write_row(row.as_ref())).transpose()?;
+            take(tree_key::<R>(*key), value, *in_tree)?;
         }
         Ok(self.0.len())
     }
@@ -391,14 +382,23 @@ impl<R: Row> AnyTable for Table<R> {
     }
 
     fn take_fresh(&mut self) -> Box<dyn Fresh> {
-        let mut rows = Vec::with_capacity(self.dirty);
-        for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
-            rows.push(FreshRow { key: *key, row: slot.row.clone(), in_tree: slot.in_tree });
+        let rows = self.peek_fresh();
+        for slot in self.layer.values_mut().filter(|slot| slot.dirty) {
             // From now on sled may have the row at any time.
             (slot.dirty, slot.in_tree) = (false, true);
         }
         self.dirty = 0;
-        Box::new(FreshRows::<R>(rows))
+        rows
+    }
+
+    fn peek_fresh(&self) -> Box<dyn Fresh> {
+        let fresh = self.layer.iter().filter(|(_, slot)| slot.dirty);
+        let fresh = fresh.map(|(key, slot)| FreshRow {
+            key: *key,
+            row: slot.row.clone(),
+            in_tree: slot.in_tree,
+        });
+        Box::new(FreshRows::<R>(fresh.collect()))
     }
 
     fn upgraded<'a>(
