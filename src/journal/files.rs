@@ -148,7 +148,10 @@ impl Files for OsFiles {
         loop {
             match rustix::fs::fallocate(file, flags, from, len) {
                 Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, from, to),
+                // On a full filesystem, the hole may need a block of metadata that is not free.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOSPC | Errno::DQUOT) => {
+                    return write_zeros(file, from, to);
+                }
                 other => return Ok(other?),
             }
         }
