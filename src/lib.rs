@@ -283,6 +283,8 @@
 //! - `delivery/scheduler/passes.rs`: passes over endpoints, and the progress of the scan
 //! - `delivery/scheduler/reports.rs`: begins attempts, and takes in their outcomes
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
+//! - `delivery/scheduler/turns.rs`: gives endpoints their turns, and holds failing ones back while
+//!   the disk is almost full
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
 //! - `delivery/subject.rs`: the ids in log lines about deliveries

@@ -145,6 +145,10 @@ metrics! {
     lookups_waiting: Gauge =
         gauge("lookups_waiting", "Names that wait for a thread to look them up.");
 
+    /// Number of failing endpoints that wait because the disk is almost full.
+    endpoints_held: Gauge =
+        gauge("endpoints_held", "Failing endpoints that wait because the disk is almost full.");
+
     /// Number of attempts under way.
     deliveries_in_flight: Gauge = gauge("deliveries_in_flight", "Attempts under way.");
 

@@ -43,6 +43,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
     ("triggerd_lookups_running", &[]),
     ("triggerd_lookups_waiting", &[]),
+    ("triggerd_endpoints_held", &[]),
     ("triggerd_deliveries_in_flight", &[]),
     ("triggerd_breakers_open", &[]),
     ("triggerd_replays_running", &[]),

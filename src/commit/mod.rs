@@ -84,5 +84,5 @@ pub use restore::{Restored, newest_whole, restore, restore_newest};
 pub use snapshot_maker::{SnapshotLimits, SnapshotMaker};
 pub use snapshot_taking::{NotTaken, take_snapshot};
 pub use snapshots::{KeptSnapshots, Snapshots};
-pub use space::{DiskFree, Shortage, Space};
+pub use space::{DiskFree, FailingPace, Shortage, Space};
 pub use watchdog::{Progress, watch};

@@ -15,7 +15,9 @@ const RESERVE_SHARE: u64 = 4;
 /// Maximum number of bytes kept from sled, because a large reserve is meant for other programs. The
 /// minimum is one segment of sled, which sled fills to its end.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
-/// Bytes that a row takes in sled's file beside its own: its part of the page that is rewritten.
+/// Bytes that a row takes in sled's file beside its own: its part of the page that is rewritten. A
+/// write-back rewrites each page about once for this, so that all rows together take no more than
+/// the state has on the disk.
 const ROW_BYTES: u64 = 4 << 10;
 /// Upper bound on how many times sled writes the bytes of a row while its page fills. Measured: 2.3
 /// times, with blocks of 12 KiB, the largest rows.
@@ -73,6 +75,15 @@ impl Shortage {
     pub(super) fn of_code(code: u8) -> Option<Self> {
         [Self::Bytes, Self::Files, Self::Quota].into_iter().find(|shortage| *shortage as u8 == code)
     }
+}
+
+/// How fast attempts go on to endpoints that did not accept the last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailingPace {
+    /// As fast as to others.
+    Free,
+    /// One attempt each so long, over all endpoints. Receivers' answers are not kept.
+    OneIn(Duration),
 }
 
 /// Returns a number of bytes or inodes of a filesystem; `None` if unknown.
@@ -204,15 +215,44 @@ impl Space {
         bytes.saturating_add(self.kept_bytes())
     }
 
+    /// Returns how fast attempts may go on to endpoints that did not accept the last request.
+    /// `to_free` is the number of bytes that compaction needs to give space back.
+    ///
+    /// An attempt that fails adds to the journal and ends nothing, and a retry schedule may have
+    /// any number of them. So such attempts leave a part of the reserve to what gives space back:
+    /// confirmations, erasures, expiry, and the snapshot and the segments of compaction.
+    pub fn pace_of_failing(&self, to_free: u64) -> FailingPace {
+        let Some(free) = self.free().filter(|_| self.reserve_bytes > 0) else {
+            return FailingPace::Free;
+        };
+        let kept = self.kept_bytes().min(self.reserve_bytes);
+        let middle = kept.midpoint(self.reserve_bytes);
+        let floor = kept.saturating_add(to_free).clamp(middle, self.reserve_bytes);
+        match free {
+            _ if free >= floor => FailingPace::Free,
+            _ if free >= kept => FailingPace::OneIn(Duration::from_secs(1)),
+            _ => FailingPace::OneIn(Duration::from_secs(10)),
+        }
+    }
+
     /// The part of the reserve that sled never gets, in bytes.
     fn kept_bytes(&self) -> u64 {
         (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX)
     }
 
+    /// Returns an upper bound of the bytes that sled writes for the pages of so many rows, beside the
+    /// rows.
+    fn rewritten(&self, rows: usize) -> u64 {
+        let bytes = ROW_BYTES.saturating_mul(rows as u64);
+        // The size of the state is looked up only if it may matter.
+        let is_small = self.free().is_none_or(|free| bytes < free);
+        if is_small { bytes } else { bytes.min(self.state_bytes().unwrap_or(u64::MAX)) }
+    }
+
     /// Returns true if the disk has no room for these rows in sled. The rows then stay in memory,
     /// and the journal has them.
     pub fn is_short_for(&self, fresh: FreshSize) -> bool {
-        let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);
+        let rows = self.rewritten(fresh.rows);
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
         let times = if self.is_overrun() { PLENTY } else { 1 };
         let kept = self.kept_bytes().saturating_mul(times);
@@ -254,6 +294,40 @@ mod tests {
         let space = of(100, Some(10));
         assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
         assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
+    }
+
+    #[test]
+    fn failing_attempts_leave_a_part_of_the_reserve_to_what_frees_space() {
+        const MIB: u64 = 1 << 20;
+        let pace = |free: u64, reserve: u64, to_free: u64| {
+            Space::new(Box::new(move || Some(free)), reserve).pace_of_failing(to_free)
+        };
+        let slow = |seconds| FailingPace::OneIn(Duration::from_secs(seconds));
+        // The reserve, what compaction needs, the floor, and the part that sled never gets.
+        let cases =
+            [(1, 0, 1, 1), (16, 0, 12, 8), (256, 0, 160, 64), (16, 6, 14, 8), (16, 9, 16, 8)];
+        for (reserve, to_free, floor, kept) in cases {
+            let unit = if reserve == 1 { 1 } else { MIB };
+            let pace = |free| pace(free, reserve * unit, to_free * unit);
+            assert_eq!(pace(floor * unit), FailingPace::Free, "{reserve}");
+            if floor > kept {
+                assert_eq!((pace(floor * unit - 1), pace(kept * unit)), (slow(1), slow(1)));
+            }
+            assert_eq!(pace(kept * unit - 1), slow(10));
+        }
+        assert_eq!(pace(0, 0, 0), FailingPace::Free);
+        assert_eq!(Space::default().pace_of_failing(0), FailingPace::Free);
+    }
+
+    #[test]
+    fn many_rows_need_no_more_than_a_rewrite_of_the_whole_state() {
+        const MIB: u64 = 1 << 20;
+        let rows = FreshSize { rows: 40_000, bytes: 1 << 20 };
+        for (free, is_short) in [(26, true), (27, false)] {
+            let space = Space::new(Box::new(move || Some(free * MIB)), 16 * MIB);
+            let space = space.with_sizes(Box::new(|| None), Box::new(|| Some(16 * MIB)));
+            assert_eq!(space.is_short_for(rows), is_short, "{free}");
+        }
     }
 
     #[test]

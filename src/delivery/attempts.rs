@@ -20,7 +20,7 @@ use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, OperationalEvent};
 use crate::base::random;
 use crate::commands::{SettleAttempt, SettleOutcome};
-use crate::commit::{CommitError, Engine, Refused};
+use crate::commit::{CommitError, Engine, FailingPace, Refused};
 use crate::model::delivery::{AttemptOutcome, DeliveryStatus, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::operational_event::OperationalEventKind;
@@ -97,6 +97,7 @@ impl Attempter {
         );
         let disables = disables(settings.disable_after_ms, delivery.failing_from, &outcome, steady);
         self.count(&outcome);
+        let outcome = self.shortened(outcome);
         let mut settle = SettleAttempt {
             org: delivery.org,
             endpoint: delivery.endpoint.id,
@@ -158,6 +159,16 @@ impl Attempter {
             AttemptOutcome { started_steady: steady.plus_ms(waited_ms), ..outcome }
         });
         Some(sent)
+    }
+
+    /// Leaves out the receiver's answer while the disk is almost full.
+    fn shortened(&self, outcome: AttemptOutcome) -> AttemptOutcome {
+        match self.engine.space.pace_of_failing(self.engine.snapshots.sizes().0) {
+            FailingPace::Free => outcome,
+            FailingPace::OneIn(_) => {
+                AttemptOutcome { body: Vec::new(), headers: Vec::new(), ..outcome }
+            }
+        }
     }
 
     fn count(&self, outcome: &AttemptOutcome) {

@@ -131,8 +131,24 @@ impl EndpointQueues {
     /// may not send any more.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<(EndpointId, Option<EventId>)> {
         let endpoint = self.turns.next()?;
+        Some((endpoint, self.taken(endpoint, now)))
+    }
+
+    /// Returns the failing endpoint that has waited longest, with its next event, while failing
+    /// endpoints are held back.
+    pub(super) fn next_failing(&mut self, now: Timestamp) -> Option<(EndpointId, Option<EventId>)> {
+        let endpoint = self.turns.next_degraded()?;
+        Some((endpoint, self.taken(endpoint, now)))
+    }
+
+    fn taken(&mut self, endpoint: EndpointId, now: Timestamp) -> Option<EventId> {
         let most = self.limits.in_flight_per_endpoint;
-        Some((endpoint, self.change(endpoint, |queue| queue.take(now, most)).flatten()))
+        self.change(endpoint, |queue| queue.take(now, most)).flatten()
+    }
+
+    /// Holds back the turns of endpoints that did not accept the last request, or ends this.
+    pub(super) fn hold_failing(&mut self, holds: bool) {
+        self.turns.hold_degraded(holds);
     }
 
     /// Records the beginning of an attempt; returns the health of the endpoint before it.

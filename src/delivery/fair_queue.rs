@@ -66,9 +66,8 @@ struct Org {
 
 impl Org {
     /// The set with the endpoint that is next, if an endpoint waits and the limits have room.
-    fn next_ready(&mut self, room: Room) -> Option<&mut Ready> {
-        let degraded_max = (room.in_flight - room.in_flight / 4).max(1);
-        let degraded_fit = self.degraded_in_flight < degraded_max;
+    fn next_ready(&mut self, room: Room, holds_degraded: bool) -> Option<&mut Ready> {
+        let degraded_fit = !holds_degraded && self.has_room(room);
         let degraded = self.degraded.keys().next().copied().filter(|_| degraded_fit);
         let healthy = self.healthy.keys().next().copied();
         let healthy_first = match (healthy, degraded) {
@@ -78,6 +77,12 @@ impl Org {
             (healthy, None | Some(_)) => healthy.is_some(),
         };
         Some(if healthy_first { &mut self.healthy } else { &mut self.degraded })
+    }
+
+    /// Returns true if the limits have room for another attempt to a degraded endpoint.
+    fn has_room(&self, room: Room) -> bool {
+        let degraded_max = (room.in_flight - room.in_flight / 4).max(1);
+        self.begun.fits(room) && self.degraded_in_flight < degraded_max
     }
 
     fn is_idle(&self) -> bool {
@@ -96,6 +101,8 @@ pub(super) struct FairQueue {
     line: VecDeque<OrgNo>,
     /// The number of the last turn asked for.
     asked: u64,
+    /// Set while degraded endpoints get turns only by [`FairQueue::next_degraded`].
+    holds_degraded: bool,
 }
 
 impl FairQueue {
@@ -107,13 +114,41 @@ impl FairQueue {
             orgs: HashMap::new(),
             line: VecDeque::new(),
             asked: 0,
+            holds_degraded: false,
         }
+    }
+
+    /// Holds the turns of degraded endpoints back, or ends this.
+    pub(super) fn hold_degraded(&mut self, holds: bool) {
+        let ends = std::mem::replace(&mut self.holds_degraded, holds) && !holds;
+        if ends {
+            self.line_up_all();
+        }
+    }
+
+    /// Number of degraded endpoints that wait for a turn.
+    pub(super) fn degraded(&self) -> usize {
+        self.orgs.values().map(|org| org.degraded.len()).sum()
+    }
+
+    /// Returns the degraded endpoint that has waited longest, if the limits have room. Looks at each
+    /// organization.
+    pub(super) fn next_degraded(&mut self) -> Option<EndpointId> {
+        let fits = self.begun.fits(self.room);
+        let orgs = self.orgs.values_mut().filter(|org| fits && org.has_room(self.room_per_org));
+        let longest =
+            orgs.min_by_key(|org| org.degraded.keys().next().copied().unwrap_or(u64::MAX));
+        longest?.degraded.pop_first().map(|(_, endpoint)| endpoint)
     }
 
     /// Replaces the limits. Attempts beyond them continue, and organizations that now have room
     /// return to the line.
     pub(super) fn set_rooms(&mut self, room: Room, room_per_org: Room) {
         (self.room, self.room_per_org) = (room, room_per_org);
+        self.line_up_all();
+    }
+
+    fn line_up_all(&mut self) {
         let orgs: Vec<OrgNo> = self.orgs.keys().copied().collect();
         for org in orgs {
             self.line_up(org);
@@ -163,7 +198,8 @@ impl FairQueue {
             let Some(org) = self.orgs.get_mut(&org_no) else { continue };
             org.in_line = false;
             // An organization without room returns to the line when an attempt ends.
-            let next = org.next_ready(self.room_per_org).and_then(Ready::pop_first);
+            let ready = org.next_ready(self.room_per_org, self.holds_degraded);
+            let next = ready.and_then(Ready::pop_first);
             self.line_up(org_no);
             if let Some((_, endpoint)) = next {
                 return Some(endpoint);
@@ -206,7 +242,7 @@ impl FairQueue {
         let Some(org) = self.orgs.get_mut(&org_no) else { return };
         if org.is_idle() {
             self.orgs.remove(&org_no);
-        } else if !org.in_line && org.next_ready(self.room_per_org).is_some() {
+        } else if !org.in_line && org.next_ready(self.room_per_org, self.holds_degraded).is_some() {
             org.in_line = true;
             self.line.push_back(org_no);
         }

@@ -16,6 +16,7 @@ mod loading;
 mod passes;
 mod reports;
 mod scan;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +79,8 @@ pub struct Scheduler<A> {
     catch_up: Option<Pass>,
     /// The slow scan of everything, always running.
     scan: Scan,
+    /// When the next failing endpoint is asked, while the disk is almost full.
+    failing_at: Option<Timestamp>,
 }
 
 /// An attempt from its start until it is settled.
@@ -110,6 +113,7 @@ impl<A: Attempts> Scheduler<A> {
             last_attempt: 0,
             looks: TimerQueue::default(),
             catch_up: None,
+            failing_at: None,
         }
     }
 
@@ -161,10 +165,7 @@ impl<A: Attempts> Scheduler<A> {
         self.scan()?;
         self.look_where_due()?;
         self.queues.wake(self.now());
-        while let Some((endpoint, event)) = self.queues.next(self.now()) {
-            let look = event.map_or(Ok(None), |event| self.start(endpoint, event))?;
-            self.follow_up(endpoint, look);
-        }
+        self.give_turns()?;
         let in_flight = i64::try_from(self.queues.turns().in_flight()).unwrap_or(i64::MAX);
         self.engine.metrics.deliveries_in_flight.set(in_flight);
         Ok(())

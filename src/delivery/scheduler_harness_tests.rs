@@ -2,6 +2,7 @@
 //! and a scheduler whose attempts are only recorded.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use super::unreliable::Unreliable;
@@ -11,7 +12,7 @@ use crate::commands::{
     Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, Results,
     RouteEvent, SettleAttempt, SubmitEvent, SubmitOutcome,
 };
-use crate::commit::{Hints, Intake};
+use crate::commit::{Hints, Intake, Space};
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -169,6 +170,19 @@ impl World {
         self.noted = Noted::default();
         self.scheduler =
             scheduler(&self.store, &self.clock, self.limits, closed_channels(), self.noted.clone());
+    }
+
+    /// Puts the scheduler, without its memory, on a filesystem with this reserve and the free bytes
+    /// in `free`.
+    pub(super) fn on_disk(&mut self, reserve: u64, free: &Arc<AtomicU64>) {
+        let (intake, flags, queue) = closed_channels();
+        let engine = Engine::of(&self.store, &self.clock, intake, flags);
+        let mut engine = Arc::into_inner(engine).unwrap();
+        let free = Arc::clone(free);
+        let free = Box::new(move || Some(free.load(Ordering::SeqCst)));
+        engine.space = Arc::new(Space::new(free, reserve));
+        let engine = Arc::new(engine);
+        self.scheduler = Scheduler::new(engine, queue, self.limits, self.noted.clone());
     }
 
     pub(super) fn now(&self) -> Timestamp {

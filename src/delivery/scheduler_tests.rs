@@ -12,6 +12,8 @@ use crate::rules::breaker::{Answer, BreakerPolicy, BreakerView};
 mod breaker;
 #[path = "scheduler_days_tests.rs"]
 mod days;
+#[path = "scheduler_disk_tests.rs"]
+mod disk;
 #[path = "scheduler_harness_tests.rs"]
 mod harness;
 #[path = "scheduler_lost_tests.rs"]

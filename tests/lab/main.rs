@@ -34,6 +34,7 @@ mod copies;
 mod crowd;
 mod dedup;
 mod disk;
+mod failing;
 mod flip;
 mod full;
 #[path = "../it/harness.rs"]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -24,6 +24,10 @@ struct Log {
     came: Condvar,
     /// When set, requests are answered 503 and not recorded.
     refuses: AtomicBool,
+    /// When requests are refused, each `accepted_of`-th is accepted all the same; 0 means none.
+    accepted_of: AtomicU64,
+    /// The number of bytes of a refusal's body.
+    refusal_bytes: AtomicUsize,
     /// Each `refused_of`-th request is answered 500 and not recorded; 0 means none.
     refused_of: AtomicU64,
     requests: AtomicU64,
@@ -80,6 +84,14 @@ impl Receiver {
         self.log.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// From now on requests are answered 503 with a body of this many bytes, except each
+    /// `accepted_of`-th.
+    pub(crate) fn refuse_most(&self, bytes: usize, accepted_of: u64) {
+        self.log.refusal_bytes.store(bytes, Ordering::SeqCst);
+        self.log.accepted_of.store(accepted_of, Ordering::SeqCst);
+        self.refuse(true);
+    }
+
     /// From now on each `of`-th request is answered 500; 0 means none.
     pub(crate) fn refuse_each(&self, of: u64) {
         self.log.refused_of.store(of, Ordering::SeqCst);
@@ -111,8 +123,10 @@ const ACCEPTED: &str = "200 OK";
 impl Log {
     fn status(&self) -> &'static str {
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
+        let accepted_of = self.accepted_of.load(Ordering::SeqCst);
+        let is_accepted = accepted_of > 0 && number.is_multiple_of(accepted_of);
         match self.refused_of.load(Ordering::SeqCst) {
-            _ if self.refuses.load(Ordering::SeqCst) => "503 Service Unavailable",
+            _ if self.refuses.load(Ordering::SeqCst) && !is_accepted => "503 Service Unavailable",
             of if of > 0 && number.is_multiple_of(of) => "500 Internal Server Error",
             _ => ACCEPTED,
         }
@@ -147,7 +161,10 @@ fn serve(stream: TcpStream, log: &Log) -> std::io::Result<()> {
         if status == ACCEPTED {
             note(log, id, &body);
         }
-        answers.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())?;
+        let of_refusal = log.refusal_bytes.load(Ordering::SeqCst);
+        let length = if status == ACCEPTED { 0 } else { of_refusal };
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
+        answers.write_all(&[head.as_bytes(), &vec![b'e'; length]].concat())?;
     }
 }
 

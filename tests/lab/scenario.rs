@@ -10,8 +10,8 @@ use triggerd::base::failpoint;
 
 use crate::random::fresh_seed;
 use crate::{
-    clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
-    retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
+    clock, controls, copies, crowd, dedup, failing, flip, full, hot, idle, kill, neighbours, power,
+    replay, retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// Number of scenarios that run at the same time.
@@ -123,6 +123,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "a small disk lives with the default limits, however long it is filled",
         rounds: (96, "MiB of confirmed events"),
         run: small::run,
+    },
+    Scenario {
+        name: "failing",
+        shows: "endpoints that fail without end leave a full disk the room to become free again",
+        rounds: (1, "fillings"),
+        run: failing::run,
     },
     Scenario {
         name: "clock",
