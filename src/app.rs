@@ -120,7 +120,7 @@ impl App {
         let options = StartOptions { deliver, ..options };
         let to_send = (ends.scheduler, options.deliver);
         let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
-        let health = Arc::new(http::Health::default());
+        let health = Arc::new(http::Health::new(delivering(deliver, is_held)));
         let lets_expire = deliver || !(is_held || data_dir.is_copy());
         let backups = backups(&engine, &journal, (&config, &data_dir), !lets_expire);
         let backups = Arc::new(backups);
@@ -193,6 +193,14 @@ impl App {
             );
         }
         ExitCode::Clean
+    }
+}
+
+fn delivering(delivers: bool, is_held: bool) -> http::Delivering {
+    match (delivers, is_held) {
+        (true, _) => http::Delivering::Yes,
+        (false, true) => http::Delivering::Held,
+        (false, false) => http::Delivering::Off,
     }
 }
 

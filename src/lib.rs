@@ -416,6 +416,13 @@
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/snapshots.rs`: checks the snapshots of a stopped server
+//! - `cli/status.rs`: `status`
+//! - `cli/status/advice.rs`: failed checks in words, each with its remedy
+//! - `cli/status/notices.rs`: facts that an operator should know of a healthy server
+//! - `cli/status/report.rs`: the condition of a server as one value
+//! - `cli/status/series.rs`: the series of `/metrics`
+//! - `cli/status/table.rs`: the report as a table
+//! - `cli/status/units.rs`: numbers, bytes and durations as people read them
 //! - `cli/tail.rs`: `tail`
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`

@@ -174,6 +174,9 @@ metrics! {
     /// Number of events in the store.
     events_stored: Gauge = gauge("events_stored", "Events in the store.");
 
+    /// Number of deliveries that were given up and wait for somebody.
+    dead_letters: Gauge = gauge("dead_letters", "Deliveries that were given up, and kept.");
+
     /// Number of expired events, by what was left to do and the reason.
     events_expired: PerLabel<ExpiredKind, PerLabel<ExpiryReason, Counter>> = counter_per_pair(
         "events_expired_total",

@@ -61,6 +61,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ),
     ("triggerd_inbox_open_events", &[]),
     ("triggerd_events_stored", &[]),
+    ("triggerd_dead_letters", &[]),
     (
         "triggerd_events_expired_total",
         &[

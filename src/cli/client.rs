@@ -23,6 +23,8 @@ use crate::model::endpoint::TIMEOUT_MS_MAX;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Time limit for the test of an endpoint, longer than the longest timeout of an endpoint.
 const TEST_PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX + 60_000);
+/// Time limit for the answer of a probe: a server that is well answers at once.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 /// Time limit for the connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time after which a silent stream is dead. Two of the server's comments fit in this time.
@@ -34,6 +36,8 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// The status of an answer without a body.
 const NO_CONTENT: u16 = 204;
+/// The status of a probe that failed.
+const UNAVAILABLE: u16 = 503;
 /// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
 /// The header that carries the key.
@@ -106,6 +110,17 @@ impl Client {
         Self::new(Target::parse(url, "its own address")?, credential)
     }
 
+    /// Makes a client for the routes that need no key.
+    pub(super) fn without_key(target: Target) -> Result<Self, Failure> {
+        let credential = Credential { text: String::new(), origin: "not needed".to_owned() };
+        Ok(Self { patience: PROBE_PATIENCE, ..Self::new(target, credential)? })
+    }
+
+    /// Returns the URL of the server, without user and password.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Returns the client with the time limit for the test of an endpoint.
     pub(super) fn patient(self) -> Self {
         Self { patience: TEST_PATIENCE, ..self }
@@ -128,11 +143,26 @@ impl Client {
         members: &[&str],
     ) -> Result<Answer, Failure> {
         let (head, text) = self.exchange(method, path, body)?;
-        let answer = Answer::read(text).map_err(|text| self.foreign(&head, &text))?;
+        self.read(&head, text, members)
+    }
+
+    /// Sends a GET request to a probe, which answers with the same members when it fails.
+    pub(super) fn probe(&self, path: &str, members: &[&str]) -> Result<Answer, Failure> {
+        let (head, text) = self.answered(Method::GET, path, None)?;
+        let read = self.read(&head, text.clone(), members);
+        match head.status {
+            UNAVAILABLE => read.map_err(|_other| self.refusal(&head, &text)),
+            _ if head.is_success() => read,
+            _ => Err(self.refusal(&head, &text)),
+        }
+    }
+
+    fn read(&self, head: &Head, text: String, members: &[&str]) -> Result<Answer, Failure> {
+        let answer = Answer::read(text).map_err(|text| self.foreign(head, &text))?;
         if members.iter().all(|member| answer.get(member).is_some()) {
             return Ok(answer);
         }
-        Err(self.foreign(&head, answer.as_text()))
+        Err(self.foreign(head, answer.as_text()))
     }
 
     /// Sends a GET request and returns the text of the answer.
@@ -147,6 +177,17 @@ impl Client {
     }
 
     fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(Head, String), Failure> {
+        let (head, text) = self.answered(method, path, body)?;
+        if head.is_success() { Ok((head, text)) } else { Err(self.refusal(&head, &text)) }
+    }
+
+    /// Sends a request and returns the answer, whatever its status.
+    fn answered(
         &self,
         method: Method,
         path: &str,
@@ -179,7 +220,7 @@ impl Client {
                     format!("the answer of {} is larger than {ANSWER_BYTES_MAX} bytes", self.shown),
                 ),
             })?;
-            if head.is_success() { Ok((head, text)) } else { Err(self.refusal(&head, &text)) }
+            Ok((head, text))
         })
     }
 

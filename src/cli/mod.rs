@@ -22,6 +22,7 @@ mod rebuild;
 mod replays;
 mod serve;
 mod snapshots;
+mod status;
 mod tail;
 mod target;
 mod verify;
@@ -100,6 +101,8 @@ enum Command {
 /// Commands that talk to a server.
 #[derive(Subcommand)]
 enum ClientCommand {
+    /// Show if a server is well and, if not, the fault and its remedy: exit code 0 or 1
+    Status(status::Status),
     /// Create organizations and API keys
     #[command(subcommand)]
     Key(account::KeyCommand),
@@ -185,6 +188,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
 impl ClientCommand {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         match self {
+            Self::Status(command) => command.run(settings),
             Self::Key(command) => account::run(command, settings),
             Self::Send(command) => command.run(settings),
             Self::Inbox(command) => command.run(settings),

@@ -24,7 +24,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use edge::auth::Who;
-pub use edge::health::Health;
+pub use edge::health::{Delivering, Health};
 pub use edge::route::{Route, Verb};
 pub use edge::server::{server, workers};
 pub use error::Code;

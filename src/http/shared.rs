@@ -43,6 +43,8 @@ pub struct Api {
     pub(super) engine: Arc<Engine>,
     /// The configuration that the server started with.
     pub(super) config: Arc<Config>,
+    /// The data directory as an absolute path, to show.
+    pub(super) data_dir: String,
     /// The phase of the server, set by the code that starts and stops the server.
     pub(super) health: Arc<Health>,
     /// Makes the backups that the operator asks for.
@@ -105,7 +107,10 @@ impl Api {
         series: RouteSeries,
     ) -> io::Result<Self> {
         let (intake, metrics) = (engine.intake.clone(), Arc::clone(&engine.metrics));
+        let data_dir = &config.storage.data_dir;
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
         Ok(Self {
+            data_dir: data_dir.display().to_string(),
             auth: Authenticator::new(&config.keys, admin_token, intake, metrics)?,
             settings: Live::new(Settings::new(&config, RateLimits::new(&config.tiers), sender)),
             bounds: Bounds::new(&config),

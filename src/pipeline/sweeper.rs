@@ -251,6 +251,7 @@ impl Sweeper {
         let counts = store.counts()?;
         metrics.events_stored.set(gauge(counts.events));
         metrics.inbox_open_events.set(gauge(counts.open));
+        metrics.dead_letters.set(gauge(counts.dead));
         metrics.queue_depth.of(Queue::Intake).set(gauge(intake.waiting() as u64));
         metrics.queue_depth.of(Queue::Routing).set(gauge(hints.unrouted.len() as u64));
         metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));

@@ -52,6 +52,7 @@ mod retention;
 mod scopes;
 mod signatures;
 mod snapshots;
+mod status;
 mod tail;
 mod takeover;
 mod tidy;

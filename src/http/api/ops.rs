@@ -9,7 +9,7 @@ use crate::backup::Standing;
 use crate::commit::{Measured, Shortage};
 use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
-use crate::http::edge::health::Phase;
+use crate::http::edge::health::{Delivering, Phase};
 use crate::http::error::Problem;
 use crate::model::time::Timestamp;
 
@@ -18,6 +18,12 @@ struct Healthy {
     status: &'static str,
     version: &'static str,
     uptime_seconds: u64,
+    /// The data directory on the server's machine.
+    data_dir: String,
+    /// False if the server makes no deliveries.
+    delivers: bool,
+    /// True if it makes none because its data directory was restored.
+    is_held: bool,
     checks: Checks,
     /// The ages at which events expire, unless their tier has its own.
     retention: Retention,
@@ -122,10 +128,14 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
     let mut retention = call.api.settings.get().retention.clone();
     // The limit in effect.
     retention.bytes = measured.limit.unwrap_or(retention.bytes);
+    let delivering = call.api.health.delivering;
     let body = Healthy {
         status: if healthy { "healthy" } else { "unhealthy" },
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: call.api.began.elapsed().as_secs(),
+        data_dir: call.api.data_dir.clone(),
+        delivers: delivering == Delivering::Yes,
+        is_held: delivering == Delivering::Held,
         checks,
         retention,
         disk: Disk::of(&measured),

@@ -6,9 +6,22 @@ const STARTING: u8 = 0;
 const READY: u8 = 1;
 const STOPPING: u8 = 2;
 
+/// If a server makes deliveries, and if not, the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivering {
+    /// Deliveries are made.
+    #[default]
+    Yes,
+    /// The server was started without deliveries.
+    Off,
+    /// The data directory was restored, and its deliveries are held.
+    Held,
+}
+
 /// The phase of the server, and the loss of its data directory.
 #[derive(Debug, Default)]
 pub struct Health {
+    pub(in crate::http) delivering: Delivering,
     phase: AtomicU8,
     data_lost: AtomicBool,
     incomplete: AtomicBool,
@@ -30,6 +43,11 @@ impl Phase {
 }
 
 impl Health {
+    /// Makes the health of a server that starts.
+    pub fn new(delivering: Delivering) -> Self {
+        Self { delivering, ..Self::default() }
+    }
+
     /// Enters the ready phase, unless the server is stopping already.
     pub fn set_ready(&self) {
         let was_starting = self
