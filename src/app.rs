@@ -122,8 +122,8 @@ impl App {
         let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
         let health = Arc::new(http::Health::new(delivering(deliver, is_held)));
         let lets_expire = deliver || !(is_held || data_dir.is_copy());
-        let backups = backups(&engine, &journal, (&config, &data_dir), !lets_expire);
-        let backups = Arc::new(backups);
+        workers::require_archive_outside(&config, data_dir.path())?;
+        let backups = Arc::new(backups(&engine, &journal, (&config, &data_dir), !lets_expire));
         let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
         let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
         let watching = ((dir_watch, compactor, backups), lets_expire);

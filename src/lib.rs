@@ -248,6 +248,12 @@
 //! - `backup/source.rs`: the files of a backup, held open as of one moment
 //! - `backup/until.rs`: ends a restored journal at a moment
 //!
+//! Archives of events:
+//!
+//! - `archive/mod.rs`: archives of events, as lines of JSON
+//! - `archive/file.rs`: one file of an archive, durable portion by portion
+//! - `archive/service.rs`: archives events before they expire
+//!
 //! From events to deliveries to attempts:
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
@@ -335,6 +341,7 @@
 //! - `http/input/wire.rs`: an event in a request
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
+//! - `http/api/archive.rs`: `/api/admin/archive`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
 //! - `http/api/docs.rs`: `/docs`: the manual
@@ -371,6 +378,7 @@
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
 //! - `cli/admin.rs`: finds the admin token
+//! - `cli/archive.rs`: `archive`
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
 //! - `cli/backup.rs`: `backup`
@@ -434,6 +442,7 @@
 extern crate self as triggerd;
 
 pub mod app;
+pub mod archive;
 pub mod backup;
 pub mod base;
 pub mod cli;

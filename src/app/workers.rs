@@ -1,7 +1,8 @@
 //! The threads that work on their own while the server runs: the workers, the notifier, the
-//! sweeper, the replayer, the compactor and the directory watch.
+//! sweeper, the archive, the replayer, the compactor and the directory watch.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,13 +10,15 @@ use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
 use super::dir_watch::DirWatch;
-use crate::backup::Backups;
+use super::start_error::StartError;
+use crate::archive::Archiver;
+use crate::backup::{Backups, require_outside};
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::base::units::millis;
 use crate::commit::{Compactor, Engine, watch};
 use crate::config::Config;
-use crate::http::Api;
+use crate::http::{self, Api};
 use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
 use crate::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
@@ -52,6 +55,7 @@ impl Workers {
         let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
         let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
+        let archiver = archiver((engine, &api), config, lets_expire, &mut threads)?;
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
@@ -60,16 +64,14 @@ impl Workers {
             lets_expire,
             limits: Arc::clone(&limits),
             keys_used: Box::new(move || api.take_keys_used()),
+            archiver,
         };
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         let maker = Arc::clone(&backups);
         threads.push(spawn_critical("backups", move || maker.run())?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
-        let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
-        spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
-        let stop = engine.stop.clone();
-        threads.push(spawn_critical("dir-watch", move || dir_watch.run(&stop))?);
+        threads.push(watch_dir(engine, dir_watch)?);
         Ok(Self { threads, sweep, ages, limits, backups })
     }
 
@@ -96,4 +98,36 @@ impl Workers {
         }
         in_order
     }
+}
+
+/// Refuses a directory for archives in the data directory.
+pub(super) fn require_archive_outside(config: &Config, data_dir: &Path) -> Result<(), StartError> {
+    let Some(directory) = &config.retention.archive_directory else { return Ok(()) };
+    let inside = |_| StartError::ArchiveInside(directory.clone());
+    require_outside(directory, data_dir).map_err(inside)
+}
+
+/// Starts the directory watch, and the watchdog of its thread.
+fn watch_dir(engine: &Engine, dir_watch: DirWatch) -> io::Result<Thread> {
+    let (progress, stop) = ([("directory watch", dir_watch.progress())], engine.stop.clone());
+    spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
+    let stop = engine.stop.clone();
+    spawn_critical("dir-watch", move || dir_watch.run(&stop))
+}
+
+/// Starts the thread that archives events before they expire, if there is a directory for it and
+/// events expire.
+fn archiver(
+    (engine, api): (&Arc<Engine>, &Data<Api>),
+    config: &Config,
+    lets_expire: bool,
+    threads: &mut Vec<Thread>,
+) -> io::Result<Option<Archiver>> {
+    let directory = config.retention.archive_directory.clone();
+    let Some(directory) = directory.filter(|_| lets_expire) else { return Ok(None) };
+    let (fails, shown) = (api.archive_fails(), Data::clone(api));
+    let lines = Box::new(move |org, event| http::archive_line(&shown, org, event));
+    let (archiver, service) = Archiver::new(engine, directory, lines, fails);
+    threads.push(spawn_critical("archive", || service.run())?);
+    Ok(Some(archiver))
 }

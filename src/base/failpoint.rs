@@ -84,6 +84,8 @@ pub enum Switch {
     ExpiryLeavesRows,
     /// An open event expires at the age of a finished event.
     ExpiryTooEarly,
+    /// Events expire before they are archived.
+    ArchiveOutrun,
 }
 
 /// The error for a name without a failpoint.

@@ -184,6 +184,14 @@ metrics! {
         ["kind", "reason"]
     );
 
+    /// Number of events that were archived before they expired.
+    archived_events: Counter =
+        counter("archived_events_total", "Events that were archived before they expired.");
+
+    /// Number of times that events could not be archived.
+    archive_failures: Counter =
+        counter("archive_failures_total", "Attempts to archive expiring events that failed.");
+
     /// Number of blocks of events that could not expire.
     expiry_failures: Counter =
         counter("expiry_failures_total", "Blocks of events that did not expire although due.");

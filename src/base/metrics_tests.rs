@@ -74,6 +74,8 @@ const SERIES: &[(&str, &[&str])] = &[
             "kind=\"open\",reason=\"disk\"",
         ],
     ),
+    ("triggerd_archived_events_total", &[]),
+    ("triggerd_archive_failures_total", &[]),
     ("triggerd_expiry_failures_total", &[]),
     ("triggerd_expiry_held", &[]),
     ("triggerd_data_bytes", &["kind=\"journal\"", "kind=\"snapshots\"", "kind=\"state\""]),

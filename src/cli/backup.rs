@@ -75,7 +75,9 @@ impl Backup {
             (None, Target::Directory(dir)) => self.ask(&self.client(settings)?, dir),
             (None, target) => {
                 let client = self.client(settings)?;
-                self.pack(&target, &mut |out| client.download(PATH, "application/zstd", out))
+                self.pack(&target, &mut |out| {
+                    client.download((PATH, "application/zstd"), "the backup", out)
+                })
             }
         }
     }

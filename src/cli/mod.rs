@@ -4,6 +4,7 @@
 mod account;
 mod admin;
 mod answer;
+mod archive;
 mod audit;
 mod backup;
 mod bench;
@@ -124,6 +125,8 @@ enum ClientCommand {
     Replay(replays::ReplayCommand),
     /// Back up the data directory, whether its server runs or not
     Backup(backup::Backup),
+    /// Write the events of a time into files of JSON lines, one for each day
+    Archive(archive::Archive),
     /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),
 }
@@ -198,6 +201,7 @@ impl ClientCommand {
             Self::Endpoint(command) => command.run(settings),
             Self::Replay(command) => command.run(settings),
             Self::Backup(command) => command.run(settings),
+            Self::Archive(command) => command.run(settings),
             Self::Bench(command) => command.run(settings),
         }
     }

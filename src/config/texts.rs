@@ -11,8 +11,8 @@ use crate::base::addresses;
 /// Levels of a log, as the configuration names them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The modules of triggerd that can be named as the source of a log line.
-const MODULES: [&str; 17] = [
-    "app", "audit", "backup", "base", "cli", "commands", "commit", "config", "data_dir",
+const MODULES: [&str; 18] = [
+    "app", "archive", "audit", "backup", "base", "cli", "commands", "commit", "config", "data_dir",
     "delivery", "http", "journal", "logging", "model", "pipeline", "rules", "store",
 ];
 /// The libraries that write log lines.

@@ -31,12 +31,13 @@ pub use error::Code;
 pub use routes::routes;
 pub use shared::Api;
 
+use crate::archive::Line;
 use crate::backup::Backups;
 use crate::commit::Engine;
 use crate::config::Config;
 use crate::delivery::sender::Sender;
 use crate::model::event::NewEvent;
-use crate::model::id::OrgNo;
+use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::time::{Now, Timestamp};
 
 /// Reads the body of a posted event, in triggerd's own form or as a structured CloudEvent. Fuzz
@@ -63,6 +64,19 @@ pub fn read_event_for_fuzzing(
     input::fields::text_of(body).and_then(read).map_err(|problem| {
         serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null)
     })
+}
+
+/// Returns an event as a line of JSON for an archive; none if it does not exist any more.
+///
+/// # Errors
+/// The event cannot be read: the reason in words.
+pub fn archive_line(
+    api: &Api,
+    org: (OrgNo, OrgId),
+    event: EventId,
+) -> Result<Option<Line>, String> {
+    api::archive::line(api, org, event)
+        .map_err(|problem| format!("{event}: {}", problem.cause().unwrap_or("it cannot be read")))
 }
 
 /// Makes the API and starts the threads that check keys. `admin_token` is the operator's token in

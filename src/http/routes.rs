@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
 use super::api::{
-    admin, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox, keys,
-    ops, replays, tail, webhook,
+    admin, archive, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox,
+    keys, ops, replays, tail, webhook,
 };
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
@@ -23,7 +23,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 45] = [
+static ROUTES: [Route; 46] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
@@ -62,6 +62,7 @@ static ROUTES: [Route; 45] = [
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
+    Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) })).with_query(),
     Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) })),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),

@@ -2,6 +2,7 @@
 //! of the server.
 
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ pub struct Api {
     /// The event up to which an inbox has no event for a filter. New events enter an inbox only
     /// behind this event, so the entry stays true.
     pub(super) barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
+    /// Set while the events of a time are being sent to the operator.
+    pub(super) is_archiving: AtomicBool,
     pub(super) cors: Option<Cors>,
     pub(super) request_ids: RequestIds,
     pub(super) series: RouteSeries,
@@ -115,6 +118,7 @@ impl Api {
             settings: Live::new(Settings::new(&config, RateLimits::new(&config.tiers), sender)),
             bounds: Bounds::new(&config),
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
+            is_archiving: AtomicBool::new(false),
             cors: Cors::new(&config.server.cors_origins),
             request_ids: RequestIds::default(),
             series,
@@ -132,6 +136,11 @@ impl Api {
     pub fn reload(&self, config: &Config, sender: Sender) {
         let limits = self.settings.get().limits.with(&config.tiers);
         self.settings.set(Settings::new(config, limits, sender));
+    }
+
+    /// Returns the flag that is set while expiring events cannot be archived.
+    pub fn archive_fails(&self) -> Arc<AtomicBool> {
+        self.health.archive_fails()
     }
 
     /// Returns the keys used since the last call, each with the time of its last use. The caller

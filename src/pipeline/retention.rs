@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::disk_limits::{DiskKeeper, DiskLimits, Early};
 use super::expiry_report;
+use crate::archive::{Archiver, Batch, Written};
+use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::{ExpiredKind, ExpiryReason, OperationalEvent};
 use crate::commands::{ExpireEvents, ExpireOutcome, ForgetDeleted};
 use crate::commit::Engine;
@@ -26,6 +28,8 @@ const BLOCKS_PER_CALL_MAX: usize = 4_096;
 const PASSES_PER_AGE: u32 = 32;
 /// Minimum and maximum time between the beginnings of two passes.
 const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
+/// Maximum time for which a call waits for the archive.
+const ARCHIVE_MAX: Duration = Duration::from_millis(300);
 /// How often the same events are searched again because they changed meanwhile. The next pass finds
 /// the events that change even more often.
 const SEARCHES_MAX: u32 = 4;
@@ -90,6 +94,8 @@ impl Ages {
 /// The progress of the passes, kept between calls.
 pub struct Retention {
     disk: DiskKeeper,
+    /// Archives events before they expire, if the configuration asks for it.
+    archiver: Option<Archiver>,
     pass: Option<Pass>,
     /// The uptime at the start.
     since_ms: u64,
@@ -117,8 +123,10 @@ struct Pass {
     from: EventId,
     /// The number of searches from this event that found nothing that stayed unchanged.
     searches: u32,
-    /// A search that is not complete yet.
+    /// A search that is not complete yet, or whose events are being archived.
     found: Option<Expiring>,
+    /// The batch of the found events in the archive.
+    archiving: Option<Archiving>,
     /// The number of portions of deleted endpoints so far, of this organization.
     portions: u32,
     /// Set after a command had no effect: the next one names a single block.
@@ -127,11 +135,26 @@ struct Pass {
     oldest: Option<Timestamp>,
 }
 
+/// Events that are being archived before they expire.
+#[derive(Clone, Copy, Debug)]
+struct Archiving {
+    batch: u64,
+    /// The times by which the events expire. A later time would let more of them expire.
+    judged: (Cutoffs, ExpiryReason),
+}
+
+/// The next step after events were found.
+enum Next {
+    Expire((Cutoffs, ExpiryReason)),
+    /// The events are not archived yet.
+    Wait,
+}
+
 impl Retention {
     /// Starts without a pass.
-    pub fn new(journal: &Reader, engine: &Engine) -> Self {
+    pub fn new(journal: &Reader, engine: &Engine, archiver: Option<Archiver>) -> Self {
         let (disk, since_ms) = (DiskKeeper::new(journal, engine), engine.clock.uptime_ms());
-        Self { disk, pass: None, since_ms, began_ms: None, began_at: None }
+        Self { disk, archiver, pass: None, since_ms, began_ms: None, began_at: None }
     }
 
     /// Measures the disk space only, while no event may expire.
@@ -149,6 +172,10 @@ impl Retention {
         engine: &Engine,
         (ages, limits): (&Ages, &DiskLimits),
     ) -> Result<bool, StateError> {
+        if self.archiver.as_ref().is_some_and(Archiver::rests) {
+            self.measure(engine, limits);
+            return Ok(self.pass.is_some());
+        }
         let pass = self.pass.take().or_else(|| self.begin(engine, ages));
         let early = self.disk.look(engine, limits, pass.is_none());
         let early = early.map(|early| Pass { early: Some(early), ..self.new_pass(engine) });
@@ -168,9 +195,13 @@ impl Retention {
                     self.disk.passed(engine);
                 }
                 pass.end(engine);
+                self.archiver.iter().for_each(Archiver::close);
                 return Ok(false);
             };
-            read += 1 + pass.go_on(engine, ages, org)?;
+            let Some(blocks) = pass.go_on((engine, self.archiver.as_mut()), ages, org)? else {
+                break;
+            };
+            read += 1 + blocks;
         }
         self.pass = Some(pass);
         Ok(true)
@@ -201,6 +232,7 @@ impl Retention {
             from: EventId(0),
             searches: 0,
             found: None,
+            archiving: None,
             portions: 0,
             is_by_block: false,
             oldest: None,
@@ -221,49 +253,103 @@ impl Pass {
     }
 
     /// Lets the next events of the organization expire, or goes on to the next organization.
-    /// Returns the number of blocks that were read.
+    /// Returns the number of blocks that were read. None while events are not archived yet.
     fn go_on(
         &mut self,
-        engine: &Engine,
+        (engine, archiver): (&Engine, Option<&mut Archiver>),
         ages: &Ages,
         org: RetainedOrg,
-    ) -> Result<usize, StateError> {
+    ) -> Result<Option<usize>, StateError> {
         if org.number != self.org {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
             (self.found, self.portions, self.is_by_block) = (None, 0, false);
+            self.archiving = None;
         }
-        let (cutoffs, reason) = self.cutoffs(engine, ages, org.tier);
-        let Some(found) = self.search(engine, org.number, cutoffs)? else { return Ok(1) };
+        let judged = self.cutoffs(engine, ages, org.tier);
+        let Some(found) = self.search(engine, org.number, judged.0)? else { return Ok(Some(1)) };
+        let next = match archiver.filter(|_| !found.blocks.is_empty()) {
+            Some(archiver) => self.archive(archiver, org, judged, &found),
+            None => Next::Expire(judged),
+        };
+        let Next::Expire(judged) = next else {
+            // What failed is searched again, because it may have changed.
+            self.found = self.archiving.is_some().then_some(found);
+            return Ok(None);
+        };
         let (read, next) = (found.read, found.next);
+        if !self.expired((engine, ages), org, judged, &found) {
+            return Ok(Some(read));
+        }
+        if let Some(next) = next {
+            self.from = next;
+            return Ok(Some(read));
+        }
+        self.end_org(engine, org.number, judged.0)?;
+        Ok(Some(read))
+    }
+
+    /// Lets the found events expire. Returns false if they have to be searched again.
+    fn expired(
+        &mut self,
+        (engine, ages): (&Engine, &Ages),
+        org: RetainedOrg,
+        judged: (Cutoffs, ExpiryReason),
+        found: &Expiring,
+    ) -> bool {
         self.searches += 1;
-        let judged = (cutoffs, reason);
-        if !found.blocks.is_empty() && !expire(engine, (org, ages), judged, &found) {
+        if !found.blocks.is_empty() && !expire(engine, (org, ages), judged, found) {
             if self.searches < SEARCHES_MAX {
-                return Ok(read);
+                return false;
             }
             if !self.is_by_block {
                 // One block that does not fit must not hold up the others of its command.
                 (self.is_by_block, self.searches) = (true, 0);
-                return Ok(read);
+                return false;
             }
-            tell_stuck(engine, org, &found);
+            tell_stuck(engine, org, found);
         }
         (self.is_by_block, self.searches) = (false, 0);
-        if let Some(next) = next {
-            self.from = next;
-            return Ok(read);
-        }
+        true
+    }
+
+    /// Forgets some of the organization's deleted endpoints, or goes on to the next organization.
+    fn end_org(&mut self, engine: &Engine, org: OrgNo, cutoffs: Cutoffs) -> Result<(), StateError> {
         let before = (cutoffs.finished, self.deleted_before);
         let forgets = self.early.is_none() && self.portions < PORTIONS_MAX;
-        if forgets && forget_deleted(engine, org.number, before)? {
+        if forgets && forget_deleted(engine, org, before)? {
             self.portions += 1;
-            return Ok(read);
+            return Ok(());
         }
-        let oldest = engine.store.retained_org(org.number)?.and_then(|org| org.oldest);
+        let oldest = engine.store.retained_org(org)?.and_then(|org| org.oldest);
         self.oldest = self.oldest.into_iter().chain(oldest).min();
-        (self.org, self.from) = (OrgNo(org.number.0.saturating_add(1)), EventId(0));
+        (self.org, self.from) = (OrgNo(org.0.saturating_add(1)), EventId(0));
         self.portions = 0;
-        Ok(read)
+        Ok(())
+    }
+
+    /// Has the found events archived, and waits for it for a moment.
+    fn archive(
+        &mut self,
+        archiver: &mut Archiver,
+        org: RetainedOrg,
+        judged: (Cutoffs, ExpiryReason),
+        found: &Expiring,
+    ) -> Next {
+        if failpoint::is_on(Switch::ArchiveOutrun) {
+            return Next::Expire(judged);
+        }
+        if self.archiving.is_none() {
+            let blocks = found.blocks.iter().map(|block| block.first).collect();
+            let (org, org_id) = (org.number, org.id);
+            let asked = archiver.ask(Batch { org, org_id, blocks, cutoffs: judged.0 });
+            self.archiving = asked.map(|batch| Archiving { batch, judged });
+        }
+        let Some(Archiving { batch, judged }) = self.archiving else { return Next::Wait };
+        let written = archiver.wait(batch, ARCHIVE_MAX);
+        if written != Written::Waits {
+            self.archiving = None;
+        }
+        if written == Written::Done { Next::Expire(judged) } else { Next::Wait }
     }
 
     /// Goes on with the search, or begins one. Returns what was found when it is complete.

@@ -11,6 +11,7 @@ use super::clock_trust::ClockTrust;
 use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::retention::{Ages, Retention};
+use crate::archive::Archiver;
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
 use crate::base::live::Live;
@@ -57,6 +58,8 @@ pub struct Sweeper {
     pub limits: Arc<Live<DiskLimits>>,
     /// The source of the used keys.
     pub keys_used: KeysUsed,
+    /// Archives events before they expire, if the configuration asks for it.
+    pub archiver: Option<Archiver>,
 }
 
 /// Progress of the tasks, kept between rounds.
@@ -78,7 +81,8 @@ struct Rounds {
 
 impl Sweeper {
     /// Works until the engine stops; `wake` ends the pause early.
-    pub fn run(self, wake: &Signal) {
+    pub fn run(mut self, wake: &Signal) {
+        let archiver = self.archiver.take();
         let mut rounds = Rounds {
             stuck: None,
             offered_ms: self.engine.clock.steady_ms(),
@@ -87,7 +91,7 @@ impl Sweeper {
             endpoint: None,
             disk: DiskWatch::default(),
             clock: self.trust(),
-            retention: Retention::new(&self.journal, &self.engine),
+            retention: Retention::new(&self.journal, &self.engine, archiver),
         };
         // The workers find at once the events that a crash left unrouted.
         self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);

@@ -23,13 +23,16 @@ fn address(server: &Served) -> String {
 }
 
 /// A filesystem in memory with few inodes, unmounted on drop.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
     fn mount(dir: &Path, inodes: u32) -> Option<Self> {
-        let options = format!("size=200m,nr_inodes={inodes}");
+        Self::mount_of(dir, &format!("size=200m,nr_inodes={inodes}"))
+    }
+
+    pub(crate) fn mount_of(dir: &Path, options: &str) -> Option<Self> {
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(dir).status();
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(dir).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(dir.to_owned()))
     }
 }

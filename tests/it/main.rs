@@ -13,6 +13,7 @@
 #![cfg(test)]
 
 mod answers;
+mod archive;
 mod authority;
 mod backups;
 mod backups_disk;

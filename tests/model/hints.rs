@@ -246,6 +246,7 @@ impl World {
             lets_expire: true,
             limits,
             keys_used,
+            archiver: None,
         };
         let wake = self.wakes[0].clone();
         self.threads.push(std::thread::spawn(move || sweeper.run(&wake)));

@@ -170,7 +170,7 @@ impl Year {
         let care = care(&engine, &data_dir, (&reader, files), month_bytes);
         let committer = std::thread::spawn(|| committer.run());
         let config = Config::from_toml("").unwrap();
-        let retention = Retention::new(&reader, &engine);
+        let retention = Retention::new(&reader, &engine, None);
         let mut year = Self {
             clock,
             store,

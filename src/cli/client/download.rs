@@ -8,13 +8,14 @@ use crate::base::library_errors::io_words;
 
 impl Client {
     /// Sends a POST request without a body, and writes the answer of this content type to `out`.
+    /// `what` names it in errors.
     ///
     /// # Errors
     /// The server refuses the request, the answer breaks off, or `out` cannot be written.
     pub(in crate::cli) fn download(
         &self,
-        path: &str,
-        content_type: &str,
+        (path, content_type): (&str, &str),
+        what: &str,
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
         let failed = |why: &dyn std::fmt::Display| {
@@ -43,7 +44,7 @@ impl Client {
                 })?;
                 let Some(chunk) = chunk else { return Ok(()) };
                 out.write_all(&chunk).map_err(|error| {
-                    let message = format!("the backup cannot be written: {}", io_words(&error));
+                    let message = format!("{what} cannot be written: {}", io_words(&error));
                     Failure::new(ExitCode::of_io(&error, ExitCode::Failed), message)
                 })?;
             }

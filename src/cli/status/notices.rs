@@ -27,6 +27,7 @@ pub(super) fn notices(report: &Report, series: Option<&Series>) -> Vec<Finding> 
         soon_full(report),
         backup(report),
         drill(&report.drill),
+        archive(&report.archive),
         (is_expiry_held && report.delivers == Some(true)).then(|| {
             Finding::new(
                 "retention",
@@ -96,6 +97,14 @@ fn backup(report: &Report) -> Option<Finding> {
     report.backup.has_failed.filter(|has_failed| *has_failed)?;
     let remedy = "The log says why. `triggerd backup DIR` makes one now.";
     Some(Finding::new("backup", "the last backup failed", remedy))
+}
+
+fn archive(archive: &Value) -> Option<Finding> {
+    archive.get("has_failed").and_then(Value::as_bool).filter(|has_failed| *has_failed)?;
+    let what = "no event expires, because expiring events cannot be archived";
+    let remedy = "Mend the directory in [retention] archive_directory: the log says what is wrong \
+                  with it. Until then the data grows.";
+    Some(Finding::new("archive", what, remedy))
 }
 
 fn drill(drill: &Value) -> Option<Finding> {

@@ -28,6 +28,8 @@ pub(super) struct Report {
     pub(super) retention: Value,
     pub(super) snapshot: Snapshot,
     pub(super) backup: Backup,
+    /// The member `archive` of `/health`.
+    pub(super) archive: Value,
     /// The member `drill` of `/health`.
     pub(super) drill: Value,
 }
@@ -101,6 +103,7 @@ impl Report {
             retention: member("retention"),
             snapshot: Snapshot { age_seconds: number("triggerd_snapshot_age_seconds") },
             backup: Backup::of(&member("backup"), number("triggerd_backup_age_seconds")),
+            archive: member("archive"),
             drill: member("drill"),
         }
     }

@@ -6,6 +6,7 @@ use super::advice::Finding;
 use super::report::{Disk, Report};
 use super::units::{bytes, duration, number};
 use crate::base::clock::Clock;
+use crate::cli::events::text;
 use crate::cli::output::counted;
 use crate::model::time::Timestamp;
 
@@ -86,6 +87,10 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         ("snapshot", report.snapshot.age_seconds.map_or_else(none, ago)),
         ("backup", backup(report)),
     ]);
+    let archive = text(&report.archive, "directory");
+    if !archive.is_empty() {
+        rows.push(("archive", archive.to_owned()));
+    }
     if !report.drill.is_null() {
         rows.push(("drill", drill(&report.drill)));
     }
@@ -157,12 +162,12 @@ fn disk(disk: &Disk) -> String {
 }
 
 fn free(disk: &Disk) -> String {
-    format!(
-        "{}; below {} events expire early, below {} new ones are refused",
-        size(disk.free_bytes),
-        size(disk.keep_free_bytes),
-        size(disk.reserve_bytes)
-    )
+    let early = match disk.keep_free_bytes {
+        Some(0) => String::new(),
+        keep_free => format!("below {} events expire early, ", size(keep_free)),
+    };
+    let (free, reserve) = (size(disk.free_bytes), size(disk.reserve_bytes));
+    format!("{free}; {early}below {reserve} new events are refused")
 }
 
 fn full(disk: &Disk) -> String {

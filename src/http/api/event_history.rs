@@ -77,11 +77,18 @@ struct History {
 }
 
 #[derive(Serialize)]
-struct Deliveries {
+pub(super) struct Deliveries {
     /// Deliveries of the event, including deliveries to deleted endpoints.
     deliveries: Vec<Shown>,
     /// False if deliveries may be left out.
     deliveries_complete: bool,
+}
+
+impl Deliveries {
+    pub(super) fn of(api: &Api, (found, deliveries_complete): (&[Delivery], bool)) -> Self {
+        let deliveries = found.iter().map(|found| Shown::of(found, &api.engine.clock)).collect();
+        Self { deliveries, deliveries_complete }
+    }
 }
 
 /// An endpoint, and the recorded result of matching the event.
@@ -218,10 +225,8 @@ fn write(
         Match::of(api, &endpoint, (routing.reason(&endpoint), delivery), may)
     };
     let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
-    let shown = may.read_deliveries.then(|| Deliveries {
-        deliveries: deliveries.iter().map(|found| Shown::of(found, &api.engine.clock)).collect(),
-        deliveries_complete,
-    });
+    let shown = may.read_deliveries;
+    let shown = shown.then(|| Deliveries::of(api, (&deliveries, deliveries_complete)));
     let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
     let mut out = Vec::new();
     item((known.status, known.erased_at), &event, Splice::new(&mut out))
@@ -297,7 +302,11 @@ fn under_way(
 }
 
 /// Returns the deliveries of the event, and true if they are complete.
-fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
+pub(super) fn deliveries(
+    api: &Api,
+    org: OrgNo,
+    event: EventId,
+) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut found = Vec::new();
     let is_all = each_batch(api, (org, event), BATCHES_MAX, |batch| found.extend(batch))?;
     let is_all = is_all && found.len() <= DELIVERIES_MAX;

@@ -1,6 +1,7 @@
 //! The routes: one file for each resource.
 
 pub(super) mod admin;
+pub(super) mod archive;
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
 pub(super) mod docs;

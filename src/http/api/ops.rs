@@ -1,5 +1,8 @@
 //! `/health` and `/metrics`: for probes and Prometheus.
 
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -29,6 +32,7 @@ struct Healthy {
     retention: Retention,
     disk: Disk,
     backup: BackupStanding,
+    archive: ArchiveStanding,
 }
 
 /// The disk space of the data in bytes, as the retention measured it last.
@@ -78,6 +82,23 @@ impl BackupStanding {
     fn of(call: &Call) -> Self {
         let Standing { newest_at, has_failed } = call.api.backups.standing();
         Self { newest_at, has_failed }
+    }
+}
+
+/// The archive of expired events.
+#[derive(Serialize)]
+struct ArchiveStanding {
+    /// `null` if events expire without an archive.
+    directory: Option<PathBuf>,
+    /// True while events do not expire because they cannot be archived.
+    has_failed: bool,
+}
+
+impl ArchiveStanding {
+    fn of(call: &Call) -> Self {
+        let directory = call.api.config.retention.archive_directory.clone();
+        let has_failed = call.api.health.archive_fails().load(Ordering::SeqCst);
+        Self { directory, has_failed }
     }
 }
 
@@ -140,6 +161,7 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
         retention,
         disk: Disk::of(&measured),
         backup: BackupStanding::of(call),
+        archive: ArchiveStanding::of(call),
     };
     status(healthy, &body)
 }

@@ -85,6 +85,12 @@ pub(in crate::http) fn backup(call: &Call, directory: Option<&Path>) {
     tracing::info!(target: AUDIT, directory, by, address, "a backup was asked for");
 }
 
+/// Records that the events of all organizations were asked for.
+pub(in crate::http) fn archive(call: &Call) {
+    let (by, address) = (by(call), address(call));
+    tracing::info!(target: AUDIT, by, address, "an archive of events was asked for");
+}
+
 /// A refused request, as its line shows it.
 pub(in crate::http) struct RefusedRequest<'a> {
     pub(in crate::http) request_id: &'a str,

@@ -1,5 +1,6 @@
 //! The phase of the server, set by the code that starts and stops the server, and read by probes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 const STARTING: u8 = 0;
@@ -23,6 +24,8 @@ pub enum Delivering {
 pub struct Health {
     pub(in crate::http) delivering: Delivering,
     phase: AtomicU8,
+    /// Set while expiring events cannot be archived, so that they do not expire.
+    archive_fails: Arc<AtomicBool>,
     data_lost: AtomicBool,
     incomplete: AtomicBool,
 }
@@ -62,6 +65,11 @@ impl Health {
     /// Enters the stopping phase: requests should go to other servers.
     pub fn set_stopping(&self) {
         self.phase.store(STOPPING, Ordering::SeqCst);
+    }
+
+    /// Returns the flag that is set while expiring events cannot be archived.
+    pub fn archive_fails(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.archive_fails)
     }
 
     /// Records that the data directory is no longer in its place, and enters the stopping phase.

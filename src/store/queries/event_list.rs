@@ -70,6 +70,44 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Returns the next events of the organization that were received in this time, the oldest
+    /// first, and the block behind which the search goes on, if there may be more. It begins
+    /// behind the block `after`, or with the first event of this time.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn received_events(
+        &self,
+        org: OrgNo,
+        (since, until): (Timestamp, Timestamp),
+        after: Option<EventId>,
+    ) -> Result<(Vec<EventId>, Option<EventId>), StateError> {
+        let state = self.read();
+        let received = Received { since: Some(since), until: Some(until) };
+        let (first, end) = received.ids(ids_ahead_ms(&state, org)?);
+        let from = match after {
+            Some(after) => after.next(),
+            // The first event of this time may be in the middle of a block.
+            None => state
+                .events
+                .range_back((org, EventId(0))..=(org, first), 1)?
+                .first()
+                .map_or(first, |((_, block), _)| *block),
+        };
+        let last = EventId(end.0.saturating_sub(1));
+        if from > last {
+            return Ok((Vec::new(), None));
+        }
+        let blocks = state.events.range((org, from)..=(org, last), BLOCKS_AT_ONCE)?;
+        let entries = blocks.iter().flat_map(|(_, block)| block.existing());
+        let wanted = entries.filter(|(_, entry)| received.contains(entry.received_at));
+        let events = wanted.map(|(_, entry)| entry.id).collect();
+        let next = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE);
+        Ok((events, next.map(|((_, block), _)| *block)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +128,19 @@ mod tests {
             found.extend(page.items.iter().map(|item| item.id.0));
             query.before = page.next;
             if query.before.is_none() {
+                return found;
+            }
+        }
+    }
+
+    /// Returns the ids of all events of this time, the oldest first.
+    fn oldest_first(store: &Store, time: (Timestamp, Timestamp)) -> Vec<u128> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (events, next) = store.received_events(ORG, time, after).unwrap();
+            found.extend(events.iter().map(|event| event.0));
+            after = next;
+            if after.is_none() {
                 return found;
             }
         }
@@ -151,6 +202,9 @@ mod tests {
             let found =
                 pages(&state.store, EventQuery { limit: 33, since, until, ..every_event() });
             assert_eq!(found, expected, "{since:?} to {until:?}");
+            let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
+            let forward: Vec<u128> = found.into_iter().rev().collect();
+            assert_eq!(oldest_first(&state.store, time), forward, "{since:?} to {until:?}");
         }
     }
 }

@@ -185,6 +185,27 @@ impl Store {
         Ok(found)
     }
 
+    /// Returns the events of these blocks that expire by the present state. A command that names
+    /// the blocks removes exactly these events, unless a block changes before.
+    ///
+    /// # Errors
+    /// As [`Store::expiring`].
+    pub fn expiring_events(
+        &self,
+        org: OrgNo,
+        blocks: &[EventId],
+        cutoffs: Cutoffs,
+    ) -> Result<Vec<EventId>, StateError> {
+        let state = self.read();
+        let mut events = Vec::new();
+        for first in blocks {
+            let Some(block) = state.events.get((org, *first))? else { continue };
+            let judged = Judged::of(&state, (org, *first), &block, cutoffs)?;
+            events.extend(block.marked(judged.all()).map(|entry| entry.id));
+        }
+        Ok(events)
+    }
+
     /// Begins a search as [`Store::expiring`] does, for a single block if `is_single`. The caller
     /// calls [`Store::name_more`] until all endpoints are named: an organization may have deleted
     /// very many.

@@ -1,0 +1,184 @@
+//! `triggerd archive`: writes the events of a time into files, one for each day, compressed with
+//! zstd. A running server gives them.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+use url::form_urlencoded::Serializer;
+
+use super::Failure;
+use super::admin::Admin;
+use super::output::{counted, print};
+use super::reach::{Server, Settings};
+use crate::archive::{ArchiveFile, Draft, EXTENSION};
+use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::io_words;
+use crate::model::moment::Moment;
+use crate::model::time::Timestamp;
+
+/// The path of archives in the API, and the content type of the answer.
+const PATH: &str = "/api/admin/archive";
+const LINES: &str = "application/jsonl";
+/// Number of characters of a date in RFC 3339.
+const DATE: usize = 10;
+
+#[derive(Args)]
+pub(super) struct Archive {
+    /// Time of the events' receipt: two times or durations back from now, such as
+    /// 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z or 30d..7d. Each may be left out: 30d.. or ..
+    #[arg(value_name = "FROM..TO")]
+    time: String,
+    /// Directory for the files, one for each day; it is created if it is missing
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// The members of a line that its place depends on.
+#[derive(Deserialize)]
+struct Placed {
+    id: String,
+    received_at: Timestamp,
+}
+
+impl Archive {
+    pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let path = self.path()?;
+        let client = self.admin.client(&self.server, settings)?;
+        let mut days = Days::new(&self.directory);
+        let read = client.download((&path, LINES), "the archive", &mut days);
+        // Days that are complete stay when a later one is not.
+        let finished = if read.is_ok() { days.finish() } else { Ok(()) };
+        days.files.iter().try_for_each(|(path, events)| self.tell(path, *events))?;
+        read?;
+        finished.map_err(|error| unwritten(&error))?;
+        if days.files.is_empty() {
+            let message = format!(
+                "no event was received in the time {}, or all have expired; nothing was written",
+                self.time
+            );
+            return Err(Failure::new(ExitCode::Failed, message));
+        }
+        Ok(ExitCode::Clean)
+    }
+
+    /// Returns the path of the request, with the time as the server reads it.
+    fn path(&self) -> Result<String, Failure> {
+        let usage = |why: &dyn std::fmt::Display| {
+            let message = format!("FROM..TO: {:?}: {why}", self.time);
+            Failure::new(ExitCode::Usage, message)
+        };
+        let (from, to) = self.time.split_once("..").ok_or_else(|| {
+            usage(&"write two times with .. between them, such as 30d..7d; each may be left out")
+        })?;
+        let mut query = Serializer::new(String::new());
+        for (name, text) in [("since", from.trim()), ("until", to.trim())] {
+            if !text.is_empty() {
+                text.parse::<Moment>().map_err(|error| usage(&error))?;
+                query.append_pair(name, text);
+            }
+        }
+        Ok(format!("{PATH}?{}", query.finish()).trim_end_matches('?').to_owned())
+    }
+
+    fn tell(&self, path: &Path, events: u64) -> Result<(), Failure> {
+        let path = path.display();
+        let line = if self.server.json {
+            json!({ "archive": path.to_string(), "events": events }).to_string()
+        } else {
+            format!("archive   {path}: {}", counted(events, "event"))
+        };
+        print(&line)
+    }
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    let message = format!("the archive cannot be written: {}", io_words(error));
+    Failure::new(ExitCode::of_io(error, ExitCode::Failed), message)
+}
+
+/// Splits lines into the files of their days. A day that has begun is removed if it is not
+/// finished.
+struct Days<'a> {
+    directory: &'a Path,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+    open: Option<Day>,
+    /// The finished files, with their numbers of events.
+    files: Vec<(PathBuf, u64)>,
+}
+
+struct Day {
+    date: String,
+    file: ArchiveFile,
+    events: u64,
+}
+
+impl<'a> Days<'a> {
+    fn new(directory: &'a Path) -> Self {
+        Self { directory, rest: Vec::new(), open: None, files: Vec::new() }
+    }
+
+    fn add(&mut self, line: &[u8]) -> io::Result<()> {
+        let placed: Placed = serde_json::from_slice(line).map_err(|error| {
+            io::Error::other(format!("a line of the answer is no event: {error}"))
+        })?;
+        let date: String = placed.received_at.to_string().chars().take(DATE).collect();
+        if self.open.as_ref().is_none_or(|day| day.date != date) {
+            self.finish()?;
+            let name = format!("events-{date}-{}.{EXTENSION}", placed.id);
+            let path = self.directory.join(name);
+            let file = ArchiveFile::create(&path, Draft::Discarded);
+            let file = file.map_err(|error| named(&path, &error))?;
+            self.open = Some(Day { date, file, events: 0 });
+        }
+        let Some(day) = &mut self.open else { return Ok(()) };
+        day.events += 1;
+        day.file.add(line)
+    }
+
+    /// Finishes the open day.
+    fn finish(&mut self) -> io::Result<()> {
+        let Some(Day { file, events, .. }) = self.open.take() else { return Ok(()) };
+        self.files.extend(file.finish()?.map(|path| (path, events)));
+        Ok(())
+    }
+}
+
+/// Returns the error with the path in its words.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::other(format!(
+            "{path} exists already; name another directory, or a later FROM"
+        )),
+        kind => io::Error::new(kind, format!("{path}: {}", io_words(error))),
+    }
+}
+
+impl Write for Days<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pieces = bytes.split_inclusive(|byte| *byte == b'\n');
+        pieces.try_for_each(|piece| {
+            self.rest.extend_from_slice(piece);
+            match self.rest.strip_suffix(b"\n").map(<[u8]>::to_vec) {
+                None => Ok(()),
+                Some(line) => {
+                    self.rest.clear();
+                    self.add(&line)
+                }
+            }
+        })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

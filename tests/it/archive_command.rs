@@ -1,0 +1,107 @@
+//! `triggerd archive`.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{archived, files, finished, has_ending, ids};
+use crate::backups::text;
+use crate::harness::{Process, command, until};
+
+/// Runs the command for a running server.
+fn archive(server: &Process, time: &str, directory: &Path) -> (Option<i32>, String) {
+    command(&server.data_dir, &["archive", time, text(directory), "--url", &server.url])
+}
+
+#[test]
+fn the_events_of_a_time_are_written_for_all_organizations_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let all = dir.path().join("all");
+    let (code, said) = archive(&server, "..", &all);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no event was received") && said.contains("nothing was written"));
+    assert!(!all.exists());
+    let mut events = finished(&org, 100);
+    events.push(other.send("a.b", &json!("x\n😀")).id());
+    let secret = org.send("a.b", &json!("secret")).id();
+    assert_eq!(org.delete(&format!("/api/events/{secret}")).status, 200);
+    let (code, said) = archive(&server, "1h..", &all);
+    assert!(code == Some(0) && said.contains("102 events"), "{said}");
+    let lines = archived(&all);
+    assert_eq!(lines.len(), 102);
+    assert!(events.iter().all(|event| ids(&lines).contains(event)));
+    let line = |id: &str| lines.iter().find(|line| line["id"] == json!(id)).unwrap();
+    assert_eq!(line(&secret)["payload"], json!(null));
+    assert_eq!(line(&events[100])["payload"], json!("x\n😀"));
+    let organizations: Vec<_> =
+        [&events[0], &events[100]].iter().map(|id| line(id)["organization_id"].clone()).collect();
+    assert_ne!(organizations[0], organizations[1]);
+    let name = files(&all)[0].file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(name.starts_with("events-20") && name.ends_with(&format!("{}.jsonl.zst", events[0])));
+    // Nothing is overwritten, and nothing half is left.
+    let (code, said) = archive(&server, "..", &all);
+    assert!(code == Some(1) && said.contains("exists already"), "{said}");
+    let (code, said) = archive(&server, "2h..1h", &dir.path().join("none"));
+    assert!(code == Some(1) && said.contains("nothing was written"), "{said}");
+    let (code, said) = archive(&server, "..", &all.join("file/sub"));
+    assert_eq!(code, Some(0), "a directory is made: {said}");
+    let in_the_way = files(&all).into_iter().find(|path| has_ending(path, ".zst")).unwrap();
+    let (code, said) = archive(&server, "..", &in_the_way.join("sub"));
+    assert!(code == Some(1) && said.contains("the archive cannot be written"), "{said}");
+    assert_eq!(archived(&all).len(), 102);
+    assert!(!files(&all).iter().any(|path| has_ending(path, ".part")));
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_and_so_is_a_key_that_is_not_the_operators() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let target = dir.path().join("target");
+    for (time, why) in [("1h", "two times"), ("x..", "x.."), ("..2020", "..2020")] {
+        let (code, said) = archive(&server, time, &target);
+        assert!(code == Some(2) && said.contains(why) && said.contains("FROM..TO"), "{said}");
+    }
+    let (code, said) = archive(&server, "1h..2h", &target);
+    assert!(code == Some(1) && said.contains("later than since"), "{said}");
+    assert_eq!(org.post_text("/api/admin/archive", "").status, 403);
+    assert_eq!(org.with_key("").post_text("/api/admin/archive", "").status, 401);
+    // Two at a time are refused, and one after the other is not.
+    org.send("a.b", &json!(1));
+    let line = until(|| {
+        let answer = server.admin().post_text("/api/admin/archive?since=1h", "");
+        (answer.status == 200).then_some(answer)
+    });
+    assert_eq!(line.header("content-type"), "application/jsonl");
+    assert_eq!((line.text.lines().count(), &line.json["type"]), (1, &json!("a.b")));
+}
+
+#[test]
+fn an_answer_that_breaks_off_leaves_the_days_that_are_complete_and_no_half_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 16 << 10]).unwrap() > 0);
+        let line = |day| format!("{{\"id\":\"evt_{day}\",\"received_at\":\"{day}T10:00:00Z\"}}\n");
+        let lines = line("2026-01-01") + &line("2026-01-02");
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\n\
+            transfer-encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).unwrap();
+    });
+    let (token, data) = (dir.path().join("token"), dir.path().join("data"));
+    fs::write(&token, "a token").unwrap();
+    fs::write(data.with_extension("toml"), "").unwrap();
+    let target = dir.path().join("target");
+    let words = ["archive", "..", text(&target), "--url", &url, "--admin-token-file", text(&token)];
+    let (code, said) = command(&data, &words);
+    assert!(code == Some(1) && said.contains("broke off"), "{said}");
+    assert!(said.contains("2026-01-01") && !said.contains("2026-01-02"), "{said}");
+    assert_eq!(files(&target), [target.join("events-2026-01-01-evt_2026-01-01.jsonl.zst")]);
+}
