@@ -108,7 +108,7 @@ fn archive(archive: &Value) -> Option<Finding> {
 }
 
 fn drill(drill: &Value) -> Option<Finding> {
-    drill.get("has_failed").and_then(Value::as_bool).filter(|has_failed| *has_failed)?;
+    drill.get("outcome").and_then(Value::as_str).filter(|outcome| *outcome == "failed")?;
     let what = "the newest backup could not be restored and verified";
     let remedy = "The log says why. Make a new backup, and check it with `triggerd verify BACKUP`.";
     Some(Finding::new("drill", what, remedy))

@@ -92,7 +92,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         rows.push(("archive", archive.to_owned()));
     }
     if !report.drill.is_null() {
-        rows.push(("drill", drill(&report.drill)));
+        rows.push(("drill", drill(&report.drill, Clock::system().now_ms())));
     }
     rows
 }
@@ -201,21 +201,39 @@ fn backup(report: &Report) -> String {
     format!("{newest}{failed}")
 }
 
-/// Formats the last drill: the newest of its times, and if it failed.
-fn drill(drill: &Value) -> String {
-    let members = drill.as_object().into_iter().flatten();
-    let times = members.filter(|(name, _)| name.ends_with("_at"));
-    let newest = times.filter_map(|(_, at)| at.as_str()?.parse::<Timestamp>().ok()).max();
-    let now_ms = Clock::system().now_ms();
-    let age = newest.map(|at| ago(now_ms.saturating_sub(at.0) / 1_000));
-    let has_failed = drill.get("has_failed").and_then(Value::as_bool) == Some(true);
-    let failed = if has_failed { "; it failed" } else { "" };
-    format!("{}{failed}", age.unwrap_or_else(none))
+/// Formats the last drill, and the last one that passed if this is another one.
+fn drill(drill: &Value, now_ms: u64) -> String {
+    let age = |name: &str| {
+        let at = text(drill, name).parse::<Timestamp>().ok()?;
+        Some(ago(now_ms.saturating_sub(at.0) / 1_000))
+    };
+    match (text(drill, "outcome"), age("ended_at"), age("passed_at")) {
+        ("passed", Some(ended), _) => format!("passed {ended}"),
+        (outcome, Some(ended), None) => format!("{outcome} {ended}; none has passed"),
+        (outcome, Some(ended), Some(passed)) => format!("{outcome} {ended}; passed {passed}"),
+        (_, None, _) => none(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_drill_that_failed_also_says_when_one_passed() {
+        let now: Timestamp = "2026-01-31T10:00:00Z".parse().unwrap();
+        let shown = |ended: &str, outcome: &str, passed: &str| {
+            let found = json!({"ended_at": ended, "outcome": outcome, "passed_at": passed});
+            drill(&found, now.0)
+        };
+        let (hour, day) = ("2026-01-31T09:00:00Z", "2026-01-30T10:00:00Z");
+        assert_eq!(shown(hour, "passed", hour), "passed 1 h ago");
+        assert_eq!(shown(hour, "failed", day), "failed 1 h ago; passed 1 day ago");
+        assert_eq!(shown(hour, "failed", ""), "failed 1 h ago; none has passed");
+        assert_eq!(drill(&json!({"ended_at": null, "outcome": null}), now.0), "none");
+    }
 
     #[test]
     fn long_texts_are_wrapped_and_no_line_ends_with_a_space() {
