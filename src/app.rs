@@ -34,7 +34,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
 use crate::commit::{CompactionSettings, Compactor, Engine, SchedulerHint};
 use crate::config::{self, Config};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, DataDirError, instance_id};
 use crate::delivery::sender::Sender;
 use crate::http;
 use crate::journal::{Compaction, Reader};
@@ -123,7 +123,8 @@ impl App {
         let health = Arc::new(http::Health::new(delivering(deliver, is_held)));
         let lets_expire = deliver || !(is_held || data_dir.is_copy());
         workers::require_archive_outside(&config, data_dir.path())?;
-        let backups = Arc::new(backups(&engine, &journal, (&config, &data_dir), !lets_expire));
+        let backups = backups(&engine, &journal, (&config, &data_dir), !lets_expire);
+        let backups = Arc::new(backups.map_err(StartError::DataDir)?);
         let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
         let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
         let watching = ((dir_watch, compactor, backups), lets_expire);
@@ -265,10 +266,11 @@ fn backups(
     journal: &Reader,
     (config, data_dir): (&Config, &DataDir),
     is_held: bool,
-) -> Backups {
+) -> Result<Backups, DataDirError> {
     let config::Backup { directory, every, keep } = config.backup.clone();
-    let schedule = Schedule { directory, every, keep, is_held };
-    Backups::new(Arc::clone(engine), data_dir.path(), journal.clone(), schedule)
+    let instance = instance_id(data_dir.path())?;
+    let schedule = Schedule { instance, directory, every, keep, is_held };
+    Ok(Backups::new(Arc::clone(engine), data_dir.path(), journal.clone(), schedule))
 }
 
 fn make_api(

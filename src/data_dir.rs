@@ -35,8 +35,10 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
-pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES};
-pub use portable::{JOURNAL, SmallFile, is_held, let_deliver, settle_restored, small_files};
+pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES, SMALL_FILES};
+pub use portable::{
+    JOURNAL, SmallFile, instance_id, is_held, let_deliver, settle_restored, small_files,
+};
 
 use error::{io_at, of_directory};
 use format::Format;

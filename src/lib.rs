@@ -242,10 +242,12 @@
 //! - `backup/jobs.rs`: the last backups, for the operator
 //! - `backup/lock.rs`: locks a directory in which backups are made or restored
 //! - `backup/manifest.rs`: every file of a backup with its sum
+//! - `backup/pace.rs`: rests beside requests
 //! - `backup/place.rs`: the place of a restored data directory
 //! - `backup/restore.rs`: makes a data directory from a backup
 //! - `backup/scheduled.rs`: the backups of a running server
 //! - `backup/source.rs`: the files of a backup, held open as of one moment
+//! - `backup/stream.rs`: sends a backup as a stream
 //! - `backup/until.rs`: ends a restored journal at a moment
 //!
 //! Archives of events:

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::BackupError;
-use super::manifest::{Entry, MANIFEST, Manifest, is_known};
+use super::manifest::{Entry, MANIFEST, Manifest, hex, is_known};
 use super::source::{Source, Step};
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
@@ -43,16 +45,32 @@ pub fn write_archive<W: Write>(
     let mut tar = tar::Builder::new(encoder);
     let mut files = Vec::with_capacity(source.parts.len());
     for part in &source.parts {
-        let mut reading = part.read(step);
+        let mut reading = Summed { input: part.read(step), bytes: 0, sum: Sha256::new() };
         let mut header = header(part.bytes(), at);
         tar.append_data(&mut header, &part.name, &mut reading)?;
-        files.push(reading.entry());
+        files.push(part.entry((reading.bytes, hex(&reading.sum.finalize()))));
     }
-    let manifest = Manifest::new((source.data_format, at), source.positions(), files);
+    let manifest = Manifest::new(source.about(at), files);
     let text = manifest.encode();
     tar.append_data(&mut header(text.len() as u64, at), MANIFEST, text.as_slice())?;
     let output = tar.into_inner()?.finish()?;
     Ok(Archived { output, manifest })
+}
+
+/// A file whose bytes are summed as tar reads them.
+struct Summed<R> {
+    input: R,
+    bytes: u64,
+    sum: Sha256,
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.sum.update(buffer.get(..count).unwrap_or_default());
+        self.bytes += count as u64;
+        Ok(count)
+    }
 }
 
 fn header(bytes: u64, at: Timestamp) -> tar::Header {
@@ -162,7 +180,8 @@ pub(super) fn compare(
         }
         Some(_) => None,
     };
-    let extra = found.keys().filter(|path| manifest.entry(path).is_none());
+    let named = manifest.by_path();
+    let extra = found.keys().filter(|path| !named.contains_key(path.as_str()));
     let extra = extra.map(|path| format!("{path}: the manifest does not name the file"));
     let faults: Vec<_> = manifest.files.iter().filter_map(wrong).chain(extra).collect();
     if faults.is_empty() { Ok(()) } else { Err(BackupError::faults(name, &faults)) }

@@ -46,6 +46,7 @@ fn add_extra(
     manifest: &Manifest,
     found: &mut BTreeMap<String, (u64, String)>,
 ) -> Result<(), BackupError> {
+    let named = manifest.by_path();
     for (dir, prefix) in [(backup.to_owned(), ""), (backup.join(JOURNAL), "journal/")] {
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -54,7 +55,7 @@ fn add_extra(
         for entry in entries {
             let name = entry.map_err(io_at(&dir))?.file_name();
             let path = format!("{prefix}{}", name.to_string_lossy());
-            if is_known(&path) && manifest.entry(&path).is_none() {
+            if is_known(&path) && !named.contains_key(path.as_str()) {
                 found.insert(path, (0, String::new()));
             }
         }

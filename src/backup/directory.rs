@@ -1,6 +1,7 @@
 //! A directory of backups: makes the next backup beside the last one, finds backups, and deletes
 //! old ones.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,6 +12,7 @@ use super::error::{BackupError, io_at};
 use super::lock::lock;
 use super::manifest::{Entry, MANIFEST, Manifest};
 use super::source::{Part, Source, Step};
+use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
@@ -29,10 +31,24 @@ pub struct Made {
     pub linked_bytes: u64,
 }
 
-/// The last backup in the directory.
+/// A complete backup in a directory of backups.
+pub(super) struct Whole {
+    pub(super) path: PathBuf,
+    pub(super) manifest: Manifest,
+}
+
+/// The last backup of the same instance in the directory.
 struct Last {
     path: PathBuf,
-    manifest: Manifest,
+    /// Its files, by their paths.
+    files: BTreeMap<String, Entry>,
+}
+
+impl Last {
+    fn of(Whole { path, manifest }: Whole) -> Self {
+        let files = manifest.files.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+        Self { path, files }
+    }
 }
 
 /// Makes a backup in a directory of backups, which is created if it is missing. After a failure,
@@ -52,7 +68,7 @@ pub fn make(
     DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(io_at(target))?;
     let _lock = lock(target, &busy(target))?;
     clear_unfinished(target)?;
-    let last = whole_in(target)?.pop().map(|(path, manifest)| Last { path, manifest });
+    let last = own_in(target, source.instance())?.pop().map(Last::of);
     let path = target.join(next_name(target, at)?);
     create_dir(&path)?;
     let made = fill(source, &path, (at, last.as_ref()), step).and_then(|made| {
@@ -112,6 +128,9 @@ fn fill(
     step: &Step<'_>,
 ) -> Result<Made, BackupError> {
     create_dir(&path.join(JOURNAL))?;
+    if failpoint::is_on(Switch::ManifestFirst) {
+        write_whole(path, MANIFEST, &Manifest::new(source.about(at), vec![]).encode())?;
+    }
     let (mut files, mut linked_bytes) = (Vec::with_capacity(source.parts.len()), 0);
     for part in &source.parts {
         let (entry, is_linked) = put(part, path, last, step)?;
@@ -119,7 +138,7 @@ fn fill(
         files.push(entry);
     }
     sync_dir(&path.join(JOURNAL))?;
-    let manifest = Manifest::new((source.data_format, at), source.positions(), files);
+    let manifest = Manifest::new(source.about(at), files);
     write_whole(path, MANIFEST, &manifest.encode())?;
     Ok(Made { path: path.to_owned(), manifest, linked_bytes })
 }
@@ -133,7 +152,7 @@ fn put(
 ) -> Result<(Entry, bool), BackupError> {
     let to = backup.join(&part.name);
     let known = part.original().map(|(original, identity)| {
-        let known = last.and_then(|last| Some((last, last.manifest.entry(&part.name)?)));
+        let known = last.and_then(|last| Some((last, last.files.get(&part.name)?)));
         let known = known.filter(|(_, entry)| {
             entry.source.as_ref() == Some(&identity) && entry.bytes == part.bytes()
         });
@@ -171,14 +190,14 @@ fn link(original: &Path, to: &Path, identity: &str) -> bool {
 
 fn copied(part: &Part, to: &Path, step: &Step<'_>) -> Result<(Entry, bool), BackupError> {
     let mut reading = part.read(step);
-    copy(&mut reading, &To::File(to))?.map_err(io_at(to))?;
-    Ok((reading.entry(), false))
+    let sum = copy(&mut reading, &To::File(to))?.map_err(io_at(to))?;
+    Ok((part.entry(sum), false))
 }
 
 fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
     let mut reading = part.read(step);
-    copy(&mut reading, &To::Nowhere)?.map_err(io_at(Path::new(&part.name)))?;
-    Ok(reading.entry())
+    let sum = copy(&mut reading, &To::Nowhere)?.map_err(io_at(Path::new(&part.name)))?;
+    Ok(part.entry(sum))
 }
 
 /// Returns the name of the next backup: its time, but behind every backup that is there. So the
@@ -216,17 +235,28 @@ fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn whole_in(target: &Path) -> Result<Vec<(PathBuf, Manifest)>, BackupError> {
+pub(super) fn whole_in(target: &Path) -> Result<Vec<Whole>, BackupError> {
     let mut found = Vec::new();
     for path in named_in(target)? {
         match read_manifest(&path) {
-            Ok(manifest) => found.push((path, manifest)),
+            Ok(manifest) => found.push(Whole { path, manifest }),
             Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%error, "a backup whose manifest cannot be read is passed over");
             }
         }
     }
+    Ok(found)
+}
+
+/// Returns the complete backups of this instance, the oldest first. Another server may have its
+/// backups in the same directory.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn own_in(target: &Path, instance: &str) -> Result<Vec<Whole>, BackupError> {
+    let mut found = whole_in(target)?;
+    found.retain(|whole| whole.manifest.instance == instance);
     Ok(found)
 }
 
@@ -242,49 +272,69 @@ pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
 /// Interrupted backups do not count.
 ///
 /// # Errors
-/// There is no complete backup, or the newest one has a damaged manifest: an older one has to be
-/// named.
+/// There is no complete backup; or the newest one has a damaged manifest, or the backups are of
+/// several servers: one has to be named.
 pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
     if path.join(MANIFEST).symlink_metadata().is_ok() {
         return Ok(path.to_owned());
     }
+    let (mut newest, mut others) = (None::<Whole>, Vec::new());
     for backup in named_in(path)?.into_iter().rev() {
-        match read_manifest(&backup) {
-            Ok(_) => return Ok(backup),
-            Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
+        match (read_manifest(&backup), &newest) {
+            (Ok(manifest), None) => newest = Some(Whole { path: backup, manifest }),
+            (Ok(manifest), Some(newest)) if manifest.instance != newest.manifest.instance => {
+                others.push(backup);
+            }
+            (Err(BackupError::Io { cause, .. }), _) if cause.kind() == io::ErrorKind::NotFound => {}
+            (Err(error), None) => {
                 let message = format!("{error}; to take an older backup, name its directory");
                 return Err(BackupError::Damaged(message));
             }
+            // The newest one is asked for, and an older one that cannot be read is no matter of it.
+            (_, Some(_)) => {}
         }
     }
+    match (newest, others.first()) {
+        (Some(newest), None) => Ok(newest.path),
+        (Some(newest), Some(other)) => Err(BackupError::Refused(format!(
+            "{} holds backups of several servers, such as {} and {}; name the directory of the \
+             backup that you mean",
+            path.display(),
+            newest.path.display(),
+            other.display()
+        ))),
+        (None, _) => Err(no_backup(path)),
+    }
+}
+
+fn no_backup(path: &Path) -> BackupError {
     let advice = if path.join("FORMAT").exists() {
-        "; if it is a data directory, `triggerd backup` makes a backup of it, and `triggerd verify` \
-         without BACKUP verifies the one that [storage] data_dir names"
+        "; if it is a data directory, `triggerd backup` makes a backup of it, and `triggerd \
+         verify` without BACKUP verifies the one that [storage] data_dir names"
     } else {
         ""
     };
-    let message = format!(
+    BackupError::Refused(format!(
         "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below{advice}",
         path.display()
-    );
-    Err(BackupError::Refused(message))
+    ))
 }
 
-/// Deletes all but the newest `keep` complete backups.
-pub(super) fn delete_old(target: &Path, keep: usize) -> Result<(), BackupError> {
+/// Deletes all but the newest `keep` complete backups of this instance.
+pub(super) fn delete_old(target: &Path, instance: &str, keep: usize) -> Result<(), BackupError> {
     let _lock = lock(target, &busy(target))?;
-    let whole = whole_in(target)?;
-    let old = whole.len().saturating_sub(keep);
-    whole.iter().take(old).try_for_each(|(path, _)| delete(path))
+    let own = own_in(target, instance)?;
+    let old = own.len().saturating_sub(keep);
+    own.iter().take(old).try_for_each(|whole| delete(&whole.path))
 }
 
-/// Deletes the oldest complete backup, unless it is the only one. Returns its path.
-pub(super) fn delete_oldest(target: &Path) -> Result<Option<PathBuf>, BackupError> {
+/// Deletes the oldest complete backup of this instance, unless it is the only one. Returns its
+/// path.
+pub(super) fn delete_oldest(target: &Path, instance: &str) -> Result<Option<PathBuf>, BackupError> {
     let _lock = lock(target, &busy(target))?;
-    let whole = whole_in(target)?;
-    let [(oldest, _), _, ..] = whole.as_slice() else { return Ok(None) };
-    delete(oldest).map(|()| Some(oldest.clone()))
+    let own = own_in(target, instance)?;
+    let [oldest, _, ..] = own.as_slice() else { return Ok(None) };
+    delete(&oldest.path).map(|()| Some(oldest.path.clone()))
 }
 
 fn delete(backup: &Path) -> Result<(), BackupError> {

@@ -12,20 +12,45 @@ use crate::data_dir::JOURNAL;
 /// Unit of the disk space of a file (POSIX, `st_blocks`).
 const BLOCK_BYTES: u64 = 512;
 
-/// Returns the disk space that these backups take and the data does not. Files on another
-/// filesystem do not count.
-pub(super) fn only_in(backups: &[PathBuf], data_dir: &Path) -> Result<u64, BackupError> {
-    let device = fs::metadata(data_dir).map_err(io_at(data_dir))?.dev();
+/// Disk space on the filesystem of the data, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// What only the backups take, and the data does not.
+    pub(super) only_theirs: u64,
+    /// The part of it that comes back when the old backups are deleted.
+    pub(super) spare: u64,
+}
+
+impl Held {
+    /// Measures the old backups, which can go, and those that are kept. Files on another filesystem
+    /// do not count.
+    pub(super) fn by(
+        old: &[PathBuf],
+        kept: &[PathBuf],
+        data_dir: &Path,
+    ) -> Result<Self, BackupError> {
+        let device = fs::metadata(data_dir).map_err(io_at(data_dir))?.dev();
+        let (mut old, mut kept) = (files_of(old, device)?, files_of(kept, device)?);
+        for facts in files_in(&data_dir.join(JOURNAL))? {
+            old.remove(&facts.ino());
+            kept.remove(&facts.ino());
+        }
+        old.retain(|file, _| !kept.contains_key(file));
+        let spare = old.into_values().sum();
+        Ok(Self { only_theirs: kept.into_values().sum::<u64>() + spare, spare })
+    }
+}
+
+/// Returns the disk space of the files of these backups on the device, by their inodes.
+fn files_of(backups: &[PathBuf], device: u64) -> Result<BTreeMap<u64, u64>, BackupError> {
     let mut bytes = BTreeMap::new();
     for backup in backups {
-        for facts in files_in(&backup.join(JOURNAL))?.iter().filter(|facts| facts.dev() == device) {
+        let files = files_in(&backup.join(JOURNAL))?;
+        for facts in files.iter().filter(|facts| facts.dev() == device) {
             bytes.insert(facts.ino(), facts.blocks().saturating_mul(BLOCK_BYTES));
         }
     }
-    for facts in files_in(&data_dir.join(JOURNAL))? {
-        bytes.remove(&facts.ino());
-    }
-    Ok(bytes.into_values().sum())
+    Ok(bytes)
 }
 
 /// Returns true if the directory, which may be missing, is on the filesystem of the data.
@@ -59,12 +84,18 @@ mod tests {
                 fs::hard_link(journal("data").join(name), journal(backup).join(name)).unwrap();
             }
         }
-        let backups = ["a", "b"].map(|name| dir.path().join(name));
-        let data = dir.path().join("data");
-        assert_eq!(only_in(&backups, &data).unwrap(), 0);
+        let [a, b, data] = ["a", "b", "data"].map(|name| dir.path().join(name));
+        let held = |old: &[&PathBuf], kept: &[&PathBuf]| {
+            let owned = |of: &[&PathBuf]| of.iter().copied().cloned().collect::<Vec<_>>();
+            Held::by(&owned(old), &owned(kept), &data).unwrap()
+        };
+        assert_eq!(held(&[&a], &[&b]), Held::default());
         fs::remove_file(journal("data").join("1.seg")).unwrap();
-        let only = only_in(&backups, &data).unwrap();
-        assert!((100_000..150_000).contains(&only), "{only}");
+        let Held { only_theirs, spare } = held(&[&a], &[&b]);
+        assert!((100_000..150_000).contains(&only_theirs) && spare == 0, "{only_theirs} {spare}");
+        fs::remove_file(journal("b").join("1.seg")).unwrap();
+        assert_eq!(held(&[&a], &[&b]), Held { only_theirs, spare: only_theirs });
+        assert_eq!(held(&[&b], &[&a]), Held { only_theirs, spare: 0 });
         assert!(is_shared(&dir.path().join("not/there/yet"), &data));
     }
 }

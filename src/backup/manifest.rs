@@ -1,22 +1,22 @@
 //! The manifest of a backup: every file with its length and its SHA-256. The manifest has a sum of
 //! its own, so that a changed byte in it is not taken for a changed file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::base::library_errors::json_fault;
-use crate::data_dir::JOURNAL;
+use crate::data_dir::{JOURNAL, SMALL_FILES};
+use crate::journal::{segment_first, snapshot_position};
 use crate::model::time::Timestamp;
 
 pub use crate::data_dir::BACKUP_MANIFEST as MANIFEST;
 
 /// The version of the manifest's form.
 const VERSION: u32 = 1;
-/// Number of digits of a position in the name of a segment or snapshot.
-const POSITION_DIGITS: usize = 20;
 
 /// The content of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Manifest {
     pub version: u32,
     /// The version of triggerd that made the backup.
     pub made_by: String,
+    /// The id of the instance whose data directory was backed up. Several servers may have their
+    /// backups in one directory.
+    pub instance: String,
     /// The format of the data directory.
     pub data_format: u32,
     /// When the backup began.
@@ -35,12 +38,42 @@ pub struct Manifest {
     pub end: u64,
     /// The position of the snapshot, if there is one.
     pub snapshot: Option<u64>,
+    /// What the state held at the end of the journal. Absent if no server was there to say so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counts: Option<BackupCounts>,
     /// Number of segments.
     pub segments: u64,
     /// Bytes of all files, with the holes in them.
     pub bytes: u64,
     /// Every file but the manifest.
     pub files: Vec<Entry>,
+}
+
+/// The number of rows that a backup gives back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupCounts {
+    /// The number of organizations.
+    pub organizations: u64,
+    /// The number of stored events.
+    pub events: u64,
+    /// The number of events in inboxes.
+    pub open: u64,
+    /// The number of deliveries that wait for an attempt.
+    pub waiting: u64,
+    /// The number of dead letters.
+    pub dead: u64,
+}
+
+/// The facts of a backup beside its files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About {
+    pub(super) instance: String,
+    pub(super) data_format: u32,
+    pub(super) made_at: Timestamp,
+    pub(super) first: u64,
+    pub(super) end: u64,
+    pub(super) snapshot: Option<u64>,
+    pub(super) counts: Option<BackupCounts>,
 }
 
 /// A file of a backup.
@@ -67,22 +100,21 @@ struct Sealed<'a> {
 
 impl Manifest {
     /// Makes the manifest of these files.
-    pub(super) fn new(
-        (data_format, made_at): (u32, Timestamp),
-        (first, end, snapshot): (u64, u64, Option<u64>),
-        files: Vec<Entry>,
-    ) -> Self {
+    pub(super) fn new(about: About, files: Vec<Entry>) -> Self {
+        let About { instance, data_format, made_at, first, end, snapshot, counts } = about;
         let segments = files.iter().filter(|file| is_segment(&file.path)).count() as u64;
         let bytes = files.iter().map(|file| file.bytes).sum();
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
         Self {
             version: VERSION,
             made_by,
+            instance,
             data_format,
             made_at,
             first,
             end,
             snapshot,
+            counts,
             segments,
             bytes,
             files,
@@ -117,25 +149,25 @@ impl Manifest {
         }
     }
 
-    /// Returns the entry of a file.
-    pub fn entry(&self, path: &str) -> Option<&Entry> {
-        self.files.iter().find(|file| file.path == path)
+    /// Returns every file by its path.
+    pub(super) fn by_path(&self) -> BTreeMap<&str, &Entry> {
+        self.files.iter().map(|file| (file.path.as_str(), file)).collect()
     }
 }
 
 /// Returns true if a backup can have a file of this name. No other name is ever written.
 pub(super) fn is_known(path: &str) -> bool {
     let Some(name) = path.strip_prefix(JOURNAL).and_then(|rest| rest.strip_prefix('/')) else {
-        return ["FORMAT", "secrets.key", "admin.token"].contains(&path);
+        return SMALL_FILES.contains(&path);
     };
-    let digits = name.strip_suffix(".seg").or_else(|| name.strip_suffix(".snap"));
-    digits.is_some_and(|digits| {
-        digits.len() == POSITION_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())
-    })
+    let file = Path::new(name);
+    // The journal judges the last part of a path, so the name must be nothing else.
+    file.file_name() == Some(name.as_ref())
+        && (segment_first(file).is_some() || snapshot_position(file).is_some())
 }
 
 fn is_segment(path: &str) -> bool {
-    path.strip_suffix(".seg").is_some()
+    segment_first(Path::new(path)).is_some()
 }
 
 /// Returns bytes as hexadecimal digits.
@@ -155,7 +187,9 @@ mod tests {
             sha256: "00".repeat(32),
             source: Some("1 2 3".to_owned()),
         };
-        Manifest::new((5, Timestamp(7)), (1, 90, Some(80)), vec![file])
+        let counts = Some(BackupCounts { events: 3, ..BackupCounts::default() });
+        let about = About { data_format: 5, made_at: Timestamp(7), counts, ..About::default() };
+        Manifest::new(About { instance: "ab".to_owned(), first: 1, end: 90, ..about }, vec![file])
     }
 
     #[test]
@@ -184,6 +218,10 @@ mod tests {
             "../FORMAT",
             "journal/../FORMAT",
             "journal/1.seg",
+            "journal//00000000000000000001.seg",
+            "journal/x/00000000000000000001.seg",
+            "journal/00000000000000000001.seg/",
+            "journal/./00000000000000000001.seg",
             "journal/00000000000000000001.seg/x",
             "journal/0000000000000000000a.seg",
             "LOCK",

@@ -62,7 +62,9 @@ fn fill(from: Origin<'_>, draft: &Path, until: Option<Timestamp>) -> Result<Rest
     Ok(Restored { manifest, end })
 }
 
-/// Checks all sums, then copies all files, and compares the sums of what was copied.
+/// Checks all sums, then copies all files, and compares the sums of what was copied. Every file is
+/// read twice on purpose: `triggerd restore` promises to write nothing of a backup that is wrong,
+/// and a disk can fail between the two readings.
 fn copy_checked(backup: &Path, draft: &Path) -> Result<Manifest, BackupError> {
     let manifest = check(backup)?;
     create_dir(&draft.join(JOURNAL))?;

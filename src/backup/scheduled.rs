@@ -1,25 +1,19 @@
 //! The backups of a running server: one thread makes those that were asked for and those of the
-//! schedule, and a stream has a thread of its own. Both rest as long as they work, so that requests
-//! have the disk and the processor, too.
+//! schedule. It rests as long as it works, so that requests have the disk and the processor, too.
 
-use std::cell::Cell;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-
-use super::archive::write_archive;
-use super::directory::{Made, delete_old, delete_oldest, make, whole_in};
-use super::disk::{is_shared, only_in};
+use super::directory::{Made, Whole, delete_old, delete_oldest, make, own_in, whole_in};
+use super::disk::{Held, is_shared};
 use super::error::BackupError;
 use super::jobs::{Busy, Job, JobState, Jobs};
-use super::manifest::Manifest;
-use super::source::Source;
-use crate::base::threads::{Signal, spawn_critical};
+use super::manifest::MANIFEST;
+use super::pace::Pace;
+use super::source::{From, Source};
+use crate::base::threads::Signal;
 use crate::base::units::{gauge, millis};
 use crate::commit::{BackupUse, Engine};
 use crate::journal::Reader;
@@ -31,17 +25,15 @@ const NAP: Duration = Duration::from_secs(20);
 const SHORT_NAP: Duration = Duration::from_secs(1);
 /// Pause after a scheduled backup that failed.
 const RETRY_AFTER: Duration = Duration::from_mins(5);
-/// Bytes after which a backup rests, and looks at the disk and for a stop.
-const STEP_BYTES: u64 = 1 << 20;
-/// Longest rest.
-const REST_MAX: Duration = Duration::from_millis(20);
-/// Size of a piece of a stream, and the number of pieces that wait for the reader.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES: usize = 8;
+/// Old backups are deleted for a short disk only if they give back this part of what is missing, or
+/// of what the data takes.
+const WORTH: u64 = 8;
 
 /// The backups that the configuration asks for.
 #[derive(Clone, Debug)]
 pub struct Schedule {
+    /// The id of the instance. Only its own backups are counted and deleted.
+    pub instance: String,
     /// The directory of backups.
     pub directory: Option<PathBuf>,
     /// The time between two backups; zero means none.
@@ -55,7 +47,7 @@ pub struct Schedule {
 
 /// Makes the backups of a running server.
 pub struct Backups {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     data_dir: PathBuf,
     reader: Reader,
     schedule: Schedule,
@@ -63,11 +55,8 @@ pub struct Backups {
     /// The job that waits for the thread.
     asked: Mutex<Option<Job>>,
     wake: Signal,
-    is_streaming: AtomicBool,
-    /// When the newest backup was made, in Unix milliseconds; 0 without one.
-    newest_ms: AtomicU64,
-    /// The same of the newest backup in the directory of the schedule.
-    scheduled_ms: AtomicU64,
+    pub(super) is_streaming: AtomicBool,
+    newest: Mutex<Option<Newest>>,
     /// The next scheduled backup is not tried before this moment.
     retry_at: Mutex<Option<Instant>>,
     has_failed: AtomicBool,
@@ -75,7 +64,15 @@ pub struct Backups {
     measured_at: Mutex<Option<Instant>>,
 }
 
-/// The backups of the schedule, for `/health`.
+/// The newest backup of this instance in the directory of the schedule; without such a directory,
+/// the newest that the server has made in any.
+#[derive(Clone, Debug)]
+struct Newest {
+    path: PathBuf,
+    made_at: Timestamp,
+}
+
+/// The backups of this instance, for `/health`.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// When the newest backup was made.
@@ -88,8 +85,8 @@ impl Backups {
     /// Creates the maker of backups of this data directory.
     pub fn new(engine: Arc<Engine>, data_dir: &Path, reader: Reader, schedule: Schedule) -> Self {
         engine.metrics.backup_age_seconds.set(-1);
-        // The thread measures, because the directory may not answer. Until then, no event expires for
-        // the disk, because a backup may go first.
+        // The thread measures, because the directory may not answer. Until then, no event expires
+        // for the disk, because a backup may go first.
         let has_spare = schedule.directory.is_some() && !schedule.is_held;
         engine.disk_use.note_backups(BackupUse { only_theirs: 0, has_spare });
         Self {
@@ -101,8 +98,7 @@ impl Backups {
             asked: Mutex::default(),
             wake: Signal::new(),
             is_streaming: AtomicBool::new(false),
-            newest_ms: AtomicU64::new(0),
-            scheduled_ms: AtomicU64::new(0),
+            newest: Mutex::default(),
             retry_at: Mutex::default(),
             has_failed: AtomicBool::new(false),
             measured_at: Mutex::default(),
@@ -121,11 +117,7 @@ impl Backups {
 
     /// The newest backup, and if the last one failed.
     pub fn standing(&self) -> Standing {
-        let newest = self.newest_ms.load(Ordering::SeqCst);
-        Standing {
-            newest_at: (newest > 0).then_some(Timestamp(newest)),
-            has_failed: self.has_failed.load(Ordering::SeqCst),
-        }
+        Standing { newest_at: self.newest_at(), has_failed: self.has_failed.load(Ordering::SeqCst) }
     }
 
     /// Asks for a backup in this directory.
@@ -134,7 +126,7 @@ impl Backups {
     /// Another backup is under way.
     pub fn ask(&self, directory: &Path) -> Result<Job, Busy> {
         let job = self.jobs.begin(directory, self.now())?;
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
+        *locked(&self.asked) = Some(job.clone());
         self.wake.notify();
         Ok(job)
     }
@@ -148,7 +140,7 @@ impl Backups {
     pub fn run(&self) {
         self.look_for_newest();
         while !self.engine.stop.is_set() {
-            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let asked = locked(&self.asked).take();
             if let Some(job) = asked.or_else(|| self.due()) {
                 self.work(&job);
                 self.measure();
@@ -159,21 +151,30 @@ impl Backups {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         Timestamp(self.engine.clock.now_ms())
+    }
+
+    /// The data directory of this server, for a backup.
+    pub(super) fn source(&self) -> From<'_> {
+        From { data_dir: &self.data_dir, reader: &self.reader, store: Some(&self.engine.store) }
+    }
+
+    fn newest_at(&self) -> Option<Timestamp> {
+        locked(&self.newest).as_ref().map(|newest| newest.made_at)
     }
 
     fn look_for_newest(&self) {
         let Some(directory) = &self.schedule.directory else { return };
-        match whole_in(directory) {
-            Ok(whole) => {
-                if let Some((_, newest)) = whole.last() {
-                    self.newest_ms.store(newest.made_at.0, Ordering::SeqCst);
-                    self.scheduled_ms.store(newest.made_at.0, Ordering::SeqCst);
-                }
-            }
+        match own_in(directory, &self.schedule.instance) {
+            Ok(mut own) => *locked(&self.newest) = own.pop().map(Newest::of),
             Err(error) => tracing::debug!(%error, "the directory of backups cannot be read yet"),
         }
+    }
+
+    /// Returns true if a backup in this directory is one of those that the schedule is about.
+    fn counts(&self, directory: &Path) -> bool {
+        self.schedule.directory.as_deref().is_none_or(|of| is_same(of, directory))
     }
 
     /// Returns the job of the schedule, if it is due.
@@ -191,13 +192,10 @@ impl Backups {
         let every = Some(self.schedule.every);
         let every = every.filter(|every| !every.is_zero() && !self.schedule.is_held)?;
         self.schedule.directory.as_ref()?;
-        let (now, newest) = (self.now().0, self.scheduled_ms.load(Ordering::SeqCst));
         // A backup of the future was made while the clock was ahead; nobody knows how old it is.
-        if newest == 0 || newest > now {
-            return Some(Duration::ZERO);
-        }
-        let age = Duration::from_millis(now - newest);
-        Some(every.saturating_sub(age))
+        let age = self.newest_at().and_then(|newest| self.now().0.checked_sub(newest.0));
+        let left = |age| every.saturating_sub(Duration::from_millis(age));
+        Some(age.map_or(Duration::ZERO, left))
     }
 
     fn nap(&self) -> Duration {
@@ -210,7 +208,7 @@ impl Backups {
     }
 
     fn retry_at(&self) -> Option<Instant> {
-        *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.retry_at)
     }
 
     /// Makes the backup of a job.
@@ -220,16 +218,16 @@ impl Backups {
         let disk_use = &self.engine.disk_use;
         disk_use.note_backups(BackupUse { has_spare: false, ..disk_use.backups() });
         let made = self.make(job);
-        let is_scheduled = self.schedule.directory.as_ref() == Some(&job.directory);
         let finished_at = Some(self.now());
-        if is_scheduled {
+        // A backup in another place says nothing about those of the schedule.
+        if self.counts(&job.directory) {
             let retry_at = made.is_err().then(|| Instant::now() + RETRY_AFTER);
-            *self.retry_at.lock().unwrap_or_else(PoisonError::into_inner) = retry_at;
+            *locked(&self.retry_at) = retry_at;
+            self.has_failed.store(made.is_err(), Ordering::SeqCst);
         }
-        self.has_failed.store(made.is_err(), Ordering::SeqCst);
         let state = match made {
             Ok(made) => {
-                self.note(&made, began.elapsed(), is_scheduled);
+                self.note(&made, began.elapsed(), &job.directory);
                 JobState::Done(made.path)
             }
             Err(error) => {
@@ -248,18 +246,14 @@ impl Backups {
     }
 
     fn make(&self, job: &Job) -> Result<Made, BackupError> {
-        let source = Source::of_running(&self.data_dir, &self.reader)?;
+        let pace = Pace::new(&self.engine, is_shared(&job.directory, &self.data_dir));
+        let source = Source::of(self.source(), &|bytes| pace.step(bytes, &|_| ()))?;
         self.jobs.change(job.id, |job| job.bytes = source.bytes());
         let note = |bytes| self.jobs.change(job.id, |job| job.bytes_read += bytes);
-        let pace = Pace::new(&self.engine, is_shared(&job.directory, &self.data_dir));
         make(&source, &job.directory, job.started_at, &|bytes| pace.step(bytes, &note))
     }
 
-    fn note(&self, made: &Made, took: Duration, is_scheduled: bool) {
-        self.newest_ms.store(made.manifest.made_at.0, Ordering::SeqCst);
-        let metrics = &self.engine.metrics;
-        metrics.backup_seconds.set(took.as_secs_f64());
-        metrics.backup_bytes.set(gauge(made.manifest.bytes));
+    fn note(&self, made: &Made, took: Duration, directory: &Path) {
         tracing::info!(
             path = %made.path.display(),
             end = made.manifest.end,
@@ -268,19 +262,26 @@ impl Backups {
             took_ms = millis(took),
             "a backup was made"
         );
-        let Some(directory) = self.schedule.directory.as_ref().filter(|_| is_scheduled) else {
+        if !self.counts(directory) {
             return;
-        };
-        self.scheduled_ms.store(made.manifest.made_at.0, Ordering::SeqCst);
-        if let Err(error) = delete_old(directory, self.schedule.keep) {
+        }
+        let metrics = &self.engine.metrics;
+        metrics.backup_seconds.set(took.as_secs_f64());
+        metrics.backup_bytes.set(gauge(made.manifest.bytes));
+        let (path, made_at) = (made.path.clone(), made.manifest.made_at);
+        *locked(&self.newest) = Some(Newest { path, made_at });
+        let Schedule { instance, keep, directory: of_schedule, .. } = &self.schedule;
+        if of_schedule.is_some()
+            && let Err(error) = delete_old(directory, instance, *keep)
+        {
             tracing::warn!(%error, "old backups could not be deleted");
         }
     }
 
-    /// Deletes the oldest backup of the schedule if the disk of the data is short. Measures the disk
-    /// space of the backups now and then.
+    /// Deletes the oldest backup of the schedule if the disk of the data is short. Measures the
+    /// disk space of the backups now and then.
     fn give_space(&self) {
-        let measured_at = *self.measured_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let measured_at = *locked(&self.measured_at);
         if measured_at.is_none_or(|at| at.elapsed() >= NAP) {
             self.measure();
         }
@@ -289,8 +290,16 @@ impl Backups {
         if !disk_use.takes_backup() || !disk_use.backups().has_spare {
             return;
         }
-        let free = self.engine.space.free();
-        match delete_oldest(directory) {
+        // The disk may have become short since the last measurement, which then found enough.
+        self.measure();
+        if disk_use.backups().has_spare {
+            self.delete_oldest(directory);
+        }
+    }
+
+    fn delete_oldest(&self, directory: &Path) {
+        let (disk_use, free) = (&self.engine.disk_use, self.engine.space.free());
+        match delete_oldest(directory, &self.schedule.instance) {
             Ok(None) => self.measure(),
             Ok(Some(path)) => {
                 self.measure();
@@ -311,138 +320,65 @@ impl Backups {
         }
     }
 
-    /// Measures the disk space that only backups of the schedule take on the filesystem of the data.
+    /// Measures the disk space that only the backups in the directory of the schedule take on the
+    /// filesystem of the data, and decides if old ones are worth deleting.
     fn measure(&self) {
-        let shared = self.schedule.directory.as_deref();
-        let shared = shared.filter(|directory| is_shared(directory, &self.data_dir));
-        let named = shared.map(|directory| whole_in(directory).unwrap_or_default());
-        let named: Vec<_> = named.into_iter().flatten().map(|(path, _)| path).collect();
-        let only_theirs = only_in(&named, &self.data_dir).unwrap_or_default();
-        let has_spare = named.len() > 1 && !self.schedule.is_held;
+        let directory = self.schedule.directory.as_deref();
+        let shared = directory.filter(|directory| is_shared(directory, &self.data_dir));
+        let held = shared.map(|directory| self.held(directory)).unwrap_or_default();
+        let has_spare = !self.schedule.is_held && self.is_worth(held.spare);
+        let only_theirs = held.only_theirs;
         self.engine.disk_use.note_backups(BackupUse { only_theirs, has_spare });
-        let measured_at = Some(Instant::now());
-        *self.measured_at.lock().unwrap_or_else(PoisonError::into_inner) = measured_at;
+        *locked(&self.measured_at) = Some(Instant::now());
+    }
+
+    fn held(&self, directory: &Path) -> Held {
+        let is_own = |whole: &Whole| whole.manifest.instance == self.schedule.instance;
+        let all = whole_in(directory).unwrap_or_default();
+        let (mut old, mut kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_own);
+        kept.extend(old.pop());
+        let paths = |of: Vec<Whole>| of.into_iter().map(|it| it.path).collect::<Vec<_>>();
+        Held::by(&paths(old), &paths(kept), &self.data_dir).unwrap_or_default()
+    }
+
+    /// Returns true if this disk space is a good part of what the disk lacks, or of what the data
+    /// takes. Hard links to files of the data give back nothing, so old backups may be worth less
+    /// than the events that would go next.
+    fn is_worth(&self, spare: u64) -> bool {
+        let measured = self.engine.disk_use.measured();
+        let data = measured.journal + measured.snapshots + measured.state;
+        let missing_of = |free| measured.keep_free.saturating_sub(free);
+        let missing = self.engine.space.free().map_or(u64::MAX, missing_of);
+        spare > 0 && spare >= missing.min(data) / WORTH
     }
 
     fn publish(&self) {
-        let newest = self.newest_ms.load(Ordering::SeqCst);
-        let age = (newest > 0).then(|| self.now().0.saturating_sub(newest) / 1_000);
+        // Somebody may have deleted it.
+        let is_gone = |newest: &Newest| !newest.path.join(MANIFEST).exists();
+        if locked(&self.newest).as_ref().is_some_and(is_gone) {
+            *locked(&self.newest) = None;
+            self.look_for_newest();
+        }
+        let age = self.newest_at().map(|newest| self.now().0.saturating_sub(newest.0) / 1_000);
         let age = age.map_or(-1, gauge);
         self.engine.metrics.backup_age_seconds.set(age);
     }
+}
 
-    /// Begins a backup as a stream. The pieces end with an error if the backup fails.
-    ///
-    /// # Errors
-    /// Another stream is open, or the thread cannot be started.
-    pub fn stream(self: &Arc<Self>) -> Result<mpsc::Receiver<io::Result<Bytes>>, Busy> {
-        if self.is_streaming.swap(true, Ordering::SeqCst) {
-            return Err(Busy(None));
-        }
-        let (sender, receiver) = mpsc::channel(PIECES);
-        let backups = Arc::clone(self);
-        let run = move || {
-            backups.write_stream(sender);
-            backups.is_streaming.store(false, Ordering::SeqCst);
-        };
-        if let Err(error) = spawn_critical("backup-stream", run) {
-            tracing::error!(%error, "the thread of a backup cannot be started");
-            self.is_streaming.store(false, Ordering::SeqCst);
-            return Err(Busy(None));
-        }
-        Ok(receiver)
-    }
-
-    fn write_pieces(
-        &self,
-        pieces: &mut Pieces,
-        began: Timestamp,
-        pace: &Pace<'_>,
-    ) -> io::Result<Manifest> {
-        let source = Source::of_running(&self.data_dir, &self.reader).map_err(io::Error::other)?;
-        let step = |bytes| pace.step(bytes, &|_| ());
-        let manifest = write_archive(&source, &mut *pieces, began, &step)?.manifest;
-        pieces.flush()?;
-        Ok(manifest)
-    }
-
-    fn write_stream(&self, sender: mpsc::Sender<io::Result<Bytes>>) {
-        let began = self.now();
-        let mut pieces = Pieces { sender, piece: Vec::with_capacity(PIECE_BYTES) };
-        let pace = Pace::new(&self.engine, false);
-        let written = self.write_pieces(&mut pieces, began, &pace);
-        match written {
-            Ok(manifest) => {
-                let (end, bytes) = (manifest.end, manifest.bytes);
-                tracing::info!(end, bytes, "a backup was sent as a stream");
-            }
-            Err(error) => {
-                self.engine.metrics.backup_failures.inc();
-                tracing::error!(%error, "a backup that was sent as a stream failed");
-                // The reader sees a stream that breaks off. It may have left before.
-                drop(pieces.sender.blocking_send(Err(error)));
-            }
-        }
+impl Newest {
+    fn of(Whole { path, manifest }: Whole) -> Self {
+        Self { path, made_at: manifest.made_at }
     }
 }
 
-/// Rests as long as it worked, and gives up when the server stops or its disk is full.
-struct Pace<'a> {
-    engine: &'a Engine,
-    shares_disk: bool,
-    unrested: Cell<u64>,
-    since: Cell<Instant>,
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Pace<'a> {
-    fn new(engine: &'a Engine, shares_disk: bool) -> Self {
-        Self { engine, shares_disk, unrested: Cell::new(0), since: Cell::new(Instant::now()) }
-    }
-
-    fn step(&self, bytes: u64, note: &dyn Fn(u64)) -> io::Result<()> {
-        let unrested = self.unrested.get() + bytes;
-        self.unrested.set(unrested);
-        if unrested < STEP_BYTES {
-            return Ok(());
-        }
-        note(self.unrested.take());
-        if self.engine.stop.is_set() {
-            return Err(io::Error::other("the server stops"));
-        }
-        if self.shares_disk && self.engine.space.shortage().is_some() {
-            let message = "the disk of the data directory, which also holds the backup, is short \
-                of space";
-            return Err(io::Error::other(message));
-        }
-        Signal::new().wait(self.since.get().elapsed().min(REST_MAX));
-        self.since.set(Instant::now());
-        Ok(())
-    }
-}
-
-/// Sends what is written in pieces, and waits for the reader.
-struct Pieces {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    piece: Vec<u8>,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        let sent = self.sender.blocking_send(Ok(piece.into()));
-        sent.map_err(|_gone| io::Error::other("the reader of the backup has left"))
-    }
+/// Returns true if both paths name the same directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub enum Switch {
     ExpiryTooEarly,
     /// Events expire before they are archived.
     ArchiveOutrun,
+    /// A backup has a manifest before it has its files.
+    ManifestFirst,
 }
 
 /// The error for a name without a failpoint.

@@ -236,8 +236,8 @@ metrics! {
     backup_age_seconds: Gauge =
         gauge("backup_age_seconds", "Age of the newest backup; -1 without one.");
 
-    /// Duration of the last backup, in seconds.
-    backup_seconds: FloatGauge = float_gauge("backup_seconds", "Duration of the last backup.");
+    /// Duration of the newest backup, in seconds.
+    backup_seconds: FloatGauge = float_gauge("backup_seconds", "Duration of the newest backup.");
 
     /// Size of the newest backup, in bytes.
     backup_bytes: Gauge = gauge("backup_bytes", "Size of the newest backup's files.");

@@ -17,11 +17,12 @@ section! {
         directory: Option<PathBuf> = optional_directory("directory");
 
         /// Seconds between two backups; 0 means none.
-        every: Duration = seconds("every_seconds", 0, 0..=400 * DAY_SECONDS);
+        every: Duration =
+            seconds("every_seconds", 0, 0..=400 * DAY_SECONDS).needs("directory");
 
-        /// Number of backups that are kept in `directory`. After each backup the oldest are
-        /// deleted. They also go, except for the newest, when the filesystem of the data is short
-        /// of space and they are [on it](operations.md#backups-on-the-disk-of-the-data).
-        keep: usize = count("keep", 7, 1..=10_000);
+        /// Number of backups of this server that are kept in `directory`. After each backup the
+        /// oldest are deleted. They also go, except for the newest, when the filesystem of the data
+        /// is short of space and they are [on it](operations.md#backups-on-the-disk-of-the-data).
+        keep: usize = count("keep", 7, 1..=10_000).needs("directory");
     }
 }

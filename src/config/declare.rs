@@ -21,6 +21,8 @@ pub(super) struct Key {
     pub(super) allowed: String,
     /// Keys of the same section that this key must not exceed.
     pub(super) bounds: Vec<Bound>,
+    /// A text of the same section without which any value but the default has no effect.
+    pub(super) needs: Option<&'static str>,
     /// True if the value must not be shown.
     pub(super) is_secret: bool,
     /// True if a running server applies the key when it reloads its configuration.
@@ -92,6 +94,12 @@ impl<T> Declared<T> {
         self
     }
 
+    /// Any value but the default needs a value of `key`, which is a text in the same section.
+    pub(super) fn needs(mut self, key: &'static str) -> Self {
+        self.key.needs = Some(key);
+        self
+    }
+
     /// A running server applies the key when it reloads its configuration.
     pub(super) fn reloaded(mut self) -> Self {
         self.key.is_reloaded = true;
@@ -127,6 +135,7 @@ impl Values {
             Err(details) => (None, details),
         };
         details.extend(given.exceeded_bounds());
+        details.extend(given.unmet_need());
         let key = join(section, declared.key.name);
         let fault = |detail| Fault { key: key.clone(), origin: String::new(), detail };
         self.faults.extend(details.into_iter().map(fault));
@@ -170,6 +179,19 @@ impl Given<'_> {
             is_exceeded.then(|| format!("must be at most {part}{other} ({limit}), not {value}"))
         };
         self.key.bounds.iter().filter_map(fault).collect()
+    }
+}
+
+impl Given<'_> {
+    /// Describes the fault of a value that has no effect without that of another key.
+    fn unmet_need(&self) -> Option<String> {
+        let (value, needs) = (self.value()?, self.key.needs?);
+        let of_other = self.values.get(&join(self.section, needs))?.as_str()?;
+        let is_default = self.key.defaults.contains(value);
+        (of_other.is_empty() && !is_default).then(|| {
+            let section = self.section;
+            format!("needs [{section}] {needs}, which is empty; name it, or leave this key out")
+        })
     }
 }
 

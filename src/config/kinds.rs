@@ -315,7 +315,17 @@ fn declared<T>(
 
 fn key(name: &'static str, shape: Shape, defaults: Vec<Value>, allowed: String) -> Key {
     let (is_secret, is_reloaded) = (false, false);
-    Key { name, words: &[], defaults, shape, allowed, bounds: vec![], is_secret, is_reloaded }
+    Key {
+        name,
+        words: &[],
+        defaults,
+        shape,
+        allowed,
+        bounds: vec![],
+        needs: None,
+        is_secret,
+        is_reloaded,
+    }
 }
 
 // ---- values -----------------------------------------------------------------------------------

@@ -148,6 +148,9 @@ fn constraints(group: &Group, key: &Key) -> Option<String> {
             Part::Eighth => format!("at most an eighth of `{}`", bound.key),
         });
     }
+    if let Some(needs) = key.needs {
+        rules.push(format!("only its default without `{needs}`"));
+    }
     for other in &group.keys {
         let bounds = other.bounds.iter().filter(|bound| bound.key == key.name);
         rules.extend(bounds.map(|bound| {

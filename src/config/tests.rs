@@ -274,6 +274,19 @@ fn edges_of_ranges_are_allowed() {
 }
 
 #[test]
+fn backups_need_a_directory_to_be_made_or_kept_by_themselves() {
+    for (key, value) in [("every_seconds", 3_600), ("keep", 3)] {
+        let fault = the_fault(Config::from_toml(&format!("[backup]\n{key} = {value}")));
+        let said = "needs [backup] directory, which is empty; name it, or leave this key out";
+        assert_eq!(fault.key, format!("backup.{key}"));
+        assert!(fault.to_string().contains(said), "{fault}");
+        let with = format!("[backup]\ndirectory = \"/backup\"\n{key} = {value}");
+        Config::from_toml(&with).unwrap();
+    }
+    Config::from_toml("[backup]\ndirectory = \"\"\nevery_seconds = 0\nkeep = 7").unwrap();
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let path = Path::new("/nowhere/of/mine.toml");
     let error = Config::load_from(Some(path), &[], &Environment::default()).unwrap_err();

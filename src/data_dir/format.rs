@@ -42,6 +42,11 @@ impl Format {
         Self { identity, first: FIRST, is_home: true }
     }
 
+    /// The id of the instance.
+    pub(super) fn instance(&self) -> &str {
+        self.identity.split(' ').next_back().unwrap_or_default()
+    }
+
     /// The same identity, as an original or as a copy.
     pub(super) fn with_home(&self, is_home: bool) -> Self {
         Self { is_home, ..self.clone() }

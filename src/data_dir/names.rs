@@ -21,6 +21,8 @@ pub(super) const HELD_FILE: &str = "deliveries.held";
 /// no server takes a directory without it.
 pub const RESTORED_FILES: [&str; 5] =
     [JOURNAL_DIR, SECRETS_KEY_FILE, ADMIN_TOKEN_FILE, HELD_FILE, FORMAT_FILE];
+/// The small files of a data directory that belong into a backup.
+pub const SMALL_FILES: [&str; 3] = [FORMAT_FILE, SECRETS_KEY_FILE, ADMIN_TOKEN_FILE];
 /// Name of the file that makes a directory a backup, which is no data directory.
 pub const BACKUP_MANIFEST: &str = "manifest.json";
 /// Every other name that triggerd uses in the data directory.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::{DataDirError, FormatFault, io_at};
 use super::format::Format;
-use super::names::{ADMIN_TOKEN_FILE, FORMAT_FILE, HELD_FILE, JOURNAL_DIR, SECRETS_KEY_FILE};
+use super::names::{FORMAT_FILE, HELD_FILE, JOURNAL_DIR, SMALL_FILES};
 use super::whole::write_whole;
 use crate::base::regular;
 
@@ -35,7 +35,7 @@ pub struct SmallFile {
 pub fn small_files(dir: &Path) -> Result<Vec<SmallFile>, DataDirError> {
     Format::read(dir)?.map_err(|fault| of_format(dir, fault))?;
     let mut found = Vec::new();
-    for name in [FORMAT_FILE, SECRETS_KEY_FILE, ADMIN_TOKEN_FILE] {
+    for name in SMALL_FILES {
         let path = dir.join(name);
         match regular::read(&path) {
             Ok(content) => found.push(SmallFile { name, content }),
@@ -44,6 +44,16 @@ pub fn small_files(dir: &Path) -> Result<Vec<SmallFile>, DataDirError> {
         }
     }
     Ok(found)
+}
+
+/// Returns the id of the instance that a data directory or a backup of it belongs to. A copy has
+/// the id of its original.
+///
+/// # Errors
+/// `FORMAT` is missing, damaged or of another version.
+pub fn instance_id(dir: &Path) -> Result<String, DataDirError> {
+    let format = Format::read(dir)?.map_err(|fault| of_format(dir, fault))?;
+    Ok(format.instance().to_owned())
 }
 
 /// Makes a restored directory a copy of its original, whose deliveries are held.

@@ -93,9 +93,10 @@ pub use reader::{Reader, Sizes};
 pub use recover::{CutCause, CutTail, OpenReport, open, open_from};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};
+pub use segment::first_from_path as segment_first;
 pub use snapshot::{
     SnapshotFile, SnapshotHeader, SnapshotReader, SnapshotSize, SnapshotWriter,
-    clear_snapshot_drafts, first_witnessed, snapshots_in,
+    clear_snapshot_drafts, first_witnessed, snapshot_position, snapshots_in,
 };
 pub use spare::SpareMaker;
 pub use watch::{FileChange, Strayed, Watch};

@@ -93,7 +93,7 @@ pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
 }
 
 /// Returns the first position from a file's name. `None` if the name is not a segment's name.
-pub(super) fn first_from_path(path: &Path) -> Option<Position> {
+pub fn first_from_path(path: &Path) -> Option<Position> {
     let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -108,27 +108,39 @@ fn an_archive_with_anything_else_in_it_is_refused() {
     for (number, (name, kind)) in entries.into_iter().enumerate() {
         for comes_first in [true, false] {
             let archive = backed.path(&format!("{number}-{comes_first}.tar.zst"));
-            let out = zstd::Encoder::new(File::create(&archive).unwrap(), 1).unwrap();
-            let mut out = tar::Builder::new(out.auto_finish());
-            if comes_first {
-                append(&mut out, name, kind);
-            }
-            let mut whole = tar::Archive::new(plain.as_slice());
-            for entry in whole.entries().unwrap() {
-                let mut entry = entry.unwrap();
-                let mut header = entry.header().clone();
-                let path = entry.path().unwrap().into_owned();
-                if path == Path::new("manifest.json") && !comes_first {
-                    append(&mut out, name, kind);
-                }
-                out.append_data(&mut header, path, &mut entry).unwrap();
-            }
-            out.finish().unwrap();
-            drop(out);
+            pack(&plain, &archive, Some((name, kind, comes_first)));
             backed.assert_wrong(&archive, "");
         }
     }
+    // The same archive without anything else in it is not refused.
+    let (archive, to) = (backed.path("same.tar.zst"), backed.path("to"));
+    pack(&plain, &archive, None);
+    for words in [vec!["verify", text(&archive)], vec!["restore", text(&archive), text(&to)]] {
+        let (code, said) = backed.run(&words);
+        assert_eq!(code, Some(0), "{said}");
+    }
     assert!(!backed.path("escaped").exists() && !Path::new("/tmp/triggerd-escaped").exists());
+}
+
+/// Packs the entries of a tar again, with another entry before all of them or before the last.
+fn pack(plain: &[u8], archive: &Path, more: Option<(&str, tar::EntryType, bool)>) {
+    let out = zstd::Encoder::new(File::create(archive).unwrap(), 1).unwrap();
+    let mut out = tar::Builder::new(out.auto_finish());
+    if let Some((name, kind, true)) = more {
+        append(&mut out, name, kind);
+    }
+    for entry in tar::Archive::new(plain).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut header = entry.header().clone();
+        let path = entry.path().unwrap().into_owned();
+        if let Some((name, kind, false)) = more
+            && path == Path::new("manifest.json")
+        {
+            append(&mut out, name, kind);
+        }
+        out.append_data(&mut header, path, &mut entry).unwrap();
+    }
+    out.finish().unwrap();
 }
 
 /// Appends an entry with any name, which the tar crate would refuse.

@@ -19,6 +19,7 @@ mod backups;
 mod backups_disk;
 mod backups_hostile;
 mod backups_shown;
+mod backups_slow;
 mod clock_steps;
 mod cloudevents;
 mod commands;

@@ -88,6 +88,14 @@ const CONTROLS: &[Control] = &[
         // sealed among them. It then lacks groups, which is the same loss, noticed earlier.
         reasons: &["is lost", "there is no frame of this position"],
     },
+    // The kill may come before or behind the window.
+    Control {
+        switch: "manifest_first",
+        scenario: "backups",
+        rounds: 3,
+        catch: Chance { runs: 4 },
+        reasons: &["verify of a backup that counts as complete"],
+    },
     Control {
         switch: "rebuild_off",
         scenario: "rot",

@@ -122,7 +122,8 @@ fn copy_all_but_journal(data: &Path, copy: &Path) -> Vec<std::ffi::OsString> {
     listed
 }
 
-fn check_copy(
+/// Starts a copy, and checks that it has what was acknowledged before.
+pub(crate) fn check_copy(
     copy: &Path,
     before: History,
     ledger: &Ledger,

@@ -26,6 +26,7 @@
 // Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
+mod backups;
 mod checker;
 mod client;
 mod clock;

@@ -10,8 +10,9 @@ use triggerd::base::failpoint;
 
 use crate::random::fresh_seed;
 use crate::{
-    clock, controls, copies, crowd, dedup, failing, flip, full, hot, idle, kill, neighbours, power,
-    replay, retention, rot, slow_copies, small, snapshots, stop, sweep, torn, trace, wrong_keys,
+    backups, clock, controls, copies, crowd, dedup, failing, flip, full, hot, idle, kill,
+    neighbours, power, replay, retention, rot, slow_copies, small, snapshots, stop, sweep, torn,
+    trace, wrong_keys,
 };
 
 /// Number of scenarios that run at the same time.
@@ -75,6 +76,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "cp -a of the live directory is a backup",
         rounds: (3, "copies"),
         run: copies::run,
+    },
+    Scenario {
+        name: "backups",
+        shows: "kill -9 while a backup is made: no half one counts, and the next one is whole",
+        rounds: (4, "kills"),
+        run: backups::run,
     },
     Scenario {
         name: "snapshots",

@@ -69,7 +69,7 @@ impl Disk {
     }
 }
 
-/// The newest backup that the server has made or found in its directory of backups.
+/// The newest backup of this server in its directory of backups.
 #[derive(Serialize)]
 struct BackupStanding {
     /// When the backup began; `null` without one.

@@ -33,6 +33,6 @@ mod tests;
 
 pub use directory::{clear_snapshot_drafts, first_witnessed, snapshots_in};
 pub use format::{SnapshotHeader, SnapshotSize};
-pub use names::SnapshotFile;
+pub use names::{SnapshotFile, position_of as snapshot_position};
 pub use reader::SnapshotReader;
 pub use writer::SnapshotWriter;

@@ -27,7 +27,7 @@ pub(super) fn is_draft(path: &Path) -> bool {
 }
 
 /// Returns the position from a file's name. `None` if the name is not a snapshot's name.
-pub(super) fn position_of(path: &Path) -> Option<Position> {
+pub fn position_of(path: &Path) -> Option<Position> {
     let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -10,8 +10,8 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 use crate::store::change::block_of;
-use crate::store::rows::schema::EndpointRow;
 pub use crate::store::rows::schema::HealthRow as EndpointHealth;
+use crate::store::rows::schema::{EndpointRow, Meta};
 use crate::store::{StateError, Store};
 
 /// Counters for health and metrics.
@@ -94,6 +94,17 @@ pub enum Routing {
     NoEndpoint,
 }
 
+fn counts_in(meta: &Meta) -> Counts {
+    Counts {
+        events: meta.events,
+        open: meta.open,
+        waiting: meta.waiting,
+        dead: meta.dead,
+        last_id: meta.last_id,
+        steady: meta.steady.max(Timestamp(EventId(meta.last_id).unix_ms())),
+    }
+}
+
 impl Store {
     /// Returns the current counters.
     ///
@@ -101,14 +112,17 @@ impl Store {
     /// Rows cannot be read.
     pub fn counts(&self) -> Result<Counts, StateError> {
         let meta = self.read().meta.get(())?;
-        Ok(meta.map_or_else(Counts::default, |meta| Counts {
-            events: meta.events,
-            open: meta.open,
-            waiting: meta.waiting,
-            dead: meta.dead,
-            last_id: meta.last_id,
-            steady: meta.steady.max(Timestamp(EventId(meta.last_id).unix_ms())),
-        }))
+        Ok(meta.map_or_else(Counts::default, |meta| counts_in(&meta)))
+    }
+
+    /// Returns the counters and the number of organizations, if the state is of this position.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn counts_at(&self, position: Position) -> Result<Option<(Counts, usize)>, StateError> {
+        let state = self.read();
+        let meta = state.meta.get(())?.filter(|meta| meta.applied == position);
+        Ok(meta.map(|meta| (counts_in(&meta), state.org_names.len())))
     }
 
     /// Returns an organization's endpoints and the number of events in its inbox.

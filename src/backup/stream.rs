@@ -1,0 +1,102 @@
+//! A backup as a stream, on a thread of its own. The stream waits for its reader.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::archive::write_archive;
+use super::jobs::Busy;
+use super::manifest::Manifest;
+use super::pace::Pace;
+use super::scheduled::Backups;
+use super::source::Source;
+use crate::base::threads::spawn_critical;
+use crate::model::time::Timestamp;
+
+/// Size of a piece of a stream, and the number of pieces that wait for the reader.
+const PIECE_BYTES: usize = 64 << 10;
+const PIECES: usize = 8;
+
+impl Backups {
+    /// Begins a backup as a stream. The pieces end with an error if the backup fails.
+    ///
+    /// # Errors
+    /// Another stream is open, or the thread cannot be started.
+    pub fn stream(self: &Arc<Self>) -> Result<mpsc::Receiver<io::Result<Bytes>>, Busy> {
+        if self.is_streaming.swap(true, Ordering::SeqCst) {
+            return Err(Busy(None));
+        }
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let backups = Arc::clone(self);
+        let run = move || {
+            backups.write_stream(sender);
+            backups.is_streaming.store(false, Ordering::SeqCst);
+        };
+        if let Err(error) = spawn_critical("backup-stream", run) {
+            tracing::error!(%error, "the thread of a backup cannot be started");
+            self.is_streaming.store(false, Ordering::SeqCst);
+            return Err(Busy(None));
+        }
+        Ok(receiver)
+    }
+
+    fn write_pieces(
+        &self,
+        pieces: &mut Pieces,
+        began: Timestamp,
+        pace: &Pace<'_>,
+    ) -> io::Result<Manifest> {
+        let step = |bytes| pace.step(bytes, &|_| ());
+        let source = Source::of(self.source(), &step).map_err(io::Error::other)?;
+        let manifest = write_archive(&source, &mut *pieces, began, &step)?.manifest;
+        pieces.flush()?;
+        Ok(manifest)
+    }
+
+    fn write_stream(&self, sender: mpsc::Sender<io::Result<Bytes>>) {
+        let began = self.now();
+        let mut pieces = Pieces { sender, piece: Vec::with_capacity(PIECE_BYTES) };
+        let pace = Pace::new(&self.engine, false);
+        let written = self.write_pieces(&mut pieces, began, &pace);
+        match written {
+            Ok(manifest) => {
+                let (end, bytes) = (manifest.end, manifest.bytes);
+                tracing::info!(end, bytes, "a backup was sent as a stream");
+            }
+            Err(error) => {
+                self.engine.metrics.backup_failures.inc();
+                tracing::error!(%error, "a backup that was sent as a stream failed");
+                // The reader sees a stream that breaks off. It may have left before.
+                drop(pieces.sender.blocking_send(Err(error)));
+            }
+        }
+    }
+}
+
+/// Sends what is written in pieces, and waits for the reader.
+struct Pieces {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    piece: Vec<u8>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
+        let sent = self.sender.blocking_send(Ok(piece.into()));
+        sent.map_err(|_gone| io::Error::other("the reader of the backup has left"))
+    }
+}
