@@ -238,6 +238,8 @@
 //! - `backup/copy.rs`: writes files in pieces, summed and synced
 //! - `backup/directory.rs`: a directory of backups, each with links to what the last one has
 //! - `backup/disk.rs`: the disk space that only backups take
+//! - `backup/drill.rs`: restores and verifies a backup in a scratch directory
+//! - `backup/drills.rs`: the drills of a running server
 //! - `backup/error.rs`: the reason why a backup or a restore failed
 //! - `backup/jobs.rs`: the last backups, for the operator
 //! - `backup/lock.rs`: locks a directory in which backups are made or restored
@@ -385,9 +387,11 @@
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
 //! - `cli/backup.rs`: `backup`
 //! - `cli/backup/check.rs`: `verify` of a backup
+//! - `cli/backup/drill.rs`: `drill`
 //! - `cli/backup/encryption.rs`: archives encrypted with age
 //! - `cli/backup/failures.rs`: the reasons why a backup or a restore failed
 //! - `cli/backup/input.rs`: a backup that is open for reading
+//! - `cli/backup/job.rs`: waits for a job of the server
 //! - `cli/backup/output_file.rs`: a new file that appears when it is complete
 //! - `cli/backup/restore.rs`: `restore` and `deliver`
 //! - `cli/bench/mod.rs`: `bench`: the measurements and their order

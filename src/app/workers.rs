@@ -70,6 +70,8 @@ impl Workers {
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         let maker = Arc::clone(&backups);
         threads.push(spawn_critical("backups", move || maker.run())?);
+        let drilled = Arc::clone(&backups);
+        threads.push(spawn_critical("drills", move || drilled.drills().run())?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
         threads.push(watch_dir(engine, dir_watch)?);
         Ok(Self { threads, sweep, ages, limits, backups })

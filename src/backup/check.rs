@@ -10,6 +10,7 @@ use super::copy::{To, copy};
 use super::directory::read_manifest;
 use super::error::{BackupError, io_at};
 use super::manifest::{Manifest, is_known};
+use super::source::Step;
 use crate::base::ownership;
 use crate::data_dir::JOURNAL;
 use crate::journal::is_unreadable;
@@ -19,11 +20,16 @@ use crate::journal::is_unreadable;
 /// # Errors
 /// Files are wrong, each of which the error names, or a file cannot be read.
 pub fn check(backup: &Path) -> Result<Manifest, BackupError> {
+    check_at_pace(backup, &|_| Ok(()))
+}
+
+/// Checks a backup as [`check`] does. Calls `step` with the number of bytes that were read.
+pub(super) fn check_at_pace(backup: &Path, step: &Step<'_>) -> Result<Manifest, BackupError> {
     let manifest = read_manifest(backup)?;
     let mut found = BTreeMap::new();
     for entry in &manifest.files {
         let path = backup.join(&entry.path);
-        let summed = open(&path).and_then(|mut file| sum(&mut file));
+        let summed = open(&path).and_then(|input| sum(&mut Stepped { input, step }));
         match summed {
             Ok(facts) => drop(found.insert(entry.path.clone(), facts)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -66,6 +72,20 @@ fn add_extra(
 /// Opens a file of a backup for reading.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     ownership::open_unfollowed(File::options().read(true), path)
+}
+
+/// A file that is read at the pace of `step`.
+pub(super) struct Stepped<'a> {
+    pub(super) input: File,
+    pub(super) step: &'a Step<'a>,
+}
+
+impl Read for Stepped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        (self.step)(count as u64)?;
+        Ok(count)
+    }
 }
 
 fn sum(input: &mut dyn Read) -> io::Result<(u64, String)> {

@@ -260,6 +260,28 @@ pub(super) fn own_in(target: &Path, instance: &str) -> Result<Vec<Whole>, Backup
     Ok(found)
 }
 
+/// Returns the newest complete backup of this instance.
+///
+/// # Errors
+/// The directory cannot be read, or a newer backup, of whichever instance, has a damaged manifest.
+pub(super) fn newest_own(target: &Path, instance: &str) -> Result<Option<Whole>, BackupError> {
+    let named = match named_in(target) {
+        Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
+        named => named?,
+    };
+    for path in named.into_iter().rev() {
+        match read_manifest(&path) {
+            Ok(manifest) if manifest.instance == instance => {
+                return Ok(Some(Whole { path, manifest }));
+            }
+            Ok(_) => {}
+            Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 /// Reads the manifest of a backup.
 pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
     let path = backup.join(MANIFEST);

@@ -1,4 +1,4 @@
-//! The jobs of the server: the last backups that were asked for or made by schedule, for `GET
+//! The jobs of the server: the last backups and drills, asked for or by schedule, for `GET
 //! /api/admin/jobs`. The list is in memory and starts anew with the server.
 
 use std::collections::VecDeque;
@@ -17,17 +17,29 @@ const JOBS_MAX: usize = 100;
 pub enum JobState {
     /// The job waits or runs.
     Running,
-    /// The job has made this backup.
+    /// The job has made this backup, or found that it can be restored.
     Done(PathBuf),
     /// The job has failed for this reason.
     Failed(String),
 }
 
-/// A backup in a directory, under way or ended.
+/// The kind of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum JobKind {
+    /// A backup is made in a directory.
+    Backup,
+    /// The newest backup in a directory is restored and verified.
+    Drill,
+}
+
+/// A backup or a drill, under way or ended.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The id of the job.
     pub id: JobId,
+    /// The kind of the job.
+    pub kind: JobKind,
     /// The directory of backups.
     pub directory: PathBuf,
     /// When the job began.
@@ -42,7 +54,7 @@ pub struct Job {
     pub state: JobState,
 }
 
-/// Another backup is under way: the id of its job.
+/// Another job of this kind is under way: its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy(pub Option<JobId>);
 
@@ -68,15 +80,22 @@ impl Jobs {
         self.lock().jobs.iter().rev().cloned().collect()
     }
 
-    /// Adds a job that begins now, unless another one is under way.
-    pub(super) fn begin(&self, directory: &Path, now: Timestamp) -> Result<Job, Busy> {
+    /// Adds a job that begins now, unless another one of this kind is under way.
+    pub(super) fn begin(
+        &self,
+        kind: JobKind,
+        directory: &Path,
+        now: Timestamp,
+    ) -> Result<Job, Busy> {
         let mut list = self.lock();
-        if let Some(running) = list.jobs.iter().find(|job| job.state == JobState::Running) {
-            return Err(Busy(Some(running.id)));
+        let is_running = |job: &&Job| job.state == JobState::Running;
+        if let Some(same) = list.jobs.iter().filter(is_running).find(|job| job.kind == kind) {
+            return Err(Busy(Some(same.id)));
         }
         let id = JobId(list.ids.next(now.0, random::bytes()));
         let job = Job {
             id,
+            kind,
             directory: directory.to_owned(),
             started_at: now,
             finished_at: None,
@@ -85,8 +104,12 @@ impl Jobs {
             state: JobState::Running,
         };
         list.jobs.push_back(job.clone());
-        if list.jobs.len() > JOBS_MAX {
-            list.jobs.pop_front();
+        // A drill may run while many backups are made.
+        let ended = list.jobs.iter().position(|job| job.state != JobState::Running);
+        if list.jobs.len() > JOBS_MAX
+            && let Some(ended) = ended
+        {
+            list.jobs.remove(ended);
         }
         Ok(job)
     }

@@ -51,6 +51,7 @@ pub struct Manifest {
 
 /// The number of rows that a backup gives back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BackupCounts {
     /// The number of organizations.
     pub organizations: u64,

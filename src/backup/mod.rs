@@ -18,6 +18,9 @@
 //! hard link to the file there. A backup is also written as one stream, a tar of the same files
 //! compressed with zstd, which can be encrypted with age.
 //!
+//! A drill restores the newest backup into a scratch directory beside it and verifies it there, on
+//! a thread of its own and by a process of its own.
+//!
 //! `POST /api/admin/backup`, the schedule in `[backup]` and `triggerd backup` make backups;
 //! `triggerd restore` and `triggerd verify` read them. This module knows no HTTP.
 
@@ -26,6 +29,8 @@ mod check;
 mod copy;
 mod directory;
 mod disk;
+mod drill;
+mod drills;
 mod error;
 mod jobs;
 mod lock;
@@ -41,8 +46,9 @@ mod until;
 pub use archive::{Archived, read_archive, write_archive};
 pub use check::check;
 pub use directory::{Made, find, make, require_outside};
+pub use drills::{DrillOutcome, DrillStanding, Drills};
 pub use error::BackupError;
-pub use jobs::{Busy, Job, JobState, Jobs};
+pub use jobs::{Busy, Job, JobKind, JobState, Jobs};
 pub use manifest::{BackupCounts, Entry, MANIFEST, Manifest};
 pub use restore::{Origin, Restored, restore};
 pub use scheduled::{Backups, Schedule, Standing};

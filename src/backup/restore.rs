@@ -5,11 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use super::archive::read_archive;
-use super::check::{check, open};
+use super::check::{Stepped, check_at_pace, open};
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::{BackupError, io_at};
 use super::manifest::Manifest;
 use super::place::Place;
+use super::source::Step;
 use super::until::end_by;
 use crate::data_dir::{JOURNAL, settle_restored};
 use crate::model::time::Timestamp;
@@ -41,8 +42,26 @@ pub fn restore(
     to: &Path,
     until: Option<Timestamp>,
 ) -> Result<Restored, BackupError> {
+    restore_at_pace(from, to, until, &|_| Ok(()))
+}
+
+/// Restores the backup in this directory. Calls `step` with the number of bytes that were read.
+pub(super) fn restore_directory(
+    backup: &Path,
+    to: &Path,
+    step: &Step<'_>,
+) -> Result<Restored, BackupError> {
+    restore_at_pace(Origin::Directory(backup), to, None, step)
+}
+
+fn restore_at_pace(
+    from: Origin<'_>,
+    to: &Path,
+    until: Option<Timestamp>,
+    step: &Step<'_>,
+) -> Result<Restored, BackupError> {
     let place = Place::take(to)?;
-    let filled = fill(from, place.draft(), until);
+    let filled = fill(from, place.draft(), until, step);
     let named = filled.and_then(|restored| place.finish().map(|()| restored));
     if named.is_err() {
         place.give_up();
@@ -50,9 +69,14 @@ pub fn restore(
     named
 }
 
-fn fill(from: Origin<'_>, draft: &Path, until: Option<Timestamp>) -> Result<Restored, BackupError> {
+fn fill(
+    from: Origin<'_>,
+    draft: &Path,
+    until: Option<Timestamp>,
+    step: &Step<'_>,
+) -> Result<Restored, BackupError> {
     let manifest = match from {
-        Origin::Directory(backup) => copy_checked(backup, draft)?,
+        Origin::Directory(backup) => copy_checked(backup, draft, step)?,
         Origin::Archive(input, name) => read_archive(input, name, Some(draft))?,
     };
     let end = until.map(|until| end_by(draft, until)).transpose()?;
@@ -65,13 +89,13 @@ fn fill(from: Origin<'_>, draft: &Path, until: Option<Timestamp>) -> Result<Rest
 /// Checks all sums, then copies all files, and compares the sums of what was copied. Every file is
 /// read twice on purpose: `triggerd restore` promises to write nothing of a backup that is wrong,
 /// and a disk can fail between the two readings.
-fn copy_checked(backup: &Path, draft: &Path) -> Result<Manifest, BackupError> {
-    let manifest = check(backup)?;
+fn copy_checked(backup: &Path, draft: &Path, step: &Step<'_>) -> Result<Manifest, BackupError> {
+    let manifest = check_at_pace(backup, step)?;
     create_dir(&draft.join(JOURNAL))?;
     let mut faults = Vec::new();
     for entry in &manifest.files {
         let (from, to) = (backup.join(&entry.path), draft.join(&entry.path));
-        let mut file = open(&from).map_err(io_at(&from))?;
+        let mut file = Stepped { input: open(&from).map_err(io_at(&from))?, step };
         let copied = copy(&mut file, &To::File(&to))?.map_err(io_at(&from))?;
         if copied != (entry.bytes, entry.sha256.clone()) {
             faults.push(format!("{}: the file changed while it was copied", entry.path));

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::directory::{Made, Whole, delete_old, delete_oldest, make, own_in, whole_in};
 use super::disk::{Held, is_shared};
+use super::drills::{DrillSchedule, Drills};
 use super::error::BackupError;
-use super::jobs::{Busy, Job, JobState, Jobs};
+use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
 use super::manifest::MANIFEST;
 use super::pace::Pace;
 use super::source::{From, Source};
@@ -40,6 +41,8 @@ pub struct Schedule {
     pub every: Duration,
     /// Number of backups that are kept.
     pub keep: usize,
+    /// The time between two drills; zero means none.
+    pub drill_every: Duration,
     /// Set if the server changes nothing by itself, because the directory is restored or a copy:
     /// the directory of backups may be the original's. Only backups that were asked for are made.
     pub is_held: bool,
@@ -51,7 +54,8 @@ pub struct Backups {
     data_dir: PathBuf,
     reader: Reader,
     schedule: Schedule,
-    jobs: Jobs,
+    jobs: Arc<Jobs>,
+    drills: Drills,
     /// The job that waits for the thread.
     asked: Mutex<Option<Job>>,
     wake: Signal,
@@ -89,12 +93,17 @@ impl Backups {
         // for the disk, because a backup may go first.
         let has_spare = schedule.directory.is_some() && !schedule.is_held;
         engine.disk_use.note_backups(BackupUse { only_theirs: 0, has_spare });
+        let jobs = Arc::<Jobs>::default();
+        let Schedule { instance, directory, drill_every, is_held, .. } = schedule.clone();
+        let drilled = DrillSchedule { instance, directory, every: drill_every, is_held };
+        let drills = Drills::new(Arc::clone(&engine), data_dir, Arc::clone(&jobs), drilled);
         Self {
             engine,
             data_dir: data_dir.to_owned(),
             reader,
             schedule,
-            jobs: Jobs::default(),
+            jobs,
+            drills,
             asked: Mutex::default(),
             wake: Signal::new(),
             is_streaming: AtomicBool::new(false),
@@ -108,6 +117,11 @@ impl Backups {
     /// The directory of backups in the configuration.
     pub fn directory(&self) -> Option<&Path> {
         self.schedule.directory.as_deref()
+    }
+
+    /// The drills of the backups in this directory.
+    pub fn drills(&self) -> &Drills {
+        &self.drills
     }
 
     /// The jobs, the newest first.
@@ -125,15 +139,16 @@ impl Backups {
     /// # Errors
     /// Another backup is under way.
     pub fn ask(&self, directory: &Path) -> Result<Job, Busy> {
-        let job = self.jobs.begin(directory, self.now())?;
+        let job = self.jobs.begin(JobKind::Backup, directory, self.now())?;
         *locked(&self.asked) = Some(job.clone());
         self.wake.notify();
         Ok(job)
     }
 
-    /// Wakes the thread, so that it sees the stop.
+    /// Wakes the threads, so that they see the stop.
     pub fn wake(&self) {
         self.wake.notify();
+        self.drills.wake();
     }
 
     /// Makes backups until the server stops.
@@ -184,7 +199,7 @@ impl Backups {
         if is_retried || !self.until_due()?.is_zero() {
             return None;
         }
-        self.jobs.begin(directory, self.now()).ok()
+        self.jobs.begin(JobKind::Backup, directory, self.now()).ok()
     }
 
     /// Returns the time until the next backup of the schedule; none without a schedule.
@@ -270,6 +285,7 @@ impl Backups {
         metrics.backup_bytes.set(gauge(made.manifest.bytes));
         let (path, made_at) = (made.path.clone(), made.manifest.made_at);
         *locked(&self.newest) = Some(Newest { path, made_at });
+        self.drills.wake();
         let Schedule { instance, keep, directory: of_schedule, .. } = &self.schedule;
         if of_schedule.is_some()
             && let Err(error) = delete_old(directory, instance, *keep)

@@ -29,7 +29,8 @@ fn backups_of(dir: &Path, clock: &Clock, is_held: bool) -> Backups {
     let engine = Engine::of(&store, clock, Intake::unheard(), Arc::new(hints));
     let (instance, directory) = ("here".to_owned(), Some(dir.join("backups")));
     std::fs::create_dir_all(dir.join(JOURNAL)).unwrap();
-    let schedule = Schedule { instance, directory, every: EVERY, keep: 1, is_held };
+    let (every, keep, drill_every) = (EVERY, 1, Duration::ZERO);
+    let schedule = Schedule { instance, directory, every, keep, drill_every, is_held };
     Backups::new(engine, dir, Reader::empty(), schedule)
 }
 

@@ -140,16 +140,8 @@ impl Source {
             counts,
             ..About::default()
         };
-        let small = small
-            .into_iter()
-            .map(|file| Part { name: file.name.to_owned(), content: Content::Small(file.content) });
-        let newest = newest.map(|(newest, file)| Part::of_snapshot(newest, file)).transpose()?;
-        let segments = segments.into_iter().map(|segment| Part {
-            name: in_journal(segment.path()),
-            content: Content::Segment(segment),
-        });
-        let parts = small.chain(newest).chain(segments).collect();
-        Ok(Some(Self { data_dir: from.data_dir.to_owned(), parts, about }))
+        let data_dir = from.data_dir.to_owned();
+        Ok(Some(Self { data_dir, parts: Part::all(small, newest, segments)?, about }))
     }
 
     /// Returns the bytes of all files.
@@ -294,6 +286,23 @@ fn in_journal(path: &Path) -> String {
 }
 
 impl Part {
+    /// The files of a backup, in their order.
+    fn all(
+        small: Vec<SmallFile>,
+        snapshot: Option<(SnapshotFile, File)>,
+        segments: Vec<PinnedSegment>,
+    ) -> Result<Vec<Self>, BackupError> {
+        let small = small
+            .into_iter()
+            .map(|file| Self { name: file.name.to_owned(), content: Content::Small(file.content) });
+        let snapshot = snapshot.map(|(snapshot, file)| Self::of_snapshot(snapshot, file));
+        let segments = segments.into_iter().map(|segment| Self {
+            name: in_journal(segment.path()),
+            content: Content::Segment(segment),
+        });
+        Ok(small.chain(snapshot.transpose()?).chain(segments).collect())
+    }
+
     fn of_snapshot(snapshot: SnapshotFile, file: File) -> Result<Self, BackupError> {
         let path = snapshot.path;
         let bytes = file.metadata().map_err(io_at(&path))?.len();

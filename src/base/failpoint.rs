@@ -88,6 +88,8 @@ pub enum Switch {
     ArchiveOutrun,
     /// A backup has a manifest before it has its files.
     ManifestFirst,
+    /// A drill restores the backup and does not verify it.
+    DrillUnverified,
 }
 
 /// The error for a name without a failpoint.

@@ -249,6 +249,17 @@ metrics! {
     /// Number of backups that failed.
     backup_failures: Counter = counter("backup_failures_total", "Backups that failed.");
 
+    /// Age of the last drill that passed, in seconds. -1 if there is none.
+    drill_age_seconds: Gauge =
+        gauge("drill_age_seconds", "Age of the last drill that passed; -1 without one.");
+
+    /// Duration of the last drill, in seconds.
+    drill_seconds: FloatGauge = float_gauge("drill_seconds", "Duration of the last drill.");
+
+    /// Number of drills that failed.
+    drill_failures: Counter =
+        counter("drill_failures_total", "Drills whose backup could not be restored or was wrong.");
+
     /// Length of the journal's segments, in bytes.
     journal_disk_bytes: Gauge =
         gauge("journal_disk_bytes", "Length of the journal's segments, with their holes.");

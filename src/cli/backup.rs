@@ -2,33 +2,34 @@
 //! it.
 
 pub(super) mod check;
+pub(super) mod drill;
 mod encryption;
 mod failures;
 mod input;
+mod job;
 mod output_file;
 pub(super) mod restore;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use self::encryption::encrypted;
 use self::failures::{Packing, failure, unwritten};
+use self::job::finished;
 use self::output_file::OutputFile;
 use super::Failure;
 use super::admin::Admin;
 use super::audit::dir_failure;
-use super::client::{Client, Method};
+use super::client::Client;
 use super::events::text;
 use super::output::{counted, eprint, print};
 use super::reach::{Server, Settings};
 use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
-use crate::base::threads::Signal;
 use crate::data_dir::{DataDir, DataDirError, LookedAt};
 use crate::model::time::Timestamp;
 
@@ -38,8 +39,6 @@ const PATH: &str = "/api/admin/backup";
 const STDOUT: &str = "-";
 /// Extensions of archives that triggerd does not write.
 const OTHER_ARCHIVES: [&str; 8] = ["tar", "gz", "tgz", "xz", "bz2", "zip", "tzst", "7z"];
-/// Interval at which the job of a running server is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 pub(super) struct Backup {
@@ -196,29 +195,7 @@ impl Backup {
     fn ask(&self, client: &Client, dir: &Path) -> Result<ExitCode, Failure> {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let body = json!({ "directory": dir }).to_string();
-        let begun = client.call(Method::POST, PATH, Some(body), &["id", "state"])?;
-        let id = text(&begun, "id").to_owned();
-        loop {
-            let answer = client.call(Method::GET, "/api/admin/jobs", None, &["data"])?;
-            let jobs = answer.get("data").and_then(Value::as_array);
-            let job = jobs.into_iter().flatten().find(|job| text(job, "id") == id);
-            match job.map(|job| (job, text(job, "state"))) {
-                Some((job, "done")) => return self.tell_job(job),
-                Some((_, "running")) => Signal::new().wait(LOOK_EVERY),
-                Some((job, _)) => {
-                    let why = text(job, "error");
-                    let message = format!("the server could not make the backup: {why}");
-                    return Err(Failure::new(ExitCode::Failed, message));
-                }
-                None => {
-                    let message = format!(
-                        "the server does not know the backup {id} any more; it \
-                        may have been started again"
-                    );
-                    return Err(Failure::new(ExitCode::Failed, message));
-                }
-            };
-        }
+        self.tell_job(&finished(client, (PATH, Some(body)), "make the backup")?)
     }
 
     fn tell_job(&self, job: &Value) -> Result<ExitCode, Failure> {

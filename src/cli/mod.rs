@@ -127,6 +127,8 @@ enum ClientCommand {
     Backup(backup::Backup),
     /// Write the events of a time into files of JSON lines, one for each day
     Archive(archive::Archive),
+    /// Let the server restore its newest backup beside it, verify it and delete it again
+    Drill(backup::drill::Drill),
     /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),
 }
@@ -202,6 +204,7 @@ impl ClientCommand {
             Self::Replay(command) => command.run(settings),
             Self::Backup(command) => command.run(settings),
             Self::Archive(command) => command.run(settings),
+            Self::Drill(command) => command.run(settings),
             Self::Bench(command) => command.run(settings),
         }
     }

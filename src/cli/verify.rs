@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use rustix::process::Signal;
 
 use self::report::{Judgement, Report, differing};
 use super::Failure;
@@ -28,6 +29,8 @@ use crate::data_dir::{DataDir, DataDirError, LookedAt, read_admin_token};
 use crate::journal::Position;
 use crate::store::{Counts, StateError, StateValidity, Store};
 
+/// The lowest priority (POSIX, `nice`).
+const NICENESS: i32 = 19;
 /// Maximum number of differences and contradictions that are named.
 const NAMED_MAX: usize = 20;
 
@@ -50,6 +53,9 @@ pub(super) struct Verify {
     /// File for the list of differences [default: a new file in the directory for temporary files]
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
+    /// Work beside a server: with low priority, and only as long as the server lives
+    #[arg(long, hide = true)]
+    gently: bool,
     /// Also print rows as they are stored
     #[arg(long)]
     verbose: bool,
@@ -57,6 +63,9 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+        if self.gently {
+            work_beside_server();
+        }
         if let Some(backup) = &self.backup {
             return super::backup::check::run(backup, self.identity.as_deref(), self.json);
         }
@@ -128,6 +137,16 @@ impl Verify {
             (Ok(_), Some(why)) => Err(scratch.too_small(why)),
             (Ok(replayed), None) => report.check_secrets(data_dir, &replayed),
         }
+    }
+}
+
+/// Lets the server and other programs go first, and ends with the server that started this.
+fn work_beside_server() {
+    let nicer = rustix::process::nice(NICENESS).map(drop);
+    let ended = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // The service manager may forbid it, and the work gets done all the same.
+    if let Err(error) = nicer.and(ended) {
+        tracing::debug!(%error, "the priority of the verification cannot be lowered");
     }
 }
 
@@ -229,7 +248,15 @@ mod tests {
     fn a_contradiction_is_not_said_to_be_mended_by_a_rebuild() {
         let dir = tempfile::tempdir().unwrap();
         let (backup, identity, list) = (None, None, None);
-        let verify = Verify { backup, identity, json: false, scratch: None, list, verbose: false };
+        let verify = Verify {
+            backup,
+            identity,
+            json: false,
+            gently: false,
+            scratch: None,
+            list,
+            verbose: false,
+        };
         let snapshots = Snapshots::read(dir.path(), Position::FIRST).unwrap();
         let mut report = verify
             .report((JournalAudit::read(dir.path(), Position::FIRST).unwrap(), false), snapshots);

@@ -24,5 +24,11 @@ section! {
         /// oldest are deleted. They also go, except for the newest, when the filesystem of the data
         /// is short of space and they are [on it](operations.md#backups-on-the-disk-of-the-data).
         keep: usize = count("keep", 7, 1..=10_000).needs("directory");
+
+        /// Seconds between two [drills](operations.md#drills): the newest backup of this server in
+        /// `directory` is restored beside it, verified and deleted again. 0 means none.
+        drill_every: Duration =
+            seconds("drill_every_seconds", 7 * DAY_SECONDS, 0..=400 * DAY_SECONDS)
+                .needs("directory");
     }
 }

@@ -275,7 +275,7 @@ fn edges_of_ranges_are_allowed() {
 
 #[test]
 fn backups_need_a_directory_to_be_made_or_kept_by_themselves() {
-    for (key, value) in [("every_seconds", 3_600), ("keep", 3)] {
+    for (key, value) in [("every_seconds", 3_600), ("keep", 3), ("drill_every_seconds", 0)] {
         let fault = the_fault(Config::from_toml(&format!("[backup]\n{key} = {value}")));
         let said = "needs [backup] directory, which is empty; name it, or leave this key out";
         assert_eq!(fault.key, format!("backup.{key}"));

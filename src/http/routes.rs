@@ -23,7 +23,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 46] = [
+static ROUTES: [Route; 47] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
@@ -63,6 +63,7 @@ static ROUTES: [Route; 46] = [
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
     Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) })).with_query(),
+    Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call))),
     Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) })),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),

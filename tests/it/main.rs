@@ -32,6 +32,7 @@ mod cursors;
 mod damage;
 mod deliveries;
 mod docs;
+mod drills;
 mod egress;
 mod endpoints;
 mod erase;

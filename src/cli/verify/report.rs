@@ -220,6 +220,7 @@ impl Report {
             "files": files,
             "contradictions": self.contradictions,
             "events": counts.events, "open": counts.open, "organizations": orgs, "took_ms": took_ms,
+            "waiting": counts.waiting, "dead": counts.dead,
         })
     }
 

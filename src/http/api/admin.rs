@@ -1,5 +1,5 @@
-//! `/api/admin`: backups of the running server, for the operator. A backup is made in a directory
-//! on the server's machine, as a job, or sent as a stream.
+//! `/api/admin`: backups of the running server and drills, for the operator. A backup is made in a
+//! directory on the server's machine, as a job, or sent as a stream.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,14 +38,14 @@ struct Shown {
     finished_at: Option<Timestamp>,
     bytes_read: u64,
     bytes: u64,
-    /// The directory of the finished backup.
+    /// The directory of the backup that was made, or that passed the drill.
     backup: Option<PathBuf>,
     error: Option<String>,
 }
 
 impl Shown {
     fn of(job: Job) -> Self {
-        let Job { id, directory, started_at, finished_at, bytes_read, bytes, state } = job;
+        let Job { id, kind, directory, started_at, finished_at, bytes_read, bytes, state } = job;
         let (state, backup, error) = match state {
             JobState::Running => ("running", None, None),
             JobState::Done(path) => ("done", Some(path), None),
@@ -53,7 +53,7 @@ impl Shown {
         };
         Self {
             id,
-            kind: "backup",
+            kind: kind.into(),
             state,
             directory,
             started_at,
@@ -100,6 +100,23 @@ pub(in crate::http) async fn backup(call: &mut Call) -> Answer {
     json(StatusCode::ACCEPTED, &Shown::of(job))
 }
 
+/// `POST /api/admin/drill`: begins a drill, and answers 202 with the job.
+pub(in crate::http) async fn drill(call: &mut Call) -> Answer {
+    let body = call.body(BODY_BYTES_MAX).await?;
+    if !body.is_empty() {
+        Media::require_json(call.request.headers())?;
+        let (fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
+        fields.finish(&mut faults);
+        faults.into_result()?;
+    }
+    let Some(job) = call.api.backups.drills().ask().map_err(busy_drill)? else {
+        let detail = "the configuration has no [backup] directory with backups to restore";
+        return Err(Problem::new(Code::ValidationFailed, detail));
+    };
+    audit::drill(call);
+    json(StatusCode::ACCEPTED, &Shown::of(job))
+}
+
 /// `GET /api/admin/jobs`: the last jobs, the newest first.
 pub(in crate::http) fn jobs(call: &Call) -> Answer {
     let data = call.api.backups.jobs().into_iter().map(Shown::of).collect();
@@ -123,9 +140,17 @@ fn directory_of(text: &str, is_stream: bool) -> Result<Option<PathBuf>, Problem>
     Ok(directory)
 }
 
-fn busy(Busy(job): Busy) -> Problem {
+fn busy(busy: Busy) -> Problem {
+    overloaded("another backup is being made", busy)
+}
+
+fn busy_drill(busy: Busy) -> Problem {
+    overloaded("another drill is under way", busy)
+}
+
+fn overloaded(what: &str, Busy(job): Busy) -> Problem {
     let which = job.map(|id| format!(" ({id})")).unwrap_or_default();
-    let detail = format!("another backup is being made{which}; try again when it is done");
+    let detail = format!("{what}{which}; try again when it is done");
     Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
 }
 

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use serde::Serialize;
 
-use crate::backup::Standing;
+use crate::backup::{DrillOutcome, DrillStanding, Standing};
 use crate::commit::{Measured, Shortage};
 use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
@@ -33,6 +33,7 @@ struct Healthy {
     disk: Disk,
     backup: BackupStanding,
     archive: ArchiveStanding,
+    drill: DrillShown,
 }
 
 /// The disk space of the data in bytes, as the retention measured it last.
@@ -102,6 +103,25 @@ impl ArchiveStanding {
     }
 }
 
+/// The last drill.
+#[derive(Serialize)]
+struct DrillShown {
+    /// When the last drill ended; `null` without one.
+    ended_at: Option<Timestamp>,
+    /// `passed`, `failed` or `skipped`; `null` without one.
+    outcome: Option<DrillOutcome>,
+    /// When the last one ended that passed; `null` without one.
+    passed_at: Option<Timestamp>,
+}
+
+impl DrillShown {
+    fn of(call: &Call) -> Self {
+        let standing = call.api.backups.drills().standing();
+        let DrillStanding { ended_at, outcome, passed_at } = standing;
+        Self { ended_at, outcome, passed_at }
+    }
+}
+
 /// A word for each part of the server; `ok` means healthy.
 #[derive(Serialize)]
 struct Checks {
@@ -162,6 +182,7 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
         disk: Disk::of(&measured),
         backup: BackupStanding::of(call),
         archive: ArchiveStanding::of(call),
+        drill: DrillShown::of(call),
     };
     status(healthy, &body)
 }

@@ -91,6 +91,12 @@ pub(in crate::http) fn archive(call: &Call) {
     tracing::info!(target: AUDIT, by, address, "an archive of events was asked for");
 }
 
+/// Records a drill.
+pub(in crate::http) fn drill(call: &Call) {
+    let (by, address) = (by(call), address(call));
+    tracing::info!(target: AUDIT, by, address, "a drill was asked for");
+}
+
 /// A refused request, as its line shows it.
 pub(in crate::http) struct RefusedRequest<'a> {
     pub(in crate::http) request_id: &'a str,
