@@ -109,6 +109,8 @@ fn only_backups_of_the_schedule_count_for_it_and_none_of_the_future() {
     let backups = backups_of(dir.path(), &clock, false);
     let (directory, elsewhere) = (dir.path().join("backups"), dir.path().join("elsewhere"));
     assert_eq!(backups.until_due(), Some(Duration::ZERO));
+    std::fs::create_dir_all(elsewhere.join("one")).unwrap();
+    std::fs::write(elsewhere.join("one").join(MANIFEST), "there").unwrap();
     backups.note(&made(&elsewhere, NOW_MS), Duration::ZERO, &elsewhere);
     backups.publish();
     assert_eq!(backups.standing().newest_at, None, "one elsewhere is none of the schedule");
@@ -116,7 +118,6 @@ fn only_backups_of_the_schedule_count_for_it_and_none_of_the_future() {
     assert_eq!(backups.until_due(), Some(Duration::ZERO));
     std::fs::create_dir_all(&directory).unwrap();
     let other_spelling = dir.path().join("elsewhere/../backups");
-    std::fs::create_dir_all(&elsewhere).unwrap();
     backups.note(&made(&directory, NOW_MS), Duration::ZERO, &other_spelling);
     assert_eq!(backups.until_due(), Some(EVERY));
     clock.set_ms(NOW_MS - 1);
