@@ -267,9 +267,9 @@ fn backups(
     (config, data_dir): (&Config, &DataDir),
     is_held: bool,
 ) -> Result<Backups, DataDirError> {
-    let config::Backup { directory, every, keep, drill_every } = config.backup.clone();
-    let instance = instance_id(data_dir.path())?;
-    let schedule = Schedule { instance, directory, every, keep, drill_every, is_held };
+    let config::Backup { directory, every, keep, drill_every, .. } = config.backup.clone();
+    let (instance, s3) = (instance_id(data_dir.path())?, config::S3Settings::from(&config.backup));
+    let schedule = Schedule { instance, directory, s3, every, keep, drill_every, is_held };
     Ok(Backups::new(Arc::clone(engine), data_dir.path(), journal.clone(), schedule))
 }
 

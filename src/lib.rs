@@ -98,6 +98,8 @@
 //! - `config/retention.rs`: the keys about how long data stays
 //! - `config/log.rs`: the keys about the log
 //! - `config/reference.rs`: the commented file, and the page of the documentation
+//! - `config/s3.rs`: how an S3-compatible store is reached
+//! - `config/s3_url.rs`: a place in a bucket
 //! - `config/shape.rs`: the shape of a value, and its correct spelling
 //! - `config/suggest.rs`: the known name nearest to an unknown name
 //! - `config/texts.rs`: checks of paths, networks and log levels
@@ -234,6 +236,7 @@
 //!
 //! - `backup/mod.rs`: backups of a data directory, and their restore
 //! - `backup/archive.rs`: a backup as one stream
+//! - `backup/bucket.rs`: backups in a bucket of an S3-compatible store
 //! - `backup/check.rs`: checks a backup against its manifest
 //! - `backup/copy.rs`: writes files in pieces, summed and synced
 //! - `backup/directory.rs`: a directory of backups, each with links to what the last one has
@@ -247,6 +250,8 @@
 //! - `backup/pace.rs`: rests beside requests
 //! - `backup/place.rs`: the place of a restored data directory
 //! - `backup/restore.rs`: makes a data directory from a backup
+//! - `backup/s3.rs`: reads and writes the objects of a bucket
+//! - `backup/s3_errors.rs`: the reasons why a store of objects fails, in words
 //! - `backup/scheduled.rs`: the backups of a running server
 //! - `backup/source.rs`: the files of a backup, held open as of one moment
 //! - `backup/stream.rs`: sends a backup as a stream
@@ -393,6 +398,7 @@
 //! - `cli/backup/input.rs`: a backup that is open for reading
 //! - `cli/backup/job.rs`: waits for a job of the server
 //! - `cli/backup/output_file.rs`: a new file that appears when it is complete
+//! - `cli/backup/place.rs`: the bucket that a command names
 //! - `cli/backup/restore.rs`: `restore` and `deliver`
 //! - `cli/bench/mod.rs`: `bench`: the measurements and their order
 //! - `cli/bench/connection.rs`: HTTP on a raw socket

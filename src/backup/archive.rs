@@ -9,15 +9,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::BackupError;
-use super::manifest::{Entry, MANIFEST, Manifest, hex, is_known};
+use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest, hex, is_known};
 use super::source::{Source, Step};
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
 
 /// Level of the compression; higher levels cost more of the processor than they save.
 const LEVEL: i32 = 3;
-/// Maximum size of a manifest in an archive, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// Largest window of zstd that is read, as a power of two: 8 MiB.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -45,10 +43,10 @@ pub fn write_archive<W: Write>(
     let mut tar = tar::Builder::new(encoder);
     let mut files = Vec::with_capacity(source.parts.len());
     for part in &source.parts {
-        let mut reading = Summed { input: part.read(step), bytes: 0, sum: Sha256::new() };
+        let mut reading = Summed::new(part.read(step));
         let mut header = header(part.bytes(), at);
         tar.append_data(&mut header, &part.name, &mut reading)?;
-        files.push(part.entry((reading.bytes, hex(&reading.sum.finalize()))));
+        files.push(part.entry(reading.sum()));
     }
     let manifest = Manifest::new(source.about(at), files);
     let text = manifest.encode();
@@ -57,11 +55,22 @@ pub fn write_archive<W: Write>(
     Ok(Archived { output, manifest })
 }
 
-/// A file whose bytes are summed as tar reads them.
+/// A file whose bytes are summed as they are read.
 struct Summed<R> {
     input: R,
     bytes: u64,
     sum: Sha256,
+}
+
+impl<R> Summed<R> {
+    fn new(input: R) -> Self {
+        Self { input, bytes: 0, sum: Sha256::new() }
+    }
+
+    /// Returns the length and the SHA-256 of what was read.
+    fn sum(self) -> (u64, String) {
+        (self.bytes, hex(&self.sum.finalize()))
+    }
 }
 
 impl<R: Read> Read for Summed<R> {
@@ -94,11 +103,7 @@ pub fn read_archive(
     if let Some(dir) = into {
         create_dir(&dir.join(JOURNAL))?;
     }
-    let decoder = zstd::Decoder::new(input).and_then(|mut decoder| {
-        decoder.window_log_max(WINDOW_LOG_MAX)?;
-        Ok(decoder)
-    });
-    let mut tar = tar::Archive::new(decoder.map_err(unreadable(name))?);
+    let mut tar = tar::Archive::new(decompressed(input).map_err(unreadable(name))?);
     let mut found = Found::default();
     // Raw: no name is long, and an extension with a long one would be read into memory.
     for entry in tar.entries().map_err(unreadable(name))?.raw(true) {
@@ -117,6 +122,22 @@ pub fn read_archive(
         sync_dir(dir)?;
     }
     Ok(manifest)
+}
+
+/// Writes all of the input, compressed. Returns the length and the SHA-256 of the input.
+pub(super) fn compressed(input: impl Read, output: &mut dyn Write) -> io::Result<(u64, String)> {
+    let mut encoder = zstd::Encoder::new(output, LEVEL)?;
+    encoder.include_checksum(true)?;
+    let mut reading = Summed::new(input);
+    io::copy(&mut reading, &mut encoder)?;
+    encoder.finish().map(|_| reading.sum())
+}
+
+/// Returns the content of a compressed input.
+pub(super) fn decompressed<R: Read>(input: R) -> io::Result<impl Read> {
+    let mut decoder = zstd::Decoder::new(input)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(decoder)
 }
 
 fn unreadable(name: &str) -> impl Fn(io::Error) -> BackupError {

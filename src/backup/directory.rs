@@ -23,11 +23,11 @@ const NAME_LEN: usize = 24;
 /// A backup that was made.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// The directory of the backup.
+    /// The directory of the backup, or its URL in a bucket.
     pub path: PathBuf,
     /// The content.
     pub manifest: Manifest,
-    /// Bytes of the files that are hard links.
+    /// Bytes of the files that are hard links, or were in the bucket already.
     pub linked_bytes: u64,
 }
 
@@ -204,7 +204,12 @@ fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
 /// names are in the order of the backups, also if the clock was set back.
 fn next_name(target: &Path, at: Timestamp) -> Result<String, BackupError> {
     let newest = named_in(target)?.pop().and_then(|path| time_of(&path));
-    Ok(name_of(newest.map_or(at, |newest| at.max(Timestamp(newest.0.saturating_add(1))))))
+    Ok(name_behind(newest, at))
+}
+
+/// Returns the name of a backup of this time, or of the time behind the newest one.
+pub(super) fn name_behind(newest: Option<Timestamp>, at: Timestamp) -> String {
+    name_of(newest.map_or(at, |newest| at.max(Timestamp(newest.0.saturating_add(1)))))
 }
 
 fn name_of(at: Timestamp) -> String {
@@ -212,7 +217,7 @@ fn name_of(at: Timestamp) -> String {
 }
 
 /// Returns the time in the name of a backup, whole or not. None if the name is not one.
-fn time_of(path: &Path) -> Option<Timestamp> {
+pub(super) fn time_of(path: &Path) -> Option<Timestamp> {
     let name = path.file_name()?.to_str().filter(|name| name.len() == NAME_LEN)?;
     let (date, time) = name.split_once('T')?;
     format!("{date}T{}", time.replace('-', ":")).parse().ok()
@@ -340,6 +345,11 @@ fn no_backup(path: &Path) -> BackupError {
         "{} holds no complete backup: there is no {MANIFEST} in it or in a directory below{advice}",
         path.display()
     ))
+}
+
+/// Returns true for the name of a backup.
+pub fn is_backup_name(name: &str) -> bool {
+    time_of(Path::new(name)).is_some()
 }
 
 /// Deletes all but the newest `keep` complete backups of this instance.

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{BackupError, io_at};
+use crate::config::S3Url;
 use crate::data_dir::JOURNAL;
 
 /// Unit of the disk space of a file (POSIX, `st_blocks`).
@@ -53,9 +54,13 @@ fn files_of(backups: &[PathBuf], device: u64) -> Result<BTreeMap<u64, u64>, Back
     Ok(bytes)
 }
 
-/// Returns true if the directory, which may be missing, is on the filesystem of the data.
+/// Returns true if the directory, which may be missing, is on the filesystem of the data. A bucket
+/// is not.
 pub(super) fn is_shared(directory: &Path, data_dir: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|facts| facts.dev()).ok();
+    if S3Url::of(directory).is_some() {
+        return false;
+    }
     let there = directory.ancestors().find_map(device);
     there.is_some() && there == device(data_dir)
 }

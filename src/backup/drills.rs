@@ -21,6 +21,7 @@ use super::pace::Pace;
 use crate::base::threads::Signal;
 use crate::base::units::{gauge, millis};
 use crate::commit::Engine;
+use crate::config::S3Url;
 use crate::data_dir::free_bytes;
 use crate::model::time::Timestamp;
 use crate::store::SEGMENT_BYTES;
@@ -101,6 +102,10 @@ impl Drills {
         schedule: DrillSchedule,
     ) -> Self {
         engine.metrics.drill_age_seconds.set(-1);
+        // The scratch directory would be beside the backups, and a bucket has no place for it.
+        let is_file = |directory: &PathBuf| S3Url::of(directory).is_none();
+        let directory = schedule.directory.filter(is_file);
+        let schedule = DrillSchedule { directory, ..schedule };
         Self {
             engine,
             data_dir: data_dir.to_owned(),

@@ -23,6 +23,9 @@ pub enum BackupError {
     /// The request makes no sense here; the text says what to do.
     #[error("{0}")]
     Refused(String),
+    /// The store of objects refuses or does not answer; the text says what to do.
+    #[error("{0}")]
+    Store(String),
     /// The backup is cut, damaged or not complete. The text names every wrong file.
     #[error("{0}")]
     Damaged(String),
@@ -41,7 +44,7 @@ impl BackupError {
             Self::Io { cause, .. } | Self::Journal(JournalError::Io { source: cause, .. }) => {
                 ExitCode::of_io(cause, ExitCode::Failed)
             }
-            Self::Refused(_) => ExitCode::Failed,
+            Self::Refused(_) | Self::Store(_) => ExitCode::Failed,
             Self::Damaged(_) | Self::Journal(JournalError::Damage(_)) => ExitCode::Damaged,
             Self::DataDir(error) => error.exit_code(ExitCode::Failed),
         }

@@ -15,6 +15,8 @@ use crate::model::time::Timestamp;
 
 pub use crate::data_dir::BACKUP_MANIFEST as MANIFEST;
 
+/// Maximum size of a manifest that is read, in bytes.
+pub(super) const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// The version of the manifest's form.
 const VERSION: u32 = 1;
 

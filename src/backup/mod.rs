@@ -16,7 +16,8 @@
 //! Segments and snapshots never change under their inode, so a backup on the same filesystem holds
 //! hard links to them. On another filesystem, a file that the last backup already has becomes a
 //! hard link to the file there. A backup is also written as one stream, a tar of the same files
-//! compressed with zstd, which can be encrypted with age.
+//! compressed with zstd, which can be encrypted with age. Backups in a bucket of an S3-compatible
+//! store have objects in the place of files (`bucket`).
 //!
 //! A drill restores the newest backup into a scratch directory beside it and verifies it there, on
 //! a thread of its own and by a process of its own.
@@ -25,6 +26,7 @@
 //! `triggerd restore` and `triggerd verify` read them. This module knows no HTTP.
 
 mod archive;
+mod bucket;
 mod check;
 mod copy;
 mod directory;
@@ -38,14 +40,17 @@ mod manifest;
 mod pace;
 mod place;
 mod restore;
+mod s3;
+mod s3_errors;
 mod scheduled;
 mod source;
 mod stream;
 mod until;
 
 pub use archive::{Archived, read_archive, write_archive};
+pub use bucket::{Bucket, BucketBackup, NewArchive};
 pub use check::check;
-pub use directory::{Made, find, make, require_outside};
+pub use directory::{Made, find, is_backup_name, make, require_outside};
 pub use drills::{DrillOutcome, DrillStanding, Drills};
 pub use error::BackupError;
 pub use jobs::{Busy, Job, JobKind, JobState, Jobs};

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::archive::read_archive;
+use super::bucket::BucketBackup;
 use super::check::{Stepped, check_at_pace, open};
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::{BackupError, io_at};
@@ -19,6 +20,8 @@ use crate::model::time::Timestamp;
 pub enum Origin<'a> {
     /// The directory of one backup.
     Directory(&'a Path),
+    /// A backup in a bucket.
+    Bucket(&'a BucketBackup),
     /// A stream, with a name for errors.
     Archive(Box<dyn Read + 'a>, &'a str),
 }
@@ -77,6 +80,7 @@ fn fill(
 ) -> Result<Restored, BackupError> {
     let manifest = match from {
         Origin::Directory(backup) => copy_checked(backup, draft, step)?,
+        Origin::Bucket(backup) => backup.read(Some(draft))?,
         Origin::Archive(input, name) => read_archive(input, name, Some(draft))?,
     };
     let end = until.map(|until| end_by(draft, until)).transpose()?;

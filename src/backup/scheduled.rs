@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bucket::Bucket;
 use super::directory::{Made, Whole, delete_old, delete_oldest, make, own_in, whole_in};
 use super::disk::{Held, is_shared};
 use super::drills::{DrillSchedule, Drills};
@@ -17,6 +18,7 @@ use super::source::{From, Source};
 use crate::base::threads::Signal;
 use crate::base::units::{gauge, millis};
 use crate::commit::{BackupUse, Engine};
+use crate::config::{S3Settings, S3Url};
 use crate::journal::Reader;
 use crate::model::time::Timestamp;
 
@@ -35,8 +37,10 @@ const WORTH: u64 = 8;
 pub struct Schedule {
     /// The id of the instance. Only its own backups are counted and deleted.
     pub instance: String,
-    /// The directory of backups.
+    /// The directory of backups, or the URL of a place in a bucket.
     pub directory: Option<PathBuf>,
+    /// How the store of a bucket is reached.
+    pub s3: S3Settings,
     /// The time between two backups; zero means none.
     pub every: Duration,
     /// Number of backups that are kept.
@@ -91,7 +95,8 @@ impl Backups {
         engine.metrics.backup_age_seconds.set(-1);
         // The thread measures, because the directory may not answer. Until then, no event expires
         // for the disk, because a backup may go first.
-        let has_spare = schedule.directory.is_some() && !schedule.is_held;
+        let is_file = |directory: &Path| S3Url::of(directory).is_none();
+        let has_spare = schedule.directory.as_deref().is_some_and(is_file) && !schedule.is_held;
         engine.disk_use.note_backups(BackupUse { only_theirs: 0, has_spare });
         let jobs = Arc::<Jobs>::default();
         let Schedule { instance, directory, drill_every, is_held, .. } = schedule.clone();
@@ -181,10 +186,20 @@ impl Backups {
 
     fn look_for_newest(&self) {
         let Some(directory) = &self.schedule.directory else { return };
-        match own_in(directory, &self.schedule.instance) {
-            Ok(mut own) => *locked(&self.newest) = own.pop().map(Newest::of),
+        let instance = &self.schedule.instance;
+        let newest = self.bucket(directory).and_then(|bucket| match bucket {
+            Some(bucket) => bucket.newest_of(instance),
+            None => Ok(own_in(directory, instance)?.pop()),
+        });
+        match newest {
+            Ok(newest) => *locked(&self.newest) = newest.map(Newest::of),
             Err(error) => tracing::debug!(%error, "the directory of backups cannot be read yet"),
         }
+    }
+
+    /// Returns the bucket, if the directory of backups is in one.
+    fn bucket(&self, directory: &Path) -> Result<Option<Bucket>, BackupError> {
+        Bucket::at(directory, &self.schedule.s3, &self.engine.stop)
     }
 
     /// Returns true if a backup in this directory is one of those that the schedule is about.
@@ -265,7 +280,13 @@ impl Backups {
         let source = Source::of(self.source(), &|bytes| pace.step(bytes, &|_| ()))?;
         self.jobs.change(job.id, |job| job.bytes = source.bytes());
         let note = |bytes| self.jobs.change(job.id, |job| job.bytes_read += bytes);
-        make(&source, &job.directory, job.started_at, &|bytes| pace.step(bytes, &note))
+        let step = |bytes| pace.step(bytes, &note);
+        let Some(bucket) = self.bucket(&job.directory)? else {
+            return make(&source, &job.directory, job.started_at, &step);
+        };
+        let Schedule { directory, keep, .. } = &self.schedule;
+        let keep = directory.as_ref().filter(|_| self.counts(&job.directory)).map(|_| *keep);
+        bucket.make(&source, (job.started_at, keep), &step)
     }
 
     fn note(&self, made: &Made, took: Duration, directory: &Path) {
@@ -287,7 +308,9 @@ impl Backups {
         *locked(&self.newest) = Some(Newest { path, made_at });
         self.drills.wake();
         let Schedule { instance, keep, directory: of_schedule, .. } = &self.schedule;
+        // A bucket is tidied by the backup itself.
         if of_schedule.is_some()
+            && S3Url::of(directory).is_none()
             && let Err(error) = delete_old(directory, instance, *keep)
         {
             tracing::warn!(%error, "old backups could not be deleted");
@@ -369,8 +392,10 @@ impl Backups {
     }
 
     fn publish(&self) {
-        // Somebody may have deleted it.
-        let is_gone = |newest: &Newest| !newest.path.join(MANIFEST).exists();
+        // Somebody may have deleted it. A store is not asked every time.
+        let is_gone = |newest: &Newest| {
+            S3Url::of(&newest.path).is_none() && !newest.path.join(MANIFEST).exists()
+        };
         if locked(&self.newest).as_ref().is_some_and(is_gone) {
             *locked(&self.newest) = None;
             self.look_for_newest();

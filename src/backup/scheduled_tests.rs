@@ -30,7 +30,8 @@ fn backups_of(dir: &Path, clock: &Clock, is_held: bool) -> Backups {
     let (instance, directory) = ("here".to_owned(), Some(dir.join("backups")));
     std::fs::create_dir_all(dir.join(JOURNAL)).unwrap();
     let (every, keep, drill_every) = (EVERY, 1, Duration::ZERO);
-    let schedule = Schedule { instance, directory, every, keep, drill_every, is_held };
+    let s3 = S3Settings::default();
+    let schedule = Schedule { instance, directory, s3, every, keep, drill_every, is_held };
     Backups::new(engine, dir, Reader::empty(), schedule)
 }
 

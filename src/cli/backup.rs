@@ -8,6 +8,7 @@ mod failures;
 mod input;
 mod job;
 mod output_file;
+mod place;
 pub(super) mod restore;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -20,6 +21,7 @@ use self::encryption::encrypted;
 use self::failures::{Packing, failure, unwritten};
 use self::job::finished;
 use self::output_file::OutputFile;
+use self::place::{archive_at, bucket_at};
 use super::Failure;
 use super::admin::Admin;
 use super::audit::dir_failure;
@@ -30,6 +32,7 @@ use super::reach::{Server, Settings};
 use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
+use crate::config::S3Url;
 use crate::data_dir::{DataDir, DataDirError, LookedAt};
 use crate::model::time::Timestamp;
 
@@ -43,8 +46,8 @@ const OTHER_ARCHIVES: [&str; 8] = ["tar", "gz", "tgz", "xz", "bz2", "zip", "tzst
 #[derive(Args)]
 pub(super) struct Backup {
     /// Directory of backups, which is created if it is missing; a new file whose name ends in .zst
-    /// or .age; or - for standard output
-    #[arg(value_name = "DIR|FILE.tar.zst|-")]
+    /// or .age; s3://BUCKET/PREFIX in the place of a directory or a file; or - for standard output
+    #[arg(value_name = "DIR|FILE.tar.zst|s3://BUCKET/PREFIX|-")]
     target: PathBuf,
     /// Encrypt a file or standard output for this age recipient (age1…); may be given several times
     #[arg(long, value_name = "RECIPIENT")]
@@ -69,12 +72,14 @@ impl Backup {
             self.require_outside(settings, path)?;
         }
         match (self.stopped(settings)?, target) {
-            (Some(looked_at), Target::Directory(dir)) => self.make(&looked_at, dir),
-            (Some(looked_at), target) => self.pack(&target, &mut |out| packed(&looked_at, out)),
+            (Some(looked_at), Target::Directory(dir)) => self.make(settings, &looked_at, dir),
+            (Some(looked_at), target) => {
+                self.pack(settings, &target, &mut |out| packed(&looked_at, out))
+            }
             (None, Target::Directory(dir)) => self.ask(&self.client(settings)?, dir),
             (None, target) => {
                 let client = self.client(settings)?;
-                self.pack(&target, &mut |out| {
+                self.pack(settings, &target, &mut |out| {
                     client.download((PATH, "application/zstd"), "the backup", out)
                 })
             }
@@ -92,6 +97,9 @@ impl Backup {
             }
             return Ok(Target::Stdout);
         }
+        if let Some(Err(fault)) = S3Url::of(path) {
+            return usage(format!("the place of the backup {fault}"));
+        }
         match extension.filter(|_| !path.is_dir()) {
             Some("age") if !is_sealed => usage(format!(
                 "{} would not be encrypted; name a recipient with --encrypt-to, or a file whose \
@@ -104,8 +112,8 @@ impl Backup {
                 path.display()
             )),
             _ if is_sealed => usage(
-                "--encrypt-to is for a file (FILE.tar.zst.age) or standard output (-); a \
-                 directory of backups is not encrypted"
+                "--encrypt-to is for a file (FILE.tar.zst.age, s3://BUCKET/FILE.tar.zst.age) or \
+                 standard output (-); a directory of backups is not encrypted"
                     .to_owned(),
             ),
             _ => Ok(Target::Directory(path)),
@@ -127,7 +135,7 @@ impl Backup {
 
     /// Refuses a file in the data directory, if it is on this machine.
     fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
-        if self.server.is_named()? {
+        if self.server.is_named()? || S3Url::of(path).is_some() {
             return Ok(());
         }
         let data_dir = settings.load()?.0.storage.data_dir;
@@ -138,10 +146,19 @@ impl Backup {
         self.admin.client(&self.server, settings)
     }
 
-    /// Makes the backup of a stopped server in a directory.
-    fn make(&self, looked_at: &LookedAt, dir: &Path) -> Result<ExitCode, Failure> {
+    /// Makes the backup of a stopped server in a directory or a bucket.
+    fn make(
+        &self,
+        settings: &Settings,
+        looked_at: &LookedAt,
+        dir: &Path,
+    ) -> Result<ExitCode, Failure> {
         let source = Source::of_stopped(looked_at).map_err(failure)?;
-        let made = make(&source, dir, now(), &|_| Ok(())).map_err(failure)?;
+        let made = match bucket_at(dir, settings)? {
+            Some(bucket) => bucket.make(&source, (now(), None), &|_| Ok(())),
+            None => make(&source, dir, now(), &|_| Ok(())),
+        };
+        let made = made.map_err(failure)?;
         let linked = made.linked_bytes;
         self.tell(&made.path.display().to_string(), &made.manifest, linked)
     }
@@ -158,23 +175,35 @@ impl Backup {
             })
             .to_string()
         } else {
-            format!(
-                "backup    {path}: {}, {} of them by hard links, up to position {}",
-                counted(manifest.bytes, "byte"),
-                linked,
-                manifest.end
-            )
+            let (bytes, end) = (counted(manifest.bytes, "byte"), manifest.end);
+            let how = if S3Url::of(Path::new(path)).is_some() {
+                "that the bucket had already"
+            } else {
+                "by hard links"
+            };
+            format!("backup    {path}: {bytes}, {linked} of them {how}, up to position {end}")
         };
         print(&line).map(|()| ExitCode::Clean)
     }
 
     /// Writes an archive to a new file or to standard output, encrypted if wanted.
-    fn pack(&self, target: &Target<'_>, write: &mut Packing<'_>) -> Result<ExitCode, Failure> {
+    fn pack(
+        &self,
+        settings: &Settings,
+        target: &Target<'_>,
+        write: &mut Packing<'_>,
+    ) -> Result<ExitCode, Failure> {
         match target {
             Target::File(path) => {
-                let mut file = OutputFile::create(path)?;
-                encrypted(&mut file, &self.encrypt_to, write)?;
-                file.finish()?;
+                if let Some((bucket, name)) = archive_at(path, settings)? {
+                    let mut archive = bucket.new_archive(&name).map_err(failure)?;
+                    encrypted(&mut archive, &self.encrypt_to, write)?;
+                    archive.finish().map_err(failure)?;
+                } else {
+                    let mut file = OutputFile::create(path)?;
+                    encrypted(&mut file, &self.encrypt_to, write)?;
+                    file.finish()?;
+                }
                 let path = path.display().to_string();
                 let line = if self.server.json {
                     json!({ "backup": path }).to_string()
@@ -193,7 +222,8 @@ impl Backup {
 
     /// Lets the running server make the backup, and waits for it.
     fn ask(&self, client: &Client, dir: &Path) -> Result<ExitCode, Failure> {
-        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let absolute = std::path::absolute(dir).ok().filter(|_| S3Url::of(dir).is_none());
+        let dir = absolute.unwrap_or_else(|| dir.to_owned());
         let body = json!({ "directory": dir }).to_string();
         self.tell_job(&finished(client, (PATH, Some(body)), "make the backup")?)
     }

@@ -182,9 +182,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(command) => command.run(file, load(file)?),
         Command::CheckConfig(command) => command.run(&load(file)?),
         Command::Config(command) => command.run(),
-        Command::Verify(command) => command.run(&load(file)?.0),
+        Command::Verify(command) => command.run(&load(file)?.0, &Settings::new(cli.config.clone())),
         Command::Rebuild(command) => command.run(&load(file)?.0),
-        Command::Restore(command) => command.run(),
+        Command::Restore(command) => command.run(&Settings::new(cli.config)),
         Command::Deliver(command) => command.run(&load(file)?.0),
         Command::OfClient(command) => command.run(&Settings::new(cli.config)),
     }

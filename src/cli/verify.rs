@@ -20,6 +20,7 @@ use super::audit::{
 };
 use super::losses::Losses;
 use super::output::{print, print_text};
+use super::reach::Settings;
 use super::snapshots::{Snapshots, no_base};
 use crate::app::{StartError, check_secrets};
 use crate::base::exit_code::ExitCode;
@@ -36,8 +37,8 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Verify {
-    /// Backup to verify in place of the data directory: a backup, a directory of backups, an archive, or - for standard
-    /// input
+    /// Backup to verify in place of the data directory: a backup, a directory of backups, an
+    /// archive, each also in a bucket (s3://BUCKET/PREFIX), or - for standard input
     backup: Option<PathBuf>,
     /// File with the age identity that opens an encrypted archive
     #[arg(long, value_name = "FILE", requires = "backup")]
@@ -62,12 +63,13 @@ pub(super) struct Verify {
 }
 
 impl Verify {
-    pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(&self, config: &Config, settings: &Settings) -> Result<ExitCode, Failure> {
         if self.gently {
             work_beside_server();
         }
         if let Some(backup) = &self.backup {
-            return super::backup::check::run(backup, self.identity.as_deref(), self.json);
+            let identity = self.identity.as_deref();
+            return super::backup::check::run(backup, (identity, settings), self.json);
         }
         let began = Instant::now();
         let dir = &config.storage.data_dir;

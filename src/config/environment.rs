@@ -146,9 +146,12 @@ crate::base::names::named!(ClientVariable);
 /// # Errors
 /// If the value is not UTF-8.
 pub fn client_variable(variable: ClientVariable) -> Result<Option<String>, String> {
-    let Some(value) = std::env::var_os(variable.name()) else { return Ok(None) };
-    let text = value
-        .into_string()
-        .map_err(|_not_text| format!("{} must be UTF-8 text", variable.name()))?;
+    foreign_variable(variable.name())
+}
+
+/// The value of a variable that other programs read, too, trimmed; none if it is unset or empty.
+pub(super) fn foreign_variable(name: &str) -> Result<Option<String>, String> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let text = value.into_string().map_err(|_not_text| format!("{name} must be UTF-8 text"))?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }

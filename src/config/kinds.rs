@@ -12,6 +12,7 @@ use toml::Value;
 use url::Url;
 
 use super::declare::{Checked, Declared, Given, Key};
+use super::s3_url::directory_or_bucket;
 use super::shape::{self, Shape};
 use super::texts;
 use super::values::{AdminToken, LogFormat};
@@ -188,8 +189,43 @@ pub(super) fn directory(name: &'static str, default: &str) -> Declared<PathBuf> 
     text(name, default, read, |path| string(&path.display()))
 }
 
-/// A directory, or none, which is the default.
-pub(super) fn optional_directory(name: &'static str) -> Declared<Option<PathBuf>> {
+/// A directory of backups or a place in a bucket; or none, which is the default.
+pub(super) fn optional_backups(name: &'static str) -> Declared<Option<PathBuf>> {
+    let mut declared = optional_path(name);
+    let read_path = declared.read;
+    declared.read = Box::new(move |given| {
+        let path = read_path(given)?;
+        let checked = path.map(|path| directory_or_bucket(&path.to_string_lossy())).transpose();
+        checked.map_err(|fault| vec![fault])
+    });
+    declared
+}
+
+/// The URL of a server, or none, which is the default.
+pub(super) fn optional_url(name: &'static str) -> Declared<Option<String>> {
+    let is_url = |text: &str| {
+        Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    let read = move |text: &str| {
+        let fault = || format!("must be a URL such as https://s3.example.com, not {text:?}");
+        let faults = Some(fault()).filter(|_| !text.is_empty() && !is_url(text));
+        ok_unless(faults.into_iter().collect(), || given_text(text))
+    };
+    text(name, "", read, |url| string(&url.as_deref().unwrap_or_default()))
+}
+
+/// A text, or none, which is the default.
+pub(super) fn optional_text(name: &'static str) -> Declared<Option<String>> {
+    let show = |text: &Option<String>| string(&text.as_deref().unwrap_or_default());
+    text(name, "", |text| Ok(given_text(text)), show)
+}
+
+fn given_text(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// A path, or none, which is the default.
+pub(super) fn optional_path(name: &'static str) -> Declared<Option<PathBuf>> {
     let read = |text: &str| {
         let path = (!text.is_empty()).then(|| PathBuf::from(text));
         ok_unless(texts::path_fault(text).into_iter().collect(), || path)

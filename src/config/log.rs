@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::declare::section;
-use super::kinds::{count, log_format, log_level, optional_directory, size};
+use super::kinds::{count, log_format, log_level, optional_path, size};
 use super::values::LogFormat;
 
 const KIB: u64 = 1 << 10;
@@ -27,7 +27,7 @@ section! {
 
         /// Directory for log files. A new file begins each day (UTC), and when one is full. Empty
         /// means standard output only, which journald keeps.
-        directory: Option<PathBuf> = optional_directory("directory");
+        directory: Option<PathBuf> = optional_path("directory");
 
         /// Maximum size of a log file in bytes. Together with `files_max` it limits what logs take
         /// of the disk.

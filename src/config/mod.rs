@@ -20,6 +20,8 @@ mod layers;
 mod log;
 mod reference;
 mod retention;
+mod s3;
+mod s3_url;
 mod shape;
 mod suggest;
 mod texts;
@@ -52,6 +54,8 @@ pub use keys::{
 pub use log::Log;
 pub use reference::{commented_file, reference_page};
 pub use retention::Retention;
+pub use s3::{S3Access, S3Settings};
+pub use s3_url::S3Url;
 pub use texts::is_level;
 pub use tiers::{TierLimit, Tiers};
 pub use values::{AdminToken, LogFormat};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::declare::section;
-use super::kinds::{flag, optional_directory, seconds, share, size};
+use super::kinds::{flag, optional_path, seconds, share, size};
 use super::tiers::RETENTION_SECONDS_MAX;
 
 const HOUR_SECONDS: u64 = 3_600;
@@ -53,7 +53,7 @@ section! {
         /// Directory in which events are [archived](operations.md#archives) before they expire,
         /// preferably on another disk. An event that cannot be archived does not expire, also when
         /// the disk is short of space. Empty means that events expire without an archive.
-        archive_directory: Option<PathBuf> = optional_directory("archive_directory");
+        archive_directory: Option<PathBuf> = optional_path("archive_directory");
 
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data
         /// directory that began before still finds it. Make it longer than a backup takes, and

@@ -75,7 +75,7 @@ pub(crate) fn fill(org: &Client, count: usize) -> Vec<String> {
 }
 
 /// Writes the identity of age into a file. Returns the path and the recipient.
-fn identity(dir: &Path, name: &str) -> (PathBuf, String) {
+pub(crate) fn identity(dir: &Path, name: &str) -> (PathBuf, String) {
     let identity = age::x25519::Identity::generate();
     let path = dir.join(name);
     fs::write(&path, identity.to_string().expose_secret()).unwrap();

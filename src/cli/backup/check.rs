@@ -11,6 +11,7 @@ use crate::base::exit_code::ExitCode;
 use crate::cli::audit::{JournalAudit, told};
 use crate::cli::failure::Failure;
 use crate::cli::output::{counted, print, print_text};
+use crate::cli::reach::Settings;
 use crate::cli::snapshots::{Snapshots, no_base};
 use crate::data_dir::JOURNAL;
 use crate::journal::Position;
@@ -18,10 +19,11 @@ use crate::journal::Position;
 /// Checks the sums of a backup, and in a directory also every record and snapshot.
 pub(in crate::cli) fn run(
     backup: &Path,
-    identity: Option<&Path>,
+    (identity, settings): (Option<&Path>, &Settings),
     is_json: bool,
 ) -> Result<ExitCode, Failure> {
-    let (name, manifest, records) = match Input::open(backup, identity)? {
+    let (name, manifest, records) = match Input::open(backup, identity, settings)? {
+        Input::Bucket(backup) => (backup.url(), backup.read(None).map_err(failure)?, None),
         Input::Archive(archive, name) => {
             let manifest = read_archive(archive, &name, None).map_err(failure)?;
             (name, manifest, None)
@@ -51,7 +53,8 @@ pub(in crate::cli) fn run(
     let result = if records.is_some() {
         "no damage was found"
     } else {
-        "every file matches its SHA-256; the records of an archive can be verified when it is restored"
+        "every file matches its SHA-256; `triggerd verify` of the restored directory verifies the \
+         records, too"
     };
     let records = records.map_or(String::new(), |count| format!(", {}", counted(count, "record")));
     let parts = format!("{}, {}", counted(*segments, "segment"), counted(*bytes, "byte"));

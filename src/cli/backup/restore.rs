@@ -13,13 +13,15 @@ use crate::base::exit_code::ExitCode;
 use crate::cli::audit::dir_failure;
 use crate::cli::failure::Failure;
 use crate::cli::output::{counted, print, print_text};
+use crate::cli::reach::Settings;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, let_deliver};
 use crate::model::time::Timestamp;
 
 #[derive(Args)]
 pub(in crate::cli) struct Restore {
-    /// A backup, a directory of backups (the newest is taken), an archive, or - for standard input
+    /// A backup, a directory of backups (the newest is taken), an archive, each also in a bucket
+    /// (s3://BUCKET/PREFIX, s3://BUCKET/PREFIX/NAME), or - for standard input
     #[arg(value_name = "FROM")]
     from: PathBuf,
     /// The new data directory; it must be empty or not exist yet
@@ -37,8 +39,9 @@ pub(in crate::cli) struct Restore {
 }
 
 impl Restore {
-    pub(in crate::cli) fn run(&self) -> Result<ExitCode, Failure> {
-        let restored = match Input::open(&self.from, self.identity.as_deref())? {
+    pub(in crate::cli) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let restored = match Input::open(&self.from, self.identity.as_deref(), settings)? {
+            Input::Bucket(backup) => restore(Origin::Bucket(&backup), &self.to, self.until),
             Input::Directory(backup) => restore(Origin::Directory(&backup), &self.to, self.until),
             Input::Archive(archive, name) => {
                 restore(Origin::Archive(archive, &name), &self.to, self.until)

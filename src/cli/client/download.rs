@@ -21,13 +21,13 @@ impl Client {
         let failed = |why: &dyn std::fmt::Display| {
             Failure::new(ExitCode::Failed, format!("the answer of {}: {why}", self.shown))
         };
-        self.runtime.block_on(async {
+        let mut answer = self.runtime.block_on(async {
             let http = builder().read_timeout(PATIENCE).build();
             let http = http.map_err(|error| failed(&cause(&error)))?;
             let request = http.post(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
             let request = request.header("Accept", content_type).header("Content-Length", "0");
             let sent = request.send().await;
-            let mut answer = sent.map_err(|error| self.no_answer(&error, Doubt::None))?;
+            let answer = sent.map_err(|error| self.no_answer(&error, Doubt::None))?;
             let head = Head::of(&answer);
             if !head.is_success() {
                 return Err(self.refusal(&head, &self.body(answer).await.unwrap_or_default()));
@@ -35,19 +35,19 @@ impl Client {
             if !head.content_type.starts_with(content_type) {
                 return Err(self.foreign(&head, ""));
             }
-            loop {
-                let chunk = answer.chunk().await.map_err(|error| {
-                    failed(&format_args!(
-                        "it broke off ({}); the server's log says why",
-                        cause(&error)
-                    ))
-                })?;
-                let Some(chunk) = chunk else { return Ok(()) };
-                out.write_all(&chunk).map_err(|error| {
-                    let message = format!("{what} cannot be written: {}", io_words(&error));
-                    Failure::new(ExitCode::of_io(&error, ExitCode::Failed), message)
-                })?;
-            }
-        })
+            Ok(answer)
+        })?;
+        // The writer may wait for another server, with a runtime of its own.
+        loop {
+            let chunk = self.runtime.block_on(answer.chunk()).map_err(|error| {
+                let why = cause(&error);
+                failed(&format_args!("it broke off ({why}); the server's log says why"))
+            })?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            out.write_all(&chunk).map_err(|error| {
+                let message = format!("{what} cannot be written: {}", io_words(&error));
+                Failure::new(ExitCode::of_io(&error, ExitCode::Failed), message)
+            })?;
+        }
     }
 }

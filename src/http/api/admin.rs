@@ -1,5 +1,5 @@
 //! `/api/admin`: backups of the running server and drills, for the operator. A backup is made in a
-//! directory on the server's machine, as a job, or sent as a stream.
+//! directory on the server's machine or in a bucket, as a job, or sent as a stream.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
 use crate::backup::{Busy, Job, JobState};
+use crate::config::S3Url;
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Faults, Problem};
@@ -110,7 +111,8 @@ pub(in crate::http) async fn drill(call: &mut Call) -> Answer {
         faults.into_result()?;
     }
     let Some(job) = call.api.backups.drills().ask().map_err(busy_drill)? else {
-        let detail = "the configuration has no [backup] directory with backups to restore";
+        let detail =
+            "the configuration has no [backup] directory on this machine with backups to restore";
         return Err(Problem::new(Code::ValidationFailed, detail));
     };
     audit::drill(call);
@@ -123,6 +125,10 @@ pub(in crate::http) fn jobs(call: &Call) -> Answer {
     json(StatusCode::OK, &List { data })
 }
 
+fn is_place(path: &Path) -> bool {
+    S3Url::of(path).map_or(path.is_absolute(), |url| url.is_ok())
+}
+
 /// Reads the body. A stream takes no directory.
 fn directory_of(text: &str, is_stream: bool) -> Result<Option<PathBuf>, Problem> {
     let (mut fields, mut faults) = (Fields::read(text)?, Faults::default());
@@ -131,8 +137,9 @@ fn directory_of(text: &str, is_stream: bool) -> Result<Option<PathBuf>, Problem>
         directory = field.text(&mut faults).map(|text| PathBuf::from(text.into_owned()));
         if is_stream {
             faults.add("/directory", "must be left out with Accept: application/zstd");
-        } else if directory.as_deref().is_some_and(|path: &Path| !path.is_absolute()) {
-            faults.add("/directory", "must be an absolute path on the server's machine");
+        } else if directory.as_deref().is_some_and(|path| !is_place(path)) {
+            let fault = "must be an absolute path on the server's machine, or s3://BUCKET/PREFIX";
+            faults.add("/directory", fault);
         }
     }
     fields.finish(&mut faults);

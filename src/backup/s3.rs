@@ -1,0 +1,297 @@
+//! The objects below a prefix of a bucket: reads and writes them in pieces of bounded size, with
+//! bounded time limits and retries, and says in words why a store refuses. The only importer of the
+//! `object_store` crate.
+//!
+//! The futures run on the thread that calls, so that no thread of the server waits for a store.
+
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::path::Path as Key;
+use object_store::{
+    BackoffConfig, ClientOptions, GetOptions, MultipartUpload, ObjectStore as _,
+    ObjectStoreExt as _, RetryConfig,
+};
+use tokio::runtime::Runtime;
+
+use super::error::BackupError;
+use super::s3_errors::{says_no_bucket, told};
+use crate::base::library_errors::os_words;
+use crate::base::threads::Stop;
+use crate::config::{S3Access, S3Url};
+
+/// Bytes of a piece that is uploaded or downloaded with one request. Ten thousand of them, the most
+/// in one object, are 160 GB.
+const PIECE_BYTES: usize = 16 << 20;
+/// Number of pieces that an upload of known size has at most, with some to spare for data that the
+/// compression makes longer.
+const PIECES_MAX: u64 = 9_000;
+/// Time limit of one request: 16 MiB at half a megabit per second.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
+/// Time limit of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of retries of a request that failed, and the time after which there are none.
+const RETRIES_MAX: usize = 4;
+const RETRY_TIME_MAX: Duration = Duration::from_mins(2);
+
+/// The objects below a prefix of a bucket.
+pub(super) struct Store {
+    objects: AmazonS3,
+    runtime: Runtime,
+    /// The bucket and the prefix.
+    pub(super) url: S3Url,
+    /// The store, for messages.
+    endpoint: String,
+    /// Ends every wait for the store.
+    stop: Stop,
+}
+
+impl Store {
+    /// Prepares requests to a store. Sends none.
+    ///
+    /// # Errors
+    /// The access is not usable, or there is no HTTP client.
+    pub(super) fn new(url: &S3Url, access: S3Access, stop: Stop) -> Result<Self, BackupError> {
+        let S3Access { endpoint, region, keys } = access;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            let why = os_words(&error);
+            BackupError::Store(format!("the runtime for HTTP cannot be created: {why}"))
+        })?;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&url.bucket)
+            .with_region(&region)
+            .with_access_key_id(keys.id)
+            .with_secret_access_key(keys.secret)
+            .with_client_options(client_options())
+            .with_retry(retries());
+        if let Some(token) = keys.token {
+            builder = builder.with_token(token);
+        }
+        if let Some(endpoint) = &endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        let shown = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let objects = builder.build().map_err(|error| told(&error, url, &shown))?;
+        Ok(Self { objects, runtime, url: url.clone(), endpoint: shown, stop })
+    }
+
+    /// Returns the names of the objects in this folder of the prefix.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>, BackupError> {
+        let key = self.key(folder);
+        let mut listed = self.objects.list(Some(&key));
+        let mut found = Vec::new();
+        while let Some(object) = self.wait(listed.try_next())? {
+            // A folder below may hold an object of the same name.
+            let name = object
+                .location
+                .filename()
+                .filter(|name| object.location == key.clone().join(*name));
+            found.extend(name.map(str::to_owned));
+        }
+        Ok(found)
+    }
+
+    /// Returns the content of an object, or none if there is no object of this name.
+    pub(super) fn get(
+        self: &Arc<Self>,
+        name: &str,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<u8>>, BackupError> {
+        let Some(mut download) = self.open(name)? else { return Ok(None) };
+        if download.bytes > bytes_max {
+            let (place, bytes) = (self.url.join(name), download.bytes);
+            return Err(BackupError::Damaged(format!("{place} has {bytes} bytes, too many")));
+        }
+        let mut content = Vec::new();
+        download.read_to_end(&mut content).map_err(of_io)?;
+        Ok(Some(content))
+    }
+
+    /// Writes a small object.
+    pub(super) fn put(&self, name: &str, content: Vec<u8>) -> Result<(), BackupError> {
+        self.wait(self.objects.put(&self.key(name), content.into())).map(drop)
+    }
+
+    /// Deletes an object. It may be gone already.
+    pub(super) fn delete(&self, name: &str) -> Result<(), BackupError> {
+        let key = self.key(name);
+        let deleted = async {
+            match self.objects.delete(&key).await {
+                Err(error) if is_missing(&error) => Ok(()),
+                other => other,
+            }
+        };
+        self.wait(deleted)
+    }
+
+    /// Begins to write an object of about this size. The object appears when the upload is
+    /// finished.
+    pub(super) fn upload(self: &Arc<Self>, name: &str, bytes: u64) -> Upload {
+        let least = usize::try_from(bytes.div_ceil(PIECES_MAX)).unwrap_or(usize::MAX);
+        let piece_bytes = least.max(PIECE_BYTES);
+        Upload {
+            store: Arc::clone(self),
+            key: self.key(name),
+            piece: Vec::new(),
+            piece_bytes,
+            parts: None,
+        }
+    }
+
+    /// Opens an object for reading, or returns none if there is no object of this name.
+    pub(super) fn open(self: &Arc<Self>, name: &str) -> Result<Option<Download>, BackupError> {
+        let key = self.key(name);
+        let options = GetOptions::new().with_range(Some(0..PIECE_BYTES as u64));
+        let first = async {
+            match self.objects.get_opts(&key, options).await {
+                Ok(found) => Ok(Some((found.meta.size, found.bytes().await?))),
+                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let Some((bytes, piece)) = self.wait(first)? else { return Ok(None) };
+        let at = piece.len() as u64;
+        Ok(Some(Download { store: Arc::clone(self), key, bytes, at, piece }))
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key::from(self.url.join(name).prefix)
+    }
+
+    /// Waits for an answer of the store, or for the stop.
+    fn wait<T>(
+        &self,
+        answer: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, BackupError> {
+        let answered = self.runtime.block_on(async {
+            tokio::select! {
+                answered = answer => Some(answered),
+                () = self.stop.stopped() => None,
+            }
+        });
+        match answered {
+            Some(answered) => answered.map_err(|error| told(&error, &self.url, &self.endpoint)),
+            None => Err(BackupError::Store("the server stops".to_owned())),
+        }
+    }
+}
+
+/// Returns true if the object is missing, and not its bucket.
+fn is_missing(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) && !says_no_bucket(error)
+}
+
+fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(true)
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn retries() -> RetryConfig {
+    let backoff = BackoffConfig { max_backoff: Duration::from_secs(10), ..Default::default() };
+    RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIME_MAX }
+}
+
+/// Returns the error of the store in an error of reading or writing; another one is damage.
+pub(super) fn of_io(error: io::Error) -> BackupError {
+    match error.downcast::<BackupError>() {
+        Ok(error) => error,
+        Err(error) => BackupError::Damaged(error.to_string()),
+    }
+}
+
+/// An object that is being written. A short one is written by one request at the end. Without an
+/// end, no object appears.
+pub(super) struct Upload {
+    store: Arc<Store>,
+    key: Key,
+    piece: Vec<u8>,
+    piece_bytes: usize,
+    /// The upload of a long object in parts.
+    parts: Option<Box<dyn MultipartUpload>>,
+}
+
+impl Upload {
+    /// Writes the rest, and lets the object appear.
+    pub(super) fn finish(mut self) -> Result<(), BackupError> {
+        if self.parts.is_none() {
+            let piece = std::mem::take(&mut self.piece);
+            return self.store.wait(self.store.objects.put(&self.key, piece.into())).map(drop);
+        }
+        if !self.piece.is_empty() {
+            self.send()?;
+        }
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        self.store.wait(parts.complete())?;
+        self.parts = None;
+        Ok(())
+    }
+
+    /// Sends a piece as a part of a long object.
+    fn send(&mut self) -> Result<(), BackupError> {
+        let parts = if let Some(parts) = &mut self.parts {
+            parts
+        } else {
+            let begun = self.store.objects.put_multipart(&self.key);
+            self.parts.insert(self.store.wait(begun)?)
+        };
+        let piece = std::mem::take(&mut self.piece);
+        self.store.wait(parts.put_part(piece.into()))
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Full pieces only: some stores want all parts but the last to have the same size.
+        if self.piece.len() >= self.piece_bytes {
+            self.send().map_err(io::Error::other)?;
+        }
+        let room = self.piece_bytes.saturating_sub(self.piece.len());
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.piece.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(parts) = &mut self.parts
+            && let Err(error) = self.store.wait(parts.abort())
+        {
+            tracing::debug!(%error, "the parts of an upload that failed could not be removed");
+        }
+    }
+}
+
+/// An object that is being read, one piece at a time.
+pub(super) struct Download {
+    store: Arc<Store>,
+    key: Key,
+    bytes: u64,
+    at: u64,
+    piece: Bytes,
+}
+
+impl Read for Download {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() && self.at < self.bytes {
+            let end = self.bytes.min(self.at + PIECE_BYTES as u64);
+            let piece = self.store.objects.get_range(&self.key, self.at..end);
+            self.piece = self.store.wait(piece).map_err(io::Error::other)?;
+            self.at = end;
+        }
+        let count = buffer.len().min(self.piece.len());
+        self.piece.split_to(count).as_ref().read(buffer)
+    }
+}

@@ -1,0 +1,167 @@
+//! A store with the interface of Amazon S3, as its own program: moto, from Python's index. Needs
+//! python3 with its module `venv`, and the index.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::mpsc;
+
+use reqwest::Method;
+
+use crate::harness::{Client, until};
+
+/// The packages of the store, each with its version.
+const REQUIREMENTS: &str = include_str!("../clients/moto/requirements.txt");
+/// The bucket of a store.
+pub(crate) const BUCKET: &str = "backups-of-tests";
+/// The header of a request that somebody has signed. The store does not check the signature.
+const SIGNED: (&str, &str) = (
+    "Authorization",
+    "AWS4-HMAC-SHA256 Credential=A/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, \
+     Signature=0",
+);
+
+/// A running store with an empty bucket. Ends with the value.
+pub(crate) struct S3Store {
+    process: Child,
+    client: Client,
+    _dir: tempfile::TempDir,
+}
+
+impl S3Store {
+    /// Starts a store. The error says why there is none.
+    pub(crate) fn start(checks_keys: bool) -> Result<Self, String> {
+        let program = installed()?.join("bin/moto_server");
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        // A number of requests whose credentials are not checked: the one that makes the bucket.
+        let unchecked = if checks_keys { "1" } else { "inf" };
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .env("INITIAL_NO_AUTH_ACTION_COUNT", unchecked)
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let url = until(|| {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let (_, rest) = text.split_once("Running on ")?;
+            Some(rest.split_once('\n')?.0.trim().to_owned())
+        });
+        let client = Client::new(&url, "");
+        assert_eq!(client.request(Method::PUT, &format!("/{BUCKET}"), &[], "").status, 200);
+        Ok(Self { process, client, _dir: dir })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.client.url.clone()
+    }
+
+    /// The keys of all objects, in their order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let listed = self.client.get(&format!("/{BUCKET}?list-type=2")).text;
+        let keys = listed.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next());
+        keys.map(str::to_owned).collect()
+    }
+
+    /// The keys of the objects whose key has this part.
+    pub(crate) fn keys_with(&self, part: &str) -> Vec<String> {
+        self.keys().into_iter().filter(|key| key.contains(part)).collect()
+    }
+
+    pub(crate) fn put(&self, key: &str, content: &str) {
+        let path = format!("/{BUCKET}/{key}");
+        assert_eq!(self.client.request(Method::PUT, &path, &[SIGNED], content).status, 200);
+    }
+
+    pub(crate) fn delete(&self, key: &str) {
+        let path = format!("/{BUCKET}/{key}");
+        assert_eq!(self.client.request(Method::DELETE, &path, &[SIGNED], "").status, 204);
+    }
+}
+
+impl Drop for S3Store {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Installs moto into a directory of its own, once. The error says why Python or its index is out
+/// of reach.
+fn installed() -> Result<PathBuf, String> {
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto");
+    let stamp = to.join("requirements.txt");
+    let lock = File::create(to.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+        return Ok(to);
+    }
+    let run = |command: &mut Command| {
+        let done = command.output().map_err(|error| format!("there is no python3: {error}"))?;
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        done.status.success().then_some(()).ok_or(said)
+    };
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&to)).inspect_err(|why| {
+        assert!(std::env::var_os("CI").is_none(), "python3 -m venv: {why}");
+    })?;
+    let requirements =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/moto/requirements.txt");
+    let mut pip = Command::new(to.join("bin/pip"));
+    pip.args(["install", "--no-deps", "--quiet", "--disable-pip-version-check", "--retries=1"]);
+    run(pip.arg("-r").arg(requirements))
+        .map_err(|why| format!("the index of Python cannot be reached: {why}"))?;
+    std::fs::write(stamp, REQUIREMENTS).unwrap();
+    Ok(to)
+}
+
+/// A way to a store that passes requests on until the one that has this text, and then nothing more.
+pub(crate) struct Stuck {
+    pub(crate) url: String,
+    held: mpsc::Receiver<()>,
+}
+
+impl Stuck {
+    pub(crate) fn before(store: &S3Store, text: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let to = store.url().replace("http://", "");
+        let (sender, held) = mpsc::channel();
+        std::thread::spawn(move || {
+            for from in listener.incoming().map_while(Result::ok) {
+                let (to, sender) = (to.clone(), sender.clone());
+                std::thread::spawn(move || pass(from, &to, text, &sender));
+            }
+        });
+        Self { url, held }
+    }
+
+    /// Waits until a request is held.
+    pub(crate) fn wait(&self) {
+        self.held.recv().unwrap();
+    }
+}
+
+/// Passes a connection on, and holds it open from the text on.
+fn pass(mut from: TcpStream, to: &str, text: &str, held: &mpsc::Sender<()>) {
+    let mut to = TcpStream::connect(to).unwrap();
+    let (mut back, mut answers) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    std::thread::spawn(move || drop(std::io::copy(&mut answers, &mut back)));
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = from.read(&mut buffer).unwrap_or_default();
+        let piece = &buffer[..count];
+        if piece.windows(text.len()).any(|part| part == text.as_bytes()) {
+            held.send(()).unwrap();
+            // The client ends the connection when it is killed.
+            drop(from.read(&mut buffer));
+            drop(to.shutdown(Shutdown::Both));
+            return;
+        }
+        if count == 0 || to.write_all(piece).is_err() {
+            drop(to.shutdown(Shutdown::Both));
+            return;
+        }
+    }
+}
