@@ -63,7 +63,8 @@ impl Kind {
     fn words(&self, bucket: &str, endpoint: &str, said: &str) -> String {
         match self {
             Self::NoBucket => format!(
-                "the store {endpoint} has no bucket {bucket}; create the bucket, or correct its name"
+                "the store {endpoint} has no bucket {bucket}; create the bucket, or correct its \
+                 name"
             ),
             Self::Keys => format!(
                 "the store {endpoint} does not accept the credentials ({said}); correct \

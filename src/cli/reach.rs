@@ -53,15 +53,20 @@ impl Settings {
         Self { named }
     }
 
-    /// Loads the configuration. An unreadable file in a default place is skipped; a named file must
+    /// Loads the configuration for a command that talks to a server. An unreadable file in a default place is skipped; a named file must
     /// be readable.
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
+        self.load_with_help("\nWith --url (or TRIGGERD_URL) the command needs no configuration")
+    }
+
+    /// Loads the configuration for a command that reads a bucket.
+    pub(super) fn load_for_bucket(&self) -> Result<Config, Failure> {
+        self.load_with_help("").map(|(config, _)| config)
+    }
+
+    fn load_with_help(&self, help: &str) -> Result<(Config, Source), Failure> {
         Config::load_for_client(self.named.as_deref()).map_err(|error| {
-            let help = if self.named.is_some() {
-                ""
-            } else {
-                "\nWith --url (or TRIGGERD_URL) the command needs no configuration"
-            };
+            let help = if self.named.is_some() { "" } else { help };
             Failure::new(error.exit_code(), format!("{error}{help}"))
         })
     }

@@ -116,7 +116,7 @@ fn installed() -> Result<PathBuf, String> {
     Ok(to)
 }
 
-/// A way to a store that passes requests on until the one that has this text, and then nothing more.
+/// A way to a store that passes requests on until the one with a text, and then nothing more.
 pub(crate) struct Stuck {
     pub(crate) url: String,
     held: mpsc::Receiver<()>,

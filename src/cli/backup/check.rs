@@ -34,7 +34,16 @@ pub(in crate::cli) fn run(
             (backup.display().to_string(), manifest, Some(records))
         }
     };
-    let Manifest { made_at, first, end, bytes, segments, snapshot, .. } = &manifest;
+    tell(&name, &manifest, records, is_json).map(|()| ExitCode::Clean)
+}
+
+fn tell(
+    name: &str,
+    manifest: &Manifest,
+    records: Option<u64>,
+    is_json: bool,
+) -> Result<(), Failure> {
+    let Manifest { made_at, first, end, bytes, segments, snapshot, .. } = manifest;
     if is_json {
         let line = json!({
             "backup": name,
@@ -47,8 +56,7 @@ pub(in crate::cli) fn run(
             "records": records,
             "result": "ok",
         });
-        print(&line.to_string())?;
-        return Ok(ExitCode::Clean);
+        return print(&line.to_string());
     }
     let result = if records.is_some() {
         "no damage was found"
@@ -62,8 +70,7 @@ pub(in crate::cli) fn run(
         "backup    {name}, made at {made_at}\n\
          holds     {parts}{records}, positions {first} to {end}\n\
          {result}"
-    ))?;
-    Ok(ExitCode::Clean)
+    ))
 }
 
 /// Reads every record and snapshot of a backup whose sums are right. Returns the number of records.

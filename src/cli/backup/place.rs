@@ -47,6 +47,6 @@ pub(super) fn url_of(path: &Path) -> Result<Option<S3Url>, Failure> {
 /// There are no credentials.
 pub(super) fn bucket(url: &S3Url, settings: &Settings) -> Result<Bucket, Failure> {
     crate::delivery::sender::install_crypto();
-    let s3 = S3Settings::from(&settings.load()?.0.backup);
+    let s3 = S3Settings::from(&settings.load_for_bucket()?.backup);
     Bucket::of(url, &s3, &Stop::new()).map_err(failure)
 }
