@@ -27,8 +27,9 @@ const DATE: usize = 10;
 
 #[derive(Args)]
 pub(super) struct Archive {
-    /// Time of the events' receipt: two times or durations back from now, such as
-    /// 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z or 30d..7d. Each may be left out: 30d.. or ..
+    /// When the events were received: from FROM until before TO. Two times or durations back from
+    /// now, such as 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z or 30d..7d. Each may be left out:
+    /// 30d.. is from 30 days ago until now, and .. is everything until now
     #[arg(value_name = "FROM..TO")]
     time: String,
     /// Directory for the files, one for each day; it is created if it is missing

@@ -102,7 +102,8 @@ enum Command {
 /// Commands that talk to a server.
 #[derive(Subcommand)]
 enum ClientCommand {
-    /// Show if a server is well and, if not, the fault and its remedy: exit code 0 or 1
+    /// Show whether a server is healthy, what is wrong and what to do: exit code 0 if it is
+    /// healthy, else 1
     Status(status::Status),
     /// Create organizations and API keys
     #[command(subcommand)]
@@ -125,9 +126,10 @@ enum ClientCommand {
     Replay(replays::ReplayCommand),
     /// Back up the data directory, whether its server runs or not
     Backup(backup::Backup),
-    /// Write the events of a time into files of JSON lines, one for each day
+    /// Write the events received in a time span into files of JSON lines, one for each day
     Archive(archive::Archive),
-    /// Let the server restore its newest backup beside it, verify it and delete it again
+    /// Let the server test its newest backup: restore it into a scratch directory and verify it.
+    /// The backup stays as it is
     Drill(backup::drill::Drill),
     /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),

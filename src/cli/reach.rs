@@ -53,8 +53,8 @@ impl Settings {
         Self { named }
     }
 
-    /// Loads the configuration for a command that talks to a server. An unreadable file in a default place is skipped; a named file must
-    /// be readable.
+    /// Loads the configuration for a command that talks to a server. An unreadable file in a
+    /// default place is skipped; a named file must be readable.
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
         self.load_with_help("\nWith --url (or TRIGGERD_URL) the command needs no configuration")
     }

@@ -85,7 +85,8 @@ impl S3Settings {
         match self.credentials.clone().or_else(credential) {
             Some(path) => keys_in(&path),
             None => Err("no credentials for the S3 store: set AWS_ACCESS_KEY_ID and \
-                AWS_SECRET_ACCESS_KEY for this process, or name a file in [backup] s3_credentials"
+                AWS_SECRET_ACCESS_KEY for this process, name a file in [backup] s3_credentials, or \
+                name the directory of a file s3.credentials in CREDENTIALS_DIRECTORY"
                 .to_owned()),
         }
     }

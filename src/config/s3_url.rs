@@ -50,7 +50,8 @@ impl FromStr for S3Url {
         let is_bucket = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !(3..=255).contains(&bucket.len()) || !bucket.chars().all(is_bucket) {
             return Err(format!(
-                "must be s3://BUCKET/PREFIX with the name of a bucket, not {text:?}"
+                "must be s3://BUCKET/PREFIX, where BUCKET has at least 3 letters, digits, -, _ \
+                 and ., not {text:?}"
             ));
         }
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);

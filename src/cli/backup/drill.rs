@@ -28,7 +28,8 @@ impl Drill {
         let line = if self.server.json {
             job.to_string()
         } else {
-            format!("drill     {}: restored, verified, and deleted again", text(&job, "backup"))
+            let backup = text(&job, "backup");
+            format!("drill     {backup}: restored, verified; only the restored copy was deleted")
         };
         print(&line).map(|()| ExitCode::Clean)
     }

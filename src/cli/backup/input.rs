@@ -46,6 +46,7 @@ impl Input {
         let file = File::open(from).map_err(|error| unread(&name, &error))?;
         Ok(Self::Archive(opened(file, &name, identity)?, name))
     }
+
     /// Opens an archive in a bucket, a backup that the URL names, or the newest one there.
     fn in_bucket(
         url: &S3Url,

@@ -37,7 +37,8 @@ pub(super) fn finished(
             }
             None => {
                 let message = format!(
-                    "the server does not know the job {id} any more; it may have been started again"
+                    "the server does not know the job {id} any more: a restart ends every job, so \
+                     ask again"
                 );
                 return Err(Failure::new(ExitCode::Failed, message));
             }
