@@ -27,7 +27,8 @@ section! {
         keep: usize = count("keep", 7, 1..=10_000).needs("directory");
 
         /// Seconds between two [drills](operations.md#drills): the newest backup of this server in
-        /// `directory` is restored beside it, verified and deleted again. 0 means none.
+        /// `directory` is restored into a scratch directory beside it and verified. Backups in a
+        /// bucket are not drilled. 0 means none.
         drill_every: Duration =
             seconds("drill_every_seconds", 7 * DAY_SECONDS, 0..=400 * DAY_SECONDS)
                 .needs("directory");
