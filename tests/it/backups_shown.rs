@@ -129,7 +129,7 @@ fn every_shown_backup_can_be_made_checked_and_restored() {
 #[test]
 fn the_shown_drill_verifies_the_copy() {
     let machine = Machine::up();
-    let lines = shown("### A restore drill");
+    let lines = shown("### A drill by hand");
     let drill: Vec<_> = lines.into_iter().filter(|line| !line.contains("triggerd serve")).collect();
     assert!(drill.iter().any(|line| line.contains("triggerd verify --config drill.toml")));
     let drill = drill
