@@ -18,6 +18,7 @@ use super::lock::lock;
 use super::manifest::{BackupCounts, Manifest};
 use super::restore::restore_directory;
 use super::source::Step;
+use crate::base::exit_code::ExitCode;
 use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Signal;
 use crate::config::credentials_directory;
@@ -189,9 +190,11 @@ fn not_well(report: &Report, said: &str, ended: ExitStatus) -> BackupError {
     let parts = report.snapshots.iter().chain([&report.state]).filter_map(Part::fault);
     let others = report.files.iter().chain(&report.contradictions).cloned();
     let mut faults: Vec<_> = damages.chain(parts).chain(others).collect();
-    if faults.is_empty() {
-        faults.push(format!("triggerd verify ended with {ended}: {}", said.trim()));
+    if faults.is_empty() && ended.code() != Some(ExitCode::Damaged as i32) {
+        let said: String = said.trim().chars().take(REASON_CHARS).collect();
+        return BackupError::Unverified(format!("{ended}: {said}"));
     }
+    faults.extend(Some(said.trim().to_owned()).filter(|_| faults.is_empty()));
     let faults: String = faults.join("; ").chars().take(REASON_CHARS).collect();
     BackupError::Damaged(format!(
         "the backup matches its sums, but what was backed up is damaged: {faults}"

@@ -72,6 +72,9 @@ pub struct DrillStanding {
     pub outcome: Option<DrillOutcome>,
     /// When the last drill ended that passed.
     pub passed_at: Option<Timestamp>,
+    /// When the last drill began. If none ended since, it was interrupted.
+    #[serde(default)]
+    pub began_at: Option<Timestamp>,
 }
 
 /// Carries out the drills.
@@ -191,12 +194,14 @@ impl Drills {
         let every = Some(self.schedule.every);
         let every = every.filter(|every| !every.is_zero() && !self.schedule.is_held)?;
         let standing = self.standing();
+        let is_interrupted = standing.began_at > standing.ended_at;
         let pause = match standing.outcome {
-            Some(DrillOutcome::Passed) => every,
+            Some(DrillOutcome::Passed) if !is_interrupted => every,
             _ => every.min(RETRY_AFTER),
         };
         // A drill of the future was carried out while the clock was ahead.
-        let age = standing.ended_at.and_then(|ended| self.now().0.checked_sub(ended.0));
+        let last = standing.ended_at.max(standing.began_at);
+        let age = last.and_then(|last| self.now().0.checked_sub(last.0));
         let left = |age| pause.saturating_sub(Duration::from_millis(age));
         Some(age.map_or(Duration::ZERO, left))
     }
@@ -236,15 +241,21 @@ impl Drills {
         self.jobs.change(job.id, |job| (job.state, job.finished_at) = (state, finished_at));
     }
 
-    /// Keeps the result over restarts.
     fn note(&self, outcome: DrillOutcome, directory: &Path) {
-        let ended_at = Some(self.now());
-        let standing = {
-            let mut standing = locked(&self.standing);
+        self.keep(directory, |standing| {
+            let ended_at = Some(self.now());
             (standing.outcome, standing.ended_at) = (Some(outcome), ended_at);
             if outcome == DrillOutcome::Passed {
                 standing.passed_at = ended_at;
             }
+        });
+    }
+
+    /// Changes the standing, and keeps it over restarts.
+    fn keep(&self, directory: &Path, change: impl FnOnce(&mut DrillStanding)) {
+        let standing = {
+            let mut standing = locked(&self.standing);
+            change(&mut standing);
             *standing
         };
         let name = self.file_name();
@@ -273,6 +284,8 @@ impl Drills {
         if let Err(why) = room.require(&newest) {
             return Ended::Skipped(why);
         }
+        // Kept first: a drill with which the server ended is not repeated at once by each start.
+        self.keep(directory, |standing| standing.began_at = Some(self.now()));
         let bytes = newest.manifest.bytes;
         self.jobs.change(job.id, |job| job.bytes = bytes);
         let drilled = self.drill_in(job, &newest, directory, &room);
@@ -282,6 +295,7 @@ impl Drills {
                 Ended::Passed(newest.path, manifest)
             }
             Err(_) if self.engine.stop.is_set() => Ended::Stopped,
+            Err(error @ BackupError::Damaged(_)) => Ended::Failed(error),
             Err(error) if room.is_short() || is_full(&error) => Ended::Skipped(error.to_string()),
             Err(_) if !newest.path.join(MANIFEST).exists() => {
                 Ended::Skipped("the backup was deleted meanwhile".to_owned())

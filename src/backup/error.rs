@@ -29,6 +29,9 @@ pub enum BackupError {
     /// The backup is cut, damaged or not complete. The text names every wrong file.
     #[error("{0}")]
     Damaged(String),
+    /// The command that verifies a backup said nothing about it; the text says how it ended.
+    #[error("the backup was restored but could not be verified: triggerd verify ended with {0}")]
+    Unverified(String),
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -44,7 +47,7 @@ impl BackupError {
             Self::Io { cause, .. } | Self::Journal(JournalError::Io { source: cause, .. }) => {
                 ExitCode::of_io(cause, ExitCode::Failed)
             }
-            Self::Refused(_) | Self::Store(_) => ExitCode::Failed,
+            Self::Refused(_) | Self::Store(_) | Self::Unverified(_) => ExitCode::Failed,
             Self::Damaged(_) | Self::Journal(JournalError::Damage(_)) => ExitCode::Damaged,
             Self::DataDir(error) => error.exit_code(ExitCode::Failed),
         }

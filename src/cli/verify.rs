@@ -145,9 +145,12 @@ impl Verify {
 /// Lets the server and other programs go first, and ends with the server that started this.
 fn work_beside_server() {
     let nicer = rustix::process::nice(NICENESS).map(drop);
+    // proc(5): when memory runs out, this process ends before any other.
+    let first = std::fs::write("/proc/self/oom_score_adj", "1000");
     let ended = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // The service manager may forbid it, and the work gets done all the same.
-    if let Err(error) = nicer.and(ended) {
+    let nicer = nicer.and(ended).map_err(std::io::Error::from);
+    if let Err(error) = nicer.and(first) {
         tracing::debug!(%error, "the priority of the verification cannot be lowered");
     }
 }

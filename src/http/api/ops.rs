@@ -117,7 +117,7 @@ struct DrillShown {
 impl DrillShown {
     fn of(call: &Call) -> Self {
         let standing = call.api.backups.drills().standing();
-        let DrillStanding { ended_at, outcome, passed_at } = standing;
+        let DrillStanding { ended_at, outcome, passed_at, .. } = standing;
         Self { ended_at, outcome, passed_at }
     }
 }
