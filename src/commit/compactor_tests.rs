@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::base::clock::Clock;
@@ -25,6 +26,7 @@ use crate::store::Store;
 const ORG: OrgNo = OrgNo(0);
 const ENDPOINT: EndpointId = EndpointId(50);
 const SEGMENT_BYTES: u64 = 64 << 10;
+const RESERVE: u64 = 64 << 20;
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -35,6 +37,8 @@ mod removal;
 struct World {
     compactor: Compactor,
     work: Work,
+    /// The free bytes of the filesystem.
+    free: Arc<AtomicU64>,
     reader: Reader,
     data_dir: DataDir,
     committer: Option<Thread>,
@@ -72,7 +76,11 @@ impl World {
         let (store, records) = (Arc::new(store), Records::new(reader.clone()));
         recover(&store, &records, &Space::default()).unwrap();
         let log = (writer, records);
-        let (engine, committer) = system::engine(&store, Clock::manual(1_000), log);
+        let free = Arc::new(AtomicU64::new(u64::MAX));
+        let of_disk = Arc::clone(&free);
+        let free_bytes = Box::new(move || Some(of_disk.load(Ordering::SeqCst)));
+        let parts = (system::hints(), Space::new(free_bytes, RESERVE));
+        let (engine, committer) = system::engine_with(&store, Clock::manual(1_000), log, parts);
         let settings = CompactionSettings {
             grace,
             pass_every: HOUR,
@@ -87,7 +95,8 @@ impl World {
         };
         let committer = spawn_critical("committer", || committer.run()).unwrap();
         let work = Work::new(compactor.now_ms());
-        Self { compactor, work, reader, data_dir, committer: Some(committer), dir: Some(dir) }
+        let committer = Some(committer);
+        Self { compactor, work, free, reader, data_dir, committer, dir: Some(dir) }
     }
 
     /// Stops the committer, and starts again on the same files.
@@ -393,10 +402,20 @@ fn a_payload_in_the_segment_that_is_being_written_is_removed_too() {
 
 #[test]
 fn an_erased_payload_leaves_a_small_journal_without_a_snapshot_though_a_restart_lost_the_hint() {
+    erased_payload_leaves_a_small_journal(u64::MAX);
+}
+
+#[test]
+fn it_does_so_below_the_reserve_of_a_disk_that_has_room_for_another_segment() {
+    erased_payload_leaves_a_small_journal(RESERVE - 1);
+}
+
+fn erased_payload_leaves_a_small_journal(free: u64) {
     let world = World::new(NOW);
     let canary = world.event("\"canary\"");
     world.erase(canary);
     let mut world = world.reopen(NOW);
+    world.free.store(free, Ordering::SeqCst);
     assert_eq!((world.segments().len(), world.compactor.engine.snapshots.kept()), (1, None));
     let until = Instant::now() + Duration::from_mins(1);
     while world.found("canary") > 0 {

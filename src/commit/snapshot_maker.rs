@@ -169,25 +169,29 @@ impl SnapshotMaker {
         });
         for file in listed {
             if !self.known.iter().any(|known| known.file == file) {
-                self.known.push(self.found(file));
+                self.known.extend(self.found(file));
             }
         }
         self.known.sort_by_key(|known| known.file.position);
         Ok(())
     }
 
-    /// Judges a file that this process did not write.
-    fn found(&self, file: SnapshotFile) -> Known {
+    /// Judges a file that this process did not write. `None` if it cannot be read now.
+    fn found(&self, file: SnapshotFile) -> Option<Known> {
         let (size, taken_at_ms, condition) = match file.ends(&self.files) {
             Ok((header, size)) => (size, header.taken_at_ms, Condition::Unread),
-            Err(error) => {
+            Err(error @ JournalError::Io { .. }) => {
+                tracing::warn!(%error, "a snapshot cannot be read");
+                return None;
+            }
+            Err(error @ JournalError::Damage(_)) => {
                 self.engine.metrics.snapshot_failures.inc();
                 tracing::error!(%error, "a snapshot is damaged; it is not used");
                 (SnapshotSize::default(), 0, Condition::Damaged)
             }
         };
         let since_ms = self.engine.clock.uptime_ms();
-        Known { file, size, since_ms, taken_at_ms, condition }
+        Some(Known { file, size, since_ms, taken_at_ms, condition })
     }
 
     /// Reads the newest two snapshots to their ends, before older ones are deleted or records are

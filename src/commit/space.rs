@@ -216,18 +216,21 @@ impl Space {
     }
 
     /// Returns how fast attempts may go on to endpoints that did not accept the last request.
-    /// `to_free` is the number of bytes that compaction needs to give space back.
+    /// `to_free` is the number of bytes that compaction needs to give space back. While they are
+    /// held back already (`is_held`), a tenth more has to be free, so that a disk at the limit does
+    /// not change this with each segment.
     ///
     /// An attempt that fails adds to the journal and ends nothing, and a retry schedule may have
     /// any number of them. So such attempts leave a part of the reserve to what gives space back:
     /// confirmations, erasures, expiry, and the snapshot and the segments of compaction.
-    pub fn pace_of_failing(&self, to_free: u64) -> FailingPace {
+    pub fn pace_of_failing(&self, to_free: u64, is_held: bool) -> FailingPace {
         let Some(free) = self.free().filter(|_| self.reserve_bytes > 0) else {
             return FailingPace::Free;
         };
         let kept = self.kept_bytes().min(self.reserve_bytes);
         let middle = kept.midpoint(self.reserve_bytes);
         let floor = kept.saturating_add(to_free).clamp(middle, self.reserve_bytes);
+        let floor = if is_held { floor.saturating_add(floor / 10) } else { floor };
         match free {
             _ if free >= floor => FailingPace::Free,
             _ if free >= kept => FailingPace::OneIn(Duration::from_secs(1)),
@@ -300,7 +303,7 @@ mod tests {
     fn failing_attempts_leave_a_part_of_the_reserve_to_what_frees_space() {
         const MIB: u64 = 1 << 20;
         let pace = |free: u64, reserve: u64, to_free: u64| {
-            Space::new(Box::new(move || Some(free)), reserve).pace_of_failing(to_free)
+            Space::new(Box::new(move || Some(free)), reserve).pace_of_failing(to_free, false)
         };
         let slow = |seconds| FailingPace::OneIn(Duration::from_secs(seconds));
         // The reserve, what compaction needs, the floor, and the part that sled never gets.
@@ -316,7 +319,11 @@ mod tests {
             assert_eq!(pace(kept * unit - 1), slow(10));
         }
         assert_eq!(pace(0, 0, 0), FailingPace::Free);
-        assert_eq!(Space::default().pace_of_failing(0), FailingPace::Free);
+        for (free, is_held, expected) in [(12, true, slow(1)), (12, false, FailingPace::Free)] {
+            let space = Space::new(Box::new(move || Some(free * MIB)), 16 * MIB);
+            assert_eq!(space.pace_of_failing(0, is_held), expected);
+        }
+        assert_eq!(Space::default().pace_of_failing(0, true), FailingPace::Free);
     }
 
     #[test]

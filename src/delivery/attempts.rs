@@ -163,7 +163,7 @@ impl Attempter {
 
     /// Leaves out the receiver's answer while the disk is almost full.
     fn shortened(&self, outcome: AttemptOutcome) -> AttemptOutcome {
-        match self.engine.space.pace_of_failing(self.engine.snapshots.sizes().0) {
+        match self.engine.space.pace_of_failing(self.engine.snapshots.sizes().0, false) {
             FailingPace::Free => outcome,
             FailingPace::OneIn(_) => {
                 AttemptOutcome { body: Vec::new(), headers: Vec::new(), ..outcome }

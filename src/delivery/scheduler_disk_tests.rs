@@ -74,7 +74,7 @@ fn in_the_last_part_of_the_reserve_they_are_asked_once_in_ten_seconds_and_with_r
     let (mut world, _) = with_two_failing(&free);
     let asked = asked_in(&mut world, 60);
     assert!((5..=7).contains(&asked.len()), "{asked:?}");
-    free.store(12 * MIB, std::sync::atomic::Ordering::SeqCst);
+    free.store(14 * MIB, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(world.begun().len(), 2);
     assert_eq!(world.scheduler.engine.metrics.endpoints_held.get(), 0);
 }

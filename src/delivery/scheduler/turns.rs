@@ -43,7 +43,8 @@ impl<A: Attempts> Scheduler<A> {
     /// those that are held back may be asked now.
     fn pace_failing(&mut self) -> bool {
         let engine = &self.engine;
-        let pace = match engine.space.pace_of_failing(engine.snapshots.sizes().0) {
+        let (to_free, is_held) = (engine.snapshots.sizes().0, self.failing_at.is_some());
+        let pace = match engine.space.pace_of_failing(to_free, is_held) {
             FailingPace::Free => None,
             FailingPace::OneIn(time) => Some(time),
         };
