@@ -8,10 +8,13 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::base::library_errors::io_words;
 use crate::base::ownership::open_unfollowed;
 
 /// The end of the names of whole files.
 pub const EXTENSION: &str = "jsonl.zst";
+/// The beginning of the names of files with events that expired.
+pub(super) const EXPIRED: &str = "expired-";
 /// Level of the compression; higher levels cost more of the processor than they save.
 const LEVEL: i32 = 3;
 /// Maximum number of files that got the same name.
@@ -185,10 +188,15 @@ pub(super) fn salvage(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let draft = entry?.path();
         let name = draft.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        if !name.ends_with(&ending) {
+        // Files of others in the directory are left alone.
+        if !name.starts_with(EXPIRED) || !name.ends_with(&ending) {
             continue;
         }
-        let file = open_unfollowed(File::options().read(true).write(true), &draft)?;
+        let opened = open_unfollowed(File::options().read(true).write(true), &draft);
+        let file = opened.map_err(|error| {
+            let path = draft.display();
+            io::Error::new(error.kind(), format!("{path}: {}", io_words(&error)))
+        })?;
         if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             continue;
         }
@@ -302,7 +310,7 @@ mod tests {
     #[test]
     fn after_a_crash_the_whole_portions_are_kept_and_a_torn_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.jsonl.zst");
+        let path = dir.path().join("expired-a.jsonl.zst");
         let mut file = ArchiveFile::create(&path, Draft::Kept).unwrap();
         for line in ["1", "2"] {
             file.add(line.as_bytes()).unwrap();
@@ -315,13 +323,21 @@ mod tests {
             fs::write(&draft, [whole.as_slice(), torn].concat()).unwrap();
             fs::write(&path, "another file of this name").unwrap();
             salvage(dir.path()).unwrap();
-            let similar = dir.path().join("a-2.jsonl.zst");
+            let similar = dir.path().join("expired-a-2.jsonl.zst");
             assert_eq!(text(&similar), "1\n2\n");
-            assert_eq!(names(dir.path()), ["a-2.jsonl.zst", "a.jsonl.zst"]);
+            assert_eq!(names(dir.path()), ["expired-a-2.jsonl.zst", "expired-a.jsonl.zst"]);
             fs::remove_file(similar).unwrap();
         }
         fs::write(&draft, b"torn").unwrap();
+        let foreign = dir.path().join("precious.jsonl.zst.new");
+        fs::write(&foreign, b"not ours").unwrap();
         salvage(dir.path()).unwrap();
-        assert_eq!(names(dir.path()), ["a.jsonl.zst"], "without a whole portion nothing is kept");
+        assert_eq!(fs::read(&foreign).unwrap(), b"not ours");
+        fs::remove_file(foreign).unwrap();
+        assert_eq!(
+            names(dir.path()),
+            ["expired-a.jsonl.zst"],
+            "without a whole portion nothing is kept"
+        );
     }
 }

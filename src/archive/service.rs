@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::file::{ArchiveFile, Draft, EXTENSION, salvage};
+use super::file::{ArchiveFile, Draft, EXPIRED, EXTENSION, salvage};
 use crate::base::library_errors::io_words;
 use crate::commit::Engine;
 use crate::model::id::{EventId, OrgId, OrgNo};
@@ -313,7 +313,7 @@ impl Writer {
     /// Begins a file, named by the present time and its first event.
     fn create(&self, first: EventId) -> io::Result<ArchiveFile> {
         let at = Timestamp(self.engine.clock.now_ms()).to_string().replace(':', "-");
-        let name = format!("expired-{at}-{first}.{EXTENSION}");
+        let name = format!("{EXPIRED}{at}-{first}.{EXTENSION}");
         ArchiveFile::create(&self.directory.join(name), Draft::Kept)
     }
 

@@ -16,6 +16,7 @@ use super::reach::{Server, Settings};
 use crate::archive::{ArchiveFile, Draft, EXTENSION};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
+use crate::model::id::EventId;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
@@ -24,6 +25,8 @@ const PATH: &str = "/api/admin/archive";
 const LINES: &str = "application/jsonl";
 /// Number of characters of a date in RFC 3339.
 const DATE: usize = 10;
+/// Maximum number of bytes of a line: a longer one is no event.
+const LINE_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Args)]
 pub(super) struct Archive {
@@ -44,7 +47,7 @@ pub(super) struct Archive {
 /// The members of a line that its place depends on.
 #[derive(Deserialize)]
 struct Placed {
-    id: String,
+    id: EventId,
     received_at: Timestamp,
 }
 
@@ -55,7 +58,7 @@ impl Archive {
         let mut days = Days::new(&self.directory);
         let read = client.download((&path, LINES), "the archive", &mut days);
         // Days that are complete stay when a later one is not.
-        let finished = if read.is_ok() { days.finish() } else { Ok(()) };
+        let finished = if read.is_ok() { days.end() } else { Ok(()) };
         days.files.iter().try_for_each(|(path, events)| self.tell(path, *events))?;
         read?;
         finished.map_err(|error| unwritten(&error))?;
@@ -144,6 +147,14 @@ impl<'a> Days<'a> {
         day.file.add(line)
     }
 
+    /// Finishes the last day, after a whole line.
+    fn end(&mut self) -> io::Result<()> {
+        if self.rest.is_empty() {
+            return self.finish();
+        }
+        Err(io::Error::other("the answer broke off within a line"))
+    }
+
     /// Finishes the open day.
     fn finish(&mut self) -> io::Result<()> {
         let Some(Day { file, events, .. }) = self.open.take() else { return Ok(()) };
@@ -167,6 +178,9 @@ impl Write for Days<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut pieces = bytes.split_inclusive(|byte| *byte == b'\n');
         pieces.try_for_each(|piece| {
+            if self.rest.len() + piece.len() > LINE_BYTES_MAX {
+                return Err(io::Error::other("a line of the answer is too long for an event"));
+            }
             self.rest.extend_from_slice(piece);
             match self.rest.strip_suffix(b"\n").map(<[u8]>::to_vec) {
                 None => Ok(()),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -81,27 +81,65 @@ fn a_time_that_is_none_is_refused_and_so_is_a_key_that_is_not_the_operators() {
     assert_eq!((line.text.lines().count(), &line.json["type"]), (1, &json!("a.b")));
 }
 
-#[test]
-fn an_answer_that_breaks_off_leaves_the_days_that_are_complete_and_no_half_one() {
+/// The id of the first event of the days below.
+const EVENT: &str = "evt_01m8gh6m04fcctp3awkvgt0000";
+
+/// A line with this id, of this day.
+fn line(id: &str, day: &str) -> String {
+    format!("{{\"id\":\"{id}\",\"received_at\":\"{day}T10:00:00Z\"}}\n")
+}
+
+/// Runs the command against a server that answers with these lines, and at its end with `end`.
+/// Returns the exit code, what was said, and the written files.
+fn against(lines: &str, end: &str) -> (Option<i32>, String, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = listener.local_addr().unwrap().to_string();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\n\
+         transfer-encoding: chunked\r\n\r\n{:x}\r\n{lines}\r\n{end}",
+        lines.len()
+    );
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         assert!(stream.read(&mut [0; 16 << 10]).unwrap() > 0);
-        let line = |day| format!("{{\"id\":\"evt_{day}\",\"received_at\":\"{day}T10:00:00Z\"}}\n");
-        let lines = line("2026-01-01") + &line("2026-01-02");
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\n\
-            transfer-encoding: chunked\r\n\r\n";
-        stream.write_all(format!("{head}{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
     });
     let (token, data) = (dir.path().join("token"), dir.path().join("data"));
     fs::write(&token, "a token").unwrap();
     fs::write(data.with_extension("toml"), "").unwrap();
-    let target = dir.path().join("target");
+    let target = dir.path().join("some").join("target");
     let words = ["archive", "..", text(&target), "--url", &url, "--admin-token-file", text(&token)];
     let (code, said) = command(&data, &words);
-    assert!(code == Some(1) && said.contains("broke off"), "{said}");
-    assert!(said.contains("2026-01-01") && !said.contains("2026-01-02"), "{said}");
-    assert_eq!(files(&target), [target.join("events-2026-01-01-evt_2026-01-01.jsonl.zst")]);
+    let named = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().display().to_string();
+    let ours = ["some", "token", "data.toml"].map(|name| dir.path().join(name));
+    let strange = files(dir.path()).into_iter().filter(|path| !ours.contains(path));
+    let written = files(&target).into_iter().chain(strange).map(named).collect();
+    (code, said, written)
+}
+
+#[test]
+fn an_answer_that_breaks_off_leaves_the_days_that_are_complete_and_no_half_one() {
+    let lines = line(EVENT, "2026-01-01") + &line(EVENT, "2026-01-02");
+    let whole = format!("some/target/events-2026-01-01-{EVENT}.jsonl.zst");
+    // Within the answer, and within its last line although the answer ends.
+    let cut = lines.clone() + line(EVENT, "2026-01-02").trim_end();
+    for (lines, end) in [(lines, ""), (cut, "0\r\n\r\n")] {
+        let (code, said, written) = against(&lines, end);
+        assert!(code == Some(1) && said.contains("broke off"), "{said}");
+        assert!(said.contains("2026-01-01") && !said.contains("2026-01-02"), "{said}");
+        assert_eq!(written, [whole.as_str()]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_of_a_triggerd_names_no_file_and_fills_no_memory() {
+    let endless = "x".repeat(17 << 20);
+    for lines in [line("x/../../../evil", "2026-01-01"), line("a\\u001b[0m", "2026-01-01"), endless]
+    {
+        let (code, said, written) = against(&lines, "0\r\n\r\n");
+        assert!(code == Some(1) && said.contains("a line of the answer is"), "{said}");
+        assert!(!said.contains('\u{1b}') && said.len() < 500, "{said}");
+        assert_eq!(written, [""; 0]);
+    }
 }
