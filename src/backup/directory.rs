@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::copy::{To, copy, create_dir, sync_dir, write_whole};
 use super::error::{BackupError, io_at};
 use super::lock::lock;
-use super::manifest::{Entry, MANIFEST, Manifest};
+use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use super::source::{Part, Source, Step};
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
@@ -290,7 +290,9 @@ pub(super) fn newest_own(target: &Path, instance: &str) -> Result<Option<Whole>,
 /// Reads the manifest of a backup.
 pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
     let path = backup.join(MANIFEST);
-    let bytes = regular::read(&path).map_err(io_at(&path))?;
+    let (mut bytes, opened) = (Vec::new(), regular::open(&path));
+    let read = opened.and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(io_at(&path))?;
     let damaged = |fault| BackupError::Damaged(format!("{} {fault}", path.display()));
     Manifest::decode(&bytes).map_err(damaged)
 }

@@ -2,7 +2,7 @@
 //! the schedule is restored and verified, by schedule or when somebody asks.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use super::error::BackupError;
 use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
 use super::manifest::{MANIFEST, Manifest};
 use super::pace::Pace;
+use crate::base::regular;
 use crate::base::threads::Signal;
 use crate::base::units::{gauge, millis};
 use crate::commit::Engine;
@@ -30,6 +31,8 @@ use crate::store::SEGMENT_BYTES;
 const NAP: Duration = Duration::from_secs(20);
 /// Shortest pause between two looks.
 const LEAST_NAP: Duration = Duration::from_millis(50);
+/// Maximum size of the file with the last drill.
+const STANDING_BYTES_MAX: u64 = 64 << 10;
 /// Pause after a drill that did not pass. A shorter schedule is kept.
 const RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The state that is computed takes at most this many times the state of the server on the disk.
@@ -176,7 +179,13 @@ impl Drills {
     }
 
     fn read_standing(&self, directory: &Path) -> DrillStanding {
-        let text = fs::read(directory.join(self.file_name())).unwrap_or_default();
+        let opened = regular::open(&directory.join(self.file_name()));
+        let mut text = Vec::new();
+        // What is no such file says nothing; then a drill is due.
+        let read = opened.and_then(|file| file.take(STANDING_BYTES_MAX).read_to_end(&mut text));
+        if read.is_err() {
+            return DrillStanding::default();
+        }
         serde_json::from_slice(&text).unwrap_or_default()
     }
 

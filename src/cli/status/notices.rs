@@ -23,6 +23,7 @@ pub(super) fn notices(report: &Report, series: Option<&Series>) -> Vec<Finding> 
         }),
         delivers(report),
         overdue(report),
+        waits_for_disk(report),
         pressure(&report.disk.pressure),
         soon_full(report),
         backup(report),
@@ -65,6 +66,17 @@ fn overdue(report: &Report) -> Option<Finding> {
         "Restart the server. Keep the log, because this is a fault of the server."
     };
     Some(Finding::new("deliveries", what, remedy))
+}
+
+fn waits_for_disk(report: &Report) -> Option<Finding> {
+    let held = report.deliveries.held_endpoints.filter(|held| *held > 0)?;
+    let (endpoints, wait) =
+        if held == 1 { ("failing endpoint", "waits") } else { ("failing endpoints", "wait") };
+    let what = format!(
+        "{held} {endpoints} {wait} because the disk is almost full: one attempt a second is made, \
+         also if a retry is asked for by hand"
+    );
+    Some(Finding::new("deliveries", what, "Free disk space, or use a larger disk."))
 }
 
 fn pressure(word: &str) -> Option<Finding> {

@@ -48,6 +48,8 @@ pub(super) struct Deliveries {
     pub(super) dead_letters: Option<u64>,
     /// The number of endpoints whose circuit breaker is open.
     pub(super) open_breakers: Option<u64>,
+    /// The number of failing endpoints that wait because the disk is almost full.
+    pub(super) held_endpoints: Option<u64>,
     pub(super) lookups_waiting: Option<u64>,
 }
 
@@ -122,6 +124,7 @@ impl Deliveries {
                 .and_then(|series| series.seconds("triggerd_delivery_overdue_seconds")),
             dead_letters: number("triggerd_dead_letters"),
             open_breakers: number("triggerd_breakers_open"),
+            held_endpoints: number("triggerd_endpoints_held"),
             lookups_waiting: number("triggerd_lookups_waiting"),
         }
     }
