@@ -203,12 +203,16 @@ pub(super) fn optional_backups(name: &'static str) -> Declared<Option<PathBuf>> 
 
 /// The URL of a server, or none, which is the default.
 pub(super) fn optional_url(name: &'static str) -> Declared<Option<String>> {
-    let is_url = |text: &str| {
-        Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    let fault = |text: &str| match Url::parse(text) {
+        // The URL is shown in errors, and the password must not be.
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Some("must be a URL without a user and a password".to_owned())
+        }
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => None,
+        _ => Some(format!("must be a URL such as https://s3.example.com, not {text:?}")),
     };
     let read = move |text: &str| {
-        let fault = || format!("must be a URL such as https://s3.example.com, not {text:?}");
-        let faults = Some(fault()).filter(|_| !text.is_empty() && !is_url(text));
+        let faults = Some(text).filter(|text| !text.is_empty()).and_then(fault);
         ok_unless(faults.into_iter().collect(), || given_text(text))
     };
     text(name, "", read, |url| string(&url.as_deref().unwrap_or_default()))

@@ -287,6 +287,17 @@ fn backups_need_a_directory_to_be_made_or_kept_by_themselves() {
 }
 
 #[test]
+fn the_address_of_a_store_has_no_password_and_the_fault_shows_none() {
+    let of = |url: &str| format!("[backup]\ndirectory = \"s3://backups/p\"\ns3_endpoint = \"{url}\"");
+    assert!(Config::from_toml(&of("https://s3.example.com")).is_ok());
+    for url in ["http://user:secret@host", "http://secret@host", "ftp://host", "s3.example.com"] {
+        let fault = the_fault(Config::from_toml(&of(url)));
+        assert_eq!(fault.key, "backup.s3_endpoint", "{url}");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let path = Path::new("/nowhere/of/mine.toml");
     let error = Config::load_from(Some(path), &[], &Environment::default()).unwrap_err();
