@@ -20,10 +20,13 @@ pub struct S3Url {
 
 impl S3Url {
     /// Returns the place in a bucket that this path names, or its fault. A path of a file system is
-    /// none.
+    /// none, but a URL of another scheme is a fault: nobody means a directory `gs:`.
     pub fn of(path: &Path) -> Option<Result<Self, String>> {
-        let text = path.to_str().filter(|text| text.starts_with(SCHEME))?;
-        Some(text.parse())
+        let text = path.to_str().filter(|text| is_url(text))?;
+        if text.starts_with(SCHEME) {
+            return Some(text.parse());
+        }
+        Some(Err(format!("must be a path of a file system or s3://BUCKET/PREFIX, not {text:?}")))
     }
 
     /// Returns the place without the last part of its prefix, and that part.
@@ -75,14 +78,20 @@ impl fmt::Display for S3Url {
     }
 }
 
+/// Returns true if the text begins with a scheme and `://` (RFC 3986, section 3.1).
+fn is_url(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
+}
+
 /// Returns a directory, or the fault of a text that is meant as a place in a bucket.
 pub(super) fn directory_or_bucket(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match S3Url::of(&path) {
         Some(url) => url.map(|_| path),
-        None if text.contains("://") => {
-            Err(format!("must be a directory or s3://BUCKET/PREFIX, not {text:?}"))
-        }
         None => Ok(path),
     }
 }
@@ -105,7 +114,13 @@ mod tests {
         for text in ["s3://", "s3:///a", "s3://b", "s3://bucket//a", "s3://bucket/../a"] {
             assert!(S3Url::of(Path::new(text)).unwrap().is_err(), "{text}");
         }
-        assert!(S3Url::of(Path::new("/backup/s3")).is_none());
+        for text in ["gs://bucket/a", "file:///backup", "S3://bucket", "az+blob://a"] {
+            let fault = S3Url::of(Path::new(text)).unwrap().unwrap_err();
+            assert!(fault.contains("s3://BUCKET/PREFIX") && fault.contains(text), "{fault}");
+        }
+        for path in ["/backup/s3", "./gs://a", "/a://b", "://a", "1s://a", "a b://c", "gs:/a"] {
+            assert!(S3Url::of(Path::new(path)).is_none(), "{path}");
+        }
         let url: S3Url = "s3://bucket/a/b".parse().unwrap();
         let (parent, last) = url.split_last().unwrap();
         assert_eq!((parent.to_string().as_str(), last), ("s3://bucket/a", "b"));

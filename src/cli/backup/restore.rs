@@ -14,7 +14,7 @@ use crate::cli::audit::dir_failure;
 use crate::cli::failure::Failure;
 use crate::cli::output::{counted, print, print_text};
 use crate::cli::reach::Settings;
-use crate::config::Config;
+use crate::config::{Config, S3Url};
 use crate::data_dir::{DataDir, DataDirError, let_deliver};
 use crate::model::time::Timestamp;
 
@@ -40,6 +40,12 @@ pub(in crate::cli) struct Restore {
 
 impl Restore {
     pub(in crate::cli) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        if S3Url::of(&self.to).is_some() {
+            let to = self.to.display();
+            let message =
+                format!("the new data directory must be a path of a file system, not {to}");
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
         let restored = match Input::open(&self.from, self.identity.as_deref(), settings)? {
             Input::Bucket(backup) => restore(Origin::Bucket(&backup), &self.to, self.until),
             Input::Directory(backup) => restore(Origin::Directory(&backup), &self.to, self.until),
