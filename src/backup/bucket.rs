@@ -20,8 +20,9 @@ use super::copy::{To, copy, create_dir, sync_dir};
 use super::directory::{Made, Whole, name_behind, time_of};
 use super::error::BackupError;
 use super::manifest::{Entry, MANIFEST_BYTES_MAX, Manifest};
-use super::s3::{Store, Upload, of_io};
+use super::s3::{Listed, Store, Upload, of_io};
 use super::source::{Part, Source, Step};
+use crate::base::failpoint::{self, Switch};
 use crate::base::threads::Stop;
 use crate::config::{S3Settings, S3Url};
 use crate::data_dir::JOURNAL;
@@ -33,6 +34,9 @@ const BACKUPS: &str = "backups";
 const OBJECTS: &str = "objects";
 /// Number of hexadecimal digits of a SHA-256.
 const SUM_DIGITS: usize = 64;
+/// Age in milliseconds of an object that no manifest names and that is deleted: one day. A younger
+/// one may belong to a backup that is being made, such as one of a copy of the data directory.
+const UNNAMED_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
 /// A place for backups in a bucket.
 pub struct Bucket(Arc<Store>);
@@ -62,7 +66,7 @@ impl Bucket {
     /// After a failure there is no backup, but what was uploaded is not uploaded again.
     ///
     /// # Errors
-    /// A file cannot be read, or the store refuses.
+    /// A file cannot be read, the store refuses, or an object was deleted meanwhile.
     pub fn make(
         &self,
         source: &Source,
@@ -77,7 +81,7 @@ impl Bucket {
                 self.0.url
             )));
         }
-        let mut there = self.objects()?;
+        let mut there: BTreeSet<_> = self.objects()?.into_keys().collect();
         let last = last.into_iter().flat_map(|last| last.files);
         let last = last.map(|entry| (entry.path.clone(), entry)).collect();
         let (mut files, mut linked_bytes) = (Vec::with_capacity(source.parts.len()), 0);
@@ -91,6 +95,7 @@ impl Bucket {
         let newest = names.last().and_then(|name| time_of(Path::new(name)));
         let name = name_behind(newest, at);
         self.0.put(&manifest_name(&name), manifest.encode())?;
+        self.require_objects(&manifest).or_else(|error| self.withdraw(&name, error))?;
         if let Err(error) = self.tidy(keep) {
             tracing::warn!(%error, "old backups and unused objects could not be deleted");
         }
@@ -123,15 +128,48 @@ impl Bucket {
         Ok((entry, false))
     }
 
+    /// Refuses a new backup of which an object is missing. Before the manifest named the object,
+    /// another backup in this place may have deleted it.
+    fn require_objects(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let listed = self.objects()?;
+        for entry in &manifest.files {
+            let object = object_name(&entry.sha256);
+            if listed.contains_key(&entry.sha256) || self.0.exists(&object)? {
+                continue;
+            }
+            let place = self.0.url.join(&object);
+            return Err(BackupError::Refused(format!(
+                "{place} was deleted while the backup was made, so there is no backup; try again, \
+                 and let nothing else delete objects there: another backup in the same place does, \
+                 and a rule of the bucket may"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Deletes the manifest of a backup that failed. Returns the failure.
+    fn withdraw(&self, name: &str, error: BackupError) -> Result<(), BackupError> {
+        let manifest = manifest_name(name);
+        let Err(why) = self.0.withdraw(&manifest) else { return Err(error) };
+        let place = self.0.url.join(&manifest);
+        Err(BackupError::Store(format!(
+            "{error}; and the manifest {place} could not be deleted ({why}): delete it, unless \
+             `triggerd verify` finds the backup whole"
+        )))
+    }
+
     /// Deletes all but the newest `keep` backups, if a number is given, and the objects that no
-    /// backup needs.
+    /// backup needs and that have not changed for a day.
     ///
     /// # Errors
     /// The store refuses, or a manifest is damaged: then all objects are kept.
     fn tidy(&self, keep: Option<usize>) -> Result<(), BackupError> {
         let objects = self.objects()?;
+        let listed = self.0.list(BACKUPS)?;
+        // The manifest of the backup that was just made has the time of the store.
+        let now = listed.iter().map(|manifest| manifest.changed_ms).max().unwrap_or_default();
         let (mut needed, mut left, mut damaged) = (BTreeSet::new(), keep, None);
-        for name in self.names()?.into_iter().rev() {
+        for name in names_of(&listed).into_iter().rev() {
             if left == Some(0) {
                 self.0.delete(&manifest_name(&name))?;
                 continue;
@@ -148,7 +186,7 @@ impl Bucket {
         if let Some(error) = damaged {
             return Err(error);
         }
-        objects.difference(&needed).try_for_each(|sum| self.0.delete(&object_name(sum)))
+        unneeded(&objects, &needed, now).try_for_each(|sum| self.0.delete(&object_name(sum)))
     }
 
     /// Returns the newest backup, if it is of this instance.
@@ -176,19 +214,15 @@ impl Bucket {
 
     /// Returns the names of the backups, the oldest first.
     fn names(&self) -> Result<Vec<String>, BackupError> {
-        let listed = self.0.list(BACKUPS)?;
-        let names = listed.iter().filter_map(|name| name.strip_suffix(".json"));
-        let names = names.filter(|name| time_of(Path::new(name)).is_some());
-        let mut names: Vec<_> = names.map(str::to_owned).collect();
-        names.sort();
-        Ok(names)
+        self.0.list(BACKUPS).map(|listed| names_of(&listed))
     }
 
-    /// Returns the sums of all objects.
-    fn objects(&self) -> Result<BTreeSet<String>, BackupError> {
+    /// Returns the sums of all objects, each with the time of its last change.
+    fn objects(&self) -> Result<BTreeMap<String, i64>, BackupError> {
         let listed = self.0.list(OBJECTS)?;
-        let sums = listed.iter().filter_map(|name| name.strip_suffix(".zst"));
-        Ok(sums.filter(|sum| is_sum(sum)).map(str::to_owned).collect())
+        let sum = |object: &Listed| object.name.strip_suffix(".zst").map(str::to_owned);
+        let sums = listed.iter().filter_map(|object| Some((sum(object)?, object.changed_ms)));
+        Ok(sums.filter(|(sum, _)| is_sum(sum)).collect())
     }
 
     fn manifest(&self, name: &str) -> Result<Manifest, BackupError> {
@@ -204,7 +238,7 @@ impl Bucket {
     /// # Errors
     /// The object exists, or the store refuses.
     pub fn new_archive(&self, name: &str) -> Result<NewArchive, BackupError> {
-        if self.0.open(name)?.is_some() {
+        if self.0.exists(name)? {
             let place = self.0.url.join(name);
             let message = format!("{place} exists already; name a new object");
             return Err(BackupError::Refused(message));
@@ -327,11 +361,15 @@ impl BucketBackup {
             )
         };
         let copied = match decompressed(download) {
-            Ok(mut content) => copy(&mut content, to)?,
+            // A wrong object must not fill the disk.
+            Ok(content) => copy(&mut content.take(entry.bytes.saturating_add(1)), to)?,
             Err(error) => Err(error),
         };
         match copied.map_err(of_io) {
             Ok(copied) if copied == (entry.bytes, entry.sha256.clone()) => Ok(None),
+            Ok((bytes, _)) if bytes > entry.bytes => {
+                Ok(Some(damaged(&format!("holds more than the {} bytes of the file", entry.bytes))))
+            }
             Ok(_) => Ok(Some(damaged("does not have the content of its name"))),
             Err(BackupError::Damaged(why)) => Ok(Some(damaged(&format!("is damaged ({why})")))),
             Err(error) => Err(error),
@@ -350,6 +388,27 @@ fn known<'a>(part: &Part, last: &'a BTreeMap<String, Entry>) -> Option<&'a Entry
 fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
     let mut reading = part.read(step);
     copy(&mut reading, &To::Nowhere)?.map_err(unread(&part.name)).map(|sum| part.entry(sum))
+}
+
+/// Returns the names of the backups of these manifests, the oldest first.
+fn names_of(manifests: &[Listed]) -> Vec<String> {
+    let names = manifests.iter().filter_map(|manifest| manifest.name.strip_suffix(".json"));
+    let names = names.filter(|name| time_of(Path::new(name)).is_some());
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Returns the sums of the objects that can be deleted at this time of the store.
+fn unneeded<'a>(
+    objects: &'a BTreeMap<String, i64>,
+    needed: &BTreeSet<String>,
+    now: i64,
+) -> impl Iterator<Item = &'a String> {
+    let age_min = if failpoint::is_on(Switch::ObjectGraceOff) { 0 } else { UNNAMED_MS_MAX };
+    let is_old = move |changed_ms: i64| now.saturating_sub(changed_ms) >= age_min;
+    let old = objects.iter().filter(move |(_, changed_ms)| is_old(**changed_ms));
+    old.map(|(sum, _)| sum).filter(|sum| !needed.contains(*sum))
 }
 
 /// Returns true for the SHA-256 in the name of an object. An object of another name is not
@@ -372,4 +431,20 @@ fn manifest_name(name: &str) -> String {
 
 fn object_name(sum: &str) -> String {
     format!("{OBJECTS}/{sum}.zst")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_objects_that_are_old_and_unnamed_are_deleted() {
+        let hour = 60 * 60 * 1000;
+        let now = 1_000 * hour;
+        let objects = [("named", 900), ("old", 976), ("young", 977), ("newer", 1_001)];
+        let objects = objects.map(|(sum, hours)| (sum.to_owned(), hours * hour)).into();
+        let needed = ["named".to_owned()].into();
+        let found: Vec<_> = unneeded(&objects, &needed, now).collect();
+        assert_eq!(found, ["old"]);
+    }
 }

@@ -20,7 +20,7 @@ use object_store::{
 use tokio::runtime::Runtime;
 
 use super::error::BackupError;
-use super::s3_errors::{says_no_bucket, told};
+use super::s3_errors::{says_no_bucket, says_no_range, told};
 use crate::base::library_errors::os_words;
 use crate::base::threads::Stop;
 use crate::config::{S3Access, S3Url};
@@ -38,6 +38,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of retries of a request that failed, and the time after which there are none.
 const RETRIES_MAX: usize = 4;
 const RETRY_TIME_MAX: Duration = Duration::from_mins(2);
+/// Time after a stop in which an upload that failed, or a manifest that must not stay, is removed.
+const REMOVAL_GRACE: Duration = Duration::from_secs(2);
+
+/// An object in a list.
+pub(super) struct Listed {
+    /// The name, without its folder.
+    pub(super) name: String,
+    /// The time of its last change by the clock of the store, in milliseconds.
+    pub(super) changed_ms: i64,
+}
 
 /// The objects below a prefix of a bucket.
 pub(super) struct Store {
@@ -81,8 +91,8 @@ impl Store {
         Ok(Self { objects, runtime, url: url.clone(), endpoint: shown, stop })
     }
 
-    /// Returns the names of the objects in this folder of the prefix.
-    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>, BackupError> {
+    /// Returns the objects in this folder of the prefix.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<Listed>, BackupError> {
         let key = self.key(folder);
         let mut listed = self.objects.list(Some(&key));
         let mut found = Vec::new();
@@ -92,7 +102,8 @@ impl Store {
                 .location
                 .filename()
                 .filter(|name| object.location == key.clone().join(*name));
-            found.extend(name.map(str::to_owned));
+            let changed_ms = object.last_modified.timestamp_millis();
+            found.extend(name.map(|name| Listed { name: name.to_owned(), changed_ms }));
         }
         Ok(found)
     }
@@ -120,6 +131,15 @@ impl Store {
 
     /// Deletes an object. It may be gone already.
     pub(super) fn delete(&self, name: &str) -> Result<(), BackupError> {
+        self.delete_within(name, Duration::ZERO)
+    }
+
+    /// Deletes an object that must not stay, also shortly after a stop.
+    pub(super) fn withdraw(&self, name: &str) -> Result<(), BackupError> {
+        self.delete_within(name, REMOVAL_GRACE)
+    }
+
+    fn delete_within(&self, name: &str, grace: Duration) -> Result<(), BackupError> {
         let key = self.key(name);
         let deleted = async {
             match self.objects.delete(&key).await {
@@ -127,7 +147,18 @@ impl Store {
                 other => other,
             }
         };
-        self.wait(deleted)
+        self.wait_beyond_stop(deleted, grace)
+    }
+
+    /// Returns true if there is an object of this name. Reads nothing of it.
+    pub(super) fn exists(&self, name: &str) -> Result<bool, BackupError> {
+        let key = self.key(name);
+        self.wait(async {
+            match self.objects.head(&key).await {
+                Err(error) if is_missing(&error) => Ok(false),
+                head => head.map(|_| true),
+            }
+        })
     }
 
     /// Begins to write an object of about this size. The object appears when the upload is
@@ -152,6 +183,8 @@ impl Store {
             match self.objects.get_opts(&key, options).await {
                 Ok(found) => Ok(Some((found.meta.size, found.bytes().await?))),
                 Err(error) if is_missing(&error) => Ok(None),
+                // An empty object has no range.
+                Err(error) if says_no_range(&error) => Ok(Some((0, Bytes::new()))),
                 Err(error) => Err(error),
             }
         };
@@ -169,10 +202,23 @@ impl Store {
         &self,
         answer: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, BackupError> {
+        self.wait_beyond_stop(answer, Duration::ZERO)
+    }
+
+    /// Waits for an answer of the store, at most so long after a stop.
+    fn wait_beyond_stop<T>(
+        &self,
+        answer: impl Future<Output = object_store::Result<T>>,
+        grace: Duration,
+    ) -> Result<T, BackupError> {
+        let grace_is_over = async {
+            self.stop.stopped().await;
+            tokio::time::sleep(grace).await;
+        };
         let answered = self.runtime.block_on(async {
             tokio::select! {
                 answered = answer => Some(answered),
-                () = self.stop.stopped() => None,
+                () = grace_is_over => None,
             }
         });
         match answered {
@@ -267,7 +313,7 @@ impl Write for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if let Some(parts) = &mut self.parts
-            && let Err(error) = self.store.wait(parts.abort())
+            && let Err(error) = self.store.wait_beyond_stop(parts.abort(), REMOVAL_GRACE)
         {
             tracing::debug!(%error, "the parts of an upload that failed could not be removed");
         }
@@ -293,5 +339,69 @@ impl Read for Download {
         }
         let count = buffer.len().min(self.piece.len());
         self.piece.split_to(count).as_ref().read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{SyncSender, sync_channel};
+
+    use super::*;
+    use crate::base::threads::spawn_critical;
+    use crate::config::S3Keys;
+
+    /// Answers requests until the one that ends an upload. A part gets no answer: it sets the stop.
+    fn serve(listener: &TcpListener, stop: &Stop, aborted: &SyncSender<String>) {
+        let mut unanswered = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = head_of(&mut stream);
+            let answer = |status: &str, body: &str| {
+                let bytes = body.len();
+                let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
+                format!("{head}Content-Length: {bytes}\r\n\r\n{body}")
+            };
+            if head.starts_with("POST") {
+                let begun = "<InitiateMultipartUploadResult><UploadId>7</UploadId>\
+                             </InitiateMultipartUploadResult>";
+                stream.write_all(answer("200 OK", begun).as_bytes()).unwrap();
+            } else if head.starts_with("DELETE") {
+                stream.write_all(answer("204 No Content", "").as_bytes()).unwrap();
+                return aborted.send(head).unwrap();
+            } else {
+                stop.set();
+                unanswered.push(stream);
+            }
+        }
+    }
+
+    fn head_of(stream: &mut TcpStream) -> String {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+            head.extend(byte);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn a_stop_during_an_upload_leaves_no_parts_behind() {
+        crate::delivery::sender::install_crypto();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let (stop, (sender, aborted)) = (Stop::new(), sync_channel(1));
+        let sets = stop.clone();
+        let server = spawn_critical("store", move || serve(&listener, &sets, &sender)).unwrap();
+        let keys = S3Keys { id: "A".to_owned(), secret: "S".to_owned(), token: None };
+        let access = S3Access { endpoint, region: "eu-central-1".to_owned(), keys };
+        let url = "s3://bucket/of".parse().unwrap();
+        let store = Arc::new(Store::new(&url, access, stop).unwrap());
+        let mut upload = store.upload("a", 0);
+        let written = upload.write_all(&vec![1; PIECE_BYTES + 1]);
+        assert!(written.unwrap_err().to_string().contains("the server stops"));
+        assert!(upload.finish().is_err());
+        let head = aborted.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert!(head.contains("uploadId=7"), "{head}");
+        assert!(server.join_until(std::time::Instant::now() + Duration::from_mins(1)));
     }
 }

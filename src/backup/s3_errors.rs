@@ -10,6 +10,9 @@ const QUOTED_MAX: usize = 300;
 
 /// The code of a missing bucket.
 const NO_BUCKET: &str = "NoSuchBucket";
+/// The code and the status of a range that begins behind the end of an object.
+const NO_RANGE: &str = "InvalidRange";
+const NO_RANGE_STATUS: &str = "416 Range Not Satisfiable";
 
 /// Returns the failure of a request to this store, in words.
 pub(super) fn told(error: &dyn Error, url: &S3Url, endpoint: &str) -> BackupError {
@@ -27,6 +30,12 @@ pub(super) fn told(error: &dyn Error, url: &S3Url, endpoint: &str) -> BackupErro
 /// Returns true if the store says that the bucket is missing.
 pub(super) fn says_no_bucket(error: &dyn Error) -> bool {
     element(&whole(error), "Code") == Some(NO_BUCKET)
+}
+
+/// Returns true if the store says that an object has nothing in the range.
+pub(super) fn says_no_range(error: &dyn Error) -> bool {
+    let text = whole(error);
+    element(&text, "Code") == Some(NO_RANGE) || text.contains(NO_RANGE_STATUS)
 }
 
 /// The kinds of failures, each with its own advice.

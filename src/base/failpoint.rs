@@ -88,6 +88,9 @@ pub enum Switch {
     ArchiveOutrun,
     /// A backup has a manifest before it has its files.
     ManifestFirst,
+    /// Objects of a bucket are deleted as soon as no manifest names them, while another backup may
+    /// count on them.
+    ObjectGraceOff,
     /// A drill restores the backup and does not verify it.
     DrillUnverified,
 }

@@ -54,7 +54,7 @@ pub use keys::{
 pub use log::Log;
 pub use reference::{commented_file, reference_page};
 pub use retention::Retention;
-pub use s3::{S3Access, S3Settings};
+pub use s3::{S3Access, S3Keys, S3Settings};
 pub use s3_url::S3Url;
 pub use texts::is_level;
 pub use tiers::{TierLimit, Tiers};

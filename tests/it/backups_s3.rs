@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -50,6 +50,24 @@ impl Place {
 
     fn serve(&self, more: &str) -> Process {
         Process::start_on(&self.data(), &self.settings(more))
+    }
+
+    /// Starts a server that deletes objects although another backup may count on them.
+    fn serve_without_grace(&self, more: &str) -> Process {
+        let failpoint = ["env", "TRIGGERD_FAILPOINTS=object_grace_off"];
+        let server = Process::spawn(&self.data(), &self.settings(more), &failpoint).ready();
+        server.unwrap_or_else(|failed| panic!("{failed:?}"))
+    }
+
+    /// Begins to make a backup of the stopped server by another way to the store.
+    fn begin_backup(&self, way: &Stuck) -> Child {
+        Command::new(binary())
+            .args(["backup", &url(""), "--config", text(&self.data().with_extension("toml"))])
+            .env("AWS_ENDPOINT_URL", &way.url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     fn run(&self, words: &[&str]) -> (Option<i32>, String) {
@@ -153,7 +171,7 @@ fn a_backup_in_a_bucket_restores_everything_and_the_next_one_uploads_only_what_i
 fn the_schedule_keeps_so_many_backups_in_a_bucket_and_what_they_need() {
     let Some(place) = Place::start() else { return };
     let more = format!("directory = {:?}\nevery_seconds = 1\nkeep = 2\n", url(""));
-    let server = place.serve(&more);
+    let server = place.serve_without_grace(&more);
     let org = server.org("Acme");
     let mut ids = fill(&org, 40);
     let stray = stray();
@@ -209,10 +227,12 @@ fn damage_in_a_bucket_is_refused_and_the_next_backup_repairs_it() {
     // Nobody knows what a backup with a damaged manifest needs, so all objects stay.
     let perhaps_needed = stray();
     place.store.put(&perhaps_needed, "of the damaged backup");
-    place.backup();
+    let server = place.serve_without_grace("");
+    let words = ["backup", &url(""), "--url", &server.url];
+    place.good(&words);
     assert_eq!(place.store.keys_with(&perhaps_needed).len(), 1);
     place.store.delete(&manifest);
-    place.backup();
+    place.good(&words);
     assert!(place.store.keys_with(&perhaps_needed).is_empty());
 }
 
@@ -238,12 +258,7 @@ fn a_backup_that_is_killed_is_none_and_the_next_one_goes_on_where_it_ended() {
     assert_eq!(server.stop().0, Some(0));
     // The manifest comes last, so everything but the manifest is there.
     let stuck = Stuck::before(&place.store, "/of/one/backups/20");
-    let mut child = Command::new(binary())
-        .args(["backup", &url(""), "--config", text(&place.data().with_extension("toml"))])
-        .env("AWS_ENDPOINT_URL", &stuck.url)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = place.begin_backup(&stuck);
     stuck.wait();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -256,6 +271,78 @@ fn a_backup_that_is_killed_is_none_and_the_next_one_goes_on_where_it_ended() {
     let made = place.backup();
     assert_eq!(made["linked_bytes"], made["bytes"], "nothing is uploaded again: {made}");
     assert_eq!(place.restored(&url(""), "restored", &org.key), ids);
+}
+
+#[test]
+fn a_backup_fails_if_an_object_is_deleted_meanwhile_and_itself_spares_young_objects() {
+    let Some(place) = Place::start() else { return };
+    let server = place.serve("");
+    fill(&server.org("Acme"), 10);
+    assert_eq!(server.stop().0, Some(0));
+    let stuck = Stuck::before(&place.store, "/of/one/backups/20");
+    let child = place.begin_backup(&stuck);
+    stuck.wait();
+    // Another backup may have uploaded it, for a manifest that is still to come.
+    place.store.put(&stray(), "of another backup");
+    let objects = place.store.keys_with("/objects/");
+    let deleted = objects.iter().find(|key| **key != stray()).unwrap();
+    place.store.delete(deleted);
+    stuck.release();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("was deleted while the backup was made"), "{said}");
+    assert!(said.contains(deleted), "{said}");
+    assert_eq!(place.store.keys_with("/backups/"), Vec::<String>::new());
+    place.backup();
+    place.good(&["verify", &url("")]);
+    assert_eq!(place.store.keys_with("/objects/"), objects, "the stray one is there too");
+}
+
+#[test]
+fn an_object_that_is_longer_than_its_file_is_not_read_to_its_end() {
+    let Some(place) = Place::start() else { return };
+    let server = place.serve("");
+    fill(&server.org("Acme"), 60);
+    assert_eq!(server.stop().0, Some(0));
+    place.backup();
+    let manifest = place.store.get(&place.store.keys_with("/backups/")[0]);
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let mut files = manifest["manifest"]["files"].as_array().unwrap().clone();
+    files.sort_by_key(|file| file["bytes"].as_u64());
+    let object = |file: &Value| format!("of/one/objects/{}.zst", file["sha256"].as_str().unwrap());
+    let (short, long) = (&files[0], files.last().unwrap());
+    place.store.copy(&object(long), &object(short));
+    let fault = format!("holds more than the {} bytes of the file", short["bytes"]);
+    let to = place.dir.path().join("restored");
+    for words in [vec!["verify", &url("")], vec!["restore", &url(""), text(&to)]] {
+        let (code, said) = place.run(&words);
+        assert!(code == Some(3) && said.contains(&fault), "{said}");
+    }
+    assert!(!to.exists());
+}
+
+#[test]
+fn a_url_of_another_scheme_is_no_directory_of_backups() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert_eq!(Process::start(&data).stop().0, Some(0));
+    let new = dir.path().join("new");
+    let other = "gs://bucket/of";
+    for words in [
+        vec!["backup", other],
+        vec!["backup", "gs://bucket/of.tar.zst"],
+        vec!["verify", other],
+        vec!["restore", other, text(&new)],
+        vec!["restore", text(&data), other],
+    ] {
+        let (code, said) = command(&data, &words);
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        assert!(said.contains("must be a path of a file system"), "{words:?}: {said}");
+    }
+    let config = small(&data, &format!("[backup]\ndirectory = {other:?}\n"));
+    let (status, log) = Process::spawn(&data, &config, &[]).ready().err().unwrap();
+    assert_eq!(status.code(), Some(2), "{log}");
 }
 
 #[test]
@@ -302,6 +389,13 @@ fn an_archive_in_a_bucket_is_encrypted_and_opened_with_its_identity() {
     assert_eq!(code, Some(0), "{said}");
     let server = Process::start_on(&restored, &small(&restored, ""));
     assert_eq!(crate::harness::Client::new(&server.url, &org.key).inbox_ids(), ids);
+    // An empty object is no archive, and is not overwritten either.
+    let empty = url("empty.tar.zst");
+    place.store.put("of/one/empty.tar.zst", "");
+    let (code, said) = place.run(&["backup", &empty]);
+    assert!(code == Some(1) && said.contains("exists already"), "{said}");
+    let (code, said) = place.run(&["verify", &empty]);
+    assert!(code != Some(0) && said.contains("is no backup"), "{said}");
     // An archive that is not there.
     let (code, said) = place.run(&["verify", &url("b.tar.zst")]);
     assert!(code == Some(1) && said.contains("there is no object"), "{said}");
@@ -321,7 +415,7 @@ fn a_store_that_is_away_or_refuses_says_what_to_do() {
         job.filter(|job| job["state"] == "failed")
     });
     assert!(failed["error"].as_str().unwrap().contains("create the bucket"), "{failed}");
-    for wrong in ["s3://", "s3://b", "s3://bucket//x", "relative"] {
+    for wrong in ["s3://", "s3://b", "s3://bucket//x", "gs://bucket/x", "relative"] {
         let answer = server.admin().post("/api/admin/backup", &json!({"directory": wrong}));
         assert_eq!(answer.status, 422, "{wrong}: {}", answer.text);
     }

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 
 use reqwest::Method;
 
@@ -75,6 +75,21 @@ impl S3Store {
         assert_eq!(self.client.request(Method::PUT, &path, &[SIGNED], content).status, 200);
     }
 
+    /// The content of an object that is a text.
+    pub(crate) fn get(&self, key: &str) -> String {
+        let answer = self.client.request(Method::GET, &format!("/{BUCKET}/{key}"), &[SIGNED], "");
+        assert_eq!(answer.status, 200);
+        answer.text
+    }
+
+    /// Replaces the content of an object by that of another one.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let source = format!("/{BUCKET}/{from}");
+        let headers = [SIGNED, ("x-amz-copy-source", &source)];
+        let path = format!("/{BUCKET}/{to}");
+        assert_eq!(self.client.request(Method::PUT, &path, &headers, "").status, 200);
+    }
+
     pub(crate) fn delete(&self, key: &str) {
         let path = format!("/{BUCKET}/{key}");
         assert_eq!(self.client.request(Method::DELETE, &path, &[SIGNED], "").status, 204);
@@ -116,10 +131,11 @@ fn installed() -> Result<PathBuf, String> {
     Ok(to)
 }
 
-/// A way to a store that passes requests on until the one with a text, and then nothing more.
+/// A way to a store that passes requests on, but holds those with a text until they are released.
 pub(crate) struct Stuck {
     pub(crate) url: String,
     held: mpsc::Receiver<()>,
+    released: Arc<OnceLock<()>>,
 }
 
 impl Stuck {
@@ -128,23 +144,35 @@ impl Stuck {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let to = store.url().replace("http://", "");
         let (sender, held) = mpsc::channel();
+        let released = Arc::new(OnceLock::new());
+        let go = Arc::clone(&released);
         std::thread::spawn(move || {
             for from in listener.incoming().map_while(Result::ok) {
-                let (to, sender) = (to.clone(), sender.clone());
-                std::thread::spawn(move || pass(from, &to, text, &sender));
+                let (to, sender, go) = (to.clone(), sender.clone(), Arc::clone(&go));
+                std::thread::spawn(move || pass(from, &to, text, (&sender, &go)));
             }
         });
-        Self { url, held }
+        Self { url, held, released }
     }
 
     /// Waits until a request is held.
     pub(crate) fn wait(&self) {
         self.held.recv().unwrap();
     }
+
+    /// Passes on what is held, and holds nothing any more.
+    pub(crate) fn release(&self) {
+        self.released.set(()).unwrap();
+    }
 }
 
 /// Passes a connection on, and holds it open from the text on.
-fn pass(mut from: TcpStream, to: &str, text: &str, held: &mpsc::Sender<()>) {
+fn pass(
+    mut from: TcpStream,
+    to: &str,
+    text: &str,
+    (held, released): (&mpsc::Sender<()>, &OnceLock<()>),
+) {
     let mut to = TcpStream::connect(to).unwrap();
     let (mut back, mut answers) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     std::thread::spawn(move || drop(std::io::copy(&mut answers, &mut back)));
@@ -152,12 +180,10 @@ fn pass(mut from: TcpStream, to: &str, text: &str, held: &mpsc::Sender<()>) {
     loop {
         let count = from.read(&mut buffer).unwrap_or_default();
         let piece = &buffer[..count];
-        if piece.windows(text.len()).any(|part| part == text.as_bytes()) {
+        let is_awaited = piece.windows(text.len()).any(|part| part == text.as_bytes());
+        if is_awaited && released.get().is_none() {
             held.send(()).unwrap();
-            // The client ends the connection when it is killed.
-            drop(from.read(&mut buffer));
-            drop(to.shutdown(Shutdown::Both));
-            return;
+            released.wait();
         }
         if count == 0 || to.write_all(piece).is_err() {
             drop(to.shutdown(Shutdown::Both));
