@@ -62,7 +62,7 @@ impl Bucket {
         Ok(Self(Arc::new(Store::new(url, access, stop.clone())?)))
     }
 
-    /// Makes a backup, and [tidies](Self::tidy) the place. Uploads only files that no backup has.
+    /// Makes a backup, and tidies the place. Uploads only files that no backup has.
     /// After a failure there is no backup, but what was uploaded is not uploaded again.
     ///
     /// # Errors

@@ -288,7 +288,8 @@ fn backups_need_a_directory_to_be_made_or_kept_by_themselves() {
 
 #[test]
 fn the_address_of_a_store_has_no_password_and_the_fault_shows_none() {
-    let of = |url: &str| format!("[backup]\ndirectory = \"s3://backups/p\"\ns3_endpoint = \"{url}\"");
+    let of =
+        |url: &str| format!("[backup]\ndirectory = \"s3://backups/p\"\ns3_endpoint = \"{url}\"");
     assert!(Config::from_toml(&of("https://s3.example.com")).is_ok());
     for url in ["http://user:secret@host", "http://secret@host", "ftp://host", "s3.example.com"] {
         let fault = the_fault(Config::from_toml(&of(url)));
