@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::path::Path as Key;
 use object_store::{
     BackoffConfig, ClientOptions, GetOptions, MultipartUpload, ObjectStore as _,
@@ -35,6 +36,8 @@ const PIECES_MAX: u64 = 9_000;
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
 /// Time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of objects in a list.
+const LISTED_MAX: usize = 1_000_000;
 /// Number of retries of a request that failed, and the time after which there are none.
 const RETRIES_MAX: usize = 4;
 const RETRY_TIME_MAX: Duration = Duration::from_mins(2);
@@ -78,7 +81,8 @@ impl Store {
             .with_region(&region)
             .with_access_key_id(keys.id)
             .with_secret_access_key(keys.secret)
-            .with_client_options(client_options())
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .with_http_connector(Direct)
             .with_retry(retries());
         if let Some(token) = keys.token {
             builder = builder.with_token(token);
@@ -95,7 +99,7 @@ impl Store {
     pub(super) fn list(&self, folder: &str) -> Result<Vec<Listed>, BackupError> {
         let key = self.key(folder);
         let mut listed = self.objects.list(Some(&key));
-        let mut found = Vec::new();
+        let (mut found, mut read) = (Vec::new(), 0_usize);
         while let Some(object) = self.wait(listed.try_next())? {
             // A folder below may hold an object of the same name.
             let name = object
@@ -104,6 +108,15 @@ impl Store {
                 .filter(|name| object.location == key.clone().join(*name));
             let changed_ms = object.last_modified.timestamp_millis();
             found.extend(name.map(|name| Listed { name: name.to_owned(), changed_ms }));
+            read += 1;
+            if read > LISTED_MAX {
+                let place = self.url.join(folder);
+                let why = format!(
+                    "{place} holds more than {LISTED_MAX} objects, or its list never \
+                                   ends; give the backups a prefix of their own"
+                );
+                return Err(BackupError::Store(why));
+            }
         }
         Ok(found)
     }
@@ -233,11 +246,21 @@ fn is_missing(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && !says_no_bucket(error)
 }
 
-fn client_options() -> ClientOptions {
-    ClientOptions::new()
-        .with_allow_http(true)
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
+/// Connects to the store of the configuration only. An answer that names another place is an error:
+/// the request would carry the session token there.
+#[derive(Debug)]
+struct Direct;
+
+impl HttpConnector for Direct {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build();
+        let failed = |error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
+        client.map(HttpClient::new).map_err(failed)
+    }
 }
 
 fn retries() -> RetryConfig {
@@ -384,18 +407,40 @@ mod tests {
         String::from_utf8(head).unwrap()
     }
 
+    /// A store at this address.
+    fn store_at(listener: &TcpListener, stop: Stop) -> Arc<Store> {
+        crate::delivery::sender::install_crypto();
+        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let token = Some("a-session-token".to_owned());
+        let keys = S3Keys { id: "A".to_owned(), secret: "S".to_owned(), token };
+        let access = S3Access { endpoint, region: "eu-central-1".to_owned(), keys };
+        Arc::new(Store::new(&"s3://bucket/of".parse().unwrap(), access, stop).unwrap())
+    }
+
+    #[test]
+    fn an_answer_that_names_another_place_is_an_error_and_nothing_goes_there() {
+        let [listener, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        other.set_nonblocking(true).unwrap();
+        let elsewhere = format!("http://{}/x", other.local_addr().unwrap());
+        let store = store_at(&listener, Stop::new());
+        let server = spawn_critical("store", move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(head_of(&mut stream).contains("a-session-token"));
+            let head = "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0";
+            write!(stream, "{head}\r\nLocation: {elsewhere}\r\n\r\n").unwrap();
+        });
+        assert!(store.list("backups").is_err());
+        assert!(server.unwrap().join_until(std::time::Instant::now() + Duration::from_mins(1)));
+        assert!(other.accept().is_err(), "the other place was asked");
+    }
+
     #[test]
     fn a_stop_during_an_upload_leaves_no_parts_behind() {
-        crate::delivery::sender::install_crypto();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
         let (stop, (sender, aborted)) = (Stop::new(), sync_channel(1));
         let sets = stop.clone();
+        let store = store_at(&listener, stop);
         let server = spawn_critical("store", move || serve(&listener, &sets, &sender)).unwrap();
-        let keys = S3Keys { id: "A".to_owned(), secret: "S".to_owned(), token: None };
-        let access = S3Access { endpoint, region: "eu-central-1".to_owned(), keys };
-        let url = "s3://bucket/of".parse().unwrap();
-        let store = Arc::new(Store::new(&url, access, stop).unwrap());
         let mut upload = store.upload("a", 0);
         let written = upload.write_all(&vec![1; PIECE_BYTES + 1]);
         assert!(written.unwrap_err().to_string().contains("the server stops"));

@@ -67,7 +67,7 @@ const SOLE_IMPORTERS: &[Sole] = &[
         needles: &["actix_web", "actix_rt", "actix_http", "actix_server", "actix_service"],
         homes: &["http/", "app.rs", "app/", "cli/demo/"],
     },
-    Sole { needles: &["reqwest"], homes: &["cli/client.rs", "cli/client/"] },
+    Sole { needles: &["reqwest"], homes: &["cli/client.rs", "cli/client/", "backup/s3.rs"] },
     Sole {
         needles: &["tokio_rustls", "rustls_platform_verifier"],
         homes: &["delivery/connector.rs"],
