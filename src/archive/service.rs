@@ -48,6 +48,8 @@ pub struct Line {
     pub json: Vec<u8>,
     /// True if the payload is left out because it is erased.
     pub is_erased: bool,
+    /// The reason, in words, why the record of the event cannot be read; none if it can be.
+    pub unreadable: Option<String>,
 }
 
 /// Returns the line of an event; none if the event does not exist any more.
@@ -58,6 +60,9 @@ pub type Lines = Box<dyn Fn((OrgNo, OrgId), EventId) -> Result<Option<Line>, Str
 pub enum Written {
     /// Its events are durable in the archive.
     Done,
+    /// Nothing of it is archived, because an event in the block that begins with this one cannot
+    /// be read.
+    Unreadable(EventId),
     /// It could not be archived.
     Failed,
     /// It is being written.
@@ -73,7 +78,7 @@ enum Request {
 /// The retention's end of the service.
 pub struct Archiver {
     requests: Sender<Request>,
-    answers: Receiver<(u64, bool)>,
+    answers: Receiver<(u64, Written)>,
     /// The number of the last batch.
     last: u64,
     /// When the last batch was asked for; none once it was said that the answer is late.
@@ -85,7 +90,7 @@ pub struct Archiver {
 /// The thread's end of the service.
 pub struct Service {
     requests: Receiver<Request>,
-    answers: Sender<(u64, bool)>,
+    answers: Sender<(u64, Written)>,
     writer: Writer,
 }
 
@@ -97,6 +102,16 @@ struct Writer {
     fails: Arc<AtomicBool>,
     is_salvaged: bool,
     open: Option<ArchiveFile>,
+}
+
+/// The result of an attempt to archive events.
+enum Attempt {
+    /// So many events are durable.
+    Archived(u64),
+    /// An event was erased meanwhile: its payload is taken back.
+    Erased,
+    /// This event cannot be read, for this reason: nothing is archived.
+    Unreadable(EventId, String),
 }
 
 impl Archiver {
@@ -136,10 +151,11 @@ impl Archiver {
         let deadline = Instant::now() + at_most;
         loop {
             match self.answers.recv_deadline(deadline) {
-                Ok((answered, true)) if answered == number => return Written::Done,
-                Ok((answered, false)) if answered == number => {
-                    self.failed_at = Some(Instant::now());
-                    return Written::Failed;
+                Ok((answered, written)) if answered == number => {
+                    if written == Written::Failed {
+                        self.failed_at = Some(Instant::now());
+                    }
+                    return written;
                 }
                 // The answer to a batch that nobody waits for.
                 Ok(_) => {}
@@ -185,8 +201,8 @@ impl Service {
                     self.writer.look();
                 }
                 Request::Write(number, batch) => {
-                    let is_done = self.writer.take(&batch);
-                    if self.answers.send((number, is_done)).is_err() {
+                    let written = self.writer.take(&batch);
+                    if self.answers.send((number, written)).is_err() {
                         break;
                     }
                 }
@@ -197,10 +213,35 @@ impl Service {
 }
 
 impl Writer {
-    /// Archives the batch. Returns true if it is durable.
-    fn take(&mut self, batch: &Batch) -> bool {
-        let written = self.write(batch);
-        self.report(&written)
+    /// Archives the batch.
+    fn take(&mut self, batch: &Batch) -> Written {
+        let (written, unreadable) = match self.write(batch) {
+            Ok(Attempt::Unreadable(event, why)) => (Ok(0), Some((event, why))),
+            Ok(Attempt::Archived(events)) => (Ok(events), None),
+            Ok(Attempt::Erased) => {
+                let why = "events were erased again and again while they were archived";
+                (Err(why.to_owned()), None)
+            }
+            Err(why) => (Err(why), None),
+        };
+        if !self.report(&written) {
+            return Written::Failed;
+        }
+        let Some((event, why)) = unreadable else { return Written::Done };
+        self.tell_unreadable(event, &why);
+        let before = batch.blocks.iter().copied().filter(|first| *first <= event);
+        Written::Unreadable(before.max().unwrap_or(event))
+    }
+
+    /// Tells about an event whose record is damaged. The archive itself works.
+    fn tell_unreadable(&self, event: EventId, why: &str) {
+        self.engine.metrics.archive_failures.inc();
+        tracing::error!(
+            %event,
+            why,
+            "this event cannot be read, so it is not archived and does not expire, nor do at most \
+             63 events beside it; all others do. `triggerd verify` shows what is damaged"
+        );
     }
 
     /// Finishes the files that a crash left, so that a directory which cannot be used is noticed
@@ -244,33 +285,34 @@ impl Writer {
         written.is_ok()
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<u64, String> {
+    fn write(&mut self, batch: &Batch) -> Result<Attempt, String> {
         self.prepare()?;
         for _ in 0..TRIES_MAX {
             let Batch { org, blocks, cutoffs, .. } = batch;
             let expiring = self.engine.store.expiring_events(*org, blocks, *cutoffs);
             let events = expiring.map_err(|error| error.to_string())?;
-            if let Some(archived) = self.write_once(batch, &events)? {
-                return Ok(archived);
+            match self.write_once(batch, &events)? {
+                Attempt::Erased => {}
+                attempt => return Ok(attempt),
             }
         }
-        Err("events were erased again and again while they were archived".to_owned())
+        Ok(Attempt::Erased)
     }
 
-    /// Archives the events once. None if an event was erased meanwhile: its payload is taken back.
-    fn write_once(&mut self, batch: &Batch, events: &[EventId]) -> Result<Option<u64>, String> {
-        let Some(first) = events.first() else { return Ok(Some(0)) };
+    /// Archives the events once.
+    fn write_once(&mut self, batch: &Batch, events: &[EventId]) -> Result<Attempt, String> {
+        let Some(first) = events.first() else { return Ok(Attempt::Archived(0)) };
         let mut file = match self.open.take() {
             Some(file) => file,
             None => self.create(*first).map_err(words)?,
         };
         match self.add(&mut file, batch, events) {
-            Ok(archived) => {
+            Ok(attempt) => {
                 self.open = Some(file);
                 if self.open.as_ref().is_some_and(|file| file.len() >= FILE_BYTES) {
                     self.close();
                 }
-                Ok(archived)
+                Ok(attempt)
             }
             Err(why) => {
                 // A file that cannot be cut keeps its draft's name, and is finished later.
@@ -288,10 +330,14 @@ impl Writer {
         file: &mut ArchiveFile,
         batch: &Batch,
         events: &[EventId],
-    ) -> Result<Option<u64>, String> {
+    ) -> Result<Attempt, String> {
         let (mut archived, mut shown) = (0, Vec::new());
         for event in events {
             let Some(line) = (self.lines)((batch.org, batch.org_id), *event)? else { continue };
+            if let Some(why) = line.unreadable {
+                file.undo().map_err(words)?;
+                return Ok(Attempt::Unreadable(*event, why));
+            }
             file.add(&line.json).map_err(words)?;
             archived += 1;
             if !line.is_erased {
@@ -304,10 +350,10 @@ impl Writer {
             let known = known.map_err(|error| error.to_string())?;
             if known.is_some_and(|known| known.erased_at.is_some()) {
                 file.cut(before).map_err(words)?;
-                return Ok(None);
+                return Ok(Attempt::Erased);
             }
         }
-        Ok(Some(archived))
+        Ok(Attempt::Archived(archived))
     }
 
     /// Begins a file, named by the present time and its first event.

@@ -35,10 +35,10 @@ fn a_payload_that_is_erased_while_it_is_archived_is_taken_back() {
     let lines: Lines = Box::new(move |(org, _), event| {
         let is_erased = erasing.event(org, event).unwrap().unwrap().erased_at.is_some();
         if is_erased {
-            return Ok(Some(Line { json: b"null".to_vec(), is_erased }));
+            return Ok(Some(Line { json: b"null".to_vec(), is_erased, unreadable: None }));
         }
         apply(&erasing, 200, &erase(event.0, &[]));
-        Ok(Some(Line { json: b"the payload".to_vec(), is_erased }))
+        Ok(Some(Line { json: b"the payload".to_vec(), is_erased, unreadable: None }))
     });
     let archive = dir.path().join("archive");
     let fails = Arc::new(AtomicBool::new(true));

@@ -32,7 +32,7 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Archive {
     /// When the events were received: from FROM until before TO. Two times or durations back from
     /// now, such as 2026-01-01T00:00:00Z..2026-02-01T00:00:00Z or 30d..7d. Each may be left out:
-    /// 30d.. is from 30 days ago until now, and .. is everything until now
+    /// 30d.. is from 30 days ago on, and .. is everything
     #[arg(value_name = "FROM..TO")]
     time: String,
     /// Directory for the files, one for each day; it is created if it is missing
@@ -49,6 +49,8 @@ pub(super) struct Archive {
 struct Placed {
     id: EventId,
     received_at: Timestamp,
+    #[serde(default)]
+    unreadable: bool,
 }
 
 impl Archive {
@@ -69,7 +71,7 @@ impl Archive {
             );
             return Err(Failure::new(ExitCode::Failed, message));
         }
-        Ok(ExitCode::Clean)
+        days.unreadable.map_or(Ok(ExitCode::Clean), |(first, count)| Err(unread(&first, count)))
     }
 
     /// Returns the path of the request, with the time as the server reads it.
@@ -102,6 +104,17 @@ impl Archive {
     }
 }
 
+/// Returns the failure of an archive with events that the server could not read.
+fn unread(first: &str, count: u64) -> Failure {
+    let message = format!(
+        "{} could not be read, because the journal is damaged there; the first is {first}. Each \
+         has a line with \"unreadable\": true and without a payload, and all other events are \
+         written. `triggerd verify` shows what is damaged",
+        counted(count, "event")
+    );
+    Failure::new(ExitCode::Failed, message)
+}
+
 fn unwritten(error: &io::Error) -> Failure {
     let message = format!("the archive cannot be written: {}", io_words(error));
     Failure::new(ExitCode::of_io(error, ExitCode::Failed), message)
@@ -116,6 +129,8 @@ struct Days<'a> {
     open: Option<Day>,
     /// The finished files, with their numbers of events.
     files: Vec<(PathBuf, u64)>,
+    /// The first event that could not be read, and the number of such events.
+    unreadable: Option<(String, u64)>,
 }
 
 struct Day {
@@ -126,7 +141,7 @@ struct Day {
 
 impl<'a> Days<'a> {
     fn new(directory: &'a Path) -> Self {
-        Self { directory, rest: Vec::new(), open: None, files: Vec::new() }
+        Self { directory, rest: Vec::new(), open: None, files: Vec::new(), unreadable: None }
     }
 
     fn add(&mut self, line: &[u8]) -> io::Result<()> {
@@ -141,6 +156,9 @@ impl<'a> Days<'a> {
             let file = ArchiveFile::create(&path, Draft::Discarded);
             let file = file.map_err(|error| named(&path, &error))?;
             self.open = Some(Day { date, file, events: 0 });
+        }
+        if placed.unreadable {
+            self.unreadable.get_or_insert((placed.id.to_string(), 0)).1 += 1;
         }
         let Some(day) = &mut self.open else { return Ok(()) };
         day.events += 1;

@@ -131,6 +131,9 @@ struct Pass {
     portions: u32,
     /// Set after a command had no effect: the next one names a single block.
     is_by_block: bool,
+    /// The first event of a block with an event that cannot be read, and so not be archived. The
+    /// search goes block by block until it is behind this one.
+    unreadable: Option<EventId>,
     /// The time of receipt of the oldest event so far.
     oldest: Option<Timestamp>,
 }
@@ -148,6 +151,10 @@ enum Next {
     Expire((Cutoffs, ExpiryReason)),
     /// The events are not archived yet.
     Wait,
+    /// An event cannot be read: the events are searched again, block by block.
+    SearchAgain,
+    /// The only block has an event that cannot be read: none of its events expires.
+    Skip,
 }
 
 impl Retention {
@@ -235,6 +242,7 @@ impl Retention {
             archiving: None,
             portions: 0,
             is_by_block: false,
+            unreadable: None,
             oldest: None,
         }
     }
@@ -263,7 +271,7 @@ impl Pass {
         if org.number != self.org {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
             (self.found, self.portions, self.is_by_block) = (None, 0, false);
-            self.archiving = None;
+            (self.archiving, self.unreadable) = (None, None);
         }
         let judged = self.cutoffs(engine, ages, org.tier);
         let Some(found) = self.search(engine, org.number, judged.0)? else { return Ok(Some(1)) };
@@ -271,17 +279,27 @@ impl Pass {
             Some(archiver) => self.archive(archiver, org, judged, &found),
             None => Next::Expire(judged),
         };
-        let Next::Expire(judged) = next else {
-            // What failed is searched again, because it may have changed.
-            self.found = self.archiving.is_some().then_some(found);
-            return Ok(None);
-        };
-        let (read, next) = (found.read, found.next);
-        if !self.expired((engine, ages), org, judged, &found) {
-            return Ok(Some(read));
+        let (read, following) = (found.read, found.next);
+        match next {
+            Next::Wait => {
+                // What failed is searched again, because it may have changed.
+                self.found = self.archiving.is_some().then_some(found);
+                return Ok(None);
+            }
+            Next::SearchAgain => {
+                engine.metrics.expiry_failures.inc();
+                return Ok(Some(read));
+            }
+            Next::Skip => self.searches = 0,
+            Next::Expire(judged) => {
+                if !self.expired((engine, ages), org, judged, &found) {
+                    return Ok(Some(read));
+                }
+            }
         }
-        if let Some(next) = next {
-            self.from = next;
+        if let Some(following) = following {
+            self.from = following;
+            self.unreadable = self.unreadable.filter(|block| *block >= following);
             return Ok(Some(read));
         }
         self.end_org(engine, org.number, judged.0)?;
@@ -338,6 +356,11 @@ impl Pass {
         if failpoint::is_on(Switch::ArchiveOutrun) {
             return Next::Expire(judged);
         }
+        if let ([only], Some(block)) = (found.blocks.as_slice(), self.unreadable)
+            && only.first == block
+        {
+            return Next::Skip;
+        }
         if self.archiving.is_none() {
             let blocks = found.blocks.iter().map(|block| block.first).collect();
             let (org, org_id) = (org.number, org.id);
@@ -349,7 +372,14 @@ impl Pass {
         if written != Written::Waits {
             self.archiving = None;
         }
-        if written == Written::Done { Next::Expire(judged) } else { Next::Wait }
+        match written {
+            Written::Done => Next::Expire(judged),
+            Written::Unreadable(block) => {
+                self.unreadable = Some(block);
+                Next::SearchAgain
+            }
+            Written::Failed | Written::Waits => Next::Wait,
+        }
     }
 
     /// Goes on with the search, or begins one. Returns what was found when it is complete.
@@ -363,7 +393,10 @@ impl Pass {
             Some(found) => found,
             // The next pass goes on with this organization's events.
             None if self.portions >= PORTIONS_MAX => return Ok(Some(Expiring::default())),
-            None => engine.store.begin_expiring((org, self.from), cutoffs, self.is_by_block)?,
+            None => {
+                let is_single = self.is_by_block || self.unreadable.is_some();
+                engine.store.begin_expiring((org, self.from), cutoffs, is_single)?
+            }
         };
         if found.is_named() {
             return Ok(Some(found));
@@ -446,49 +479,5 @@ fn forget_deleted(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    fn ages(toml: &str) -> Ages {
-        let config = Config::from_toml(toml).unwrap();
-        Ages::of(&config.retention, &config.tiers)
-    }
-
-    #[test]
-    fn a_tier_has_its_own_ages_or_the_general_ones_and_zero_is_never() {
-        let ages = ages(
-            "[retention]\nfinished_seconds = 0\nopen_seconds = 9\n\
-            [tiers.pro]\nretention_finished_seconds = 5",
-        );
-        let (now, never) = (Timestamp(100_000), Timestamp(0));
-        let of = |tier| ages.cutoffs(tier, (now, Duration::ZERO));
-        let (open, erased) = (Timestamp(91_000), never);
-        assert_eq!(of(Tier::Free), Cutoffs { finished: never, dead: open, open, erased, now });
-        let finished = Timestamp(95_000);
-        assert_eq!(of(Tier::Pro), Cutoffs { finished, dead: open, open, erased, now });
-        assert_eq!(of(Tier::Enterprise), of(Tier::Free));
-    }
-
-    #[test]
-    fn an_erased_event_stays_until_a_server_that_ran_for_long_enough_has_removed_its_bytes() {
-        let ages = ages(
-            "[retention]\nfinished_seconds = 1\nerase_seconds = 60\n\
-            grace_seconds = 7",
-        );
-        let erased = |up| {
-            let up = Duration::from_secs(up);
-            ages.cutoffs(Tier::Free, (Timestamp(100_000), up)).erased
-        };
-        assert_eq!((erased(59), erased(60)), (Timestamp(0), Timestamp(40_000)));
-    }
-
-    #[test]
-    fn passes_follow_the_shortest_age_within_bounds() {
-        let every = |toml| ages(toml).pass_every().as_secs();
-        assert_eq!(every(""), 3_600);
-        assert_eq!(every("[tiers.free]\nretention_open_seconds = 3200"), 100);
-        assert_eq!(every("[retention]\nfinished_seconds = 1"), 1);
-        assert_eq!(every("[retention]\nfinished_seconds = 0\nopen_seconds = 0"), 3_600);
-    }
-}
+#[path = "retention_tests.rs"]
+mod tests;

@@ -35,7 +35,7 @@ pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
 pub use queries::delivery::{AttemptTarget, Delivery, DeliveryDetails, DeliverySituation};
 pub use queries::delivery_pages::{DeliveryPage, DeliveryPlace, DeliveryQuery};
 pub use queries::duplicates::Earlier;
-pub use queries::event_list::EventQuery;
+pub use queries::event_list::{EventQuery, ReceivedEvents};
 pub use queries::event_page::{EventItem, EventPage};
 pub use queries::expiring::{Expiring, RetainedOrg};
 pub use queries::inbox::{InboxNews, InboxQuery};

@@ -5,11 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use triggerd::app::App;
+use triggerd::base::clock::Clock;
+use triggerd::config::Config;
 
-use super::{archived, files, finished, has_ending, ids};
+use super::{archived, archiving, files, finished, has_ending, has_failed, ids, status};
 use crate::backups::text;
-use crate::harness::{Process, command, until};
+use crate::damage::rotten;
+use crate::harness::{Client, Process, command, settings, until};
 
 /// Runs the command for a running server.
 fn archive(server: &Process, time: &str, directory: &Path) -> (Option<i32>, String) {
@@ -142,4 +146,73 @@ fn an_answer_that_is_none_of_a_triggerd_names_no_file_and_fills_no_memory() {
         assert!(!said.contains('\u{1b}') && said.len() < 500, "{said}");
         assert_eq!(written, [""; 0]);
     }
+}
+
+#[test]
+fn an_event_that_cannot_be_read_stays_alone_and_the_others_are_archived_and_expire() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, expired) = (dir.path().join("data"), dir.path().join("expired"));
+    let (key, ids_before) = rotten(&data);
+    let server = Process::start_with(&data, &archiving(&expired));
+    let (org, other) = (Client::new(&server.url, &key), server.org("Other"));
+    // The command writes a line for it, goes on, and does not end as if all was well.
+    let all = dir.path().join("all");
+    let (code, said) = archive(&server, "..", &all);
+    assert!(code == Some(1) && said.contains("1 event could not be read"), "{said}");
+    assert!(said.contains(&ids_before[1]) && said.contains("triggerd verify"), "{said}");
+    let lines = archived(&all);
+    assert_eq!(ids(&lines), ids_before.iter().cloned().collect());
+    for line in &lines {
+        let is_rotten = line["id"] == json!(ids_before[1]);
+        assert_eq!(line["unreadable"], if is_rotten { json!(true) } else { Value::Null });
+        assert_eq!(line.get("payload").is_none(), is_rotten, "{}", line["id"]);
+    }
+    // Events of its block stay with it, those of later blocks and other organizations do not.
+    for id in &ids_before {
+        assert_eq!(org.ack(id).status, 200);
+    }
+    let (later, others) = (finished(&org, 200), finished(&other, 3));
+    for (client, id) in [(&other, &others[2]), (&org, &later[100]), (&org, &later[199])] {
+        until(|| (status(client, id) == 404).then_some(()));
+    }
+    assert_eq!((status(&org, &ids_before[0]), status(&org, &ids_before[1])), (200, 500));
+    assert!(org.metric("triggerd_archive_failures_total") >= 1.0);
+    assert!(!has_failed(&server), "the archive works");
+    assert_eq!(server.stop().0, Some(0));
+    let found = ids(&archived(&expired));
+    assert!(others.iter().chain(&later[100..]).all(|event| found.contains(event)), "{found:?}");
+    assert!(!ids_before.iter().any(|event| found.contains(event)), "{found:?}");
+}
+
+#[test]
+fn an_archive_of_everything_has_the_events_of_a_clock_that_was_ahead_or_behind() {
+    const NOW_MS: u64 = 1_800_000_000_000;
+    const YEAR_MS: u64 = 365 * 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let more = "[retention]\nfinished_seconds = 0\nopen_seconds = 0\n";
+    let config = Config::from_toml(&settings(&dir.path().join("data"), more)).unwrap();
+    let clock = Clock::manual(NOW_MS);
+    let app = App::start(config, clock.clone()).unwrap();
+    let admin = Client::new(&format!("http://{}", app.address()), app.admin_token());
+    let org = admin.new_org("Acme");
+    let send_at = |at: u64| {
+        clock.set_ms(at);
+        org.send("a.b", &json!(at)).id()
+    };
+    let [now, ahead, behind] = [NOW_MS, NOW_MS + YEAR_MS, NOW_MS - YEAR_MS].map(send_at);
+    clock.set_ms(NOW_MS);
+    let shown = |query: &str| -> Vec<String> {
+        let answer = until(|| {
+            let answer = admin.post_text(&format!("/api/admin/archive{query}"), "");
+            (answer.status == 200).then_some(answer)
+        });
+        let parsed = answer.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        parsed.map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(shown(""), [&behind, &now, &ahead].map(String::clone), "day by day");
+    assert_eq!(shown("?since=1d"), [&now, &ahead].map(String::clone));
+    assert_eq!(shown("?until=2026-12-31T00:00:00Z"), [&behind].map(String::clone));
+    // Thousands of years without an event take no time.
+    assert_eq!(shown("?until=9999-01-01T00:00:00Z").len(), 3);
+    app.stop();
 }

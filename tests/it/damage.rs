@@ -179,7 +179,7 @@ fn differences_are_listed_in_words_and_a_list_is_never_written_over() {
 
 /// Writes an organization's events into several segments and flips a byte of the second event in
 /// the first segment. Returns the key and the ids.
-fn rotten(data: &Path) -> (String, Vec<String>) {
+pub(crate) fn rotten(data: &Path) -> (String, Vec<String>) {
     let server = Process::start(data);
     let org = server.org("Pulls");
     let ids: Vec<_> = (0..12).map(|_| org.send("a.b", &json!("x".repeat(200_000))).id()).collect();

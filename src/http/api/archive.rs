@@ -1,6 +1,7 @@
 //! `POST /api/admin/archive`: the events of a time as lines of JSON, for the operator. Events that
 //! expire are archived in the same form.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -45,19 +46,22 @@ struct More {
     deliveries: Deliveries,
 }
 
-/// An event whose payload was lost with a part of the journal.
+/// An event whose payload was lost with a part of the journal, or whose record cannot be read.
 #[derive(Serialize)]
 struct WithoutPayload {
     id: EventId,
     received_at: Timestamp,
     organization_id: OrgId,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     lost: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unreadable: bool,
 }
 
 /// Returns the line of an event; none if it does not exist any more.
 ///
 /// # Errors
-/// The event cannot be read.
+/// The state cannot be read. An event whose record cannot be read has a line that says so.
 pub(in crate::http) fn line(
     api: &Api,
     (org, organization_id): (OrgNo, OrgId),
@@ -68,13 +72,14 @@ pub(in crate::http) fn line(
     let stored = match api.engine.records.event(event, known.position) {
         Ok(stored) => stored,
         Err(error) if error.is_removed() && has_expired(api, org, event) => return Ok(None),
-        Err(error) if error.is_removed() => {
-            let received_at = known.received_at;
-            let lost = WithoutPayload { id: event, received_at, organization_id, lost: true };
-            let json = serde_json::to_vec(&lost).map_err(|error| Problem::internal(&error))?;
-            return Ok(Some(Line { json, is_erased }));
+        Err(error) => {
+            let (received_at, lost) = (known.received_at, error.is_removed());
+            let without =
+                WithoutPayload { id: event, received_at, organization_id, lost, unreadable: !lost };
+            let json = serde_json::to_vec(&without).map_err(|error| Problem::internal(&error))?;
+            let unreadable = (!lost).then(|| error.to_string());
+            return Ok(Some(Line { json, is_erased, unreadable }));
         }
-        Err(error) => return Err(Problem::unreadable(event, &error)),
     };
     let (found, is_all) = deliveries(api, org, event)?;
     let deliveries = Deliveries::of(api, (&found, is_all));
@@ -85,7 +90,7 @@ pub(in crate::http) fn line(
         .map_err(|error| Problem::internal(&error))?
         .end();
     on_one_line(&mut json);
-    Ok(Some(Line { json, is_erased }))
+    Ok(Some(Line { json, is_erased, unreadable: None }))
 }
 
 /// Replaces line breaks, which a payload may have between its tokens and nowhere else.
@@ -100,7 +105,8 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
     let mut query = Query::read(call.request.query_string());
     let (since, until) = query.times(call.now);
     query.finish()?;
-    let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(call.now));
+    // Without an end: events may have been received while the clock was ahead.
+    let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
     if call.api.is_archiving.swap(true, Ordering::SeqCst) {
         let detail = "another archive is being read; try again when it is done";
         return Err(Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S));
@@ -109,7 +115,7 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
     let (sender, pieces) = mpsc::channel(PIECES);
     let api = web::Data::clone(&call.api);
     let run = move || {
-        Pieces { api: &api, sender, piece: Vec::new(), since: Instant::now() }.send(time);
+        Pieces::new(&api, sender).send(time);
         api.is_archiving.store(false, Ordering::SeqCst);
     };
     if let Err(error) = spawn_critical("archive-stream", run) {
@@ -136,7 +142,20 @@ struct Pieces<'a> {
     since: Instant,
 }
 
-impl Pieces<'_> {
+/// The events of an archive.
+#[derive(Default)]
+struct Wanted {
+    /// The numbers of the days on which they were received.
+    days: BTreeSet<u64>,
+    /// The last of them. Later events do not count, so that an archive ends.
+    last: Option<EventId>,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(api: &'a Api, sender: Sender<io::Result<Bytes>>) -> Self {
+        Self { api, sender, piece: Vec::new(), since: Instant::now() }
+    }
+
     fn send(mut self, time: (Timestamp, Timestamp)) {
         if let Err(error) = self.send_days(time).and_then(|()| self.flush()) {
             let why = error.cause().unwrap_or("it cannot be read").to_owned();
@@ -148,63 +167,102 @@ impl Pieces<'_> {
 
     /// Sends the events of each day, organization by organization.
     fn send_days(&mut self, (since, until): (Timestamp, Timestamp)) -> Result<(), Problem> {
-        let Some(oldest) = self.oldest()? else { return Ok(()) };
-        let mut from = since.max(oldest);
-        while from < until {
-            let next = Timestamp((from.0 / DAY_MS + 1) * DAY_MS).min(until);
+        let wanted = self.wanted((since, until))?;
+        let Some(last) = wanted.last else { return Ok(()) };
+        for day in wanted.days {
+            let begins = Timestamp(day.saturating_mul(DAY_MS));
+            let time = (begins.max(since), begins.plus_ms(DAY_MS).min(until));
             let mut org = OrgNo(0);
             while let Some(found) = self.api.engine.store.retained_org(org)? {
-                self.send_org((found.number, found.id), (from, next))?;
+                self.check()?;
+                self.send_org((found.number, found.id), time, last)?;
                 org = OrgNo(found.number.0.saturating_add(1));
             }
-            from = next;
         }
         Ok(())
     }
 
-    /// Returns the time of receipt of the oldest event. An id is never older than its event.
-    fn oldest(&self) -> Result<Option<Timestamp>, Problem> {
-        let (mut org, mut oldest) = (OrgNo(0), None);
+    /// Finds the events of this time. Neither ids nor the present time tell the days, because the
+    /// clock may have been ahead or set back; and there may be years between two events.
+    fn wanted(&mut self, time: (Timestamp, Timestamp)) -> Result<Wanted, Problem> {
+        let (mut org, mut wanted) = (OrgNo(0), Wanted::default());
         while let Some(found) = self.api.engine.store.retained_org(org)? {
-            oldest = oldest.into_iter().chain(found.oldest).min();
+            let mut after = None;
+            loop {
+                self.check()?;
+                let store = &self.api.engine.store;
+                let (events, next) = store.received_events(found.number, time, after)?;
+                wanted.days.extend(events.iter().map(|(_, received_at)| received_at.0 / DAY_MS));
+                wanted.last = wanted.last.max(events.last().map(|(event, _)| *event));
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
             org = OrgNo(found.number.0.saturating_add(1));
         }
-        Ok(oldest)
+        Ok(wanted)
     }
 
     fn send_org(
         &mut self,
         org: (OrgNo, OrgId),
         time: (Timestamp, Timestamp),
+        last: EventId,
     ) -> Result<(), Problem> {
         let mut after = None;
         loop {
             let (events, next) = self.api.engine.store.received_events(org.0, time, after)?;
-            for event in events {
-                if let Some(line) = line(self.api, org, event)? {
-                    self.piece.extend_from_slice(&line.json);
-                    self.piece.push(b'\n');
+            for (event, _) in events {
+                if event > last {
+                    return Ok(());
                 }
-                if self.piece.len() >= PIECE_BYTES {
-                    self.flush()?;
-                }
+                self.add(org, event)?;
             }
             after = next;
             if after.is_none() {
                 return Ok(());
             }
+            self.check()?;
         }
     }
 
-    /// Sends what is written, and rests as long as it took, at most a moment.
+    fn add(&mut self, org: (OrgNo, OrgId), event: EventId) -> Result<(), Problem> {
+        if let Some(line) = line(self.api, org, event)? {
+            if let Some(why) = line.unreadable {
+                tracing::warn!(%event, why, "an archive has this event without its payload");
+            }
+            self.piece.extend_from_slice(&line.json);
+            self.piece.push(b'\n');
+        }
+        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Ends the archive if the server stops or the reader has gone. Rests after some work.
+    fn check(&mut self) -> Result<(), Problem> {
+        if self.api.engine.stop.is_set() || self.sender.is_closed() {
+            return Err(Problem::internal(&Gone));
+        }
+        if self.since.elapsed() >= REST_MAX {
+            self.rest();
+        }
+        Ok(())
+    }
+
+    /// Sends what is written, and rests.
     fn flush(&mut self) -> Result<(), Problem> {
         let piece = Bytes::from(std::mem::take(&mut self.piece));
         let is_stopping = self.api.engine.stop.is_set();
         if is_stopping || self.sender.blocking_send(Ok(piece)).is_err() {
             return Err(Problem::internal(&Gone));
         }
+        self.rest();
+        Ok(())
+    }
+
+    /// Rests as long as the work took, at most a moment.
+    fn rest(&mut self) {
         Signal::new().wait(self.since.elapsed().min(REST_MAX));
         self.since = Instant::now();
-        Ok(())
     }
 }

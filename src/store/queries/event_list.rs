@@ -26,6 +26,9 @@ pub struct EventQuery {
     pub until: Option<Timestamp>,
 }
 
+/// Events, each with its time of receipt.
+pub type ReceivedEvents = Vec<(EventId, Timestamp)>;
+
 impl Store {
     /// Returns a page of events, the newest first. The cost does not depend on how deep the page
     /// lies.
@@ -71,9 +74,10 @@ impl Store {
 }
 
 impl Store {
-    /// Returns the next events of the organization that were received in this time, the oldest
-    /// first, and the block behind which the search goes on, if there may be more. It begins
-    /// behind the block `after`, or with the first event of this time.
+    /// Returns the next events of the organization that were received in this time, in the order
+    /// of their ids and each with its time of receipt, and the block behind which the search goes
+    /// on, if there may be more. It begins behind the block `after`, or with the first event of
+    /// this time.
     ///
     /// # Errors
     /// Rows cannot be read.
@@ -82,7 +86,7 @@ impl Store {
         org: OrgNo,
         (since, until): (Timestamp, Timestamp),
         after: Option<EventId>,
-    ) -> Result<(Vec<EventId>, Option<EventId>), StateError> {
+    ) -> Result<(ReceivedEvents, Option<EventId>), StateError> {
         let state = self.read();
         let received = Received { since: Some(since), until: Some(until) };
         let (first, end) = received.ids(ids_ahead_ms(&state, org)?);
@@ -102,7 +106,7 @@ impl Store {
         let blocks = state.events.range((org, from)..=(org, last), BLOCKS_AT_ONCE)?;
         let entries = blocks.iter().flat_map(|(_, block)| block.existing());
         let wanted = entries.filter(|(_, entry)| received.contains(entry.received_at));
-        let events = wanted.map(|(_, entry)| entry.id).collect();
+        let events = wanted.map(|(_, entry)| (entry.id, entry.received_at)).collect();
         let next = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE);
         Ok((events, next.map(|((_, block), _)| *block)))
     }
@@ -138,7 +142,7 @@ mod tests {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let (events, next) = store.received_events(ORG, time, after).unwrap();
-            found.extend(events.iter().map(|event| event.0));
+            found.extend(events.iter().map(|(event, _)| event.0));
             after = next;
             if after.is_none() {
                 return found;
