@@ -11,7 +11,7 @@ use crate::config::S3Url;
 use crate::data_dir::JOURNAL;
 
 /// Unit of the disk space of a file (POSIX, `st_blocks`).
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 
 /// Disk space on the filesystem of the data, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

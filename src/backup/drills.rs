@@ -5,21 +5,21 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::copy::write_whole;
 use super::directory::{Whole, newest_own};
-use super::disk::is_shared;
+use super::disk::{BLOCK_BYTES, is_shared};
 use super::drill::{Scratch, drill};
 use super::error::BackupError;
 use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
 use super::manifest::{MANIFEST, Manifest};
 use super::pace::Pace;
 use crate::base::regular;
-use crate::base::threads::Signal;
+use crate::base::threads::{Signal, locked};
 use crate::base::units::{gauge, millis};
 use crate::commit::Engine;
 use crate::config::S3Url;
@@ -37,8 +37,6 @@ const STANDING_BYTES_MAX: u64 = 64 << 10;
 const RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The state that is computed takes at most this many times the state of the server on the disk.
 const STATES: u64 = 2;
-/// Unit of the disk space of a file (POSIX, `st_blocks`).
-const BLOCK_BYTES: u64 = 512;
 
 /// The drills that the configuration asks for.
 #[derive(Clone, Debug)]
@@ -416,10 +414,6 @@ fn allocated(backup: &Whole) -> u64 {
     let blocks = |path: PathBuf| fs::metadata(path).map_or(0, |facts| facts.blocks());
     let of = |file: &super::manifest::Entry| blocks(backup.path.join(&file.path)) * BLOCK_BYTES;
     backup.manifest.files.iter().map(of).sum()
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::bucket::Bucket;
@@ -15,7 +15,7 @@ use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
 use super::manifest::MANIFEST;
 use super::pace::Pace;
 use super::source::{From, Source};
-use crate::base::threads::Signal;
+use crate::base::threads::{Signal, locked};
 use crate::base::units::{gauge, millis};
 use crate::commit::{BackupUse, Engine};
 use crate::config::{S3Settings, S3Url};
@@ -410,10 +410,6 @@ impl Newest {
     fn of(Whole { path, manifest }: Whole) -> Self {
         Self { path, made_at: manifest.made_at }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns true if both paths name the same directory.

@@ -2,7 +2,7 @@
 //! except for those that look up names. The process ends if a critical thread dies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,12 @@ pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> std::
         }
     })?;
     Ok(Thread { name: name.to_owned(), handle })
+}
+
+/// Locks a mutex, also after a panic of a thread that held it: what it guards is whole between any
+/// two steps.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A running thread with its name.

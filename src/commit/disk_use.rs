@@ -3,9 +3,10 @@
 //! after a start the compactor looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::base::threads::locked;
 use crate::journal::{Position, SegmentSize};
 use crate::model::time::Timestamp;
 
@@ -145,8 +146,4 @@ impl DiskUse {
     pub fn show(&self, measured: Measured) {
         *locked(&self.measured) = measured;
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
