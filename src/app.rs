@@ -179,6 +179,7 @@ impl App {
         self.workers.wake(&self.engine);
         tracing::info!("stopping: attempts under way finish");
         in_order &= self.sending.join(deadline);
+        in_order &= self.api.join_streams(deadline);
         in_order &= self.workers.join(deadline);
         self.engine.intake.close();
         let written = self.writing.stop(&self.engine, deadline);

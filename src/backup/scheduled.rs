@@ -15,7 +15,7 @@ use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
 use super::manifest::MANIFEST;
 use super::pace::Pace;
 use super::source::{From, Source};
-use crate::base::threads::{Signal, locked};
+use crate::base::threads::{Signal, SingleThread, locked};
 use crate::base::units::{gauge, millis};
 use crate::commit::{BackupUse, Engine};
 use crate::config::{S3Settings, S3Url};
@@ -63,7 +63,7 @@ pub struct Backups {
     /// The job that waits for the thread.
     asked: Mutex<Option<Job>>,
     wake: Signal,
-    pub(super) is_streaming: AtomicBool,
+    pub(super) streaming: SingleThread,
     newest: Mutex<Option<Newest>>,
     /// The next scheduled backup is not tried before this moment.
     retry_at: Mutex<Option<Instant>>,
@@ -111,7 +111,7 @@ impl Backups {
             drills,
             asked: Mutex::default(),
             wake: Signal::new(),
-            is_streaming: AtomicBool::new(false),
+            streaming: SingleThread::default(),
             newest: Mutex::default(),
             retry_at: Mutex::default(),
             has_failed: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -13,7 +13,6 @@ use super::manifest::Manifest;
 use super::pace::Pace;
 use super::scheduled::Backups;
 use super::source::Source;
-use crate::base::threads::spawn_critical;
 use crate::model::time::Timestamp;
 
 /// Size of a piece of a stream, and the number of pieces that wait for the reader.
@@ -26,21 +25,22 @@ impl Backups {
     /// # Errors
     /// Another stream is open, or the thread cannot be started.
     pub fn stream(self: &Arc<Self>) -> Result<mpsc::Receiver<io::Result<Bytes>>, Busy> {
-        if self.is_streaming.swap(true, Ordering::SeqCst) {
-            return Err(Busy(None));
-        }
         let (sender, receiver) = mpsc::channel(PIECES);
         let backups = Arc::clone(self);
-        let run = move || {
-            backups.write_stream(sender);
-            backups.is_streaming.store(false, Ordering::SeqCst);
-        };
-        if let Err(error) = spawn_critical("backup-stream", run) {
+        let started = self.streaming.start("backup-stream", move |place| {
+            let pieces = backups.write_stream(sender);
+            // The reader sees the end after the place is free.
+            drop((place, pieces));
+        });
+        let started = started.inspect_err(|error| {
             tracing::error!(%error, "the thread of a backup cannot be started");
-            self.is_streaming.store(false, Ordering::SeqCst);
-            return Err(Busy(None));
-        }
-        Ok(receiver)
+        });
+        if started.unwrap_or(false) { Ok(receiver) } else { Err(Busy(None)) }
+    }
+
+    /// Waits for the stream, which ends when its reader has left. Returns true if it ended in time.
+    pub fn join_stream(&self, deadline: Instant) -> bool {
+        self.streaming.join_until(deadline)
     }
 
     fn write_pieces(
@@ -56,7 +56,8 @@ impl Backups {
         Ok(manifest)
     }
 
-    fn write_stream(&self, sender: mpsc::Sender<io::Result<Bytes>>) {
+    /// Sends a backup, and returns the open end of the stream.
+    fn write_stream(&self, sender: mpsc::Sender<io::Result<Bytes>>) -> Pieces {
         let began = self.now();
         let mut pieces = Pieces { sender, piece: Vec::with_capacity(PIECE_BYTES) };
         let pace = Pace::new(&self.engine, false);
@@ -73,6 +74,7 @@ impl Backups {
                 drop(pieces.sender.blocking_send(Err(error)));
             }
         }
+        pieces
     }
 }
 

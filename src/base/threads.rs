@@ -1,7 +1,10 @@
 //! Threads with a name and an end. All threads start here, and each is joined by its starter,
-//! except for those that look up names. The process ends if a critical thread dies.
+//! except for those that look up names or ask a filesystem that may not answer. The process ends if
+//! a critical thread dies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +25,21 @@ pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> std::
         }
     })?;
     Ok(Thread { name: name.to_owned(), handle })
+}
+
+/// Does work that may never end, on a thread of its own, and waits for its result at most so long.
+/// `None` if the work is late; its thread then goes on by itself.
+///
+/// # Errors
+/// The system cannot start another thread.
+pub fn within<T: Send + 'static>(
+    at_most: Duration,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<Option<T>> {
+    let (done, result) = sync_channel(1);
+    spawn_critical(name, move || drop(done.send(work())))?;
+    Ok(result.recv_timeout(at_most).ok())
 }
 
 /// Locks a mutex, also after a panic of a thread that held it: what it guards is whole between any
@@ -50,6 +68,49 @@ impl Thread {
             pause.wait(Duration::from_millis(2));
         }
         self.handle.join().is_ok()
+    }
+}
+
+/// A thread of which there is at most one at a time.
+#[derive(Debug, Default)]
+pub struct SingleThread {
+    is_taken: Arc<AtomicBool>,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The place of the only thread. Dropping it lets the next thread start.
+#[derive(Debug)]
+pub struct OnlyPlace(Arc<AtomicBool>);
+
+impl Drop for OnlyPlace {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl SingleThread {
+    /// Starts a critical thread. Returns false if the place of the thread is taken.
+    ///
+    /// # Errors
+    /// The system cannot start another thread.
+    pub fn start(
+        &self,
+        name: &str,
+        body: impl FnOnce(OnlyPlace) + Send + 'static,
+    ) -> std::io::Result<bool> {
+        if self.is_taken.swap(true, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let place = OnlyPlace(Arc::clone(&self.is_taken));
+        let thread = spawn_critical(name, move || body(place))?;
+        *locked(&self.thread) = Some(thread);
+        Ok(true)
+    }
+
+    /// Waits for the last thread, see [`Thread::join_until`]. Returns true if there is none.
+    pub fn join_until(&self, deadline: Instant) -> bool {
+        let thread = locked(&self.thread).take();
+        thread.is_none_or(|thread| thread.join_until(deadline))
     }
 }
 
@@ -137,6 +198,33 @@ mod tests {
         signal.notify();
         assert!(signal.wait(Duration::from_mins(3)));
         assert!(!signal.wait(Duration::ZERO), "one notification wakes once");
+    }
+
+    #[test]
+    fn work_that_does_not_end_is_left_alone() {
+        assert_eq!(within(Duration::from_mins(3), "quick", || 7).unwrap(), Some(7));
+        let hold = Signal::new();
+        let waits_on = hold.clone();
+        let late = within(Duration::from_millis(1), "late", move || waits_on.wait(Duration::MAX));
+        assert_eq!(late.unwrap(), None);
+        hold.notify();
+    }
+
+    #[test]
+    fn a_single_thread_starts_again_when_its_place_is_free() {
+        let (single, hold) = (SingleThread::default(), Signal::new());
+        let in_time = || Instant::now() + Duration::from_mins(3);
+        assert!(single.join_until(in_time()), "there is none");
+        let waits_on = hold.clone();
+        let body = move |place| {
+            waits_on.wait(Duration::MAX);
+            drop(place);
+        };
+        assert!(single.start("first", body).unwrap());
+        assert!(!single.start("second", drop).unwrap());
+        hold.notify();
+        assert!(single.join_until(in_time()));
+        assert!(single.start("third", drop).unwrap() && single.join_until(in_time()));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::base::live::Live;
 use crate::base::metrics::HttpRoute;
 use crate::base::random;
 use crate::base::shares::Shares;
+use crate::base::threads::SingleThread;
 use crate::commit::Engine;
 use crate::config::{Config, Retention};
 use crate::delivery::sender::Sender;
@@ -56,8 +57,8 @@ pub struct Api {
     /// The event up to which an inbox has no event for a filter. New events enter an inbox only
     /// behind this event, so the entry stays true.
     pub(super) barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
-    /// Set while the events of a time are being sent to the operator.
-    pub(super) is_archiving: AtomicBool,
+    /// Sends the events of a time to the operator.
+    pub(super) archive_stream: SingleThread,
     pub(super) cors: Option<Cors>,
     pub(super) request_ids: RequestIds,
     pub(super) series: RouteSeries,
@@ -118,7 +119,7 @@ impl Api {
             settings: Live::new(Settings::new(&config, RateLimits::new(&config.tiers), sender)),
             bounds: Bounds::new(&config),
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
-            is_archiving: AtomicBool::new(false),
+            archive_stream: SingleThread::default(),
             cors: Cors::new(&config.server.cors_origins),
             request_ids: RequestIds::default(),
             series,
@@ -141,6 +142,12 @@ impl Api {
     /// Returns the flag that is set while expiring events cannot be archived.
     pub fn archive_fails(&self) -> Arc<AtomicBool> {
         self.health.archive_fails()
+    }
+
+    /// Waits for the threads that send archives and backups. Returns true if they ended in time.
+    pub fn join_streams(&self, deadline: Instant) -> bool {
+        let is_archive_over = self.archive_stream.join_until(deadline);
+        self.backups.join_stream(deadline) && is_archive_over
     }
 
     /// Returns the keys used since the last call, each with the time of its last use. The caller

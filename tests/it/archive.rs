@@ -16,6 +16,11 @@ use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 
 #[path = "archive_command.rs"]
 mod of_command;
+#[path = "archive_streams.rs"]
+mod streams;
+
+/// The file that tells an archive from an empty directory in its place.
+const MARKER: &str = ".triggerd-archive";
 
 /// Finished events expire soon, and are archived before.
 fn archiving(archive: &Path) -> String {
@@ -25,7 +30,12 @@ fn archiving(archive: &Path) -> String {
     )
 }
 
-/// The files of an archive, in the order of their names.
+/// The settings with another key in the section of the server.
+fn with_server_key(settings: &str, key: &str) -> String {
+    settings.replacen("[server]\n", &format!("[server]\n{key}\n"), 1)
+}
+
+/// The files of an archive, in the order of their names, without its marker.
 fn files(archive: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(archive).into_iter().flatten().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries.collect();

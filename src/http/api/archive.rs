@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -16,7 +15,7 @@ use super::event_history::{Deliveries, deliveries};
 use super::stored_event::{has_expired, item};
 use crate::archive::Line;
 use crate::base::splice::Splice;
-use crate::base::threads::{Signal, spawn_critical};
+use crate::base::threads::Signal;
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call};
 use crate::http::error::{Code, Problem};
@@ -107,21 +106,18 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
     query.finish()?;
     // Without an end: events may have been received while the clock was ahead.
     let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
-    if call.api.is_archiving.swap(true, Ordering::SeqCst) {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let api = web::Data::clone(&call.api);
+    let started = call.api.archive_stream.start("archive-stream", move |place| {
+        let sender = Pieces::new(&api, sender).send(time);
+        // The reader sees the end after the place is free.
+        drop((place, sender));
+    });
+    if !started.map_err(|error| Problem::internal(&error))? {
         let detail = "another archive is being read; try again when it is done";
         return Err(Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S));
     }
     audit::archive(call);
-    let (sender, pieces) = mpsc::channel(PIECES);
-    let api = web::Data::clone(&call.api);
-    let run = move || {
-        Pieces::new(&api, sender).send(time);
-        api.is_archiving.store(false, Ordering::SeqCst);
-    };
-    if let Err(error) = spawn_critical("archive-stream", run) {
-        call.api.is_archiving.store(false, Ordering::SeqCst);
-        return Err(Problem::internal(&error));
-    }
     let pieces = stream::unfold(pieces, |mut pieces| async move {
         let piece: io::Result<Bytes> = pieces.recv().await?;
         Some((piece, pieces))
@@ -156,13 +152,15 @@ impl<'a> Pieces<'a> {
         Self { api, sender, piece: Vec::new(), since: Instant::now() }
     }
 
-    fn send(mut self, time: (Timestamp, Timestamp)) {
+    /// Sends the events of this time, and returns the open end of the answer.
+    fn send(mut self, time: (Timestamp, Timestamp)) -> Sender<io::Result<Bytes>> {
         if let Err(error) = self.send_days(time).and_then(|()| self.flush()) {
             let why = error.cause().unwrap_or("it cannot be read").to_owned();
             tracing::warn!(why, "an archive was not sent to its end");
             // The reader sees a stream that breaks off, and takes no part for the whole.
             drop(self.sender.blocking_send(Err(io::Error::other(why))));
         }
+        self.sender
     }
 
     /// Sends the events of each day, organization by organization.

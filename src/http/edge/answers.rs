@@ -113,8 +113,14 @@ impl Answers {
 }
 
 /// Makes the answer's body for actix, which sends it in pieces. The share and the guard of the
-/// request are dropped when the connection has taken the whole body.
-pub(in crate::http) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHand) -> HttpResponse {
+/// request are dropped when the connection has taken the whole body. If the end of the connection
+/// ends the answer, an answer that breaks off ends with a reset, so that no reader takes it for
+/// whole.
+pub(in crate::http) fn sent_in_pieces(
+    mut response: HttpResponse,
+    in_hand: InHand,
+    is_ended_by_close: bool,
+) -> HttpResponse {
     let part = response.extensions_mut().remove::<Part>();
     response
         .map_body(|_, body| {
@@ -124,7 +130,7 @@ pub(in crate::http) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHan
                 }
                 BodySize::None | BodySize::Stream => Content::Stream(body),
             };
-            Outgoing { content, _part: part, _in_hand: in_hand }
+            Outgoing { content, is_ended_by_close, in_hand, _part: part }
         })
         .map_into_boxed_body()
 }
@@ -136,8 +142,9 @@ enum Content {
 
 struct Outgoing {
     content: Content,
+    is_ended_by_close: bool,
+    in_hand: InHand,
     _part: Option<Part>,
-    _in_hand: InHand,
 }
 
 impl MessageBody for Outgoing {
@@ -154,12 +161,19 @@ impl MessageBody for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        match &mut self.get_mut().content {
+        let this = self.get_mut();
+        match &mut this.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => {
                 Poll::Ready(Some(Ok(bytes.split_to(bytes.len().min(PIECE_BYTES)))))
             }
-            Content::Stream(body) => Pin::new(body).poll_next(cx),
+            Content::Stream(body) => {
+                let next = Pin::new(body).poll_next(cx);
+                if this.is_ended_by_close && matches!(next, Poll::Ready(Some(Err(_)))) {
+                    this.in_hand.break_off();
+                }
+                next
+            }
         }
     }
 }

@@ -117,6 +117,13 @@ impl Drop for WaitsMeanwhile {
 #[derive(Debug)]
 pub(in crate::http) struct InHand(Rc<Shared>);
 
+impl InHand {
+    /// Ends the connection with a reset.
+    pub(in crate::http) fn break_off(&self) {
+        self.0.outlook.set(Outlook::Ended);
+    }
+}
+
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.end();

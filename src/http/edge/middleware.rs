@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::body::{BodySize, MessageBody as _};
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::http::{ConnectionType, Method};
+use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use crate::http::edge::answers::sent_in_pieces;
@@ -80,6 +81,11 @@ pub(in crate::http) async fn serve(
     if call.connection.is_leaving() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    let is_ended_by_close = ends_by_close(&call.request, &response);
+    if is_ended_by_close {
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     note(&call, &target, problem.as_ref());
     log(
         &call,
@@ -87,7 +93,12 @@ pub(in crate::http) async fn serve(
         (&request_id, response.status().as_u16(), began.elapsed()),
         problem.as_ref(),
     );
-    sent_in_pieces(response, in_hand)
+    sent_in_pieces(response, in_hand, is_ended_by_close)
+}
+
+/// True if only the end of the connection can end the answer: a client of HTTP/1.0 knows no chunks.
+fn ends_by_close(request: &HttpRequest, response: &HttpResponse) -> bool {
+    request.version() < Version::HTTP_11 && response.body().size() == BodySize::Stream
 }
 
 /// Makes the answer of the target, which has its share of the memory for answers.
