@@ -3,6 +3,7 @@
 //! The order is the recovery: the lock, the journal, the state, the rest of the journal, then the
 //! threads, and the HTTP server last. `triggerd serve`, the demo and the tests call [`App::start`].
 
+mod archiving;
 mod assembly;
 mod dir_watch;
 mod kept_file;
@@ -38,8 +39,10 @@ use crate::data_dir::{DataDir, DataDirError, instance_id};
 use crate::delivery::sender::Sender;
 use crate::http;
 use crate::journal::{Compaction, Reader};
+use crate::model::id::{EventId, OrgNo};
 use crate::store::Store;
 
+pub use archiving::check_archive;
 pub use lost_secrets::check_secrets;
 pub use reload::Reloaded;
 pub use start_error::StartError;
@@ -105,6 +108,7 @@ impl App {
         clock: Clock,
         options: StartOptions,
     ) -> Result<Self, StartError> {
+        let archive_answers = check_archive(&given)?;
         let descriptors = limits::enough(&given, descriptors::raise())?;
         let config = Arc::new(limits::fitted(&given, descriptors));
         let opened = opening::open(&config, &clock, options.forget_secrets)?;
@@ -115,25 +119,20 @@ impl App {
         let writing =
             Writing::start(&engine, (ends.submissions, writer), (&config, data_dir.journal()))?;
         lost_secrets::forget(&engine, &lost)?;
-        let is_held = opening::holds(&data_dir);
-        let deliver = options.deliver && !is_held;
-        let options = StartOptions { deliver, ..options };
-        let to_send = (ends.scheduler, options.deliver);
-        let (sending, tester) = start_sending(&engine, &config, to_send, &mut data_dir)?;
-        let health = Arc::new(http::Health::new(delivering(deliver, is_held)));
-        let lets_expire = deliver || !(is_held || data_dir.is_copy());
-        workers::require_archive_outside(&config, data_dir.path())?;
-        let backups = backups(&engine, &journal, (&config, &data_dir), !lets_expire);
-        let backups = Arc::new(backups.map_err(StartError::DataDir)?);
-        let api = make_api(&engine, &config, (&admin_token, tester), (&health, &backups))?;
-        let (dir_watch, compactor) = watching(&engine, &journal, (&config, &data_dir, &health))?;
-        let watching = ((dir_watch, compactor, backups), lets_expire);
-        let workers = Workers::start(&engine, (&ends.unrouted, journal), (&config, &api), watching)
-            .map_err(StartError::Threads)?;
+        let may_deliver = (ends.scheduler, options.deliver);
+        let parts = start_sending(&engine, &config, may_deliver, &mut data_dir)?;
+        let DeliveryParts { sending, tester, health, delivers, lets_expire } = parts;
+        archiving::tell(archive_answers || !lets_expire, &health);
+        let opened = (&data_dir, journal, admin_token.as_str());
+        let (workers, api) = start_workers(
+            (&engine, &config),
+            (&ends.unrouted, tester),
+            opened,
+            (&health, lets_expire),
+        )?;
         let serving = Serving::start(Data::clone(&api), listener).map_err(StartError::Threads)?;
-        health.set_ready();
         tell_proxies(&config);
-        tell_ready(address, &data_dir, options);
+        set_ready(&health, address, (&data_dir, delivers));
         Ok(Self {
             config: Arc::new(given),
             descriptors,
@@ -179,8 +178,8 @@ impl App {
         self.workers.wake(&self.engine);
         tracing::info!("stopping: attempts under way finish");
         in_order &= self.sending.join(deadline);
-        in_order &= self.api.join_streams(deadline);
         in_order &= self.workers.join(deadline);
+        in_order &= self.api.join_streams(deadline);
         self.engine.intake.close();
         let written = self.writing.stop(&self.engine, deadline);
         self.sending.runtime.shutdown_background();
@@ -206,22 +205,53 @@ fn delivering(delivers: bool, is_held: bool) -> http::Delivering {
     }
 }
 
+/// The parts of a server that follow from whether it delivers.
+struct DeliveryParts {
+    sending: Sending,
+    tester: Sender,
+    health: Arc<http::Health>,
+    delivers: bool,
+    lets_expire: bool,
+}
+
 /// Starts everything that sends, and makes the sender of tests.
 fn start_sending(
     engine: &Arc<Engine>,
     config: &Arc<Config>,
-    (hints, delivers): (Receiver<SchedulerHint>, bool),
+    (hints, may_deliver): (Receiver<SchedulerHint>, bool),
     data_dir: &mut DataDir,
-) -> Result<(Sending, Sender), StartError> {
+) -> Result<DeliveryParts, StartError> {
+    let is_held = opening::holds(data_dir);
+    let delivers = may_deliver && !is_held;
     opening::tell_copy(data_dir, &engine.store, delivers);
     let sending = Sending::start(engine, config, (hints, delivers))?;
     opening::settle(data_dir, delivers);
     let tester = sending::tester(config, &sending.lookups).map_err(StartError::Sender)?;
-    Ok((sending, tester))
+    let health = Arc::new(http::Health::new(delivering(delivers, is_held)));
+    let lets_expire = delivers || !(is_held || data_dir.is_copy());
+    Ok(DeliveryParts { sending, tester, health, delivers, lets_expire })
 }
 
-fn tell_ready(address: SocketAddr, data_dir: &DataDir, options: StartOptions) {
-    let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
+/// Makes the API, and starts the threads that work on their own.
+fn start_workers(
+    (engine, config): (&Arc<Engine>, &Arc<Config>),
+    (unrouted, tester): (&Receiver<(OrgNo, EventId)>, Sender),
+    (data_dir, journal, admin_token): (&DataDir, Reader, &str),
+    (health, lets_expire): (&Arc<http::Health>, bool),
+) -> Result<(Workers, Data<http::Api>), StartError> {
+    let backups = backups(engine, &journal, (config, data_dir), !lets_expire);
+    let backups = Arc::new(backups.map_err(StartError::DataDir)?);
+    let api = make_api(engine, config, (admin_token, tester), (health, &backups))?;
+    let (dir_watch, compactor) = watching(engine, &journal, (config, data_dir, health))?;
+    let watching = ((dir_watch, compactor, backups), lets_expire);
+    let workers = Workers::start(engine, (unrouted, journal), (config, &api), watching)
+        .map_err(StartError::Threads)?;
+    Ok((workers, api))
+}
+
+fn set_ready(health: &http::Health, address: SocketAddr, (data_dir, delivers): (&DataDir, bool)) {
+    health.set_ready();
+    let version = env!("CARGO_PKG_VERSION");
     let data_dir = data_dir.path().display();
     tracing::info!(%address, %data_dir, version, delivers, "triggerd is ready");
 }

@@ -8,6 +8,7 @@
 //!   admin.token   admin token, mode 0600
 //!   secrets.key   key that seals endpoints' secrets, mode 0600
 //!   deliveries.held   in a restored directory, until `triggerd deliver on`
+//!   archive.used  path of the archive of events that the server has used
 //!   journal/      the truth
 //!   sled/         the state computed from the journal
 //! ```
@@ -16,9 +17,11 @@ mod contents;
 mod error;
 mod format;
 mod format_file;
+mod inside;
 mod locks;
 mod names;
 mod portable;
+mod used_archive;
 mod whole;
 
 use std::fs::{self, DirBuilder};
@@ -35,10 +38,12 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
+pub use inside::lies_within;
 pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES, SMALL_FILES};
 pub use portable::{
     JOURNAL, SmallFile, instance_id, is_held, let_deliver, settle_restored, small_files,
 };
+pub use used_archive::{has_used_archive, note_used_archive};
 
 use error::{io_at, of_directory};
 use format::Format;

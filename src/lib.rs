@@ -117,8 +117,10 @@
 //! - `data_dir/format.rs`: the format file, which tells a copy from an original and witnesses the
 //!   beginning of the journal
 //! - `data_dir/format_file.rs`: the format file of a running server, which several threads use
+//! - `data_dir/inside.rs`: tells if a path lies in a data directory
 //! - `data_dir/locks.rs`: one process at a time
 //! - `data_dir/portable.rs`: the small files of a backup, and the hold of deliveries
+//! - `data_dir/used_archive.rs`: the archive that the server has used
 //!
 //! Bytes on disk, which are the truth:
 //!
@@ -260,6 +262,7 @@
 //! Archives of events:
 //!
 //! - `archive/mod.rs`: archives of events, as lines of JSON
+//! - `archive/directory.rs`: the directory of an archive, and the marker that tells it from another
 //! - `archive/file.rs`: one file of an archive, durable portion by portion
 //! - `archive/service.rs`: archives events before they expire
 //!
@@ -368,6 +371,7 @@
 //! - `http/api/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/api/webhook.rs`: `/api/webhook/config`
 //! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `app/archiving.rs`: the archive of expiring events, whose directory may not answer
 //! - `app/assembly.rs`: assembles the engine
 //! - `app/kept_file.rs`: a file that only a start reads, compared with its former content
 //! - `app/limits.rs`: fits the number of connections to the limit of open files

@@ -1,24 +1,22 @@
 //! The threads that work on their own while the server runs: the workers, the notifier, the
-//! sweeper, the archive, the replayer, the compactor and the directory watch.
+//! sweeper, the replayer, the compactor and the directory watch.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::web::Data;
 use crossbeam_channel::Receiver;
 
+use super::archiving;
 use super::dir_watch::DirWatch;
-use super::start_error::StartError;
-use crate::archive::Archiver;
-use crate::backup::{Backups, require_outside};
+use crate::backup::Backups;
 use crate::base::live::Live;
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::base::units::millis;
 use crate::commit::{Compactor, Engine, watch};
 use crate::config::Config;
-use crate::http::{self, Api};
+use crate::http::Api;
 use crate::journal::Reader;
 use crate::model::id::{EventId, OrgNo};
 use crate::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
@@ -26,6 +24,8 @@ use crate::pipeline::{Ages, DiskLimits, Replayer, Sweeper, Worker};
 pub(super) struct Workers {
     /// In the order in which they are awaited.
     threads: Vec<Thread>,
+    /// The thread of the archive, which is awaited last.
+    archive: Option<Thread>,
     sweep: Signal,
     /// The ages at which the sweeper lets events expire.
     ages: Arc<Live<Ages>>,
@@ -41,31 +41,22 @@ impl Workers {
         (config, api): (&Config, &Data<Api>),
         ((dir_watch, compactor, backups), lets_expire): ((DirWatch, Compactor, Arc<Backups>), bool),
     ) -> io::Result<Self> {
-        let mut threads = Vec::new();
-        for number in 1..=config.workers.threads {
-            let worker = Worker::new(Arc::clone(engine), unrouted.clone());
-            threads.push(spawn_critical(&format!("worker-{number}"), || worker.run())?);
-        }
-        let notified = Arc::clone(engine);
-        threads.push(spawn_critical("notifier", move || {
-            notified.hints.notifier.run(&notified.store, &notified.stop);
-        })?);
-        let replayer = Replayer { engine: Arc::clone(engine), wake: engine.hints.replays.clone() };
-        threads.push(spawn_critical("replayer", || replayer.run())?);
-        let (sweep, api, window) = (Signal::new(), Data::clone(api), config.dedup.window);
+        let archive = if lets_expire { archiving::start(engine, (config, api))? } else { None };
+        let (archiver, archive) = archive.unzip();
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
         let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
-        let archiver = archiver((engine, &api), config, lets_expire, &mut threads)?;
+        let (sweep, used) = (Signal::new(), Data::clone(api));
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
-            dedup_window_ms: millis(window),
+            dedup_window_ms: millis(config.dedup.window),
             ages: Arc::clone(&ages),
             lets_expire,
             limits: Arc::clone(&limits),
-            keys_used: Box::new(move || api.take_keys_used()),
+            keys_used: Box::new(move || used.take_keys_used()),
             archiver,
         };
+        let mut threads = routing(engine, unrouted, config.workers.threads)?;
         let wake = sweep.clone();
         threads.push(spawn_critical("sweeper", move || sweeper.run(&wake))?);
         let maker = Arc::clone(&backups);
@@ -74,7 +65,7 @@ impl Workers {
         threads.push(spawn_critical("drills", move || drilled.drills().run())?);
         threads.push(spawn_critical("compactor", || compactor.run())?);
         threads.push(watch_dir(engine, dir_watch)?);
-        Ok(Self { threads, sweep, ages, limits, backups })
+        Ok(Self { threads, archive, sweep, ages, limits, backups })
     }
 
     /// Replaces the settings that a reload can change.
@@ -98,15 +89,31 @@ impl Workers {
         for thread in self.threads {
             in_order &= thread.join_until(deadline);
         }
+        if let Some(archive) = self.archive {
+            archiving::leave(archive, deadline);
+        }
         in_order
     }
 }
 
-/// Refuses a directory for archives in the data directory.
-pub(super) fn require_archive_outside(config: &Config, data_dir: &Path) -> Result<(), StartError> {
-    let Some(directory) = &config.retention.archive_directory else { return Ok(()) };
-    let inside = |_| StartError::ArchiveInside(directory.clone());
-    require_outside(directory, data_dir).map_err(inside)
+/// Starts the threads that route events, wake waiting requests and advance replays.
+fn routing(
+    engine: &Arc<Engine>,
+    unrouted: &Receiver<(OrgNo, EventId)>,
+    workers: usize,
+) -> io::Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for number in 1..=workers {
+        let worker = Worker::new(Arc::clone(engine), unrouted.clone());
+        threads.push(spawn_critical(&format!("worker-{number}"), || worker.run())?);
+    }
+    let notified = Arc::clone(engine);
+    threads.push(spawn_critical("notifier", move || {
+        notified.hints.notifier.run(&notified.store, &notified.stop);
+    })?);
+    let replayer = Replayer { engine: Arc::clone(engine), wake: engine.hints.replays.clone() };
+    threads.push(spawn_critical("replayer", || replayer.run())?);
+    Ok(threads)
 }
 
 /// Starts the directory watch, and the watchdog of its thread.
@@ -115,21 +122,4 @@ fn watch_dir(engine: &Engine, dir_watch: DirWatch) -> io::Result<Thread> {
     spawn_critical("dir-watchdog", move || watch(&progress, &stop, || {}))?;
     let stop = engine.stop.clone();
     spawn_critical("dir-watch", move || dir_watch.run(&stop))
-}
-
-/// Starts the thread that archives events before they expire, if there is a directory for it and
-/// events expire.
-fn archiver(
-    (engine, api): (&Arc<Engine>, &Data<Api>),
-    config: &Config,
-    lets_expire: bool,
-    threads: &mut Vec<Thread>,
-) -> io::Result<Option<Archiver>> {
-    let directory = config.retention.archive_directory.clone();
-    let Some(directory) = directory.filter(|_| lets_expire) else { return Ok(None) };
-    let (fails, shown) = (api.archive_fails(), Data::clone(api));
-    let lines = Box::new(move |org, event| http::archive_line(&shown, org, event));
-    let (archiver, service) = Archiver::new(engine, directory, lines, fails);
-    threads.push(spawn_critical("archive", || service.run())?);
-    Ok(Some(archiver))
 }

@@ -8,6 +8,9 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::base::library_errors::io_words;
 use crate::base::ownership::open_unfollowed;
 
@@ -177,13 +180,12 @@ impl Drop for ArchiveFile {
     }
 }
 
-/// Finishes the files that a crash left in the directory, which is made if it is missing. Their
-/// last portion may be torn; its events have not expired.
+/// Finishes the files that a crash left in the directory. Their last portion may be torn; its
+/// events have not expired.
 ///
 /// # Errors
 /// A file cannot be read or renamed.
 pub(super) fn salvage(directory: &Path) -> io::Result<()> {
-    make_dir(directory)?;
     let ending = format!(".{EXTENSION}.{}", Draft::Kept.suffix());
     for entry in fs::read_dir(directory)? {
         let draft = entry?.path();
@@ -230,26 +232,43 @@ fn whole_portions(file: &File) -> io::Result<u64> {
     Ok(whole)
 }
 
-/// Renames a synced file, or removes it if it is empty.
+/// Gives a synced file its name, or removes it if it is empty.
 fn give_name(draft: &Path, path: &Path, is_empty: bool) -> io::Result<Option<PathBuf>> {
-    let named = if is_empty { None } else { Some(free_name(path)?) };
-    match &named {
-        None => fs::remove_file(draft)?,
-        Some(path) => fs::rename(draft, path)?,
-    }
+    let named = if is_empty {
+        fs::remove_file(draft)?;
+        None
+    } else {
+        Some(rename_to_free(draft, path)?)
+    };
     sync_dir(directory_of(path))?;
     Ok(named)
 }
 
-/// Returns the path, or a similar one if there is such a file.
-fn free_name(path: &Path) -> io::Result<PathBuf> {
+/// Renames the file to the path, or to a similar one if there is such a file. Returns the path.
+fn rename_to_free(draft: &Path, path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let stem = name.strip_suffix(EXTENSION).unwrap_or(name).trim_end_matches('.');
     let similar = (2..SAME_NAMES_MAX)
         .map(|number| path.with_file_name(format!("{stem}-{number}.{EXTENSION}")));
-    let mut names = std::iter::once(path.to_owned()).chain(similar);
-    let free = names.find(|path| path.symlink_metadata().is_err());
-    free.ok_or_else(|| io::ErrorKind::AlreadyExists.into())
+    for path in std::iter::once(path.to_owned()).chain(similar) {
+        match rename_to_new(draft, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            renamed => return renamed.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Renames a file and never replaces another one.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // NFS and others cannot do this, but have a second name for a file.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
+    }
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -305,6 +324,19 @@ mod tests {
         part.add(b"1").unwrap();
         drop(part);
         assert_eq!(names(dir.path()), ["sub"], "no half file is left");
+    }
+
+    #[test]
+    fn a_file_that_appears_under_the_name_meanwhile_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, taken, free] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        fs::write(&from, "archive").unwrap();
+        fs::write(&taken, "another file").unwrap();
+        let refused = rename_to_new(&from, &taken).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        rename_to_new(&from, &free).unwrap();
+        assert_eq!(fs::read_to_string(&taken).unwrap(), "another file");
+        assert_eq!(names(dir.path()), ["b", "c"]);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! This module knows the files and when they are durable. The form of an event is that of the API,
 //! which gives the lines.
 
+mod directory;
 mod file;
 mod service;
 
+pub use directory::{Place, place_of};
 pub use file::{ArchiveFile, Draft, EXTENSION};
 pub use service::{Archiver, Batch, Line, Lines, Service, Written};

@@ -3,13 +3,14 @@
 //! it is durable in a file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::directory::Directory;
 use super::file::{ArchiveFile, Draft, EXPIRED, EXTENSION, salvage};
 use crate::base::library_errors::io_words;
 use crate::commit::Engine;
@@ -96,7 +97,7 @@ pub struct Service {
 
 struct Writer {
     engine: Arc<Engine>,
-    directory: PathBuf,
+    directory: Directory,
     lines: Lines,
     /// Set while batches cannot be archived, for `/health`.
     fails: Arc<AtomicBool>,
@@ -115,16 +116,17 @@ enum Attempt {
 }
 
 impl Archiver {
-    /// Makes both ends of the service for this directory.
+    /// Makes both ends of the service for this directory, of the server with this data directory.
     pub fn new(
         engine: &Arc<Engine>,
-        directory: PathBuf,
+        (directory, data_dir): (&Path, &Path),
         lines: Lines,
         fails: Arc<AtomicBool>,
     ) -> (Self, Service) {
         let (requests, asked) = bounded(WAITING_MAX);
         let (answers, answered) = bounded(WAITING_MAX);
         let (engine, told) = (Arc::clone(engine), Arc::clone(&fails));
+        let directory = Directory::new(directory.to_owned(), data_dir.to_owned());
         let writer = Writer { engine, directory, lines, fails, is_salvaged: false, open: None };
         let archiver = Self {
             requests,
@@ -255,7 +257,8 @@ impl Writer {
 
     fn prepare(&mut self) -> Result<(), String> {
         if !self.is_salvaged {
-            salvage(&self.directory).map_err(words)?;
+            self.directory.open()?;
+            salvage(self.directory.path()).map_err(words)?;
             self.is_salvaged = true;
         }
         Ok(())
@@ -264,7 +267,7 @@ impl Writer {
     /// Counts and logs. Returns true if nothing failed.
     fn report(&self, written: &Result<u64, String>) -> bool {
         let failed_before = self.fails.swap(written.is_err(), Ordering::SeqCst);
-        let directory = self.directory.display();
+        let directory = self.directory.path().display();
         match written {
             Ok(events) => {
                 self.engine.metrics.archived_events.inc_by(*events);
@@ -304,7 +307,7 @@ impl Writer {
         let Some(first) = events.first() else { return Ok(Attempt::Archived(0)) };
         let mut file = match self.open.take() {
             Some(file) => file,
-            None => self.create(*first).map_err(words)?,
+            None => self.create(*first)?,
         };
         match self.add(&mut file, batch, events) {
             Ok(attempt) => {
@@ -357,10 +360,11 @@ impl Writer {
     }
 
     /// Begins a file, named by the present time and its first event.
-    fn create(&self, first: EventId) -> io::Result<ArchiveFile> {
+    fn create(&self, first: EventId) -> Result<ArchiveFile, String> {
+        self.directory.require_marker()?;
         let at = Timestamp(self.engine.clock.now_ms()).to_string().replace(':', "-");
         let name = format!("{EXPIRED}{at}-{first}.{EXTENSION}");
-        ArchiveFile::create(&self.directory.join(name), Draft::Kept)
+        ArchiveFile::create(&self.directory.path().join(name), Draft::Kept).map_err(words)
     }
 
     fn close(&mut self) {

@@ -1,8 +1,10 @@
 use super::*;
+use crate::archive::directory::MARKER;
 use crate::base::clock::Clock;
 use crate::commands::tests::{ORG, create_org, erase, submit};
 use crate::commands::{Command, Results};
 use crate::commit::{Hints, Intake, IntakeLimits};
+use crate::data_dir::DataDir;
 use crate::journal::Position;
 use crate::model::org::InboxMode;
 use crate::store::Store;
@@ -40,10 +42,11 @@ fn a_payload_that_is_erased_while_it_is_archived_is_taken_back() {
         apply(&erasing, 200, &erase(event.0, &[]));
         Ok(Some(Line { json: b"the payload".to_vec(), is_erased, unreadable: None }))
     });
-    let archive = dir.path().join("archive");
+    let (archive, data) = (dir.path().join("archive"), dir.path().join("data"));
+    DataDir::open(&data).unwrap().complete(Timestamp(1)).unwrap();
     let fails = Arc::new(AtomicBool::new(true));
     let (mut archiver, service) =
-        Archiver::new(&engine(&store), archive.clone(), lines, Arc::clone(&fails));
+        Archiver::new(&engine(&store), (&archive, &data), lines, Arc::clone(&fails));
     let cutoffs = Cutoffs { finished: LATE, dead: LATE, open: LATE, erased: LATE, now: LATE };
     let batch = Batch { org: ORG, org_id: OrgId(1), blocks: vec![EVENT], cutoffs };
     let number = archiver.ask(batch).unwrap();
@@ -53,7 +56,9 @@ fn a_payload_that_is_erased_while_it_is_archived_is_taken_back() {
     assert!(!archiver.rests() && !fails.load(Ordering::SeqCst));
     drop(archiver);
     assert!(running.join_until(Instant::now() + Duration::from_mins(3)));
-    let files: Vec<_> = std::fs::read_dir(archive).unwrap().map(|it| it.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&archive).unwrap().map(|it| it.unwrap().path()).collect();
+    files.retain(|path| !path.ends_with(MARKER));
     assert_eq!(files.len(), 1);
     let text = zstd::decode_all(std::fs::File::open(&files[0]).unwrap()).unwrap();
     assert_eq!(text, b"null\n");

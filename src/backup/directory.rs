@@ -14,7 +14,7 @@ use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use super::source::{Part, Source, Step};
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
-use crate::data_dir::JOURNAL;
+use crate::data_dir::{JOURNAL, lies_within};
 use crate::model::time::Timestamp;
 
 /// Length of a backup's name, such as `2026-01-31T10-00-00.000Z`.
@@ -89,11 +89,7 @@ pub fn make(
 /// # Errors
 /// The place is in the data directory.
 pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError> {
-    let absolute = std::path::absolute(target).map_err(io_at(target))?;
-    // Of a path that does not exist yet, the part that exists tells where it is.
-    let real = absolute.ancestors().find_map(|path| path.canonicalize().ok());
-    let data = data_dir.canonicalize().map_err(io_at(data_dir))?;
-    if real.is_some_and(|real| real.starts_with(data)) {
+    if lies_within(target, data_dir).map_err(io_at(target))? {
         return Err(BackupError::Refused(format!(
             "{} is in the data directory {}; name a place outside for backups",
             target.display(),

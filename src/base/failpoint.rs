@@ -86,6 +86,8 @@ pub enum Switch {
     ExpiryTooEarly,
     /// Events expire before they are archived.
     ArchiveOutrun,
+    /// The filesystem of the archive never answers.
+    ArchiveHangs,
     /// A backup has a manifest before it has its files.
     ManifestFirst,
     /// Objects of a bucket are deleted as soon as no manifest names them, while another backup may

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::Failure;
-use super::output::print_text;
+use super::output::{eprint, print_text};
+use crate::app::check_archive;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
 
@@ -16,8 +17,15 @@ pub(super) struct CheckConfig {
 
 impl CheckConfig {
     pub(super) fn run(&self, (config, source): &(Config, Source)) -> Result<ExitCode, Failure> {
+        let answers = check_archive(config);
+        let answers = answers.map_err(|error| Failure::new(error.exit_code(), error))?;
         if !self.quiet {
             print_text(&format!("# from: {source}\n{}", config.effective().trim_end()))?;
+        }
+        if !answers {
+            let note = "triggerd: [retention] archive_directory does not answer; a server starts, \
+                and no event expires until the directory answers";
+            eprint(note);
         }
         Ok(ExitCode::Clean)
     }

@@ -17,6 +17,8 @@ pub(super) const SECRETS_KEY_FILE: &str = "secrets.key";
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
 /// Name of the file that holds deliveries back after a restore, also over restarts.
 pub(super) const HELD_FILE: &str = "deliveries.held";
+/// Name of the file with the path of the archive that the server has used.
+pub(super) const ARCHIVE_FILE: &str = "archive.used";
 /// The names in a restored directory, in the order in which they appear. `FORMAT` is the last one:
 /// no server takes a directory without it.
 pub const RESTORED_FILES: [&str; 5] =
@@ -26,8 +28,16 @@ pub const SMALL_FILES: [&str; 3] = [FORMAT_FILE, SECRETS_KEY_FILE, ADMIN_TOKEN_F
 /// Name of the file that makes a directory a backup, which is no data directory.
 pub const BACKUP_MANIFEST: &str = "manifest.json";
 /// Every other name that triggerd uses in the data directory.
-pub(super) const OWN_FILES: [&str; 7] =
-    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR, HELD_FILE];
+pub(super) const OWN_FILES: [&str; 8] = [
+    FORMAT_FILE,
+    LOCK_FILE,
+    ADMIN_TOKEN_FILE,
+    SECRETS_KEY_FILE,
+    JOURNAL_DIR,
+    STATE_DIR,
+    HELD_FILE,
+    ARCHIVE_FILE,
+];
 /// Suffix of a file's name until the file is complete.
 pub(super) const DRAFT_SUFFIX: &str = ".new";
 

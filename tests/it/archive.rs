@@ -38,7 +38,7 @@ fn with_server_key(settings: &str, key: &str) -> String {
 /// The files of an archive, in the order of their names, without its marker.
 fn files(archive: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(archive).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.collect();
+    let mut files: Vec<_> = entries.filter(|path| !path.ends_with(MARKER)).collect();
     files.sort();
     files
 }
@@ -266,8 +266,65 @@ fn the_payload_of_an_erased_event_never_reaches_the_archive() {
 fn a_directory_in_the_data_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let config = settings(&data, &archiving(&data.join("archive")));
-    let (status, log) = Process::spawn(&data, &config, &[]).ready().err().unwrap();
-    assert_eq!(status.code(), Some(2), "{log}");
-    assert!(log.contains("[retention] archive_directory is in the data directory"), "{log}");
+    fs::create_dir(&data).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    for archive in [data.join("archive"), link.clone(), link.join("archive")] {
+        let config = settings(&data, &archiving(&archive));
+        let (status, log) = Process::spawn(&data, &config, &[]).ready().err().unwrap();
+        assert_eq!(status.code(), Some(2), "{log}");
+        assert!(log.contains("[retention] archive_directory is in the data directory"), "{log}");
+        let (code, said) = command(&data, &["check-config"]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("[retention] archive_directory is in the data directory"), "{said}");
+    }
+}
+
+#[test]
+fn nothing_is_archived_in_a_directory_whose_filesystem_is_not_mounted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, mounted) = (dir.path().join("data"), dir.path().join("mounted"));
+    let config = settings(&data, &archiving(&mounted.join("archive")));
+    let server = Process::start_on(&data, &config);
+    let key = server.org("Acme").key;
+    until(|| mounted.join("archive").join(MARKER).exists().then_some(()));
+    assert_eq!(server.stop().0, Some(0));
+    let away = dir.path().join("away");
+    fs::rename(&mounted, &away).unwrap();
+    fs::create_dir(&mounted).unwrap();
+    let server = Process::start_on(&data, &config);
+    let org = Client::new(&server.url, &key);
+    let event = finished(&org, 1).remove(0);
+    until(|| has_failed(&server).then_some(()));
+    until(|| (org.metric("triggerd_archive_failures_total") >= 3.0).then_some(()));
+    assert_eq!(status(&org, &event), 200);
+    assert_eq!(fs::read_dir(&mounted).unwrap().count(), 0);
+    fs::remove_dir(&mounted).unwrap();
+    fs::rename(&away, &mounted).unwrap();
+    until(|| (status(&org, &event) == 404).then_some(()));
+    until(|| (!has_failed(&server)).then_some(()));
+    assert_eq!(server.stop().0, Some(0));
+    assert!(ids(&archived(&mounted.join("archive"))).contains(&event));
+}
+
+#[test]
+fn a_directory_that_does_not_answer_delays_neither_start_nor_stop_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let archive = dir.path().join("archive");
+    // A stop that waits for the archive takes nine seconds, and a start waits for ever.
+    let config = with_server_key(&settings(&data, &archiving(&archive)), "shutdown_seconds = 9");
+    let began = Instant::now();
+    let hangs = ["env", "TRIGGERD_FAILPOINTS=archive_hangs"];
+    let server = Process::spawn(&data, &config, &hangs).ready();
+    let server = server.map_err(|(_, log)| log).unwrap();
+    assert!(has_failed(&server), "the health says so from the start");
+    let org = server.org("Acme");
+    let event = finished(&org, 1).remove(0);
+    let ages = Duration::from_secs(6);
+    until(|| (began.elapsed() >= ages).then_some(()));
+    assert_eq!(status(&org, &event), 200);
+    let (code, took) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
