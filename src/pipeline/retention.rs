@@ -33,10 +33,10 @@ const ARCHIVE_MAX: Duration = Duration::from_millis(300);
 /// How often the same events are searched again because they changed meanwhile. The next pass finds
 /// the events that change even more often.
 const SEARCHES_MAX: u32 = 4;
-/// Number of portions of deleted endpoints that are read or forgotten for each organization and
-/// pass, so that an organization that deletes very many does not keep the others waiting. A search
-/// that has begun is finished.
-const PORTIONS_MAX: u32 = 1_024;
+/// Time after which a pass leaves the other deleted endpoints of an organization to the next pass,
+/// so that an organization that deletes very many does not keep the others waiting. A search that
+/// has begun is finished.
+const DELETED_MAX: Duration = Duration::from_millis(200);
 
 /// The ages at which events expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +125,15 @@ struct Pass {
     searches: u32,
     /// A search that is not complete yet, or whose events are being archived.
     found: Option<Expiring>,
-    /// The batch of the found events in the archive.
-    archiving: Option<Archiving>,
-    /// The number of portions of deleted endpoints so far, of this organization.
-    portions: u32,
+    /// The times by which the found events expire, and the reason. Later times would let more of
+    /// them expire.
+    judged: Option<(Cutoffs, ExpiryReason)>,
+    /// The number of the batch of the found events in the archive.
+    archiving: Option<u64>,
+    /// The time spent on deleted endpoints of this organization so far.
+    spent: Duration,
+    /// Set after something of an organization was left to the next pass.
+    is_cut: bool,
     /// Set after a command had no effect: the next one names a single block.
     is_by_block: bool,
     /// The first event of a block with an event that cannot be read, and so not be archived. The
@@ -138,17 +143,9 @@ struct Pass {
     oldest: Option<Timestamp>,
 }
 
-/// Events that are being archived before they expire.
-#[derive(Clone, Copy, Debug)]
-struct Archiving {
-    batch: u64,
-    /// The times by which the events expire. A later time would let more of them expire.
-    judged: (Cutoffs, ExpiryReason),
-}
-
 /// The next step after events were found.
 enum Next {
-    Expire((Cutoffs, ExpiryReason)),
+    Expire,
     /// The events are not archived yet.
     Wait,
     /// An event cannot be read: the events are searched again, block by block.
@@ -201,6 +198,8 @@ impl Retention {
                 if pass.early.is_some() {
                     self.disk.passed(engine);
                 }
+                // What was left does not wait for as long as a pass that left nothing.
+                self.began_ms = self.began_ms.filter(|_| !pass.is_cut);
                 pass.end(engine);
                 self.archiver.iter().for_each(Archiver::close);
                 return Ok(false);
@@ -239,8 +238,10 @@ impl Retention {
             from: EventId(0),
             searches: 0,
             found: None,
+            judged: None,
             archiving: None,
-            portions: 0,
+            spent: Duration::ZERO,
+            is_cut: false,
             is_by_block: false,
             unreadable: None,
             oldest: None,
@@ -260,6 +261,19 @@ impl Pass {
         (Cutoffs { finished, dead, open, ..by_age }, reason)
     }
 
+    /// Returns the times by which the found events expire, or by which a new search judges. Events
+    /// that were found before the clock was set back may not be due, so they are searched again.
+    fn judge(&mut self, engine: &Engine, ages: &Ages, tier: Tier) -> (Cutoffs, ExpiryReason) {
+        let present = self.cutoffs(engine, ages, tier);
+        let is_ahead = |(judged, _): &(Cutoffs, ExpiryReason)| judged.now > present.0.now;
+        if self.judged.as_ref().is_some_and(is_ahead) {
+            (self.found, self.archiving) = (None, None);
+        }
+        let judged = self.judged.filter(|_| self.found.is_some()).unwrap_or(present);
+        self.judged = Some(judged);
+        judged
+    }
+
     /// Lets the next events of the organization expire, or goes on to the next organization.
     /// Returns the number of blocks that were read. None while events are not archived yet.
     fn go_on(
@@ -270,14 +284,14 @@ impl Pass {
     ) -> Result<Option<usize>, StateError> {
         if org.number != self.org {
             (self.org, self.from, self.searches) = (org.number, EventId(0), 0);
-            (self.found, self.portions, self.is_by_block) = (None, 0, false);
+            (self.found, self.spent, self.is_by_block) = (None, Duration::ZERO, false);
             (self.archiving, self.unreadable) = (None, None);
         }
-        let judged = self.cutoffs(engine, ages, org.tier);
+        let judged = self.judge(engine, ages, org.tier);
         let Some(found) = self.search(engine, org.number, judged.0)? else { return Ok(Some(1)) };
         let next = match archiver.filter(|_| !found.blocks.is_empty()) {
-            Some(archiver) => self.archive(archiver, org, judged, &found),
-            None => Next::Expire(judged),
+            Some(archiver) => self.archive(archiver, org, judged.0, &found),
+            None => Next::Expire,
         };
         let (read, following) = (found.read, found.next);
         match next {
@@ -291,7 +305,7 @@ impl Pass {
                 return Ok(Some(read));
             }
             Next::Skip => self.searches = 0,
-            Next::Expire(judged) => {
+            Next::Expire => {
                 if !self.expired((engine, ages), org, judged, &found) {
                     return Ok(Some(read));
                 }
@@ -333,15 +347,17 @@ impl Pass {
     /// Forgets some of the organization's deleted endpoints, or goes on to the next organization.
     fn end_org(&mut self, engine: &Engine, org: OrgNo, cutoffs: Cutoffs) -> Result<(), StateError> {
         let before = (cutoffs.finished, self.deleted_before);
-        let forgets = self.early.is_none() && self.portions < PORTIONS_MAX;
+        let began = Instant::now();
+        self.is_cut |= self.early.is_none() && self.spent >= DELETED_MAX;
+        let forgets = self.early.is_none() && self.spent < DELETED_MAX;
         if forgets && forget_deleted(engine, org, before)? {
-            self.portions += 1;
+            self.spent += began.elapsed();
             return Ok(());
         }
         let oldest = engine.store.retained_org(org)?.and_then(|org| org.oldest);
         self.oldest = self.oldest.into_iter().chain(oldest).min();
         (self.org, self.from) = (OrgNo(org.0.saturating_add(1)), EventId(0));
-        self.portions = 0;
+        self.spent = Duration::ZERO;
         Ok(())
     }
 
@@ -350,11 +366,11 @@ impl Pass {
         &mut self,
         archiver: &mut Archiver,
         org: RetainedOrg,
-        judged: (Cutoffs, ExpiryReason),
+        cutoffs: Cutoffs,
         found: &Expiring,
     ) -> Next {
         if failpoint::is_on(Switch::ArchiveOutrun) {
-            return Next::Expire(judged);
+            return Next::Expire;
         }
         if let ([only], Some(block)) = (found.blocks.as_slice(), self.unreadable)
             && only.first == block
@@ -364,16 +380,15 @@ impl Pass {
         if self.archiving.is_none() {
             let blocks = found.blocks.iter().map(|block| block.first).collect();
             let (org, org_id) = (org.number, org.id);
-            let asked = archiver.ask(Batch { org, org_id, blocks, cutoffs: judged.0 });
-            self.archiving = asked.map(|batch| Archiving { batch, judged });
+            self.archiving = archiver.ask(Batch { org, org_id, blocks, cutoffs });
         }
-        let Some(Archiving { batch, judged }) = self.archiving else { return Next::Wait };
+        let Some(batch) = self.archiving else { return Next::Wait };
         let written = archiver.wait(batch, ARCHIVE_MAX);
         if written != Written::Waits {
             self.archiving = None;
         }
         match written {
-            Written::Done => Next::Expire(judged),
+            Written::Done => Next::Expire,
             Written::Unreadable(block) => {
                 self.unreadable = Some(block);
                 Next::SearchAgain
@@ -392,7 +407,7 @@ impl Pass {
         let mut found = match self.found.take() {
             Some(found) => found,
             // The next pass goes on with this organization's events.
-            None if self.portions >= PORTIONS_MAX => return Ok(Some(Expiring::default())),
+            None if self.spent >= DELETED_MAX => return Ok(Some(Expiring::default())),
             None => {
                 let is_single = self.is_by_block || self.unreadable.is_some();
                 engine.store.begin_expiring((org, self.from), cutoffs, is_single)?
@@ -401,11 +416,12 @@ impl Pass {
         if found.is_named() {
             return Ok(Some(found));
         }
+        let began = Instant::now();
         engine.store.name_more(&mut found)?;
         if found.is_named() {
             return Ok(Some(found));
         }
-        self.portions += 1;
+        self.spent += began.elapsed();
         self.found = Some(found);
         Ok(None)
     }
