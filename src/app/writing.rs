@@ -46,6 +46,7 @@ impl Writing {
         let committer = Committer::new(Arc::clone(engine), submissions, writer, group)
             .map_err(StartError::State)?;
         engine.intake.set_shortage(engine.space.shortage(), engine.space.free());
+        engine.look_at_rest();
         let (flush, committing) = (committer.flush(), committer.progress());
         let flusher = Flusher {
             engine: Arc::clone(engine),

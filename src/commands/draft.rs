@@ -52,6 +52,22 @@ impl Draft {
         matches!(self.command, Command::SubmitEvent(_))
     }
 
+    /// Returns true if a requester asks for more of what the disk keeps: organizations, keys,
+    /// settings of endpoints, replays and retries. Everything else that a requester asks for gives
+    /// space back or brings something to its end.
+    pub fn asks_for_more(&self) -> bool {
+        let is_more = matches!(
+            self.command,
+            Command::CreateOrg(_)
+                | Command::CreateKey(_)
+                | Command::RotateKey(_)
+                | Command::PutEndpoint(_)
+                | Command::StartReplay(_)
+                | Command::RetryDelivery(_)
+        );
+        is_more && self.requester.is_some()
+    }
+
     /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
         let Command::SubmitEvent(submit) = &self.command else { return None };

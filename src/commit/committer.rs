@@ -266,6 +266,7 @@ impl<L: Log> Committer<L> {
             if let Some(shortage) = self.engine.space.shortage() {
                 self.engine.intake.set_shortage(Some(shortage), self.engine.space.free());
             }
+            self.engine.look_at_rest();
         }
     }
 

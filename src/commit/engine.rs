@@ -56,6 +56,12 @@ impl Engine {
         Now::new(Timestamp(self.clock.now_ms()), Timestamp(self.clock.steady_ms()))
     }
 
+    /// Refuses what makes more while the rest of the disk is kept for what gives space back.
+    pub fn look_at_rest(&self) {
+        let (to_free, was_kept) = (self.snapshots.sizes().0, self.intake.keeps_rest());
+        self.intake.keep_rest(self.space.is_rest(to_free, was_kept));
+    }
+
     /// An engine for tests, with an empty journal and a disk that is never full.
     #[cfg(test)]
     pub(crate) fn of(

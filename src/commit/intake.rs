@@ -69,6 +69,8 @@ struct IntakeState {
     closed: AtomicBool,
     /// The code of the [`Shortage`]; 0 if there is none.
     shortage: AtomicU8,
+    /// Set while the rest of the disk is kept for what gives space back.
+    is_rest_kept: AtomicBool,
     limits: IntakeLimits,
     began: Instant,
     /// Number of submissions waiting or being stored.
@@ -181,6 +183,7 @@ impl Intake {
         let state = IntakeState {
             closed: false.into(),
             shortage: 0.into(),
+            is_rest_kept: false.into(),
             limits,
             began: Instant::now(),
             under_way: 0.into(),
@@ -231,8 +234,9 @@ impl Intake {
     /// - [`Refused::Overloaded`] when the queue is full; for events also when the oldest submission
     ///   has waited too long or too many bytes wait.
     /// - [`Refused::ShuttingDown`] after [`Intake::close`].
-    /// - [`Refused::DiskFull`] for events while the disk is low. Other commands go on, because they
-    ///   make room.
+    /// - [`Refused::DiskFull`] for events while the disk is low.
+    /// - [`Refused::RestKept`] for what makes more while the disk is almost full, see
+    ///   [`Draft::asks_for_more`]. Other commands go on, because they make room.
     pub fn submit_all<D: Into<Draft>>(
         &self,
         drafts: impl IntoIterator<Item = D>,
@@ -250,6 +254,9 @@ impl Intake {
                 return Err(Refused::DiskFull(shortage));
             }
             self.state.welcomes_events(bytes(&drafts), now_us)?;
+        }
+        if self.keeps_rest() && drafts.iter().any(Draft::asks_for_more) {
+            return Err(Refused::RestKept);
         }
         let (reply, results) = oneshot::channel();
         let under_way = self.state.begin(&drafts, now_us);
@@ -342,6 +349,24 @@ impl Intake {
         self.shortage().is_some()
     }
 
+    /// Sets if the rest of the disk is kept for what gives space back. A change is logged.
+    pub(super) fn keep_rest(&self, is_kept: bool) {
+        let is_kept = is_kept && !failpoint::is_on(Switch::ReserveOff);
+        match (self.state.is_rest_kept.swap(is_kept, Ordering::SeqCst), is_kept) {
+            (false, true) => tracing::error!(
+                "the disk is almost full: new organizations, keys, endpoints, replays and retries \
+                 by hand are refused with 507, so that room stays for what gives space back"
+            ),
+            (true, false) => tracing::info!("organizations, keys and endpoints can be made again"),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    /// Returns true while the rest of the disk is kept for what gives space back.
+    pub fn keeps_rest(&self) -> bool {
+        self.state.is_rest_kept.load(Ordering::SeqCst)
+    }
+
     /// An intake without a committer.
     #[cfg(test)]
     pub(crate) fn unheard() -> Self {
@@ -359,7 +384,8 @@ mod tests {
     use super::*;
     use crate::commands::{EventDraft, NoteRouteCrash};
     use crate::model::event::NewEvent;
-    use crate::model::id::{EventId, OrgNo};
+    use crate::model::id::{EventId, KeyId, OrgNo};
+    use crate::model::key::{Scope, Scopes};
 
     const WAIT_MAX: Duration = Duration::from_millis(500);
     const BYTES_MAX: usize = 10_000;
@@ -421,6 +447,29 @@ mod tests {
         assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
         assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         assert!(intake.submit_all(no_event()).is_ok());
+    }
+
+    #[test]
+    fn the_rest_of_the_disk_is_refused_to_what_a_requester_makes_more_of_and_to_nothing_else() {
+        use crate::commands::tests::{ack, create_org, put_endpoint};
+        use crate::model::org::InboxMode;
+        let (intake, _queue) = intake(100);
+        intake.keep_rest(true);
+        let operator = |command| {
+            let requester = Requester { key: None, needs: Scope::EndpointsWrite.into() };
+            Draft::from(command).asked_by(requester).unwrap()
+        };
+        let org = operator(create_org(InboxMode::Auto, 1));
+        assert_eq!(intake.submit_all([org.clone()]).unwrap_err(), Refused::RestKept);
+        let by_key = Requester { key: Some(KeyId(1)), needs: Scopes::all() };
+        let asked = |command| Draft::from(command).asked_by(by_key).unwrap();
+        let mixed = [asked(ack(1)), asked(put_endpoint(50))];
+        assert_eq!(intake.submit_all(mixed).unwrap_err(), Refused::RestKept);
+        assert!(intake.submit_all([asked(ack(1))]).is_ok());
+        assert!(intake.submit_all([put_endpoint(50)]).is_ok(), "the server itself asks");
+        assert!(intake.submit_all(event(1)).is_ok(), "events have their own limit");
+        intake.keep_rest(false);
+        assert!(intake.submit_all([org]).is_ok());
     }
 
     #[test]

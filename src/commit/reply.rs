@@ -10,6 +10,10 @@ use crate::base::exit_code::fatal;
 use crate::commands::{Applying, Submitted};
 use crate::store::{Refusal, StateError};
 
+/// The reason why the rest of the disk is refused to what makes more, in a sentence.
+const REST_KEPT: &str = "the disk is almost full, and its rest is kept for what gives space back; \
+    acknowledge, erase or delete what is not needed, or try again when there is space";
+
 /// The reason why commands were refused. None of the commands is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -19,6 +23,9 @@ pub enum Refused {
     /// The disk is short of this resource.
     #[error("{}", .0.explanation())]
     DiskFull(Shortage),
+    /// The rest of the disk is kept for what gives space back.
+    #[error("{REST_KEPT}")]
+    RestKept,
     /// The server is stopping.
     #[error("the server is stopping")]
     ShuttingDown,

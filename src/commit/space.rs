@@ -238,6 +238,12 @@ impl Space {
         }
     }
 
+    /// Returns true if the free space is all kept for what gives space back: see
+    /// [`Space::pace_of_failing`].
+    pub fn is_rest(&self, to_free: u64, is_held: bool) -> bool {
+        self.pace_of_failing(to_free, is_held) != FailingPace::Free
+    }
+
     /// The part of the reserve that sled never gets, in bytes.
     fn kept_bytes(&self) -> u64 {
         (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX)

@@ -243,7 +243,9 @@ impl Attempter {
                 Err(CommitError::Refused(Refused::ShuttingDown) | CommitError::NotAllowed(_)) => {
                     return None;
                 }
-                Err(CommitError::Refused(Refused::Overloaded | Refused::DiskFull(_))) => {
+                Err(CommitError::Refused(
+                    Refused::Overloaded | Refused::DiskFull(_) | Refused::RestKept,
+                )) => {
                     tokio::time::sleep(AGAIN).await;
                 }
             }

@@ -435,6 +435,9 @@ impl From<Refused> for Problem {
             Refused::DiskFull(shortage) => {
                 Self::new(Code::DiskFull, format!("nothing was stored: {}", shortage.explanation()))
             }
+            Refused::RestKept => {
+                Self::new(Code::DiskFull, format!("nothing was stored: {refused}"))
+            }
             Refused::ShuttingDown => Self::new(
                 Code::ShuttingDown,
                 "the server is stopping; nothing was stored; send the request again in seconds",

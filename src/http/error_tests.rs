@@ -62,8 +62,12 @@ fn answers_say_when_to_come_again_and_which_methods_there_are() {
         let response = problem.render("r-1");
         response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
     };
-    for refused in [Refused::Overloaded, Refused::DiskFull(Shortage::Files), Refused::ShuttingDown]
-    {
+    for refused in [
+        Refused::Overloaded,
+        Refused::DiskFull(Shortage::Files),
+        Refused::RestKept,
+        Refused::ShuttingDown,
+    ] {
         assert_eq!(header(&refused.into(), "retry-after").as_deref(), Some("1"), "{refused:?}");
     }
     assert_eq!(

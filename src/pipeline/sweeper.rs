@@ -147,6 +147,7 @@ impl Sweeper {
         let Some(free) = space.free() else { return Ok(()) };
         let short = || space.is_short_for(store.fresh()).then_some(Shortage::Bytes);
         intake.set_shortage(space.shortage().or_else(short), Some(free));
+        self.engine.look_at_rest();
         metrics.disk_free_bytes.set(gauge(free));
         metrics.disk_reserve_bytes.set(gauge(space.reserve_bytes()));
         metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));

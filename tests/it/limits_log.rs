@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use triggerd::cli::demo::receiver::Receiver;
 
 use super::address;
-use crate::harness::{settings, until};
+use crate::harness::{Process, settings, until};
 use crate::operator::Start;
 
 #[test]
@@ -92,9 +92,13 @@ fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
 fn refusals_of_a_full_disk_and_wrong_keys_are_few_lines_however_many_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let config = settings(&data, "").replace("reserve_bytes = 1", "reserve_bytes = 1099511627776");
+    let plain = settings(&data, "");
+    let server = Process::start_on(&data, &plain);
+    let key = server.org("Acme").key;
+    assert_eq!(server.stop().0, Some(0));
+    let config = plain.replace("reserve_bytes = 1", "reserve_bytes = 1099511627776");
     let server = Start { config, ..Start::on(&data) }.ready();
-    let org = server.admin().new_org("Acme");
+    let org = server.admin().with_key(&key);
     let (before, began) = (server.text().lines().count(), std::time::Instant::now());
     (0..500).for_each(|_| assert_eq!(org.send("a.b", &json!(1)).status, 507));
     let wrong = org.with_key("trgd_wrong");

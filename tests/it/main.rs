@@ -32,6 +32,7 @@ mod crowds;
 mod cursors;
 mod damage;
 mod deliveries;
+mod disk_rest;
 mod docs;
 mod drills;
 mod egress;

@@ -203,7 +203,8 @@ impl Full {
         }
         self.receiver.refuse(false);
         let set = pushes.post("/api/webhook/config", &json!({ "url": self.receiver.url() }));
-        assert_eq!(set.status, 200, "settings can be changed at the reserve: {set:?}");
+        // The rest of the reserve is kept for what gives space back.
+        assert!([200, 507].contains(&set.status), "settings at the reserve: {set:?}");
         pushes.inbox_until(<[_]>::is_empty);
         self.post_events_until_refused();
         assert!(self.server.ended().is_none(), "a full disk ended the server");

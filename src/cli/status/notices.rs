@@ -74,7 +74,7 @@ fn waits_for_disk(report: &Report) -> Option<Finding> {
         if held == 1 { ("failing endpoint", "waits") } else { ("failing endpoints", "wait") };
     let what = format!(
         "{held} {endpoints} {wait} because the disk is almost full: one attempt a second is made, \
-         also if a retry is asked for by hand"
+         and retries by hand are refused"
     );
     Some(Finding::new("deliveries", what, "Free disk space, or use a larger disk."))
 }

@@ -21,6 +21,7 @@ use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
+use crate::rules::breaker::BreakerView;
 use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliverySituation};
 
 /// Maximum number of attempts shown with a delivery: the newest.
@@ -120,6 +121,8 @@ struct Details {
     /// A delivery to a disabled endpoint waits until the endpoint is enabled.
     endpoint_enabled: bool,
     endpoint_disabled_reason: Option<&'static str>,
+    /// The reason why the delivery waits although its time has come.
+    waits_for: Option<&'static str>,
     /// The newest `ATTEMPTS_MAX` attempts, the newest first.
     attempts: Vec<Attempt>,
 }
@@ -197,7 +200,30 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
         .is_some_and(|event| event.erased_at.is_some());
     let attempts = attempts(api, org, &found.delivery, is_erased)?;
     let delivery = Shown::of(&found.delivery, &api.engine.clock);
-    Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
+    let waits_for = waits_for(api, org, found)?;
+    Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, waits_for, attempts })
+}
+
+/// Returns the reason why a delivery waits although its time has come, if there is one. Without a
+/// reason, its attempt is under way or comes in its turn.
+fn waits_for(
+    api: &Api,
+    org: OrgNo,
+    found: &DeliveryDetails,
+) -> Result<Option<&'static str>, Problem> {
+    let due_at = found.delivery.situation.next_attempt_at();
+    if due_at.is_none_or(|at| at > api.steady()) {
+        return Ok(None);
+    }
+    let known = api.engine.store.endpoint_of(org, found.delivery.endpoint)?;
+    Ok(known.and_then(|(endpoint, health)| match api.engine.breakers.of(endpoint.id) {
+        _ if !endpoint.is_enabled() => Some("endpoint_disabled"),
+        BreakerView::Open(_) | BreakerView::HalfOpen => Some("circuit_breaker"),
+        BreakerView::Closed if api.engine.intake.keeps_rest() && health.failing_since.is_some() => {
+            Some("disk_full")
+        }
+        BreakerView::Closed => None,
+    }))
 }
 
 /// Reads the attempts from the journal, the newest first. An attempt lost to damage ends the list,
@@ -241,8 +267,7 @@ fn attempts(
 
 /// `POST /{id}/retry`: makes a waiting delivery due now. A finished delivery starts again now, with
 /// its schedule from the beginning. The answer is 202 with the delivery, and with its attempts
-/// if the key may read deliveries. A delivery to a disabled endpoint waits until the endpoint is
-/// enabled.
+/// if the key may read deliveries; `waits_for` says why the delivery waits, if it does.
 pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     if found.endpoint.is_none() {
