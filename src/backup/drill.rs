@@ -143,8 +143,8 @@ impl Drop for Verifying {
 #[serde(default)]
 struct Report {
     journal: JournalReport,
-    snapshots: Vec<Part>,
-    state: Part,
+    snapshots: Vec<Checked>,
+    state: Checked,
     files: Vec<String>,
     contradictions: Vec<String>,
     #[serde(flatten)]
@@ -168,13 +168,13 @@ struct Damage {
 /// A snapshot or the state.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Part {
+struct Checked {
     file: String,
     result: String,
     why: Option<String>,
 }
 
-impl Part {
+impl Checked {
     /// Describes its fault, if it has one.
     fn fault(&self) -> Option<String> {
         let Self { file, result, why } = self;
@@ -187,7 +187,7 @@ impl Part {
 fn not_well(report: &Report, said: &str, ended: ExitStatus) -> BackupError {
     let damages = report.journal.damages.iter();
     let damages = damages.map(|it| format!("{} offset {}: {}", it.file, it.offset, it.reason));
-    let parts = report.snapshots.iter().chain([&report.state]).filter_map(Part::fault);
+    let parts = report.snapshots.iter().chain([&report.state]).filter_map(Checked::fault);
     let others = report.files.iter().chain(&report.contradictions).cloned();
     let mut faults: Vec<_> = damages.chain(parts).chain(others).collect();
     if faults.is_empty() && ended.code() != Some(ExitCode::Damaged as i32) {

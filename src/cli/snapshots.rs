@@ -16,7 +16,7 @@ use crate::journal::{
     Files, JournalError, OsFiles, Position, SnapshotFile, SnapshotReader, SnapshotSize,
     snapshots_in,
 };
-use crate::store::{FreshRows, RowBytes, SnapshotRows, StateError, Store, Walked};
+use crate::store::{FreshHandling, RowBytes, SnapshotRows, StateError, Store, Walked};
 
 /// Every file with the name of a snapshot, the oldest position first.
 pub(super) struct Snapshots(Vec<Found>);
@@ -178,7 +178,7 @@ impl Found {
     fn compare(&self, state: &Store) -> Result<Check, String> {
         let failed = |error: StateError| error.to_string();
         let reader = self.file.open(&os_files()).map_err(|error| error.to_string())?;
-        let walk = state.begin_snapshot(0, FreshRows::WriteBack).map_err(failed)?;
+        let walk = state.begin_snapshot(0, FreshHandling::WriteBack).map_err(failed)?;
         let mut ours = InState(walk, VecDeque::new());
         let mut theirs = InFile(reader, VecDeque::new());
         let (mut our, mut their) = (ours.next().map_err(failed)?, theirs.next()?);

@@ -8,7 +8,7 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 use crate::model::retention::{Cutoffs, ExpiringBlock};
-use crate::store::{FreshRows, Walked};
+use crate::store::{FreshHandling, Walked};
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
@@ -233,7 +233,7 @@ proptest! {
                 drop(fixture.apply(command));
             }
         }
-        let fresh = if copies { FreshRows::Copy } else { FreshRows::WriteBack };
+        let fresh = if copies { FreshHandling::Copy } else { FreshHandling::WriteBack };
         let (mut walk, mut rows) = (state.store.begin_snapshot(1 << 20, fresh).unwrap(), vec![]);
         let mut position = state.position;
         for (command, step) in commands[count..].iter().zip(steps) {

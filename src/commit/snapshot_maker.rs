@@ -23,7 +23,7 @@ use crate::commands::NoteKeysUsed;
 use crate::journal::{
     Files, JournalError, Position, SnapshotFile, SnapshotSize, clear_snapshot_drafts, snapshots_in,
 };
-use crate::store::FreshRows;
+use crate::store::FreshHandling;
 
 /// Interval at which the thread looks for due snapshots without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
@@ -39,8 +39,8 @@ const PAUSE_FACTOR: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Written bytes after which the free space of the disk is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
-/// Maximum number of bytes of fresh rows that are copied in memory for a snapshot, because sled has
-/// no room for them.
+/// Maximum memory in bytes for a copy of the fresh rows for a snapshot, when sled has no room for
+/// the rows.
 const COPIED_BYTES_MAX: usize = 64 << 20;
 /// While the snapshots take too much space, the time between two is this part of the grace.
 const PILED_UP_SHARE: u32 = 4;
@@ -342,7 +342,7 @@ impl SnapshotMaker {
     ) -> Result<Known, NotTaken> {
         let Engine { store, records, clock, .. } = &*self.engine;
         let began = Instant::now();
-        let fresh = self.fresh_rows(is_asked).filter(|_| self.has_room(0, is_asked));
+        let fresh = self.handling(is_asked).filter(|_| self.has_room(0, is_asked));
         let fresh = fresh.ok_or(NotTaken::GivenUp(DISK_IS_FULL))?;
         let (mut looked_at, mut resumed) = (0, Instant::now());
         let mut step = |size: SnapshotSize| {
@@ -370,12 +370,12 @@ impl SnapshotMaker {
 
     /// Returns how a snapshot gets the rows that sled lacks; `None` if there is no way. If the disk
     /// has no room for sled's write, only a snapshot that compaction asked for goes on.
-    fn fresh_rows(&self, is_asked: bool) -> Option<FreshRows> {
+    fn handling(&self, is_asked: bool) -> Option<FreshHandling> {
         let fresh = self.engine.store.fresh();
         if !self.engine.space.is_short_for(fresh) {
-            return Some(FreshRows::WriteBack);
+            return Some(FreshHandling::WriteBack);
         }
-        (is_asked && fresh.bytes <= COPIED_BYTES_MAX).then_some(FreshRows::Copy)
+        (is_asked && fresh.copied_bytes() <= COPIED_BYTES_MAX).then_some(FreshHandling::Copy)
     }
 
     /// Returns true if the disk has room for the rest of a snapshot as large as the last one. A

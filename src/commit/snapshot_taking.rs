@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::journal::{
     Files, JournalError, Position, SnapshotFile, SnapshotHeader, SnapshotSize, SnapshotWriter,
 };
-use crate::store::{FreshRows, StateError, Store, Walked};
+use crate::store::{FreshHandling, StateError, Store, Walked};
 
 /// Maximum number of bytes of former row values that are kept in memory while a snapshot is taken.
 const KEPT_BYTES_MAX: usize = 32 << 20;
@@ -37,7 +37,7 @@ pub enum NotTaken {
 pub fn take_snapshot(
     store: &Store,
     (dir, files): (&Path, &Arc<dyn Files>),
-    (first, taken_at_ms, fresh): (Position, u64, FreshRows),
+    (first, taken_at_ms, fresh): (Position, u64, FreshHandling),
     may_go_on: &mut dyn FnMut(SnapshotSize) -> Result<(), &'static str>,
 ) -> Result<(SnapshotFile, SnapshotSize), NotTaken> {
     let mut rows = store.begin_snapshot(KEPT_BYTES_MAX, fresh).map_err(NotTaken::State)?;

@@ -28,7 +28,7 @@ pub use lifecycle::kept::RowBytes;
 pub use lifecycle::load::Load;
 pub use lifecycle::losses::{Named, NamedKind};
 pub use lifecycle::verify::StateValidity;
-pub use lifecycle::walk::{FreshRows, SnapshotRows, Walked};
+pub use lifecycle::walk::{FreshHandling, SnapshotRows, Walked};
 pub use lifecycle::write_back::FreshSize;
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};

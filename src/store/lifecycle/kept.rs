@@ -10,7 +10,7 @@ pub type RowBytes = (Vec<u8>, Vec<u8>);
 pub(super) type ChangedRows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Bytes of memory for a kept row, beside its key and its value.
-const ROW_OVERHEAD: usize = 96;
+pub(super) const ROW_OVERHEAD: usize = 96;
 
 /// The kept rows of a snapshot.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Tests of loading the rows of a snapshot.
 
 use super::*;
-use crate::store::{FreshRows, Reason, RowBytes, Walked};
+use crate::store::{FreshHandling, Reason, RowBytes, Walked};
 
 fn open(dir: &std::path::Path) -> Store {
     Store::open(dir, 8 << 20, Position::MAX).unwrap()
@@ -12,7 +12,7 @@ fn filled(dir: &std::path::Path) -> (Store, Vec<RowBytes>, Position) {
     let store = open(dir);
     crate::commands::tests::fill(&store);
     let (mut rows, mut walk) =
-        (Vec::new(), store.begin_snapshot(1 << 20, FreshRows::WriteBack).unwrap());
+        (Vec::new(), store.begin_snapshot(1 << 20, FreshHandling::WriteBack).unwrap());
     while let Walked::Rows(next) = walk.next_rows().unwrap() {
         rows.extend(next);
     }

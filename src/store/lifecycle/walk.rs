@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// How a walk gets the rows that sled does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FreshRows {
+pub enum FreshHandling {
     /// They are written to sled.
     WriteBack,
     /// They are copied in memory, because the disk has no room for sled's write. The file of a
@@ -62,15 +62,17 @@ impl Store {
     pub fn begin_snapshot(
         &self,
         kept_bytes_max: usize,
-        fresh: FreshRows,
+        fresh: FreshHandling,
     ) -> Result<SnapshotRows<'_>, StateError> {
         let mut writing = self.writing();
         if writing.is_some() {
             return Err(StateError::Invariant("snapshots are taken one at a time"));
         }
         let (position, lacking) = match fresh {
-            FreshRows::WriteBack => (self.write_fresh(&mut writing)?.applied, ChangedRows::new()),
-            FreshRows::Copy => self.copy_fresh()?,
+            FreshHandling::WriteBack => {
+                (self.write_fresh(&mut writing)?.applied, ChangedRows::new())
+            }
+            FreshHandling::Copy => self.copy_fresh()?,
         };
         *writing = Some(Kept::new(kept_bytes_max, lacking));
         Ok(SnapshotRows { store: self, position, is_over: false })

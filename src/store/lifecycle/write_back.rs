@@ -4,7 +4,7 @@
 //! that it replaces, as a transaction over several trees does. Rows change during a write-back: the
 //! batch has the rows of one moment, and later changes wait for the next write-back.
 
-use super::kept::Kept;
+use super::kept::{Kept, ROW_OVERHEAD};
 use crate::journal::Position;
 use crate::store::rows::table::AnyTable;
 use crate::store::{StateError, Store};
@@ -16,6 +16,13 @@ pub struct FreshSize {
     pub rows: usize,
     /// The approximate size of the rows, in bytes.
     pub bytes: usize,
+}
+
+impl FreshSize {
+    /// Returns roughly the memory of a copy of the rows, in bytes.
+    pub fn copied_bytes(self) -> usize {
+        self.bytes.saturating_add(self.rows.saturating_mul(ROW_OVERHEAD))
+    }
 }
 
 impl Store {
@@ -113,5 +120,20 @@ pub(super) fn clear_away(rows: usize) {
     const FREED_AT_ONCE: usize = 64;
     for _ in 0..=rows / FREED_AT_ONCE {
         crossbeam_epoch::pin().flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_small_rows_takes_several_times_their_bytes() {
+        let small = FreshSize { rows: 1_000_000, bytes: 40_000_000 };
+        assert!(small.copied_bytes() > 3 * small.bytes);
+        let large = FreshSize { rows: 10, bytes: 40_000_000 };
+        assert!(large.copied_bytes() < large.bytes + large.bytes / 100);
+        let all = FreshSize { rows: usize::MAX, bytes: usize::MAX };
+        assert_eq!(all.copied_bytes(), usize::MAX);
     }
 }
