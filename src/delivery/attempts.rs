@@ -70,7 +70,6 @@ impl Attempter {
     /// Makes an attempt and settles it; `None` if the attempt cannot be settled.
     async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
         let subject = Subject::of(&delivery);
-        let number = subject.attempt;
         let settings = self.settings.get();
         let body = self.body(&delivery, subject)?;
         let Some(sent) = self.send(&settings.sender, &delivery, (subject, body)).await else {
@@ -82,41 +81,47 @@ impl Attempter {
         }) else {
             return None;
         };
-        // A restarted schedule does not count the attempts before.
-        let in_schedule = number.saturating_sub(delivery.base);
         // Due times are steady times, so a clock set back delays no retry. The time of failing is
         // measured by them, too.
         let steady = Timestamp(self.engine.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
-        let verdict = verdict(
-            &policy_of(&settings.policy, &delivery),
-            in_schedule,
-            &outcome,
-            steady,
-            random::unit(),
-        );
-        let disables = disables(settings.disable_after_ms, delivery.failing_from, &outcome, steady);
         self.count(&outcome);
-        let outcome = self.shortened(outcome);
+        let settle = self.judged(&settings, &delivery, (outcome, steady));
+        let settled = self.settle(&settle, completion).await?;
+        let state = state_after(&settle, &settled);
+        self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &settled);
+        // The settling had no effect, so the scheduler must read the delivery from the state.
+        Some(settle.verdict).filter(|_| settled != SettleOutcome::NoEffect)
+    }
+
+    /// Returns the command that settles an attempt with this outcome at this steady time.
+    fn judged(
+        &self,
+        settings: &AttemptSettings,
+        delivery: &DueDelivery,
+        (outcome, steady): (AttemptOutcome, Timestamp),
+    ) -> SettleAttempt {
+        let number = Subject::of(delivery).attempt;
+        // A restarted schedule does not count the attempts before.
+        let in_schedule = number.saturating_sub(delivery.base);
+        let policy = policy_of(&settings.policy, delivery);
+        let verdict = verdict(&policy, in_schedule, &outcome, steady, random::unit());
+        let disables = disables(settings.disable_after_ms, delivery.failing_from, &outcome, steady);
         let mut settle = SettleAttempt {
             org: delivery.org,
             endpoint: delivery.endpoint.id,
             event: delivery.event,
             number,
             trigger: delivery.trigger,
-            outcome,
+            outcome: self.shortened(outcome),
             verdict,
             disables,
             previous: delivery.last_attempt,
             operational_events: Vec::new(),
         };
         settle.operational_events =
-            operational_events::caused_by(&delivery, &settle, steady, settings.failing_after_ms);
-        let settled = self.settle(&settle, completion).await?;
-        let state = state_after(&settle, &settled);
-        self.note(Subject { state, status: settle.outcome.status, ..subject }, &settle, &settled);
-        // The settling had no effect, so the scheduler must read the delivery from the state.
-        Some(verdict).filter(|_| settled != SettleOutcome::NoEffect)
+            operational_events::caused_by(delivery, &settle, steady, settings.failing_after_ms);
+        settle
     }
 
     fn body(&self, delivery: &DueDelivery, subject: Subject) -> Option<Body> {
