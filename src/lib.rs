@@ -239,11 +239,13 @@
 //! - `backup/mod.rs`: backups of a data directory, and their restore
 //! - `backup/archive.rs`: a backup as one stream
 //! - `backup/bucket.rs`: backups in a bucket of an S3-compatible store
+//! - `backup/bucket_backup.rs`: checks and restores one backup in a bucket
 //! - `backup/check.rs`: checks a backup against its manifest
 //! - `backup/copy.rs`: writes files in pieces, summed and synced
 //! - `backup/directory.rs`: a directory of backups, each with links to what the last one has
 //! - `backup/disk.rs`: the disk space that only backups take
 //! - `backup/drill.rs`: restores and verifies a backup in a scratch directory
+//! - `backup/drilled.rs`: the backup that a drill restores
 //! - `backup/drills.rs`: the drills of a running server
 //! - `backup/error.rs`: the reason why a backup or a restore failed
 //! - `backup/jobs.rs`: the last backups, for the operator
@@ -252,6 +254,7 @@
 //! - `backup/pace.rs`: rests beside requests
 //! - `backup/place.rs`: the place of a restored data directory
 //! - `backup/restore.rs`: makes a data directory from a backup
+//! - `backup/room.rs`: the disk space that a drill may take
 //! - `backup/s3.rs`: reads and writes the objects of a bucket
 //! - `backup/s3_errors.rs`: the reasons why a store of objects fails, in words
 //! - `backup/scheduled.rs`: the backups of a running server

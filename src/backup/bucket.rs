@@ -13,33 +13,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::archive::{compressed, decompressed};
-use super::copy::{To, copy, create_dir, sync_dir};
+use super::archive::compressed;
+use super::bucket_backup::{BACKUPS, BucketBackup, OBJECTS, manifest_name, object_name};
 use super::directory::{Made, Whole, name_behind, time_of};
 use super::error::BackupError;
-use super::manifest::{Entry, MANIFEST_BYTES_MAX, Manifest};
-use super::s3::{Listed, Store, Upload, of_io};
+use super::manifest::{Entry, MANIFEST_BYTES_MAX, Manifest, is_sum};
+use super::s3::{Listed, Store, Upload};
 use super::source::{Part, Source, Step};
 use crate::base::failpoint::{self, Switch};
-use crate::base::threads::Stop;
+use crate::base::threads::{Stop, locked};
 use crate::config::{S3Settings, S3Url};
-use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
 
-/// The folder of the manifests.
-const BACKUPS: &str = "backups";
-/// The folder of the files' contents.
-const OBJECTS: &str = "objects";
-/// Number of hexadecimal digits of a SHA-256.
-const SUM_DIGITS: usize = 64;
 /// Age in milliseconds of an object that no manifest names and that is deleted: one day. A younger
 /// one may belong to a backup that is being made, such as one of a copy of the data directory.
 const UNNAMED_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
 /// A place for backups in a bucket.
-pub struct Bucket(Arc<Store>);
+pub struct Bucket(Arc<Store>, Known);
+
+/// Number of backups that are kept, if the others are deleted, and the name of one that stays.
+pub type Keep<'a> = (Option<usize>, Option<&'a str>);
+
+/// What the manifests in a place name, by the names of the backups. A manifest whose object did not
+/// change is not read again.
+pub(super) type Known = Arc<Mutex<BTreeMap<String, Needs>>>;
+
+/// What a manifest names.
+#[derive(Clone)]
+pub(super) struct Needs {
+    /// The tag of the manifest's object.
+    tag: Option<String>,
+    instance: String,
+    /// The sums of the objects that the backup needs.
+    sums: Arc<Vec<String>>,
+}
 
 impl Bucket {
     /// Returns the place in a bucket that this path names, or none if the path is of a file system.
@@ -59,7 +69,12 @@ impl Bucket {
     /// The access is not usable.
     pub fn of(url: &S3Url, s3: &S3Settings, stop: &Stop) -> Result<Self, BackupError> {
         let access = s3.access().map_err(BackupError::Store)?;
-        Ok(Self(Arc::new(Store::new(url, access, stop.clone())?)))
+        Ok(Self(Arc::new(Store::new(url, access, stop.clone())?), Known::default()))
+    }
+
+    /// Returns the place with what is known of its manifests already.
+    pub(super) fn knowing(self, known: &Known) -> Self {
+        Self(self.0, Arc::clone(known))
     }
 
     /// Makes a backup, and tidies the place. Uploads only files that no backup has.
@@ -70,17 +85,12 @@ impl Bucket {
     pub fn make(
         &self,
         source: &Source,
-        (at, keep): (Timestamp, Option<usize>),
+        (at, keep): (Timestamp, Keep<'_>),
         step: &Step<'_>,
     ) -> Result<Made, BackupError> {
-        let names = self.names()?;
-        let last = self.newest(&names)?.map(|whole| whole.manifest);
-        if last.as_ref().is_some_and(|last| last.instance != source.instance()) {
-            return Err(BackupError::Refused(format!(
-                "{} holds backups of another server; name a prefix that no other server uses",
-                self.0.url
-            )));
-        }
+        let listed = self.listed()?;
+        self.require_own(&listed, source.instance())?;
+        let last = self.newest(&listed)?.map(|whole| whole.manifest);
         let mut there: BTreeSet<_> = self.objects()?.into_keys().collect();
         let last = last.into_iter().flat_map(|last| last.files);
         let last = last.map(|entry| (entry.path.clone(), entry)).collect();
@@ -92,7 +102,7 @@ impl Bucket {
             files.push(entry);
         }
         let manifest = Manifest::new(source.about(at), files);
-        let newest = names.last().and_then(|name| time_of(Path::new(name)));
+        let newest = listed.last().and_then(|last| time_of(Path::new(&last.name)));
         let name = name_behind(newest, at);
         self.0.put(&manifest_name(&name), manifest.encode())?;
         self.require_objects(&manifest).or_else(|error| self.withdraw(&name, error))?;
@@ -101,6 +111,24 @@ impl Bucket {
         }
         let path = PathBuf::from(self.0.url.join(&name).to_string());
         Ok(Made { path, manifest, linked_bytes })
+    }
+
+    /// Refuses a place in which any manifest that can be read is of another server.
+    fn require_own(&self, listed: &[Listed], instance: &str) -> Result<(), BackupError> {
+        for manifest in listed {
+            match self.needs(manifest) {
+                Ok(needs) if needs.instance != instance => {
+                    return Err(BackupError::Refused(format!(
+                        "{} holds backups of another server, such as {}; name a prefix that no \
+                         other server uses",
+                        self.0.url, manifest.name
+                    )));
+                }
+                Ok(_) | Err(BackupError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Uploads a file, unless an object has its content. Returns its entry, and true if an object
@@ -113,8 +141,8 @@ impl Bucket {
     ) -> Result<(Entry, bool), BackupError> {
         // A file that is uploaded is read twice, for its name and for its content.
         let half = |bytes: u64| step(bytes.div_ceil(2));
-        let entry = known(part, last).cloned();
-        let entry = entry.map_or_else(|| summed(part, &half), Ok)?;
+        let entry = part.known(last).cloned();
+        let entry = entry.map_or_else(|| part.summed(&half), Ok)?;
         if there.contains(&entry.sha256) {
             return Ok((entry, true));
         }
@@ -158,26 +186,27 @@ impl Bucket {
         )))
     }
 
-    /// Deletes all but the newest `keep` backups, if a number is given, and the objects that no
-    /// backup needs and that have not changed for a day.
+    /// Deletes all but the newest `keep` backups and the spared one, if a number is given, and the
+    /// objects that no backup needs and that have not changed for a day.
     ///
     /// # Errors
     /// The store refuses, or a manifest is damaged: then all objects are kept.
-    fn tidy(&self, keep: Option<usize>) -> Result<(), BackupError> {
-        let objects = self.objects()?;
-        let listed = self.0.list(BACKUPS)?;
+    fn tidy(&self, (keep, spared): Keep<'_>) -> Result<(), BackupError> {
+        let (objects, listed) = (self.objects()?, self.listed()?);
+        locked(&self.1).retain(|name, _| listed.iter().any(|manifest| manifest.name == *name));
         // The manifest of the backup that was just made has the time of the store.
         let now = listed.iter().map(|manifest| manifest.changed_ms).max().unwrap_or_default();
         let (mut needed, mut left, mut damaged) = (BTreeSet::new(), keep, None);
-        for name in names_of(&listed).into_iter().rev() {
-            if left == Some(0) {
-                self.0.delete(&manifest_name(&name))?;
+        for manifest in listed.iter().rev() {
+            let is_spared = spared == Some(manifest.name.as_str());
+            if left == Some(0) && !is_spared {
+                self.0.delete(&manifest_name(&manifest.name))?;
                 continue;
             }
-            match self.manifest(&name) {
-                Ok(manifest) => {
-                    needed.extend(manifest.files.into_iter().map(|file| file.sha256));
-                    left = left.map(|left| left - 1);
+            match self.needs(manifest) {
+                Ok(needs) => {
+                    needed.extend(needs.sums.iter().cloned());
+                    left = left.map(|left| left.saturating_sub(1));
                 }
                 Err(error @ BackupError::Damaged(_)) => damaged = Some(error),
                 Err(error) => return Err(error),
@@ -189,17 +218,44 @@ impl Bucket {
         unneeded(&objects, &needed, now).try_for_each(|sum| self.0.delete(&object_name(sum)))
     }
 
+    /// Returns what a manifest names. Reads it only if it is new or has changed.
+    fn needs(&self, Listed { name, tag, .. }: &Listed) -> Result<Needs, BackupError> {
+        let known = locked(&self.1).get(name).cloned();
+        if let Some(known) = known.filter(|known| tag.is_some() && known.tag == *tag) {
+            return Ok(known);
+        }
+        let Manifest { instance, files, .. } = self.manifest(name)?;
+        let sums = Arc::new(files.into_iter().map(|file| file.sha256).collect());
+        let needs = Needs { tag: tag.clone(), instance, sums };
+        locked(&self.1).insert(name.clone(), needs.clone());
+        Ok(needs)
+    }
+
+    /// Returns the newest backup with its files, if it is of this instance.
+    ///
+    /// # Errors
+    /// The store refuses, or the manifest is damaged: no other server has its backups here.
+    pub(super) fn newest_to_drill(
+        &self,
+        instance: &str,
+    ) -> Result<Option<BucketBackup>, BackupError> {
+        let Some(Listed { name, .. }) = self.listed()?.pop() else { return Ok(None) };
+        let manifest = self.manifest(&name)?;
+        let backup = BucketBackup::new(Arc::clone(&self.0), name, manifest);
+        Ok(Some(backup).filter(|backup| backup.manifest().instance == instance))
+    }
+
     /// Returns the newest backup, if it is of this instance.
     ///
     /// # Errors
     /// The store refuses.
     pub(super) fn newest_of(&self, instance: &str) -> Result<Option<Whole>, BackupError> {
-        let newest = self.newest(&self.names()?)?;
+        let newest = self.newest(&self.listed()?)?;
         Ok(newest.filter(|whole| whole.manifest.instance == instance))
     }
 
-    fn newest(&self, names: &[String]) -> Result<Option<Whole>, BackupError> {
-        for name in names.iter().rev() {
+    fn newest(&self, listed: &[Listed]) -> Result<Option<Whole>, BackupError> {
+        for Listed { name, .. } in listed.iter().rev() {
             let path = PathBuf::from(self.0.url.join(name).to_string());
             match self.manifest(name) {
                 Ok(manifest) => return Ok(Some(Whole { path, manifest })),
@@ -212,9 +268,9 @@ impl Bucket {
         Ok(None)
     }
 
-    /// Returns the names of the backups, the oldest first.
-    fn names(&self) -> Result<Vec<String>, BackupError> {
-        self.0.list(BACKUPS).map(|listed| names_of(&listed))
+    /// Returns the manifests by the names of their backups, the oldest first.
+    fn listed(&self) -> Result<Vec<Listed>, BackupError> {
+        self.0.list(BACKUPS).map(by_backup)
     }
 
     /// Returns the sums of all objects, each with the time of its last change.
@@ -222,6 +278,7 @@ impl Bucket {
         let listed = self.0.list(OBJECTS)?;
         let sum = |object: &Listed| object.name.strip_suffix(".zst").map(str::to_owned);
         let sums = listed.iter().filter_map(|object| Some((sum(object)?, object.changed_ms)));
+        // An object of another name is not triggerd's.
         Ok(sums.filter(|(sum, _)| is_sum(sum)).collect())
     }
 
@@ -262,15 +319,16 @@ impl Bucket {
     /// There is no complete backup, or its manifest is damaged: an older one has to be named.
     pub fn find(&self, name: Option<&str>) -> Result<BucketBackup, BackupError> {
         let url = &self.0.url;
-        let names = self.names()?;
-        let Some(name) = name.or_else(|| names.last().map(String::as_str)) else {
+        let listed = self.listed()?;
+        let newest = listed.last().map(|newest| newest.name.as_str());
+        let Some(name) = name.or(newest) else {
             let message = format!(
                 "{url} holds no complete backup: there is no manifest below {}",
                 url.join(BACKUPS)
             );
             return Err(BackupError::Refused(message));
         };
-        if !names.iter().any(|found| found == name) {
+        if !listed.iter().any(|found| found.name == name) {
             let message = format!("{url} holds no complete backup {name}");
             return Err(BackupError::Refused(message));
         }
@@ -281,7 +339,7 @@ impl Bucket {
             )),
             other => other,
         })?;
-        Ok(BucketBackup { store: Arc::clone(&self.0), name: name.to_owned(), manifest })
+        Ok(BucketBackup::new(Arc::clone(&self.0), name.to_owned(), manifest))
     }
 }
 
@@ -308,95 +366,15 @@ impl Write for NewArchive {
     }
 }
 
-/// A complete backup in a bucket.
-pub struct BucketBackup {
-    store: Arc<Store>,
-    name: String,
-    manifest: Manifest,
-}
-
-impl BucketBackup {
-    /// Returns the URL of the backup.
-    pub fn url(&self) -> String {
-        self.store.url.join(&self.name).to_string()
-    }
-
-    /// Reads every file and checks its length and its SHA-256. Writes the files into the new
-    /// directory `into`, or nowhere.
-    ///
-    /// # Errors
-    /// Files are wrong, each of which the error names, or the store refuses. Then `into` holds a
-    /// part.
-    pub fn read(&self, into: Option<&Path>) -> Result<Manifest, BackupError> {
-        if let Some(dir) = into {
-            create_dir(&dir.join(JOURNAL))?;
-        }
-        let mut faults = Vec::new();
-        for entry in &self.manifest.files {
-            let place = into.map(|dir| dir.join(&entry.path));
-            let to = place.as_deref().map_or(To::Nowhere, To::File);
-            faults.extend(self.read_file(entry, &to)?);
-        }
-        if !faults.is_empty() {
-            return Err(BackupError::faults(&self.url(), &faults));
-        }
-        if let Some(dir) = into {
-            sync_dir(&dir.join(JOURNAL))?;
-            sync_dir(dir)?;
-        }
-        Ok(self.manifest.clone())
-    }
-
-    /// Reads a file. Returns its fault, if it has one.
-    fn read_file(&self, entry: &Entry, to: &To<'_>) -> Result<Option<String>, BackupError> {
-        let object = object_name(&entry.sha256);
-        let Some(download) = self.store.open(&object)? else {
-            return Ok(Some(format!("{}: the object {object} is missing", entry.path)));
-        };
-        let damaged = |why: &str| {
-            format!(
-                "{}: the object {object} {why}; delete the object, so that the next backup uploads \
-                 it again",
-                entry.path
-            )
-        };
-        let copied = match decompressed(download) {
-            // A wrong object must not fill the disk.
-            Ok(content) => copy(&mut content.take(entry.bytes.saturating_add(1)), to)?,
-            Err(error) => Err(error),
-        };
-        match copied.map_err(of_io) {
-            Ok(copied) if copied == (entry.bytes, entry.sha256.clone()) => Ok(None),
-            Ok((bytes, _)) if bytes > entry.bytes => {
-                Ok(Some(damaged(&format!("holds more than the {} bytes of the file", entry.bytes))))
-            }
-            Ok(_) => Ok(Some(damaged("does not have the content of its name"))),
-            Err(BackupError::Damaged(why)) => Ok(Some(damaged(&format!("is damaged ({why})")))),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Returns the entry of a file in the last backup, if the file is the same.
-fn known<'a>(part: &Part, last: &'a BTreeMap<String, Entry>) -> Option<&'a Entry> {
-    let (_, identity) = part.original()?;
-    let entry = last.get(&part.name)?;
-    let is_same = entry.source.as_ref() == Some(&identity) && entry.bytes == part.bytes();
-    is_same.then_some(entry)
-}
-
-fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
-    let mut reading = part.read(step);
-    copy(&mut reading, &To::Nowhere)?.map_err(unread(&part.name)).map(|sum| part.entry(sum))
-}
-
-/// Returns the names of the backups of these manifests, the oldest first.
-fn names_of(manifests: &[Listed]) -> Vec<String> {
-    let names = manifests.iter().filter_map(|manifest| manifest.name.strip_suffix(".json"));
-    let names = names.filter(|name| time_of(Path::new(name)).is_some());
-    let mut names: Vec<_> = names.map(str::to_owned).collect();
-    names.sort();
-    names
+/// Returns the manifests with the names of their backups, the oldest first.
+fn by_backup(listed: Vec<Listed>) -> Vec<Listed> {
+    let named = listed.into_iter().filter_map(|manifest| {
+        let name = manifest.name.strip_suffix(".json")?.to_owned();
+        time_of(Path::new(&name)).map(|_| Listed { name, ..manifest })
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort_by(|one, other| one.name.cmp(&other.name));
+    named
 }
 
 /// Returns the sums of the objects that can be deleted at this time of the store.
@@ -411,26 +389,12 @@ fn unneeded<'a>(
     old.map(|(sum, _)| sum).filter(|sum| !needed.contains(*sum))
 }
 
-/// Returns true for the SHA-256 in the name of an object. An object of another name is not
-/// triggerd's.
-fn is_sum(name: &str) -> bool {
-    name.len() == SUM_DIGITS && name.bytes().all(|digit| b"0123456789abcdef".contains(&digit))
-}
-
 fn unread(name: &str) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = PathBuf::from(name);
     move |error| match error.downcast::<BackupError>() {
         Ok(error) => error,
         Err(cause) => BackupError::Io { path, cause },
     }
-}
-
-fn manifest_name(name: &str) -> String {
-    format!("{BACKUPS}/{name}.json")
-}
-
-fn object_name(sum: &str) -> String {
-    format!("{OBJECTS}/{sum}.zst")
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use rustix::fs::{Advice, fadvise};
+
 use super::archive::compare;
 use super::copy::{To, copy};
 use super::directory::read_manifest;
@@ -29,7 +31,7 @@ pub(super) fn check_at_pace(backup: &Path, step: &Step<'_>) -> Result<Manifest, 
     let mut found = BTreeMap::new();
     for entry in &manifest.files {
         let path = backup.join(&entry.path);
-        let summed = open(&path).and_then(|input| sum(&mut Stepped { input, step }));
+        let summed = open_from_disk(&path).and_then(|input| sum(&mut Stepped { input, step }));
         match summed {
             Ok(facts) => drop(found.insert(entry.path.clone(), facts)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -74,13 +76,23 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     ownership::open_unfollowed(File::options().read(true), path)
 }
 
+/// Opens a file so that it is read from the disk: of a backup that was just made, the memory still
+/// has what the disk may have lost.
+fn open_from_disk(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    if let Err(error) = fadvise(&file, 0, None, Advice::DontNeed) {
+        tracing::debug!(%error, "a file of a backup may be read from memory");
+    }
+    Ok(file)
+}
+
 /// A file that is read at the pace of `step`.
-pub(super) struct Stepped<'a> {
-    pub(super) input: File,
+pub(super) struct Stepped<'a, R = File> {
+    pub(super) input: R,
     pub(super) step: &'a Step<'a>,
 }
 
-impl Read for Stepped<'_> {
+impl<R: Read> Read for Stepped<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
         (self.step)(count as u64)?;

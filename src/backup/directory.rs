@@ -14,7 +14,7 @@ use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use super::source::{Part, Source, Step};
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
-use crate::data_dir::{JOURNAL, lies_within};
+use crate::data_dir::{JOURNAL, instance_id, lies_within};
 use crate::model::time::Timestamp;
 
 /// Length of a backup's name, such as `2026-01-31T10-00-00.000Z`.
@@ -147,18 +147,12 @@ fn put(
     step: &Step<'_>,
 ) -> Result<(Entry, bool), BackupError> {
     let to = backup.join(&part.name);
-    let known = part.original().map(|(original, identity)| {
-        let known = last.and_then(|last| Some((last, last.files.get(&part.name)?)));
-        let known = known.filter(|(_, entry)| {
-            entry.source.as_ref() == Some(&identity) && entry.bytes == part.bytes()
-        });
-        (original, identity, known)
-    });
-    let Some((original, identity, known)) = known else { return copied(part, &to, step) };
+    let Some((original, identity)) = part.original() else { return copied(part, &to, step) };
+    let known = last.and_then(|last| Some((last, part.known(&last.files)?)));
     if link(original, &to, &identity) {
         let entry = match known {
             Some((_, entry)) => entry.clone(),
-            None => summed(part, step)?,
+            None => part.summed(step)?,
         };
         return Ok((entry, true));
     }
@@ -190,12 +184,6 @@ fn copied(part: &Part, to: &Path, step: &Step<'_>) -> Result<(Entry, bool), Back
     Ok((part.entry(sum), false))
 }
 
-fn summed(part: &Part, step: &Step<'_>) -> Result<Entry, BackupError> {
-    let mut reading = part.read(step);
-    let sum = copy(&mut reading, &To::Nowhere)?.map_err(io_at(Path::new(&part.name)))?;
-    Ok(part.entry(sum))
-}
-
 /// Returns the name of the next backup: its time, but behind every backup that is there. So the
 /// names are in the order of the backups, also if the clock was set back.
 fn next_name(target: &Path, at: Timestamp) -> Result<String, BackupError> {
@@ -220,7 +208,7 @@ pub(super) fn time_of(path: &Path) -> Option<Timestamp> {
 }
 
 /// Returns the directories with the name of a backup, the oldest first.
-fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
+pub(super) fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(target).map_err(io_at(target))? {
         let path = entry.map_err(io_at(target))?.path();
@@ -232,15 +220,17 @@ fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     Ok(found)
 }
 
-/// Returns the complete backups in a directory of backups, the oldest first.
+/// Returns the complete backups of this instance, the oldest first. Another server may have its
+/// backups in the same directory.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(super) fn whole_in(target: &Path) -> Result<Vec<Whole>, BackupError> {
+pub(super) fn own_in(target: &Path, instance: &str) -> Result<Vec<Whole>, BackupError> {
     let mut found = Vec::new();
     for path in named_in(target)? {
         match read_manifest(&path) {
-            Ok(manifest) => found.push(Whole { path, manifest }),
+            Ok(manifest) if manifest.instance == instance => found.push(Whole { path, manifest }),
+            Ok(_) => {}
             Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%error, "a backup whose manifest cannot be read is passed over");
@@ -250,21 +240,10 @@ pub(super) fn whole_in(target: &Path) -> Result<Vec<Whole>, BackupError> {
     Ok(found)
 }
 
-/// Returns the complete backups of this instance, the oldest first. Another server may have its
-/// backups in the same directory.
-///
-/// # Errors
-/// The directory cannot be read.
-pub(super) fn own_in(target: &Path, instance: &str) -> Result<Vec<Whole>, BackupError> {
-    let mut found = whole_in(target)?;
-    found.retain(|whole| whole.manifest.instance == instance);
-    Ok(found)
-}
-
 /// Returns the newest complete backup of this instance.
 ///
 /// # Errors
-/// The directory cannot be read, or a newer backup, of whichever instance, has a damaged manifest.
+/// The directory cannot be read, or a newer backup of this instance has a damaged manifest.
 pub(super) fn newest_own(target: &Path, instance: &str) -> Result<Option<Whole>, BackupError> {
     let named = match named_in(target) {
         Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -277,7 +256,11 @@ pub(super) fn newest_own(target: &Path, instance: &str) -> Result<Option<Whole>,
             }
             Ok(_) => {}
             Err(BackupError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            // FORMAT also says whose backup it is.
+            Err(error) if instance_id(&path).is_ok_and(|of| of == instance) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a backup that may be another server's is passed over");
+            }
         }
     }
     Ok(None)
@@ -350,12 +333,19 @@ pub fn is_backup_name(name: &str) -> bool {
     time_of(Path::new(name)).is_some()
 }
 
-/// Deletes all but the newest `keep` complete backups of this instance.
-pub(super) fn delete_old(target: &Path, instance: &str, keep: usize) -> Result<(), BackupError> {
+/// Deletes all but the newest `keep` complete backups of this instance, and the one of the name
+/// `spared`.
+pub(super) fn delete_old(
+    target: &Path,
+    (instance, spared): (&str, Option<&str>),
+    keep: usize,
+) -> Result<(), BackupError> {
     let _lock = lock(target, &busy(target))?;
     let own = own_in(target, instance)?;
-    let old = own.len().saturating_sub(keep);
-    own.iter().take(old).try_for_each(|whole| delete(&whole.path))
+    let old = own.iter().take(own.len().saturating_sub(keep));
+    let is_spared = |backup: &Path| spared.is_some_and(|name| backup.ends_with(name));
+    let mut old = old.filter(|whole| !is_spared(&whole.path));
+    old.try_for_each(|whole| delete(&whole.path))
 }
 
 /// Deletes the oldest complete backup of this instance, unless it is the only one. Returns its

@@ -12,11 +12,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::copy::create_dir;
-use super::directory::Whole;
 use super::error::{BackupError, io_at};
 use super::lock::lock;
 use super::manifest::{BackupCounts, Manifest};
-use super::restore::restore_directory;
+use super::restore::{Origin, restore_at_pace};
 use super::source::Step;
 use crate::base::exit_code::ExitCode;
 use crate::base::failpoint::{self, Switch};
@@ -46,8 +45,16 @@ impl Scratch {
 
     /// Removes what a drill left that was killed.
     pub(super) fn clear(path: &Path) -> Result<(), BackupError> {
-        if path.symlink_metadata().is_err() {
-            return Ok(());
+        match path.symlink_metadata() {
+            Err(_) => return Ok(()),
+            Ok(facts) if facts.is_dir() => {}
+            Ok(_) => {
+                let path = path.display();
+                return Err(BackupError::Refused(format!(
+                    "{path} is in the place of the directory in which drills restore, and no drill \
+                     made it; remove it"
+                )));
+            }
         }
         let _lock = lock(path, &busy(path))?;
         tracing::info!(path = %path.display(), "a drill that was interrupted is removed");
@@ -74,12 +81,12 @@ fn busy(path: &Path) -> String {
 /// # Errors
 /// The backup is wrong, or the drill could not be carried out.
 pub(super) fn drill(
-    backup: &Whole,
+    backup: Origin<'_>,
     scratch: &Scratch,
     step: &Step<'_>,
 ) -> Result<Manifest, BackupError> {
     let data = scratch.path.join("data");
-    let manifest = restore_directory(&backup.path, &data, step)?.manifest;
+    let manifest = restore_at_pace(backup, &data, None, step)?.manifest;
     if failpoint::is_on(Switch::DrillUnverified) {
         return Ok(manifest);
     }
@@ -106,7 +113,8 @@ impl Verifying {
         if let Some(credentials) = credentials_directory() {
             command.env("CREDENTIALS_DIRECTORY", credentials);
         }
-        command.args(["verify", "--json", "--gently", "--scratch"]).arg(&state);
+        let server = std::process::id().to_string();
+        command.args(["verify", "--json", "--gently", &server, "--scratch"]).arg(&state);
         command.arg("--config").arg(&config).stdin(Stdio::null());
         command.stdout(File::create(scratch.join("report"))?);
         command.stderr(File::create(scratch.join("said"))?);

@@ -1,31 +1,33 @@
-//! The drills of a running server: on a thread of their own, the newest backup in the directory of
-//! the schedule is restored and verified, by schedule or when somebody asks.
+//! The drills of a running server: on a thread of their own, the newest backup in the directory or
+//! the bucket of the schedule is restored and verified, by schedule or when somebody asks.
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket::Bucket;
 use super::copy::write_whole;
-use super::directory::{Whole, newest_own};
-use super::disk::{BLOCK_BYTES, is_shared};
+use super::directory::newest_own;
+use super::disk::is_shared;
 use super::drill::{Scratch, drill};
+use super::drilled::Drilled;
 use super::error::BackupError;
-use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
-use super::manifest::{MANIFEST, Manifest};
+use super::jobs::{Agenda, Busy, Job, JobKind, JobState, Jobs, left_of};
+use super::manifest::Manifest;
 use super::pace::Pace;
+use super::room::Room;
+use crate::base::library_errors::shortened;
 use crate::base::regular;
-use crate::base::threads::{Signal, locked};
+use crate::base::threads::locked;
 use crate::base::units::{gauge, millis};
 use crate::commit::Engine;
-use crate::config::S3Url;
-use crate::data_dir::free_bytes;
+use crate::config::{S3Settings, S3Url};
 use crate::model::time::Timestamp;
-use crate::store::SEGMENT_BYTES;
 
 /// Interval at which the thread looks for a due drill without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
@@ -35,16 +37,16 @@ const LEAST_NAP: Duration = Duration::from_millis(50);
 const STANDING_BYTES_MAX: u64 = 64 << 10;
 /// Pause after a drill that did not pass. A shorter schedule is kept.
 const RETRY_AFTER: Duration = Duration::from_hours(1);
-/// The state that is computed takes at most this many times the state of the server on the disk.
-const STATES: u64 = 2;
 
 /// The drills that the configuration asks for.
 #[derive(Clone, Debug)]
 pub(super) struct DrillSchedule {
     /// The id of the instance, whose backups are restored.
     pub(super) instance: String,
-    /// The directory of backups.
+    /// The directory of backups, or the URL of a place in a bucket.
     pub(super) directory: Option<PathBuf>,
+    /// How the store of a bucket is reached.
+    pub(super) s3: S3Settings,
     /// The time between two drills; zero means none.
     pub(super) every: Duration,
     /// Set if the server does nothing by itself; see [`super::Schedule`].
@@ -64,8 +66,9 @@ pub enum DrillOutcome {
     Skipped,
 }
 
-/// The last drill, as it is kept in the directory of backups over restarts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The last drill, as it is kept over restarts in the directory of backups, or in the data directory
+/// if the backups are in a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillStanding {
     /// When the last drill ended.
     pub ended_at: Option<Timestamp>,
@@ -76,6 +79,12 @@ pub struct DrillStanding {
     /// When the last drill began. If none ended since, it was interrupted.
     #[serde(default)]
     pub began_at: Option<Timestamp>,
+    /// The name of the backup that passed last.
+    #[serde(default)]
+    pub passed_backup: Option<String>,
+    /// Why the last drill was skipped, if it was.
+    #[serde(default)]
+    pub skipped_because: Option<String>,
 }
 
 /// Carries out the drills.
@@ -83,9 +92,9 @@ pub struct Drills {
     engine: Arc<Engine>,
     data_dir: PathBuf,
     schedule: DrillSchedule,
-    jobs: Arc<Jobs>,
-    asked: Mutex<Option<Job>>,
-    wake: Signal,
+    agenda: Agenda,
+    /// Set when there is a backup. A store is not asked again and again for the first one.
+    has_backup: AtomicBool,
     standing: Mutex<DrillStanding>,
 }
 
@@ -106,17 +115,12 @@ impl Drills {
         schedule: DrillSchedule,
     ) -> Self {
         engine.metrics.drill_age_seconds.set(-1);
-        // The scratch directory would be beside the backups, and a bucket has no place for it.
-        let is_file = |directory: &PathBuf| S3Url::of(directory).is_none();
-        let directory = schedule.directory.filter(is_file);
-        let schedule = DrillSchedule { directory, ..schedule };
         Self {
             engine,
             data_dir: data_dir.to_owned(),
             schedule,
-            jobs,
-            asked: Mutex::default(),
-            wake: Signal::new(),
+            agenda: Agenda::new(jobs, JobKind::Drill),
+            has_backup: AtomicBool::new(false),
             standing: Mutex::default(),
         }
     }
@@ -127,20 +131,36 @@ impl Drills {
     /// Another drill is under way.
     pub fn ask(&self) -> Result<Option<Job>, Busy> {
         let Some(directory) = &self.schedule.directory else { return Ok(None) };
-        let job = self.jobs.begin(JobKind::Drill, directory, self.now())?;
-        *locked(&self.asked) = Some(job.clone());
-        self.wake.notify();
-        Ok(Some(job))
+        self.agenda.ask(directory, self.now()).map(Some)
     }
 
     /// The last drill.
     pub fn standing(&self) -> DrillStanding {
-        *locked(&self.standing)
+        locked(&self.standing).clone()
     }
 
-    /// Wakes the thread, so that it sees a stop, or the first backup.
+    /// Returns the name of the backup that passed last: the newest one that is known to be good.
+    pub(super) fn passed_backup(&self) -> Option<String> {
+        // The thread of the drills may not have read the file yet.
+        let kept = self.schedule.directory.as_deref().map(|it| self.read_standing(it));
+        kept.and_then(|kept| kept.passed_backup).or_else(|| self.standing().passed_backup)
+    }
+
+    /// Returns the time between two drills of the schedule; none without a schedule.
+    pub fn every(&self) -> Option<Duration> {
+        let DrillSchedule { directory, every, is_held, .. } = &self.schedule;
+        (directory.is_some() && !every.is_zero() && !is_held).then_some(*every)
+    }
+
+    /// Wakes the thread, so that it sees a stop.
     pub fn wake(&self) {
-        self.wake.notify();
+        self.agenda.wake();
+    }
+
+    /// Wakes the thread, because there is a backup.
+    pub(super) fn note_backup(&self) {
+        self.has_backup.store(true, Ordering::SeqCst);
+        self.agenda.wake();
     }
 
     /// Carries out drills until the server stops.
@@ -153,14 +173,13 @@ impl Drills {
             tracing::warn!(%error, "what an interrupted drill left cannot be removed");
         }
         while !self.engine.stop.is_set() {
-            let asked = locked(&self.asked).take();
-            if let Some(job) = asked.or_else(|| self.due(directory)) {
+            if let Some(job) = self.agenda.asked().or_else(|| self.due(directory)) {
                 self.work(&job, directory);
             }
             self.publish();
             // A drill that is still due waits for the first backup, which wakes the thread.
             let due = self.until_due().filter(|due| !due.is_zero());
-            self.wake.wait(due.map_or(NAP, |due| due.clamp(LEAST_NAP, NAP)));
+            self.agenda.wait(due.map_or(NAP, |due| due.clamp(LEAST_NAP, NAP)));
         }
     }
 
@@ -168,8 +187,14 @@ impl Drills {
         Timestamp(self.engine.clock.now_ms())
     }
 
+    /// The directory of what a drill writes: beside the backups, or in the data directory if they
+    /// are in a bucket.
+    fn home<'a>(&'a self, directory: &'a Path) -> &'a Path {
+        if S3Url::of(directory).is_some() { &self.data_dir } else { directory }
+    }
+
     fn scratch(&self, directory: &Path) -> PathBuf {
-        directory.join(format!(".drill-{}", self.schedule.instance))
+        self.home(directory).join(format!(".drill-{}", self.schedule.instance))
     }
 
     fn file_name(&self) -> String {
@@ -177,7 +202,7 @@ impl Drills {
     }
 
     fn read_standing(&self, directory: &Path) -> DrillStanding {
-        let opened = regular::open(&directory.join(self.file_name()));
+        let opened = regular::open(&self.home(directory).join(self.file_name()));
         let mut text = Vec::new();
         // What is no such file says nothing; then a drill is due.
         let read = opened.and_then(|file| file.take(STANDING_BYTES_MAX).read_to_end(&mut text));
@@ -189,39 +214,52 @@ impl Drills {
 
     /// Returns the job of the schedule, if it is due and there is a backup.
     fn due(&self, directory: &Path) -> Option<Job> {
-        let is_due = self.until_due()?.is_zero() && has_backup(directory, &self.schedule.instance);
-        if !is_due {
-            return None;
+        let is_due = self.until_due()?.is_zero() && self.has_backup(directory);
+        if is_due { self.agenda.begin(directory, self.now()) } else { None }
+    }
+
+    fn has_backup(&self, directory: &Path) -> bool {
+        if S3Url::of(directory).is_some() {
+            return self.has_backup.load(Ordering::SeqCst);
         }
-        self.jobs.begin(JobKind::Drill, directory, self.now()).ok()
+        // A backup that is damaged is found by the drill.
+        !matches!(newest_own(directory, &self.schedule.instance), Ok(None)) && directory.is_dir()
+    }
+
+    /// Finds the backup for a drill.
+    fn newest(&self, directory: &Path) -> Result<Option<Drilled>, BackupError> {
+        let DrillSchedule { instance, s3, .. } = &self.schedule;
+        match Bucket::at(directory, s3, &self.engine.stop)? {
+            Some(bucket) => Ok(bucket.newest_to_drill(instance)?.map(Drilled::Bucket)),
+            None => Ok(newest_own(directory, instance)?.map(Drilled::Directory)),
+        }
     }
 
     /// Returns the time until the next drill of the schedule; none without a schedule.
     fn until_due(&self) -> Option<Duration> {
-        let every = Some(self.schedule.every);
-        let every = every.filter(|every| !every.is_zero() && !self.schedule.is_held)?;
+        let every = self.every()?;
         let standing = self.standing();
         let is_interrupted = standing.began_at > standing.ended_at;
         let pause = match standing.outcome {
             Some(DrillOutcome::Passed) if !is_interrupted => every,
             _ => every.min(RETRY_AFTER),
         };
-        // A drill of the future was carried out while the clock was ahead.
-        let last = standing.ended_at.max(standing.began_at);
-        let age = last.and_then(|last| self.now().0.checked_sub(last.0));
-        let left = |age| pause.saturating_sub(Duration::from_millis(age));
-        Some(age.map_or(Duration::ZERO, left))
+        Some(left_of(pause, standing.ended_at.max(standing.began_at), self.now()))
     }
 
     fn work(&self, job: &Job, directory: &Path) {
         let began = Instant::now();
         let ended = self.drill(job, directory);
         let took = began.elapsed();
-        let (state, outcome) = match ended {
-            Ended::Stopped => (JobState::Failed("the server stops".to_owned()), None),
+        if !matches!(ended, Ended::Stopped) {
+            self.engine.metrics.drill_seconds.set(took.as_secs_f64());
+            self.note(&ended, directory);
+        }
+        let state = match ended {
+            Ended::Stopped => JobState::Failed("the server stops".to_owned()),
             Ended::Passed(path, manifest) => {
                 tell(&path, &manifest, took);
-                (JobState::Done(path), Some(DrillOutcome::Passed))
+                JobState::Done(path)
             }
             Ended::Failed(error) => {
                 self.engine.metrics.drill_failures.inc();
@@ -232,29 +270,36 @@ impl Drills {
                     "a drill failed: the newest backup cannot be relied on; make another one, and \
                      keep the older ones"
                 );
-                (JobState::Failed(error.to_string()), Some(DrillOutcome::Failed))
+                JobState::Failed(error.to_string())
             }
             Ended::Skipped(why) => {
+                self.engine.metrics.drill_skips.inc();
                 let directory = directory.display();
                 tracing::warn!(why, %directory, "a drill was skipped");
-                (JobState::Failed(why), Some(DrillOutcome::Skipped))
+                JobState::Failed(why)
             }
         };
-        if let Some(outcome) = outcome {
-            self.engine.metrics.drill_seconds.set(took.as_secs_f64());
-            self.note(outcome, directory);
-        }
         let finished_at = Some(self.now());
-        self.jobs.change(job.id, |job| (job.state, job.finished_at) = (state, finished_at));
+        self.agenda.change(job, |job| (job.state, job.finished_at) = (state, finished_at));
     }
 
-    fn note(&self, outcome: DrillOutcome, directory: &Path) {
+    fn note(&self, ended: &Ended, directory: &Path) {
         self.keep(directory, |standing| {
-            let ended_at = Some(self.now());
-            (standing.outcome, standing.ended_at) = (Some(outcome), ended_at);
-            if outcome == DrillOutcome::Passed {
-                standing.passed_at = ended_at;
-            }
+            standing.ended_at = Some(self.now());
+            standing.skipped_because = None;
+            let outcome = match ended {
+                Ended::Passed(backup, _) => {
+                    standing.passed_at = standing.ended_at;
+                    standing.passed_backup = name_of(backup);
+                    DrillOutcome::Passed
+                }
+                Ended::Failed(_) | Ended::Stopped => DrillOutcome::Failed,
+                Ended::Skipped(why) => {
+                    standing.skipped_because = Some(shortened(why));
+                    DrillOutcome::Skipped
+                }
+            };
+            standing.outcome = Some(outcome);
         });
     }
 
@@ -263,9 +308,9 @@ impl Drills {
         let standing = {
             let mut standing = locked(&self.standing);
             change(&mut standing);
-            *standing
+            standing.clone()
         };
-        let name = self.file_name();
+        let (name, directory) = (self.file_name(), self.home(directory));
         let left = directory.join(format!("{name}.new"));
         let removed = match fs::remove_file(&left) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -279,7 +324,9 @@ impl Drills {
     }
 
     fn drill(&self, job: &Job, directory: &Path) -> Ended {
-        let newest = match newest_own(directory, &self.schedule.instance) {
+        let newest = match self.newest(directory) {
+            Err(_) if self.engine.stop.is_set() => return Ended::Stopped,
+            Err(error @ BackupError::Store(_)) => return Ended::Skipped(error.to_string()),
             Err(error) => return Ended::Failed(error),
             Ok(None) => {
                 let directory = directory.display();
@@ -287,42 +334,24 @@ impl Drills {
             }
             Ok(Some(newest)) => newest,
         };
-        let room = Room::of(&self.engine, directory, is_shared(directory, &self.data_dir));
-        if let Err(why) = room.require(&newest) {
+        let home = self.home(directory);
+        let room = Room::of(&self.engine, home, is_shared(home, &self.data_dir));
+        if let Err(why) = room.require(newest.allocated()) {
             return Ended::Skipped(why);
         }
         // Kept first: a drill with which the server ended is not repeated at once by each start.
         self.keep(directory, |standing| standing.began_at = Some(self.now()));
-        let bytes = newest.manifest.bytes;
-        self.jobs.change(job.id, |job| job.bytes = bytes);
-        let drilled = self.drill_in(job, &newest, directory, &room);
-        match drilled {
-            Ok(manifest) => {
-                self.jobs.change(job.id, |job| job.bytes_read = job.bytes);
-                Ended::Passed(newest.path, manifest)
-            }
-            Err(_) if self.engine.stop.is_set() => Ended::Stopped,
-            Err(error @ BackupError::Damaged(_)) => Ended::Failed(error),
-            Err(error) if room.is_short() || is_full(&error) => Ended::Skipped(error.to_string()),
-            Err(_) if !newest.path.join(MANIFEST).exists() => {
-                Ended::Skipped("the backup was deleted meanwhile".to_owned())
-            }
-            Err(error) => Ended::Failed(error),
-        }
+        let scratch = match Scratch::make(&self.scratch(directory)) {
+            Ok(scratch) => scratch,
+            Err(error) => return Ended::Skipped(format!("{error}; the backup was not looked at")),
+        };
+        self.drill_in(job, &newest, &scratch, &room)
     }
 
-    fn drill_in(
-        &self,
-        job: &Job,
-        newest: &Whole,
-        directory: &Path,
-        room: &Room<'_>,
-    ) -> Result<Manifest, BackupError> {
-        let scratch = Scratch::make(&self.scratch(directory))?;
+    fn drill_in(&self, job: &Job, newest: &Drilled, scratch: &Scratch, room: &Room<'_>) -> Ended {
         let pace = Pace::new(&self.engine, false);
         let note = |bytes| {
-            // The sums are checked first, so every byte is read twice.
-            self.jobs.change(job.id, |job| job.bytes_read += bytes / 2);
+            self.agenda.change(job, |job| job.bytes_read += bytes / newest.readings());
         };
         let step = |bytes| {
             if self.engine.stop.is_set() {
@@ -331,7 +360,23 @@ impl Drills {
             room.look()?;
             pace.step(bytes, &note)
         };
-        drill(newest, &scratch, &step)
+        let bytes = newest.manifest().bytes;
+        self.agenda.change(job, |job| job.bytes = bytes);
+        match drill(newest.origin(), scratch, &step) {
+            Ok(manifest) => {
+                self.agenda.change(job, |job| job.bytes_read = job.bytes);
+                Ended::Passed(newest.path(), manifest)
+            }
+            Err(_) if self.engine.stop.is_set() => Ended::Stopped,
+            // What the schedule deletes meanwhile looks like damage.
+            Err(_) if newest.is_gone() => {
+                Ended::Skipped("the backup was deleted meanwhile".to_owned())
+            }
+            Err(error @ BackupError::Damaged(_)) => Ended::Failed(error),
+            Err(error @ BackupError::Store(_)) => Ended::Skipped(error.to_string()),
+            Err(error) if room.is_short() || is_full(&error) => Ended::Skipped(error.to_string()),
+            Err(error) => Ended::Failed(error),
+        }
     }
 
     fn publish(&self) {
@@ -339,6 +384,10 @@ impl Drills {
         let age = passed.map(|passed| self.now().0.saturating_sub(passed.0) / 1_000);
         self.engine.metrics.drill_age_seconds.set(age.map_or(-1, gauge));
     }
+}
+
+fn name_of(backup: &Path) -> Option<String> {
+    backup.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 
 fn tell(path: &Path, manifest: &Manifest, took: Duration) {
@@ -353,67 +402,10 @@ fn tell(path: &Path, manifest: &Manifest, took: Duration) {
     );
 }
 
-fn has_backup(directory: &Path, instance: &str) -> bool {
-    // A backup that is damaged is found by the drill.
-    !matches!(newest_own(directory, instance), Ok(None)) && directory.is_dir()
-}
-
 /// Returns true if the disk was full, although there seemed to be room.
 fn is_full(error: &BackupError) -> bool {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
     matches!(error, BackupError::Io { cause, .. } if full.contains(&cause.kind()))
-}
-
-/// The disk space beside the backups, of which a drill leaves a part.
-struct Room<'a> {
-    engine: &'a Engine,
-    directory: &'a Path,
-    /// Bytes that stay free.
-    kept: u64,
-}
-
-impl<'a> Room<'a> {
-    fn of(engine: &'a Engine, directory: &'a Path, is_shared: bool) -> Self {
-        // Less free space than this makes events expire on the filesystem of the data.
-        let keep_free = if is_shared { engine.disk_use.measured().keep_free } else { 0 };
-        let kept = engine.space.reserve_bytes().max(keep_free);
-        Self { engine, directory, kept }
-    }
-
-    /// Refuses a drill that would need the space that is to stay free.
-    fn require(&self, backup: &Whole) -> Result<(), String> {
-        let state = self.engine.space.state_bytes().unwrap_or_default();
-        let own = 2 * SEGMENT_BYTES as u64;
-        let needed = allocated(backup).saturating_add(STATES.saturating_mul(state)) + own;
-        let (free, kept) = (free_bytes(self.directory), self.kept);
-        match free.filter(|free| *free < needed.saturating_add(kept)) {
-            None => Ok(()),
-            Some(free) => Err(format!(
-                "the drill needs about {needed} bytes in {}, where {free} are free and {kept} have \
-                 to stay free",
-                self.directory.display()
-            )),
-        }
-    }
-
-    fn is_short(&self) -> bool {
-        free_bytes(self.directory).is_some_and(|free| free < self.kept)
-    }
-
-    fn look(&self) -> io::Result<()> {
-        if self.is_short() {
-            let message = "the disk beside the backups is short of space";
-            return Err(io::Error::other(message));
-        }
-        Ok(())
-    }
-}
-
-/// The disk space of a backup's files, without their holes.
-fn allocated(backup: &Whole) -> u64 {
-    let blocks = |path: PathBuf| fs::metadata(path).map_or(0, |facts| facts.blocks());
-    let of = |file: &super::manifest::Entry| blocks(backup.path.join(&file.path)) * BLOCK_BYTES;
-    backup.manifest.files.iter().map(of).sum()
 }
 
 #[cfg(test)]

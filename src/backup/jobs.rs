@@ -1,11 +1,14 @@
 //! The jobs of the server: the last backups and drills, asked for or by schedule, for `GET
-//! /api/admin/jobs`. The list is in memory and starts anew with the server.
+//! /api/admin/jobs`. The list is in memory and starts anew with the server. A thread that does jobs
+//! of one kind has an agenda.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::base::random;
+use crate::base::threads::{Signal, locked};
 use crate::model::id::{IdSource, JobId};
 use crate::model::time::Timestamp;
 
@@ -122,6 +125,61 @@ impl Jobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
+}
+
+/// The jobs of one kind, for the thread that does them.
+pub(super) struct Agenda {
+    jobs: Arc<Jobs>,
+    kind: JobKind,
+    /// The job that waits for the thread.
+    asked: Mutex<Option<Job>>,
+    wake: Signal,
+}
+
+impl Agenda {
+    pub(super) fn new(jobs: Arc<Jobs>, kind: JobKind) -> Self {
+        Self { jobs, kind, asked: Mutex::default(), wake: Signal::new() }
+    }
+
+    /// Asks for a job, and wakes the thread.
+    pub(super) fn ask(&self, directory: &Path, now: Timestamp) -> Result<Job, Busy> {
+        let job = self.jobs.begin(self.kind, directory, now)?;
+        *locked(&self.asked) = Some(job.clone());
+        self.wake.notify();
+        Ok(job)
+    }
+
+    /// Takes the job that somebody asked for.
+    pub(super) fn asked(&self) -> Option<Job> {
+        locked(&self.asked).take()
+    }
+
+    /// Begins a job by schedule, unless another one is under way.
+    pub(super) fn begin(&self, directory: &Path, now: Timestamp) -> Option<Job> {
+        self.jobs.begin(self.kind, directory, now).ok()
+    }
+
+    /// Changes a job of the list.
+    pub(super) fn change(&self, job: &Job, change: impl FnOnce(&mut Job)) {
+        self.jobs.change(job.id, change);
+    }
+
+    /// Wakes the thread, or lets its next wait end at once.
+    pub(super) fn wake(&self) {
+        self.wake.notify();
+    }
+
+    /// Waits until somebody wakes the thread, at most this long.
+    pub(super) fn wait(&self, at_most: Duration) {
+        self.wake.wait(at_most);
+    }
+}
+
+/// Returns the time until a pause ends that began at a moment. A moment of the future was noted
+/// while the clock was ahead: nobody knows how long ago it was, and the pause is over.
+pub(super) fn left_of(pause: Duration, began: Option<Timestamp>, now: Timestamp) -> Duration {
+    let age = began.and_then(|began| now.0.checked_sub(began.0));
+    age.map_or(Duration::ZERO, |age| pause.saturating_sub(Duration::from_millis(age)))
 }

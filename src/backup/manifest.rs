@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::base::library_errors::json_fault;
+use crate::base::library_errors::{json_fault, shortened};
 use crate::data_dir::{JOURNAL, SMALL_FILES};
 use crate::journal::{segment_first, snapshot_position};
 use crate::model::time::Timestamp;
@@ -19,6 +19,8 @@ pub use crate::data_dir::BACKUP_MANIFEST as MANIFEST;
 pub(super) const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// The version of the manifest's form.
 const VERSION: u32 = 1;
+/// Number of hexadecimal digits of a SHA-256.
+const SUM_DIGITS: usize = 64;
 
 /// The content of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,10 +148,12 @@ impl Manifest {
             return Err(format!("has version {version}, which this triggerd does not know"));
         }
         let mut seen = BTreeSet::new();
-        match manifest.files.iter().find(|file| !is_known(&file.path) || !seen.insert(&file.path)) {
-            Some(file) => Err(format!("names {:?}, which cannot be in a backup", file.path)),
-            None => Ok(manifest),
-        }
+        let wrong = manifest.files.iter().find(|file| {
+            !is_known(&file.path) || !seen.insert(&file.path) || !is_sum(&file.sha256)
+        });
+        let Some(wrong) = wrong else { return Ok(manifest) };
+        let path = shortened(&wrong.path);
+        Err(format!("names {path:?} with a path or a SHA-256 that cannot be in a backup"))
     }
 
     /// Returns every file by its path.
@@ -171,6 +175,11 @@ pub(super) fn is_known(path: &str) -> bool {
 
 fn is_segment(path: &str) -> bool {
     segment_first(Path::new(path)).is_some()
+}
+
+/// Returns true for the hexadecimal digits of a SHA-256.
+pub(super) fn is_sum(text: &str) -> bool {
+    text.len() == SUM_DIGITS && text.bytes().all(|digit| b"0123456789abcdef".contains(&digit))
 }
 
 /// Returns bytes as hexadecimal digits.
@@ -208,6 +217,16 @@ mod tests {
             assert!(Manifest::decode(&bytes[..at]).is_err() || at + 1 == bytes.len(), "{at}");
         }
         assert_eq!(unnoticed, 0);
+    }
+
+    #[test]
+    fn a_sum_that_is_none_is_refused_and_a_long_name_is_not_quoted_whole() {
+        let mut made = manifest("FORMAT");
+        made.files[0].sha256 = "../".repeat(1_000);
+        let fault = Manifest::decode(&made.encode()).unwrap_err();
+        assert!(fault.contains("names \"FORMAT\" with"), "{fault}");
+        let fault = Manifest::decode(&manifest(&"x".repeat(100_000)).encode()).unwrap_err();
+        assert!(fault.len() < 500 && fault.contains('…'), "{fault}");
     }
 
     #[test]

@@ -19,19 +19,22 @@
 //! compressed with zstd, which can be encrypted with age. Backups in a bucket of an S3-compatible
 //! store have objects in the place of files (`bucket`).
 //!
-//! A drill restores the newest backup into a scratch directory beside it and verifies it there, on
-//! a thread of its own and by a process of its own.
+//! A drill restores the newest backup into a scratch directory and verifies it there, on a thread of
+//! its own and by a process of its own. The scratch directory is beside the backup, or in the data
+//! directory if the backup is in a bucket.
 //!
 //! `POST /api/admin/backup`, the schedule in `[backup]` and `triggerd backup` make backups;
 //! `triggerd restore` and `triggerd verify` read them. This module knows no HTTP.
 
 mod archive;
 mod bucket;
+mod bucket_backup;
 mod check;
 mod copy;
 mod directory;
 mod disk;
 mod drill;
+mod drilled;
 mod drills;
 mod error;
 mod jobs;
@@ -40,6 +43,7 @@ mod manifest;
 mod pace;
 mod place;
 mod restore;
+mod room;
 mod s3;
 mod s3_errors;
 mod scheduled;
@@ -48,7 +52,8 @@ mod stream;
 mod until;
 
 pub use archive::{Archived, read_archive, write_archive};
-pub use bucket::{Bucket, BucketBackup, NewArchive};
+pub use bucket::{Bucket, Keep, NewArchive};
+pub use bucket_backup::BucketBackup;
 pub use check::check;
 pub use directory::{Made, find, is_backup_name, make, require_outside};
 pub use drills::{DrillOutcome, DrillStanding, Drills};

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::archive::read_archive;
-use super::bucket::BucketBackup;
+use super::bucket_backup::BucketBackup;
 use super::check::{Stepped, check_at_pace, open};
 use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::{BackupError, io_at};
@@ -48,16 +48,9 @@ pub fn restore(
     restore_at_pace(from, to, until, &|_| Ok(()))
 }
 
-/// Restores the backup in this directory. Calls `step` with the number of bytes that were read.
-pub(super) fn restore_directory(
-    backup: &Path,
-    to: &Path,
-    step: &Step<'_>,
-) -> Result<Restored, BackupError> {
-    restore_at_pace(Origin::Directory(backup), to, None, step)
-}
-
-fn restore_at_pace(
+/// Restores a backup as [`restore`] does. Calls `step` with the number of bytes that were read of a
+/// directory or a bucket.
+pub(super) fn restore_at_pace(
     from: Origin<'_>,
     to: &Path,
     until: Option<Timestamp>,
@@ -80,7 +73,7 @@ fn fill(
 ) -> Result<Restored, BackupError> {
     let manifest = match from {
         Origin::Directory(backup) => copy_checked(backup, draft, step)?,
-        Origin::Bucket(backup) => backup.read(Some(draft))?,
+        Origin::Bucket(backup) => backup.read_at_pace(Some(draft), step)?,
         Origin::Archive(input, name) => read_archive(input, name, Some(draft))?,
     };
     let end = until.map(|until| end_by(draft, until)).transpose()?;

@@ -6,13 +6,19 @@
 
 use std::future::Future;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt as _, Limited};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{HttpClient, HttpConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
+};
 use object_store::path::Path as Key;
 use object_store::{
     BackoffConfig, ClientOptions, GetOptions, MultipartUpload, ObjectStore as _,
@@ -21,14 +27,16 @@ use object_store::{
 use tokio::runtime::Runtime;
 
 use super::error::BackupError;
-use super::s3_errors::{says_no_bucket, says_no_range, told};
+use super::s3_errors::{TooLong, says_no_bucket, says_no_range, told};
 use crate::base::library_errors::os_words;
 use crate::base::threads::Stop;
 use crate::config::{S3Access, S3Url};
 
-/// Bytes of a piece that is uploaded or downloaded with one request. Ten thousand of them, the most
-/// in one object, are 160 GB.
+/// Bytes of a piece that is uploaded or downloaded with one request, and the maximum size of any
+/// answer. Ten thousand pieces, the most in one object, are 160 GB.
 const PIECE_BYTES: usize = 16 << 20;
+/// Maximum size of an answer that refuses a request.
+const REFUSAL_BYTES_MAX: usize = 1 << 20;
 /// Number of pieces that an upload of known size has at most, with some to spare for data that the
 /// compression makes longer.
 const PIECES_MAX: u64 = 9_000;
@@ -38,9 +46,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of objects in a list.
 const LISTED_MAX: usize = 1_000_000;
+/// Longest name of an object of triggerd in a folder, and longest tag that is noted, in bytes.
+const NAME_BYTES_MAX: usize = 100;
 /// Number of retries of a request that failed, and the time after which there are none.
 const RETRIES_MAX: usize = 4;
 const RETRY_TIME_MAX: Duration = Duration::from_mins(2);
+/// Maximum time to wait for an object or for the next one of a list, with all retries. Without this
+/// limit, a list of empty pages would never end.
+const WAIT_MAX: Duration = Duration::from_mins(10);
 /// Time after a stop in which an upload that failed, or a manifest that must not stay, is removed.
 const REMOVAL_GRACE: Duration = Duration::from_secs(2);
 
@@ -50,6 +63,8 @@ pub(super) struct Listed {
     pub(super) name: String,
     /// The time of its last change by the clock of the store, in milliseconds.
     pub(super) changed_ms: i64,
+    /// A text that is another one when the content is another one, if the store gives any.
+    pub(super) tag: Option<String>,
 }
 
 /// The objects below a prefix of a bucket.
@@ -105,9 +120,12 @@ impl Store {
             let name = object
                 .location
                 .filename()
+                .filter(|name| name.len() <= NAME_BYTES_MAX)
                 .filter(|name| object.location == key.clone().join(*name));
+            let name = name.map(str::to_owned);
+            let tag = object.e_tag.filter(|tag| tag.len() <= NAME_BYTES_MAX);
             let changed_ms = object.last_modified.timestamp_millis();
-            found.extend(name.map(|name| Listed { name: name.to_owned(), changed_ms }));
+            found.extend(name.map(|name| Listed { name, changed_ms, tag }));
             read += 1;
             if read > LISTED_MAX {
                 let place = self.url.join(folder);
@@ -191,10 +209,9 @@ impl Store {
     /// Opens an object for reading, or returns none if there is no object of this name.
     pub(super) fn open(self: &Arc<Self>, name: &str) -> Result<Option<Download>, BackupError> {
         let key = self.key(name);
-        let options = GetOptions::new().with_range(Some(0..PIECE_BYTES as u64));
         let first = async {
-            match self.objects.get_opts(&key, options).await {
-                Ok(found) => Ok(Some((found.meta.size, found.bytes().await?))),
+            match self.piece(&key, 0..PIECE_BYTES as u64).await {
+                Ok(found) => Ok(Some(found)),
                 Err(error) if is_missing(&error) => Ok(None),
                 // An empty object has no range.
                 Err(error) if says_no_range(&error) => Ok(Some((0, Bytes::new()))),
@@ -204,6 +221,26 @@ impl Store {
         let Some((bytes, piece)) = self.wait(first)? else { return Ok(None) };
         let at = piece.len() as u64;
         Ok(Some(Download { store: Arc::clone(self), key, bytes, at, piece }))
+    }
+
+    /// Reads a part of an object. Returns the length of the object, and the bytes.
+    async fn piece(&self, key: &Key, range: Range<u64>) -> object_store::Result<(u64, Bytes)> {
+        let options = GetOptions::new().with_range(Some(range));
+        let found = self.objects.get_opts(key, options).await?;
+        let (bytes, wanted) = (found.meta.size, found.range.end.saturating_sub(found.range.start));
+        let (mut piece, mut stream) = (Vec::new(), found.into_stream());
+        while piece.len() as u64 <= wanted
+            && let Some(more) = stream.try_next().await?
+        {
+            piece.extend_from_slice(&more);
+        }
+        if piece.len() as u64 == wanted {
+            return Ok((bytes, piece.into()));
+        }
+        let what = if (piece.len() as u64) < wanted { "fewer" } else { "more" };
+        let source =
+            format!("the store sent {what} bytes of an object than the {wanted} announced");
+        Err(object_store::Error::Generic { store: "S3", source: source.into() })
     }
 
     fn key(&self, name: &str) -> Key {
@@ -230,13 +267,17 @@ impl Store {
         };
         let answered = self.runtime.block_on(async {
             tokio::select! {
-                answered = answer => Some(answered),
-                () = grace_is_over => None,
+                answered = answer => Ok(answered),
+                () = grace_is_over => Err("the server stops".to_owned()),
+                () = tokio::time::sleep(WAIT_MAX) => {
+                    let (store, seconds) = (&self.endpoint, WAIT_MAX.as_secs());
+                    Err(format!("the store {store} did not answer fully within {seconds} s"))
+                }
             }
         });
         match answered {
-            Some(answered) => answered.map_err(|error| told(&error, &self.url, &self.endpoint)),
-            None => Err(BackupError::Store("the server stops".to_owned())),
+            Ok(answered) => answered.map_err(|error| told(&error, &self.url, &self.endpoint)),
+            Err(why) => Err(BackupError::Store(why)),
         }
     }
 }
@@ -259,8 +300,40 @@ impl HttpConnector for Direct {
             .connect_timeout(CONNECT_TIMEOUT)
             .build();
         let failed = |error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
-        client.map(HttpClient::new).map_err(failed)
+        client.map(|client| HttpClient::new(Bounded(client))).map_err(failed)
     }
+}
+
+/// Cuts off every answer that is longer than any that was asked for: `object_store` reads answers
+/// whole, and a store may send one without an end.
+#[derive(Debug)]
+struct Bounded(reqwest::Client);
+
+impl HttpService for Bounded {
+    // The macro `async_trait` gives the method of the trait this form.
+    fn call<'a, 'f>(
+        &'a self,
+        request: HttpRequest,
+    ) -> BoxFuture<'f, Result<HttpResponse, HttpError>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let answer = self.0.call(request).await?;
+            let is_good = answer.status().is_success();
+            let bytes_max = if is_good { PIECE_BYTES } else { REFUSAL_BYTES_MAX };
+            Ok(answer.map(|body| bounded(body, bytes_max)))
+        })
+    }
+}
+
+fn bounded(body: HttpResponseBody, bytes_max: usize) -> HttpResponseBody {
+    let body = Limited::new(body, bytes_max).map_err(move |error| {
+        let too_long = |_| HttpError::new(HttpErrorKind::Decode, TooLong(bytes_max));
+        error.downcast::<HttpError>().map_or_else(too_long, |error| *error)
+    });
+    HttpResponseBody::new(body)
 }
 
 fn retries() -> RetryConfig {
@@ -356,8 +429,8 @@ impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.piece.is_empty() && self.at < self.bytes {
             let end = self.bytes.min(self.at + PIECE_BYTES as u64);
-            let piece = self.store.objects.get_range(&self.key, self.at..end);
-            self.piece = self.store.wait(piece).map_err(io::Error::other)?;
+            let piece = self.store.piece(&self.key, self.at..end);
+            (_, self.piece) = self.store.wait(piece).map_err(io::Error::other)?;
             self.at = end;
         }
         let count = buffer.len().min(self.piece.len());
@@ -432,6 +505,56 @@ mod tests {
         assert!(store.list("backups").is_err());
         assert!(server.unwrap().join_until(std::time::Instant::now() + Duration::from_mins(1)));
         assert!(other.accept().is_err(), "the other place was asked");
+    }
+
+    /// Answers one request with this head and a body that begins with this text and has no end.
+    /// Returns the number of bytes that the connection took.
+    fn answer_without_end(listener: &TcpListener, head: &str, beginning: &str) -> usize {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The client closes the connection only when its runtime runs again: with the next request.
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        head_of(&mut stream);
+        let head = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{beginning}");
+        stream.write_all(head.as_bytes()).unwrap();
+        let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
+        while sent < 64 << 20 && stream.write_all(&piece).is_ok() {
+            sent += piece.len();
+        }
+        sent
+    }
+
+    /// The words about a request to a store that answers with this head and without an end, and the
+    /// number of bytes that were taken of the answer.
+    fn said_of<T>(
+        (head, beginning): (&'static str, &'static str),
+        ask: impl FnOnce(&Arc<Store>) -> Result<T, BackupError>,
+    ) -> (String, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (store, (sender, sent)) = (store_at(&listener, Stop::new()), sync_channel(1));
+        let server = spawn_critical("store", move || {
+            sender.send(answer_without_end(&listener, head, beginning)).unwrap();
+        });
+        let said = ask(&store).err().unwrap().to_string();
+        let sent = sent.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert!(server.unwrap().join_until(std::time::Instant::now() + Duration::from_mins(1)));
+        (said, sent)
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_cut_off() {
+        let xml = "<ListBucketResult><Name>b</Name><Prefix>";
+        let (said, sent) = said_of(("200 OK", xml), |store| store.list("backups"));
+        assert!(said.contains("longer than 16777216 bytes"), "{said}");
+        assert!((PIECE_BYTES..PIECE_BYTES * 2).contains(&sent), "{sent}");
+        let xml = "<Error><Code>AccessDenied</Code><Message>";
+        let (said, sent) = said_of(("403 Forbidden", xml), |store| store.list("backups"));
+        assert!(said.contains("longer than 1048576 bytes"), "{said}");
+        assert!(sent < PIECE_BYTES, "{sent}");
+        let head = "206 Partial Content\r\nContent-Length: 67108864\r\n\
+                    Content-Range: bytes 0-9/10";
+        let (said, sent) = said_of((head, ""), |store| store.get("a", 1_000));
+        assert!(said.contains("more bytes of an object than the 10 announced"), "{said}");
+        assert!(sent < PIECE_BYTES, "{sent}");
     }
 
     #[test]

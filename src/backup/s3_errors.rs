@@ -3,10 +3,11 @@
 use std::error::Error;
 
 use super::error::BackupError;
+use crate::base::library_errors::shortened;
 use crate::config::S3Url;
 
-/// The longest answer of a store that a message quotes, in characters.
-const QUOTED_MAX: usize = 300;
+/// The beginning of the words for an answer that was cut off.
+const TOO_LONG: &str = "the answer is longer than";
 
 /// The code of a missing bucket.
 const NO_BUCKET: &str = "NoSuchBucket";
@@ -14,17 +15,22 @@ const NO_BUCKET: &str = "NoSuchBucket";
 const NO_RANGE: &str = "InvalidRange";
 const NO_RANGE_STATUS: &str = "416 Range Not Satisfiable";
 
-/// Returns the failure of a request to this store, in words.
+/// An answer has more bytes than this, and was cut off.
+#[derive(Debug, thiserror::Error)]
+#[error("{TOO_LONG} {0} bytes")]
+pub(super) struct TooLong(pub(super) usize);
+
+/// Returns the failure of a request to this store, in words. A store's own words are shortened.
 pub(super) fn told(error: &dyn Error, url: &S3Url, endpoint: &str) -> BackupError {
     let text = whole(error);
     let (code, message) = (element(&text, "Code"), element(&text, "Message"));
     let said = match (code, message) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => short(&text),
+        _ => text.clone(),
     };
     let kind = Kind::of(code.unwrap_or_default(), &text);
-    BackupError::Store(kind.words(&url.bucket, endpoint, &said))
+    BackupError::Store(kind.words(&url.bucket, endpoint, &shortened(&said)))
 }
 
 /// Returns true if the store says that the bucket is missing.
@@ -64,6 +70,7 @@ impl Kind {
             "AccessDenied" | "AllAccessDisabled" => Self::Rights,
             _ if says(&["redirect", "301 Moved"]) => Self::Region,
             _ if says(&["403 Forbidden", "401 Unauthorized"]) => Self::Rights,
+            _ if says(&[TOO_LONG]) => Self::Other,
             _ if says(&["HTTP error", "error sending request", "timed out"]) => Self::Away,
             _ => Self::Other,
         }
@@ -120,14 +127,6 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(rest.split_once('<')?.0)
 }
 
-fn short(text: &str) -> String {
-    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match one_line.char_indices().nth(QUOTED_MAX) {
-        Some((end, _)) => format!("{}…", one_line.get(..end).unwrap_or_default()),
-        None => one_line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +152,9 @@ mod tests {
             ("Received redirect without LOCATION".to_owned(), "s3_region"),
             ("HTTP error: error sending request".to_owned(), "AWS_ENDPOINT_URL"),
             ("a".repeat(1_000), "aaa…"),
+            (answer(&"c".repeat(100_000)), "ccc…"),
+            (answer("Unheard").replace(">m<", &format!(">{}<", "m".repeat(100_000))), "mmm…"),
+            (format!("HTTP error: {}", TooLong(7)), "failed: HTTP error: the answer is longer"),
         ] {
             let said = words_of(&text);
             assert!(said.contains(words) && said.len() < 500, "{said}");

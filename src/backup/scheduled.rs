@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
-use super::directory::{Made, Whole, delete_old, delete_oldest, make, own_in, whole_in};
-use super::disk::{Held, is_shared};
+use super::bucket::{Bucket, Known};
+use super::directory::{Made, Whole, delete_old, delete_oldest, make, own_in};
+use super::disk::{Held, Sizes, is_shared};
 use super::drills::{DrillSchedule, Drills};
 use super::error::BackupError;
-use super::jobs::{Busy, Job, JobKind, JobState, Jobs};
+use super::jobs::{Agenda, Busy, Job, JobKind, JobState, Jobs, left_of};
 use super::manifest::MANIFEST;
 use super::pace::Pace;
 use super::source::{From, Source};
-use crate::base::threads::{Signal, SingleThread, locked};
+use crate::base::threads::{SingleThread, locked};
 use crate::base::units::{gauge, millis};
 use crate::commit::{BackupUse, Engine};
 use crate::config::{S3Settings, S3Url};
@@ -59,17 +59,18 @@ pub struct Backups {
     reader: Reader,
     schedule: Schedule,
     jobs: Arc<Jobs>,
+    agenda: Agenda,
     drills: Drills,
-    /// The job that waits for the thread.
-    asked: Mutex<Option<Job>>,
-    wake: Signal,
     pub(super) streaming: SingleThread,
     newest: Mutex<Option<Newest>>,
     /// The next scheduled backup is not tried before this moment.
     retry_at: Mutex<Option<Instant>>,
     has_failed: AtomicBool,
-    /// When the disk space of the backups was measured last.
+    /// When the disk space of the backups was measured last, and what is known of it.
     measured_at: Mutex<Option<Instant>>,
+    sizes: Mutex<Sizes>,
+    /// What is known of the manifests in the bucket of the schedule.
+    manifests: Known,
 }
 
 /// The newest backup of this instance in the directory of the schedule; without such a directory,
@@ -87,6 +88,8 @@ pub struct Standing {
     pub newest_at: Option<Timestamp>,
     /// True if the last backup failed.
     pub has_failed: bool,
+    /// The time between two backups of the schedule; none without a schedule.
+    pub every: Option<Duration>,
 }
 
 impl Backups {
@@ -99,23 +102,24 @@ impl Backups {
         let has_spare = schedule.directory.as_deref().is_some_and(is_file) && !schedule.is_held;
         engine.disk_use.note_backups(BackupUse { only_theirs: 0, has_spare });
         let jobs = Arc::<Jobs>::default();
-        let Schedule { instance, directory, drill_every, is_held, .. } = schedule.clone();
-        let drilled = DrillSchedule { instance, directory, every: drill_every, is_held };
+        let Schedule { instance, directory, s3, drill_every, is_held, .. } = schedule.clone();
+        let drilled = DrillSchedule { instance, directory, s3, every: drill_every, is_held };
         let drills = Drills::new(Arc::clone(&engine), data_dir, Arc::clone(&jobs), drilled);
         Self {
             engine,
             data_dir: data_dir.to_owned(),
             reader,
             schedule,
+            agenda: Agenda::new(Arc::clone(&jobs), JobKind::Backup),
             jobs,
             drills,
-            asked: Mutex::default(),
-            wake: Signal::new(),
             streaming: SingleThread::default(),
             newest: Mutex::default(),
             retry_at: Mutex::default(),
             has_failed: AtomicBool::new(false),
             measured_at: Mutex::default(),
+            sizes: Mutex::default(),
+            manifests: Known::default(),
         }
     }
 
@@ -136,7 +140,8 @@ impl Backups {
 
     /// The newest backup, and if the last one failed.
     pub fn standing(&self) -> Standing {
-        Standing { newest_at: self.newest_at(), has_failed: self.has_failed.load(Ordering::SeqCst) }
+        let has_failed = self.has_failed.load(Ordering::SeqCst);
+        Standing { newest_at: self.newest_at(), has_failed, every: self.every() }
     }
 
     /// Asks for a backup in this directory.
@@ -144,15 +149,12 @@ impl Backups {
     /// # Errors
     /// Another backup is under way.
     pub fn ask(&self, directory: &Path) -> Result<Job, Busy> {
-        let job = self.jobs.begin(JobKind::Backup, directory, self.now())?;
-        *locked(&self.asked) = Some(job.clone());
-        self.wake.notify();
-        Ok(job)
+        self.agenda.ask(directory, self.now())
     }
 
     /// Wakes the threads, so that they see the stop.
     pub fn wake(&self) {
-        self.wake.notify();
+        self.agenda.wake();
         self.drills.wake();
     }
 
@@ -160,14 +162,13 @@ impl Backups {
     pub fn run(&self) {
         self.look_for_newest();
         while !self.engine.stop.is_set() {
-            let asked = locked(&self.asked).take();
-            if let Some(job) = asked.or_else(|| self.due()) {
+            if let Some(job) = self.agenda.asked().or_else(|| self.due()) {
                 self.work(&job);
                 self.measure();
             }
             self.give_space();
             self.publish();
-            self.wake.wait(self.nap());
+            self.agenda.wait(self.nap());
         }
     }
 
@@ -192,14 +193,22 @@ impl Backups {
             None => Ok(own_in(directory, instance)?.pop()),
         });
         match newest {
-            Ok(newest) => *locked(&self.newest) = newest.map(Newest::of),
+            Ok(newest) => {
+                if newest.is_some() {
+                    self.drills.note_backup();
+                }
+                *locked(&self.newest) = newest.map(Newest::of);
+            }
             Err(error) => tracing::debug!(%error, "the directory of backups cannot be read yet"),
         }
     }
 
     /// Returns the bucket, if the directory of backups is in one.
     fn bucket(&self, directory: &Path) -> Result<Option<Bucket>, BackupError> {
-        Bucket::at(directory, &self.schedule.s3, &self.engine.stop)
+        let bucket = Bucket::at(directory, &self.schedule.s3, &self.engine.stop)?;
+        // What is known is of the place of the schedule.
+        let is_known = self.schedule.directory.as_deref() == Some(directory);
+        Ok(bucket.map(|bucket| if is_known { bucket.knowing(&self.manifests) } else { bucket }))
     }
 
     /// Returns true if a backup in this directory is one of those that the schedule is about.
@@ -214,18 +223,18 @@ impl Backups {
         if is_retried || !self.until_due()?.is_zero() {
             return None;
         }
-        self.jobs.begin(JobKind::Backup, directory, self.now()).ok()
+        self.agenda.begin(directory, self.now())
     }
 
     /// Returns the time until the next backup of the schedule; none without a schedule.
     fn until_due(&self) -> Option<Duration> {
-        let every = Some(self.schedule.every);
-        let every = every.filter(|every| !every.is_zero() && !self.schedule.is_held)?;
-        self.schedule.directory.as_ref()?;
-        // A backup of the future was made while the clock was ahead; nobody knows how old it is.
-        let age = self.newest_at().and_then(|newest| self.now().0.checked_sub(newest.0));
-        let left = |age| every.saturating_sub(Duration::from_millis(age));
-        Some(age.map_or(Duration::ZERO, left))
+        Some(left_of(self.every()?, self.newest_at(), self.now()))
+    }
+
+    /// Returns the time between two backups of the schedule; none without a schedule.
+    fn every(&self) -> Option<Duration> {
+        let Schedule { directory, every, is_held, .. } = &self.schedule;
+        (directory.is_some() && !every.is_zero() && !is_held).then_some(*every)
     }
 
     fn nap(&self) -> Duration {
@@ -267,7 +276,7 @@ impl Backups {
                 JobState::Failed(error.to_string())
             }
         };
-        self.jobs.change(job.id, |job| {
+        self.agenda.change(job, |job| {
             if let JobState::Done(_) = state {
                 job.bytes_read = job.bytes;
             }
@@ -278,15 +287,16 @@ impl Backups {
     fn make(&self, job: &Job) -> Result<Made, BackupError> {
         let pace = Pace::new(&self.engine, is_shared(&job.directory, &self.data_dir));
         let source = Source::of(self.source(), &|bytes| pace.step(bytes, &|_| ()))?;
-        self.jobs.change(job.id, |job| job.bytes = source.bytes());
-        let note = |bytes| self.jobs.change(job.id, |job| job.bytes_read += bytes);
+        self.agenda.change(job, |job| job.bytes = source.bytes());
+        let note = |bytes| self.agenda.change(job, |job| job.bytes_read += bytes);
         let step = |bytes| pace.step(bytes, &note);
         let Some(bucket) = self.bucket(&job.directory)? else {
             return make(&source, &job.directory, job.started_at, &step);
         };
         let Schedule { directory, keep, .. } = &self.schedule;
         let keep = directory.as_ref().filter(|_| self.counts(&job.directory)).map(|_| *keep);
-        bucket.make(&source, (job.started_at, keep), &step)
+        let spared = self.drills.passed_backup();
+        bucket.make(&source, (job.started_at, (keep, spared.as_deref())), &step)
     }
 
     fn note(&self, made: &Made, took: Duration, directory: &Path) {
@@ -306,14 +316,15 @@ impl Backups {
         metrics.backup_bytes.set(gauge(made.manifest.bytes));
         let (path, made_at) = (made.path.clone(), made.manifest.made_at);
         *locked(&self.newest) = Some(Newest { path, made_at });
-        self.drills.wake();
+        self.drills.note_backup();
         let Schedule { instance, keep, directory: of_schedule, .. } = &self.schedule;
         // A bucket is tidied by the backup itself.
-        if of_schedule.is_some()
-            && S3Url::of(directory).is_none()
-            && let Err(error) = delete_old(directory, instance, *keep)
-        {
-            tracing::warn!(%error, "old backups could not be deleted");
+        if of_schedule.is_some() && S3Url::of(directory).is_none() {
+            // No newer one is known to be good.
+            let spared = self.drills.passed_backup();
+            if let Err(error) = delete_old(directory, (instance, spared.as_deref()), *keep) {
+                tracing::warn!(%error, "old backups could not be deleted");
+            }
         }
     }
 
@@ -372,12 +383,8 @@ impl Backups {
     }
 
     fn held(&self, directory: &Path) -> Held {
-        let is_own = |whole: &Whole| whole.manifest.instance == self.schedule.instance;
-        let all = whole_in(directory).unwrap_or_default();
-        let (mut old, mut kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_own);
-        kept.extend(old.pop());
-        let paths = |of: Vec<Whole>| of.into_iter().map(|it| it.path).collect::<Vec<_>>();
-        Held::by(&paths(old), &paths(kept), &self.data_dir).unwrap_or_default()
+        let held = locked(&self.sizes).held(directory, &self.data_dir, &self.schedule.instance);
+        held.unwrap_or_default()
     }
 
     /// Returns true if this disk space is a good part of what the disk lacks, or of what the data

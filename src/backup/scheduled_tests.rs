@@ -90,6 +90,25 @@ fn only_own_backups_are_counted_and_deleted() {
 }
 
 #[test]
+fn the_backup_that_passed_a_drill_stays_until_a_newer_one_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = backups_of(dir.path(), &Clock::manual(NOW_MS), false);
+    let directory = dir.path().join("backups");
+    let paths = made_in(dir.path(), &["here", "here", "here", "here"], 1);
+    let standing = |passed: &Path| {
+        let name = passed.file_name().unwrap().to_str().unwrap();
+        let text = format!(r#"{{"outcome": "failed", "passed_backup": "{name}"}}"#);
+        std::fs::write(directory.join("drill-here.json"), text).unwrap();
+    };
+    standing(&paths[1]);
+    backups.note(&made(&directory, NOW_MS), Duration::ZERO, &directory);
+    assert_eq!(are_there(&paths), [false, true, false, true], "`keep` is 1");
+    standing(&paths[3]);
+    backups.note(&made(&directory, NOW_MS), Duration::ZERO, &directory);
+    assert_eq!(are_there(&paths), [false, false, false, true]);
+}
+
+#[test]
 fn backups_that_would_give_back_little_stay_on_a_short_disk() {
     for (bytes, goes) in [(100_000, true), (4_096, false)] {
         let dir = tempfile::tempdir().unwrap();

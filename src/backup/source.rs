@@ -1,7 +1,7 @@
 //! The files that go into a backup, held open as of one moment, from a running server or from a
 //! stopped data directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::copy::{To, copy};
 use super::error::{BackupError, io_at};
 use super::manifest::{About, BackupCounts, Entry};
 use crate::base::threads::Signal;
@@ -335,6 +336,20 @@ impl Part {
         };
         let (device, inode, changed) = identity;
         Some((path, format!("{device} {inode} {changed}")))
+    }
+
+    /// Returns the entry of the file in the last backup, if the file is the same.
+    pub(super) fn known<'a>(&self, last: &'a BTreeMap<String, Entry>) -> Option<&'a Entry> {
+        let (_, identity) = self.original()?;
+        let entry = last.get(&self.name)?;
+        let is_same = entry.source.as_ref() == Some(&identity) && entry.bytes == self.bytes();
+        is_same.then_some(entry)
+    }
+
+    /// Reads the file. Returns its entry.
+    pub(super) fn summed(&self, step: &Step<'_>) -> Result<Entry, BackupError> {
+        let sum = copy(&mut self.read(step), &To::Nowhere)?;
+        sum.map(|sum| self.entry(sum)).map_err(io_at(Path::new(&self.name)))
     }
 
     /// Returns the entry of the file, with the length and the SHA-256 of what was read of it.

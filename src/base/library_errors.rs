@@ -43,6 +43,18 @@ const JSON: [(&str, &str); 18] = [
     ("lone leading", "an escape \\u is half of a pair, and the other half is missing"),
 ];
 
+/// The longest foreign text that a message quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 300;
+
+/// Returns a text of another program as one line that is short enough to be quoted in a message.
+pub fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 /// Returns the reason why a text is not JSON, with line and column.
 pub fn json_fault(error: &serde_json::Error) -> String {
     let message = error.to_string();

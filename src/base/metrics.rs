@@ -260,6 +260,9 @@ metrics! {
     drill_failures: Counter =
         counter("drill_failures_total", "Drills whose backup could not be restored or was wrong.");
 
+    /// Number of drills that were skipped.
+    drill_skips: Counter = counter("drill_skips_total", "Drills that were skipped.");
+
     /// Length of the journal's segments, in bytes.
     journal_disk_bytes: Gauge =
         gauge("journal_disk_bytes", "Length of the journal's segments, with their holes.");

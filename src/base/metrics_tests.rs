@@ -97,6 +97,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_drill_age_seconds", &[]),
     ("triggerd_drill_seconds", &[]),
     ("triggerd_drill_failures_total", &[]),
+    ("triggerd_drill_skips_total", &[]),
     ("triggerd_journal_disk_bytes", &[]),
     ("triggerd_journal_segments", &[]),
     ("triggerd_journal_allocated_bytes", &[]),

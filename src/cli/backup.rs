@@ -155,7 +155,7 @@ impl Backup {
     ) -> Result<ExitCode, Failure> {
         let source = Source::of_stopped(looked_at).map_err(failure)?;
         let made = match bucket_at(dir, settings)? {
-            Some(bucket) => bucket.make(&source, (now(), None), &|_| Ok(())),
+            Some(bucket) => bucket.make(&source, (now(), (None, None)), &|_| Ok(())),
             None => make(&source, dir, now(), &|_| Ok(())),
         };
         let made = made.map_err(failure)?;

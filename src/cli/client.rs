@@ -34,6 +34,8 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// Maximum size of an answer, in bytes: more than a page of 500 events of maximum size, with all
 /// characters escaped once more.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Maximum size of the answer of a probe, in bytes: the server may be another program.
+const PROBE_BYTES_MAX: usize = 1 << 20;
 /// The status of an answer without a body.
 const NO_CONTENT: u16 = 204;
 /// The status of a probe that failed.
@@ -56,6 +58,8 @@ pub(super) struct Client {
     key_origin: String,
     /// Time limit for an answer.
     patience: Duration,
+    /// Maximum size of an answer, in bytes.
+    bytes_max: usize,
 }
 
 /// The reason for the end of a stream.
@@ -101,6 +105,7 @@ impl Client {
             key,
             key_origin,
             patience: PATIENCE,
+            bytes_max: ANSWER_BYTES_MAX,
         })
     }
 
@@ -113,7 +118,8 @@ impl Client {
     /// Makes a client for the routes that need no key.
     pub(super) fn without_key(target: Target) -> Result<Self, Failure> {
         let credential = Credential { text: String::new(), origin: "not needed".to_owned() };
-        Ok(Self { patience: PROBE_PATIENCE, ..Self::new(target, credential)? })
+        let client = Self::new(target, credential)?;
+        Ok(Self { patience: PROBE_PATIENCE, bytes_max: PROBE_BYTES_MAX, ..client })
     }
 
     /// Returns the URL of the server, without user and password.
@@ -217,7 +223,7 @@ impl Client {
                 Some(error) => self.no_answer(&error, doubt),
                 None => Failure::new(
                     ExitCode::Failed,
-                    format!("the answer of {} is larger than {ANSWER_BYTES_MAX} bytes", self.shown),
+                    format!("the answer of {} has more than {} bytes", self.shown, self.bytes_max),
                 ),
             })?;
             Ok((head, text))
@@ -229,7 +235,7 @@ impl Client {
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > ANSWER_BYTES_MAX {
+            if bytes.len() > self.bytes_max {
                 return Err(None);
             }
         }
@@ -398,6 +404,16 @@ mod tests {
         assert!(TEST_PATIENCE > Duration::from_millis(TIMEOUT_MS_MAX) + CONNECT_TIMEOUT);
         assert!(PATIENCE > Duration::from_secs(INBOX_WAIT_SECONDS_MAX) + CONNECT_TIMEOUT);
         assert!(PATIENCE > Duration::from_millis(INTAKE_WAIT_MS_MAX) + CONNECT_TIMEOUT);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let (client, patience) = (Client::to(&url, "k").unwrap(), Duration::from_millis(20));
+        let client = Client { patience, ..client };
+        let failure = client.call(Method::GET, "/api/admin/jobs", None, &["data"]).err().unwrap();
+        assert!(failure.message.contains("no answer within"), "{}", failure.message);
     }
 
     #[test]

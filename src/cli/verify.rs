@@ -54,9 +54,10 @@ pub(super) struct Verify {
     /// File for the list of differences [default: a new file in the directory for temporary files]
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// Work beside a server: with low priority, and only as long as the server lives
-    #[arg(long, hide = true)]
-    gently: bool,
+    /// Work beside the server with this process id, which started this process: with low priority,
+    /// and only as long as the server lives
+    #[arg(long, hide = true, value_name = "PID")]
+    gently: Option<i32>,
     /// Also print rows as they are stored
     #[arg(long)]
     verbose: bool,
@@ -64,8 +65,8 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(&self, config: &Config, settings: &Settings) -> Result<ExitCode, Failure> {
-        if self.gently {
-            work_beside_server();
+        if let Some(server) = self.gently {
+            work_beside(server)?;
         }
         if let Some(backup) = &self.backup {
             let identity = self.identity.as_deref();
@@ -143,7 +144,7 @@ impl Verify {
 }
 
 /// Lets the server and other programs go first, and ends with the server that started this.
-fn work_beside_server() {
+fn work_beside(server: i32) -> Result<(), Failure> {
     let nicer = rustix::process::nice(NICENESS).map(drop);
     // proc(5): when memory runs out, this process ends before any other.
     let first = std::fs::write("/proc/self/oom_score_adj", "1000");
@@ -153,6 +154,13 @@ fn work_beside_server() {
     if let Err(error) = nicer.and(first) {
         tracing::debug!(%error, "the priority of the verification cannot be lowered");
     }
+    // A server that was killed before the signal was set sends none.
+    let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_nonzero);
+    if parent.is_none_or(|parent| parent.get() != server) {
+        let message = format!("the server {server} that asked for this has ended");
+        return Err(Failure::new(ExitCode::Failed, message));
+    }
+    Ok(())
 }
 
 impl Report {
@@ -257,7 +265,7 @@ mod tests {
             backup,
             identity,
             json: false,
-            gently: false,
+            gently: None,
             scratch: None,
             list,
             verbose: false,

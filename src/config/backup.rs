@@ -21,14 +21,15 @@ section! {
         every: Duration =
             seconds("every_seconds", 0, 0..=400 * DAY_SECONDS).needs("directory");
 
-        /// Number of backups of this server that are kept in `directory`. After each backup the
-        /// oldest are deleted. They also go, except for the newest, when the filesystem of the data
-        /// is short of space and they are [on it](operations.md#backups-on-the-disk-of-the-data).
+        /// Number of backups of this server that are kept in `directory`, besides the one that
+        /// passed a [drill](operations.md#drills) last. After each backup the oldest are deleted.
+        /// They also go, except for the newest, when the filesystem of the data is short of space
+        /// and they are [on it](operations.md#backups-on-the-disk-of-the-data).
         keep: usize = count("keep", 7, 1..=10_000).needs("directory");
 
         /// Seconds between two [drills](operations.md#drills): the newest backup of this server in
-        /// `directory` is restored into a scratch directory beside it and verified. Backups in a
-        /// bucket are not drilled. 0 means none.
+        /// `directory` is restored into a scratch directory and verified. A drill of a backup in a
+        /// bucket downloads all of it. 0 means none.
         drill_every: Duration =
             seconds("drill_every_seconds", 7 * DAY_SECONDS, 0..=400 * DAY_SECONDS)
                 .needs("directory");

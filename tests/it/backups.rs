@@ -400,7 +400,7 @@ fn the_server_makes_backups_by_itself_and_keeps_the_newest() {
     let dir = tempfile::tempdir().unwrap();
     let (data, target) = (dir.path().join("data"), dir.path().join("backups"));
     let more = format!(
-        "[backup]\ndirectory = {:?}\nevery_seconds = 1\nkeep = 2\n",
+        "[backup]\ndirectory = {:?}\nevery_seconds = 1\nkeep = 2\ndrill_every_seconds = 0\n",
         target.display().to_string()
     );
     let server = Process::start_on(&data, &settings(&data, &more));

@@ -16,14 +16,14 @@ use crate::s3_store::{BUCKET, S3Store, Stuck};
 const STOP_MAX: Duration = Duration::from_secs(7);
 
 /// A data directory of a stopped server beside a store.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
-    store: S3Store,
+    pub(crate) store: S3Store,
 }
 
 impl Place {
     /// Starts a store. Says why, if there is none.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         match S3Store::start(false) {
             Ok(store) => Some(Self { dir: tempfile::tempdir().unwrap(), store }),
             Err(why) => {
@@ -33,7 +33,7 @@ impl Place {
         }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
@@ -48,7 +48,7 @@ impl Place {
         small(&self.data(), &more)
     }
 
-    fn serve(&self, more: &str) -> Process {
+    pub(crate) fn serve(&self, more: &str) -> Process {
         Process::start_on(&self.data(), &self.settings(more))
     }
 
@@ -70,11 +70,11 @@ impl Place {
             .unwrap()
     }
 
-    fn run(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn run(&self, words: &[&str]) -> (Option<i32>, String) {
         command(&self.data(), words)
     }
 
-    fn good(&self, words: &[&str]) -> String {
+    pub(crate) fn good(&self, words: &[&str]) -> String {
         let (code, said) = self.run(words);
         assert_eq!(code, Some(0), "{said}");
         said
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-fn url(name: &str) -> String {
+pub(crate) fn url(name: &str) -> String {
     format!("s3://{BUCKET}/of/one{}{name}", if name.is_empty() { "" } else { "/" })
 }
 
@@ -170,7 +170,10 @@ fn a_backup_in_a_bucket_restores_everything_and_the_next_one_uploads_only_what_i
 #[test]
 fn the_schedule_keeps_so_many_backups_in_a_bucket_and_what_they_need() {
     let Some(place) = Place::start() else { return };
-    let more = format!("directory = {:?}\nevery_seconds = 1\nkeep = 2\n", url(""));
+    let more = format!(
+        "directory = {:?}\nevery_seconds = 1\nkeep = 2\ndrill_every_seconds = 0\n",
+        url("")
+    );
     let server = place.serve_without_grace(&more);
     let org = server.org("Acme");
     let mut ids = fill(&org, 40);

@@ -95,7 +95,8 @@ fn a_good_backup_passes_by_schedule_and_on_demand_and_leaves_only_its_result() {
     let org = drilled.server().org("Acme");
     org.push_to("http://127.0.0.1:9/");
     fill(&org, 60);
-    let none = json!({"ended_at": null, "outcome": null, "passed_at": null});
+    let none = json!({"ended_at": null, "outcome": null, "passed_at": null,
+        "skipped_because": null, "every_seconds": 604_800});
     assert_eq!((drilled.health(), drilled.metric("triggerd_drill_age_seconds")), (none, -1.0));
     drilled.backup();
     let manifest = fs::read_to_string(backups(&drilled.target())[0].join("manifest.json")).unwrap();
@@ -144,6 +145,56 @@ fn a_damaged_backup_fails_and_is_named() {
     // The next backup is whole again.
     flip(&segment, 1_000);
     assert_eq!(drilled.drill().0, Some(0));
+}
+
+#[test]
+fn a_newer_manifest_that_nobody_can_read_matters_only_if_the_backup_is_the_servers_own() {
+    let drilled = Drilled::up(0, "");
+    fill(&drilled.server().org("Acme"), 20);
+    drilled.backup();
+    let own = backups(&drilled.target()).remove(0);
+    let newer = drilled.target().join("2999-01-01T00-00-00.000Z");
+    fs::create_dir(&newer).unwrap();
+    fs::write(newer.join("manifest.json"), "torn").unwrap();
+    let (code, said) = drilled.drill();
+    assert!(code == Some(0) && said.contains(text(&own)), "{said}");
+    fs::copy(own.join("FORMAT"), newer.join("FORMAT")).unwrap();
+    let (code, said) = drilled.drill();
+    assert!(code == Some(1) && said.contains("2999-01-01"), "{said}");
+    assert_eq!(drilled.health()["outcome"], "failed");
+}
+
+#[test]
+fn a_foreign_file_in_the_place_of_the_scratch_directory_is_no_fault_of_the_backup() {
+    let drilled = Drilled::up(0, "");
+    fill(&drilled.server().org("Acme"), 20);
+    drilled.backup();
+    assert_eq!(drilled.drill().0, Some(0));
+    let standing = drilled.beside().remove(0);
+    let instance = standing.strip_prefix("drill-").and_then(|it| it.strip_suffix(".json")).unwrap();
+    let foreign = drilled.target().join(format!(".drill-{instance}"));
+    fs::write(&foreign, "somebody's").unwrap();
+    let (code, said) = drilled.drill();
+    assert!(code == Some(1) && said.contains("remove it"), "{said}");
+    assert_eq!(drilled.health()["outcome"], "skipped");
+    assert_eq!(drilled.metric("triggerd_drill_failures_total"), 0.0);
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "somebody's");
+    fs::remove_file(&foreign).unwrap();
+    assert_eq!(drilled.drill().0, Some(0));
+}
+
+#[test]
+fn a_verification_ends_if_the_server_ended_before_it_began() {
+    let drilled = Drilled::up(0, "");
+    let run = |server: u32| command(&drilled.data(), &["verify", "--gently", &server.to_string()]);
+    // This process starts it, so the number of any other one stands for a server that has ended.
+    let (code, said) = run(1);
+    assert!(
+        code == Some(1) && said.contains("the server 1 that asked for this has ended"),
+        "{said}"
+    );
+    let (code, said) = run(std::process::id());
+    assert!(!said.contains("has ended"), "{code:?} {said}");
 }
 
 /// A backup whose sums are right, although a record in it is damaged, because the data was damaged
@@ -225,7 +276,10 @@ fn a_drill_leaves_the_space_that_the_data_needs() {
     let (code, said) = drilled.drill();
     assert!(code == Some(1) && said.contains("have to stay free"), "{said}");
     assert_eq!(drilled.health()["outcome"], "skipped");
+    let why = drilled.health()["skipped_because"].as_str().unwrap().to_owned();
+    assert!(why.contains("have to stay free"), "{why}");
     assert_eq!(drilled.metric("triggerd_drill_failures_total"), 0.0);
+    assert_eq!(drilled.metric("triggerd_drill_skips_total"), 1.0);
     assert!(drilled.scratch().is_none());
 }
 

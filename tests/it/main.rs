@@ -35,6 +35,7 @@ mod deliveries;
 mod disk_rest;
 mod docs;
 mod drills;
+mod drills_s3;
 mod egress;
 mod endpoints;
 mod erase;

@@ -1,6 +1,7 @@
 //! `triggerd status` as an operator sees it: of a healthy server, of one whose disk is short, of
 //! one that delivers nothing, and of none.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -80,7 +81,7 @@ fn a_healthy_server_is_shown_without_a_key_and_without_a_configuration() {
     assert_eq!(json["retention"]["finished_seconds"], json!(2_592_000));
     assert_eq!(
         json["backup"],
-        json!({"newest_at": null, "age_seconds": null, "has_failed": false})
+        json!({"newest_at": null, "age_seconds": null, "has_failed": false, "every_seconds": 0})
     );
 }
 
@@ -93,6 +94,29 @@ fn a_server_that_does_not_answer_is_no_healthy_one() {
     let (code, out, said) = status(dir.path(), &["--url", &address]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(said.contains(&address) && said.contains("No server listens"), "{said}");
+}
+
+#[test]
+fn an_answer_of_another_program_is_not_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let endless = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // An answer before the request is none.
+        assert!(stream.read(&mut [0; 1_024]).unwrap() > 0);
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\"";
+        stream.write_all(head.as_bytes()).unwrap();
+        let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
+        while sent < 64 << 20 && stream.write_all(&piece).is_ok() {
+            sent += piece.len();
+        }
+        sent
+    });
+    let (code, out, said) = status(dir.path(), &["--url", &address]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(said.contains("more than 1048576 bytes"), "{said}");
+    assert!(endless.join().unwrap() < 16 << 20);
 }
 
 #[test]

@@ -63,6 +63,17 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// A load that also repeats the requests of former rounds that got no answer.
+    pub(crate) fn repeating(
+        url: &'a str,
+        orgs: &'a [(&'static str, String)],
+        ledger: &'a Ledger,
+        (round, random): (u64, &mut Random),
+    ) -> Self {
+        let again = ledger.read().unanswered().into();
+        Self { seed: random.next(), again, ..Self::new(url, orgs, ledger, round) }
+    }
+
     /// Runs `meanwhile` under load, then stops the load. A client ends when a request gets no
     /// answer.
     pub(crate) fn during<T>(&self, meanwhile: impl FnOnce() -> T) -> T {

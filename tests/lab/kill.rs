@@ -70,11 +70,7 @@ fn era(dir: &Path, rounds: std::ops::Range<u64>, random: &mut Random, totals: &m
     for round in rounds {
         let hit = HITS[random.index(HITS.len())];
         let url = server.url.clone();
-        let load = Load {
-            seed: random.next(),
-            again: ledger.read().unanswered().into(),
-            ..Load::new(&url, &orgs, &ledger, round)
-        };
+        let load = Load::repeating(&url, &orgs, &ledger, (round, &mut *random));
         load.during(|| {
             wait_for_acknowledgements(&ledger, 1 + random.below(120));
             wait_for_the_moment(hit, &data, random);

@@ -64,10 +64,8 @@ fn cut(
     for round in rounds {
         let url = server.url.clone();
         let load = Load {
-            seed: random.next(),
             bytes: Some(bytes),
-            again: ledger.read().unanswered().into(),
-            ..Load::new(&url, &orgs, &ledger, round)
+            ..Load::repeating(&url, &orgs, &ledger, (round, &mut *random))
         };
         load.during(|| {
             wait_for_acknowledgements(&ledger, 1 + random.below(most));

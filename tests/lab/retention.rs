@@ -42,11 +42,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let (mut random, mut expired) = (Random::new(plan.seed), BTreeSet::new());
     for round in 0..plan.rounds {
         let (url, copy) = (server.url.clone(), plan.dir.join(format!("copy-{round}")));
-        let load = Load {
-            seed: random.next(),
-            again: ledger.read().unanswered().into(),
-            ..Load::new(&url, &orgs, &ledger, round)
-        };
+        let load = Load::repeating(&url, &orgs, &ledger, (round, &mut random));
         let before = load.during(|| {
             wait_for_acknowledgements(&ledger, 60 + random.below(120));
             let before = copied(&data, &copy, GRACE, &ledger);

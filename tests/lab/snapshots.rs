@@ -26,11 +26,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut torn = 0;
     for round in 0..plan.rounds {
         let url = server.url.clone();
-        let load = Load {
-            seed: random.next(),
-            again: ledger.read().unanswered().into(),
-            ..Load::new(&url, &orgs, &ledger, round)
-        };
+        let load = Load::repeating(&url, &orgs, &ledger, (round, &mut random));
         load.during(|| {
             wait_for_acknowledgements(&ledger, 60 + random.below(120));
             server.kill();

@@ -3,14 +3,19 @@
 use serde_json::Value;
 
 use super::advice::Finding;
-use super::report::Report;
+use super::report::{Backup, Report};
 use super::series::Series;
 use super::units::{bytes, duration};
+use crate::cli::events::text;
 
 /// Deliveries that are late by more seconds are a fault of the server.
 const OVERDUE_SECONDS: u64 = 60;
 /// A disk that lasts fewer days is worth a notice.
 const DAYS_MIN: f64 = 3.0;
+/// A backup or a drill that is older than this many times the time between two of them is overdue.
+const TIMES_MAX: u64 = 2;
+/// A server that has run for more seconds should have a backup, if it makes backups.
+const FIRST_BACKUP_SECONDS: u64 = 600;
 
 /// Returns the notices about a server.
 pub(super) fn notices(report: &Report, series: Option<&Series>) -> Vec<Finding> {
@@ -27,7 +32,7 @@ pub(super) fn notices(report: &Report, series: Option<&Series>) -> Vec<Finding> 
         pressure(&report.disk.pressure),
         soon_full(report),
         backup(report),
-        drill(&report.drill),
+        drill(report, series),
         archive(&report.archive),
         (is_expiry_held && report.delivers == Some(true)).then(|| {
             Finding::new(
@@ -106,9 +111,29 @@ fn soon_full(report: &Report) -> Option<Finding> {
 }
 
 fn backup(report: &Report) -> Option<Finding> {
-    report.backup.has_failed.filter(|has_failed| *has_failed)?;
-    let remedy = "The log says why. `triggerd backup DIR` makes one now.";
-    Some(Finding::new("backup", "the last backup failed", remedy))
+    let Backup { newest_at, age_seconds, has_failed, every_seconds } = &report.backup;
+    if *has_failed == Some(true) {
+        let remedy = "The log says why. `triggerd backup DIR` makes one now.";
+        return Some(Finding::new("backup", "the last backup failed", remedy));
+    }
+    let every = every_seconds.filter(|every| *every > 0)?;
+    if newest_at.is_none() {
+        report.uptime_seconds.filter(|up| *up > FIRST_BACKUP_SECONDS)?;
+        let what = "there is no backup, although [backup] every_seconds asks for backups";
+        let remedy = "Check that [backup] directory is in its place. `triggerd backup DIR` makes \
+                      a backup now.";
+        return Some(Finding::new("backup", what, remedy));
+    }
+    let age = age_seconds.filter(|age| is_overdue(*age, every))?;
+    let (age, every) = (duration(age), duration(every));
+    let what = format!("the newest backup is {age} old, although one is due every {every}");
+    let remedy =
+        "`GET /api/admin/jobs` shows a backup that is under way; the log shows the others.";
+    Some(Finding::new("backup", what, remedy))
+}
+
+fn is_overdue(age: u64, every: u64) -> bool {
+    age > every.saturating_mul(TIMES_MAX)
 }
 
 fn archive(archive: &Value) -> Option<Finding> {
@@ -119,9 +144,79 @@ fn archive(archive: &Value) -> Option<Finding> {
     Some(Finding::new("archive", what, remedy))
 }
 
-fn drill(drill: &Value) -> Option<Finding> {
-    drill.get("outcome").and_then(Value::as_str).filter(|outcome| *outcome == "failed")?;
-    let what = "the newest backup could not be restored and verified";
-    let remedy = "The log says why. Make a new backup, and check it with `triggerd verify BACKUP`.";
+fn drill(report: &Report, series: Option<&Series>) -> Option<Finding> {
+    let drill = &report.drill;
+    match text(drill, "outcome") {
+        "failed" => {
+            let what = "the newest backup could not be restored and verified";
+            let remedy = "The log says why. Make a new backup, and check it with `triggerd verify \
+                          BACKUP`.";
+            return Some(Finding::new("drill", what, remedy));
+        }
+        "skipped" => {
+            let why = text(drill, "skipped_because");
+            let what = format!("the last drill was skipped: {why}");
+            let remedy = "Until a drill passes, nobody knows if the newest backup can be restored. \
+                          `triggerd drill` asks for one now.";
+            return Some(Finding::new("drill", what, remedy));
+        }
+        _ => {}
+    }
+    let every = drill.get("every_seconds").and_then(Value::as_u64).filter(|every| *every > 0)?;
+    report.backup.newest_at.as_ref()?;
+    let passed = series?.number("triggerd_drill_age_seconds");
+    let age = passed.or(report.uptime_seconds).filter(|age| is_overdue(*age, every))?;
+    let (age, every) = (duration(age), duration(every));
+    let what = format!("no drill has passed for {age}, although one is due every {every}");
+    let remedy = "`triggerd drill` asks for one now. The log says why there was none.";
     Some(Finding::new("drill", what, remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    /// Returns what is said about a server with this newest backup and last drill, each of which is
+    /// due every day, and with these ages of the newest backup and of the last drill that passed.
+    fn said(newest_at: Option<&str>, drill: &Value, ages: (i64, i64), uptime: u64) -> Vec<String> {
+        let mut drill = drill.clone();
+        drill["every_seconds"] = json!(DAY);
+        let health = json!({
+            "status": "healthy", "delivers": true, "uptime_seconds": uptime, "drill": drill,
+            "backup": {"newest_at": newest_at, "has_failed": false, "every_seconds": DAY},
+        });
+        let (backup, passed) = ages;
+        let series = Series::read(&format!(
+            "triggerd_backup_age_seconds {backup}\ntriggerd_drill_age_seconds {passed}\n"
+        ));
+        let report = Report::of("http://server", &health, Some(&series));
+        let found = notices(&report, Some(&series));
+        found.into_iter().map(|finding| format!("{}: {}", finding.about, finding.what)).collect()
+    }
+
+    #[test]
+    fn backups_and_drills_that_are_overdue_are_named() {
+        let at = Some("2026-01-31T10:00:00.000Z");
+        let (day, passed) = (DAY.cast_signed(), json!({"outcome": "passed"}));
+        let none = json!({"outcome": null});
+        assert_eq!(said(at, &passed, (2 * day, 2 * day), 3 * DAY), Vec::<String>::new());
+        let old = said(at, &passed, (3 * day, day), DAY);
+        let words = "backup: the newest backup is 3 days old, although one is due every 1 day";
+        assert_eq!(old, [words]);
+        assert_eq!(said(None, &none, (-1, -1), 60), Vec::<String>::new(), "it has just started");
+        let none_there = said(None, &none, (-1, -1), DAY);
+        assert!(matches!(&none_there[..], [it] if it.starts_with("backup: there is no backup")));
+        let late = said(at, &passed, (0, 3 * day), DAY);
+        let words = "drill: no drill has passed for 3 days, although one is due every 1 day";
+        assert_eq!(late, [words]);
+        assert_eq!(said(at, &none, (0, -1), DAY), Vec::<String>::new(), "the first one may come");
+        assert_eq!(said(at, &none, (0, -1), 3 * DAY), [words]);
+        let skipped = json!({"outcome": "skipped", "skipped_because": "the disk is full"});
+        let skipped = said(at, &skipped, (0, day), DAY);
+        assert_eq!(skipped, ["drill: the last drill was skipped: the disk is full"]);
+    }
 }

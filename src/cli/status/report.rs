@@ -78,6 +78,8 @@ pub(super) struct Backup {
     pub(super) newest_at: Option<String>,
     pub(super) age_seconds: Option<u64>,
     pub(super) has_failed: Option<bool>,
+    /// The time between two backups; 0 if the server makes none by itself.
+    pub(super) every_seconds: Option<u64>,
 }
 
 impl Report {
@@ -155,6 +157,7 @@ impl Backup {
             newest_at: Some(text(backup, "newest_at").to_owned()).filter(|at| !at.is_empty()),
             age_seconds,
             has_failed: backup.get("has_failed").and_then(Value::as_bool),
+            every_seconds: backup.get("every_seconds").and_then(Value::as_u64),
         }
     }
 }

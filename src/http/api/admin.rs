@@ -111,8 +111,8 @@ pub(in crate::http) async fn drill(call: &mut Call) -> Answer {
         faults.into_result()?;
     }
     let Some(job) = call.api.backups.drills().ask().map_err(busy_drill)? else {
-        let detail = "the configuration has no [backup] directory on this machine; a drill \
-            restores the newest backup there, and none in a bucket";
+        let detail = "the configuration has no [backup] directory, whose newest backup a drill \
+            restores";
         return Err(Problem::new(Code::ValidationFailed, detail));
     };
     audit::drill(call);

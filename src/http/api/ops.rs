@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -77,13 +78,19 @@ struct BackupStanding {
     newest_at: Option<Timestamp>,
     /// True if the last backup failed.
     has_failed: bool,
+    /// The time between two backups; 0 if the server makes none by itself.
+    every_seconds: u64,
 }
 
 impl BackupStanding {
     fn of(call: &Call) -> Self {
-        let Standing { newest_at, has_failed } = call.api.backups.standing();
-        Self { newest_at, has_failed }
+        let Standing { newest_at, has_failed, every } = call.api.backups.standing();
+        Self { newest_at, has_failed, every_seconds: seconds(every) }
     }
+}
+
+fn seconds(every: Option<Duration>) -> u64 {
+    every.unwrap_or_default().as_secs()
 }
 
 /// The archive of expired events.
@@ -112,13 +119,18 @@ struct DrillShown {
     outcome: Option<DrillOutcome>,
     /// When the last one ended that passed; `null` without one.
     passed_at: Option<Timestamp>,
+    /// Why the last drill was skipped; `null` if it was not.
+    skipped_because: Option<String>,
+    /// The time between two drills; 0 if the server carries out none by itself.
+    every_seconds: u64,
 }
 
 impl DrillShown {
     fn of(call: &Call) -> Self {
-        let standing = call.api.backups.drills().standing();
-        let DrillStanding { ended_at, outcome, passed_at, .. } = standing;
-        Self { ended_at, outcome, passed_at }
+        let drills = call.api.backups.drills();
+        let DrillStanding { ended_at, outcome, passed_at, skipped_because, .. } = drills.standing();
+        let every_seconds = seconds(drills.every());
+        Self { ended_at, outcome, passed_at, skipped_because, every_seconds }
     }
 }
 
