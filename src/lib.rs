@@ -396,6 +396,7 @@
 //! - `cli/admin.rs`: finds the admin token
 //! - `cli/archive.rs`: `archive`
 //! - `cli/answer.rs`: a server's answer, with any payload
+//! - `cli/arguments.rs`: options that mean the same in every command
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
 //! - `cli/backup.rs`: `backup`
 //! - `cli/backup/check.rs`: `verify` of a backup
@@ -426,13 +427,23 @@
 //! - `cli/client.rs`: the HTTP client of the commands
 //! - `cli/client/download.rs`: an answer that is written as it comes
 //! - `cli/client/failures.rs`: failures of requests without a valid answer
+//! - `cli/completions.rs`: `completions` and `man`
 //! - `cli/config_file.rs`: `config`: the commented file, and the reference of all keys
+//! - `cli/confirm.rs`: asks before a change that cannot be undone
+//! - `cli/context.rs`: `context`
+//! - `cli/contexts.rs`: the file of contexts
+//! - `cli/dead_letters.rs`: `dead-letters`
+//! - `cli/deliveries.rs`: `deliveries` and `delivery`
 //! - `cli/demo/mod.rs`: `demo`
 //! - `cli/demo/receiver.rs`: a consumer's receiver, for the demo and the tests
+//! - `cli/endpoint_settings.rs`: the settings of an endpoint as options
 //! - `cli/endpoints.rs`: `endpoint`
+//! - `cli/event_history.rs`: `events` and `event`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`
 //! - `cli/failure.rs`: the reason why a command failed
+//! - `cli/form.rs`: text, one JSON document, or JSON Lines
+//! - `cli/list.rs`: lists of the API, page by page
 //! - `cli/losses.rs`: losses and differences, as a list
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: finds the server and the key of a command
@@ -450,6 +461,7 @@
 //! - `cli/status/series.rs`: the series of `/metrics`
 //! - `cli/status/table.rs`: the report as a table
 //! - `cli/status/units.rs`: numbers, bytes and durations as people read them
+//! - `cli/table.rs`: tables for people, and one thing with all its members
 //! - `cli/tail.rs`: `tail`
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`

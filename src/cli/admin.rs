@@ -40,35 +40,34 @@ struct Search {
 impl Admin {
     /// Makes a client that sends the admin token.
     pub(super) fn client(&self, server: &Server, settings: &Settings) -> Result<Client, Failure> {
-        let target = server.target(settings)?;
-        Client::new(target, self.token(settings)?)
-    }
-
-    fn token(&self, settings: &Settings) -> Result<Credential, Failure> {
         let named = match &self.admin_token_file {
             Some(file) => Some((file.clone(), "--admin-token-file")),
             None => variable(ClientVariable::AdminTokenFile)?
                 .map(|file| (PathBuf::from(file), ClientVariable::AdminTokenFile.name())),
         };
-        if let Some((file, option)) = named {
-            return of_named_file(&file, option);
-        }
-        let (config, source) = settings.load()?;
-        if let Some(token) = &config.keys.admin_token {
-            let origin = format!("[keys] admin_token of {source}");
-            return Ok(Credential { text: token.reveal().to_owned(), origin });
-        }
-        let mut search = Search::default();
-        search
-            .looked
-            .push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
-        search.looked.push(format!("[keys] admin_token: not set (configuration: {source})"));
-        if credentials_directory().is_none() {
-            search.looked.push("CREDENTIALS_DIRECTORY: not set".to_owned());
-        }
-        let found = places(&config).iter().find_map(|place| search.look(place));
-        found.ok_or_else(|| search.failure(&source))
+        let (target, token) = match named {
+            Some((file, option)) => (server.target(settings)?, of_named_file(&file, option)?),
+            None => (server.own_target(settings)?, found(settings)?),
+        };
+        Client::new(target, token)
     }
+}
+
+/// Finds the token of the server of this machine.
+fn found(settings: &Settings) -> Result<Credential, Failure> {
+    let (config, source) = settings.load()?;
+    if let Some(token) = &config.keys.admin_token {
+        let origin = format!("[keys] admin_token of {source}");
+        return Ok(Credential { text: token.reveal().to_owned(), origin });
+    }
+    let mut search = Search::default();
+    search.looked.push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
+    search.looked.push(format!("[keys] admin_token: not set (configuration: {source})"));
+    if credentials_directory().is_none() {
+        search.looked.push("CREDENTIALS_DIRECTORY: not set".to_owned());
+    }
+    let found = places(&config).iter().find_map(|place| search.look(place));
+    found.ok_or_else(|| search.failure(&source))
 }
 
 fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {

@@ -35,6 +35,25 @@ impl Answer {
     pub(super) fn as_text(&self) -> &str {
         &self.text
     }
+
+    /// The members of an object in the order of the text, each in its JSON spelling.
+    pub(super) fn members(&self) -> Vec<(String, &str)> {
+        let members = serde_json::from_str(&self.text).map(|Members(members)| members);
+        members.unwrap_or_default().into_iter().map(|(name, value)| (name, value.get())).collect()
+    }
+
+    /// A member in its JSON spelling.
+    pub(super) fn spelled(&self, name: &str) -> Option<&str> {
+        let found = self.members().into_iter().find(|(member, _)| member == name);
+        found.map(|(_, spelled)| spelled)
+    }
+
+    /// The items of a list member; empty if the member is missing.
+    pub(super) fn items(&self, name: &str) -> Vec<Self> {
+        let list = self.spelled(name).and_then(|list| serde_json::from_str(list).ok());
+        let items: Vec<&RawValue> = list.unwrap_or_default();
+        items.into_iter().filter_map(|item| Self::read(item.get().to_owned()).ok()).collect()
+    }
 }
 
 impl Deref for Answer {
@@ -43,6 +62,16 @@ impl Deref for Answer {
     fn deref(&self) -> &Value {
         &self.value
     }
+}
+
+/// The text of a member; empty if the member is missing or no text.
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The items of a list member; empty if the member is missing.
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Parses a JSON text. A part that no [`Value`] can hold becomes a string with the text of this

@@ -61,7 +61,7 @@ impl Archive {
         let read = client.download((&path, LINES), "the archive", &mut days);
         // Days that are complete stay when a later one is not.
         let finished = if read.is_ok() { days.end() } else { Ok(()) };
-        days.files.iter().try_for_each(|(path, events)| self.tell(path, *events))?;
+        self.tell(&days.files)?;
         read?;
         finished.map_err(|error| unwritten(&error))?;
         if days.files.is_empty() {
@@ -93,14 +93,19 @@ impl Archive {
         Ok(format!("{PATH}?{}", query.finish()).trim_end_matches('?').to_owned())
     }
 
-    fn tell(&self, path: &Path, events: u64) -> Result<(), Failure> {
-        let path = path.display();
-        let line = if self.server.json {
-            json!({ "archive": path.to_string(), "events": events }).to_string()
-        } else {
-            format!("archive   {path}: {}", counted(events, "event"))
+    fn tell(&self, files: &[(PathBuf, u64)]) -> Result<(), Failure> {
+        let form = self.server.form;
+        let line = |(path, events): &(PathBuf, u64)| {
+            let path = path.display();
+            if form.is_json() {
+                json!({ "archive": path.to_string(), "events": events }).to_string()
+            } else {
+                format!("archive   {path}: {}", counted(*events, "event"))
+            }
         };
-        print(&line)
+        let lines: Vec<_> = files.iter().map(line).collect();
+        let lines = if form.is_json() && !lines.is_empty() { form.of_items(&lines) } else { lines };
+        lines.iter().try_for_each(|line| print(line))
     }
 }
 

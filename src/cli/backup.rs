@@ -24,9 +24,9 @@ use self::output_file::OutputFile;
 use self::place::{archive_at, bucket_at};
 use super::Failure;
 use super::admin::Admin;
+use super::answer::text;
 use super::audit::dir_failure;
 use super::client::Client;
-use super::events::text;
 use super::output::{counted, eprint, print};
 use super::reach::{Server, Settings};
 use crate::backup::{Manifest, Source, make, require_outside, write_archive};
@@ -122,7 +122,7 @@ impl Backup {
 
     /// Returns the data directory of a stopped server; none if a server runs or --url names one.
     fn stopped(&self, settings: &Settings) -> Result<Option<LookedAt>, Failure> {
-        if self.server.is_named()? {
+        if self.server.is_named(settings)? {
             return Ok(None);
         }
         let (config, _) = settings.load()?;
@@ -135,7 +135,7 @@ impl Backup {
 
     /// Refuses a file in the data directory, if it is on this machine.
     fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
-        if self.server.is_named()? || S3Url::of(path).is_some() {
+        if self.server.is_named(settings)? || S3Url::of(path).is_some() {
             return Ok(());
         }
         let data_dir = settings.load()?.0.storage.data_dir;
@@ -164,7 +164,7 @@ impl Backup {
     }
 
     fn tell(&self, path: &str, manifest: &Manifest, linked: u64) -> Result<ExitCode, Failure> {
-        let line = if self.server.json {
+        let line = if self.server.form.is_json() {
             json!({
                 "backup": path,
                 "made_at": manifest.made_at,
@@ -205,7 +205,7 @@ impl Backup {
                     file.finish()?;
                 }
                 let path = path.display().to_string();
-                let line = if self.server.json {
+                let line = if self.server.form.is_json() {
                     json!({ "backup": path }).to_string()
                 } else {
                     format!("backup    {path}")
@@ -229,7 +229,7 @@ impl Backup {
     }
 
     fn tell_job(&self, job: &Value) -> Result<ExitCode, Failure> {
-        let line = if self.server.json {
+        let line = if self.server.form.is_json() {
             job.to_string()
         } else {
             let bytes = job.get("bytes").and_then(Value::as_u64).unwrap_or_default();

@@ -127,6 +127,11 @@ impl Client {
         &self.shown
     }
 
+    /// Returns the source of the URL.
+    pub(super) fn url_origin(&self) -> &str {
+        &self.url_origin
+    }
+
     /// Returns the client with the time limit for the test of an endpoint.
     pub(super) fn patient(self) -> Self {
         Self { patience: TEST_PATIENCE, ..self }

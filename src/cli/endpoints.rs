@@ -1,21 +1,35 @@
 //! `triggerd endpoint`: the endpoints that an organization's events are pushed to.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Failure;
-use super::answer::Answer;
+use super::answer::{Answer, items, text};
+use super::arguments::{checked_id, whole_number};
 use super::client::{Client, Method};
-use super::events::{checked_id, items, text, whole_number};
-use super::output::{one_line, print, print_done, print_json, print_secret, require_a_reader};
+use super::confirm::Yes;
+use super::endpoint_settings::EndpointOptions;
+use super::list::{Limit, List};
+use super::output::{one_line, print, print_done, print_secret, require_a_reader};
 use super::reach::{Server, Settings, With};
+use super::table::{Cell, Column, cell, details, readable};
 use crate::base::exit_code::ExitCode;
 
+/// The path of endpoints in the API.
+const PATH: &str = "/api/endpoints";
 /// Path below an endpoint for sending a test event.
 const TEST: &str = "/test";
 
 /// Formats an answer as lines of text.
-type Words<'a> = &'a dyn Fn(&Value) -> Vec<String>;
+type Words = fn(&Answer) -> Vec<String>;
+
+/// The columns of the list.
+const COLUMNS: [Column; 4] = [
+    ("ID", |endpoint| cell(endpoint, "id")),
+    ("URL", |endpoint| cell(endpoint, "url")),
+    ("TYPES", |endpoint| Cell::plain(types(endpoint))),
+    ("STATUS", |endpoint| Cell::state(&status(endpoint))),
+];
 
 /// The subcommands of `triggerd endpoint`.
 #[derive(Subcommand)]
@@ -23,9 +37,11 @@ pub(super) enum EndpointCommand {
     /// Create an endpoint and print its secret, which is shown only once
     Create(Create),
     /// List the endpoints
-    List(With),
+    List(All),
     /// Show an endpoint
     Show(One),
+    /// Change settings of an endpoint; the others stay
+    Update(Update),
     /// Enable an endpoint, whatever disabled it
     Enable(One),
     /// Disable an endpoint: nothing is pushed to it until it is enabled, and deliveries keep
@@ -38,23 +54,23 @@ pub(super) enum EndpointCommand {
     /// Give an endpoint a new secret; the old secret keeps signing for a while
     RotateSecret(Rotate),
     /// Delete an endpoint; deliveries that wait for it are canceled
-    Delete(One),
+    Delete(Delete),
 }
 
 #[derive(Args)]
 pub(super) struct Create {
     /// URL that events are posted to
     target: String,
-    /// Event type, or all types below it (order.*); may be given more than once [default: every
-    /// type]
-    #[arg(long = "type", value_name = "TYPE")]
-    event_types: Vec<String>,
-    /// Form of the request bodies: envelope, payload or cloudevents
-    #[arg(long, value_name = "FORM")]
-    body: Option<String>,
-    /// Description of the endpoint
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
+    #[command(flatten)]
+    options: Box<EndpointOptions>,
+    #[command(flatten)]
+    with: With,
+}
+
+#[derive(Args)]
+pub(super) struct All {
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     with: With,
 }
@@ -65,6 +81,25 @@ pub(super) struct One {
     id: String,
     #[command(flatten)]
     with: With,
+}
+
+#[derive(Args)]
+pub(super) struct Update {
+    #[command(flatten)]
+    one: One,
+    /// URL that events are posted to
+    #[arg(long, value_name = "URL")]
+    target: Option<String>,
+    #[command(flatten)]
+    options: Box<EndpointOptions>,
+}
+
+#[derive(Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    yes: Yes,
 }
 
 #[derive(Args)]
@@ -80,19 +115,20 @@ impl EndpointCommand {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         match self {
             Self::Create(create) => create.run(settings),
-            Self::List(with) => list(&with, settings),
-            Self::Show(one) => one.call(settings, (Method::GET, ""), None, &shown_alone),
-            Self::Enable(one) => one.call(settings, (Method::POST, "/enable"), None, &shown_alone),
+            Self::List(all) => all.run(settings),
+            Self::Show(one) => one.call(settings, (Method::GET, ""), None, whole),
+            Self::Enable(one) => one.call(settings, (Method::POST, "/enable"), None, shown_alone),
             Self::Disable(one) => one.call(
                 settings,
                 (Method::PATCH, ""),
                 Some(json!({"enabled": false})),
-                &shown_alone,
+                shown_alone,
             ),
-            Self::Test(one) => one.call(settings, (Method::POST, TEST), None, &tested),
-            Self::Stats(one) => one.call(settings, (Method::GET, "/stats"), None, &members),
+            Self::Test(one) => one.call(settings, (Method::POST, TEST), None, tested),
+            Self::Stats(one) => one.call(settings, (Method::GET, "/stats"), None, whole),
             Self::RotateSecret(rotate) => rotate.run(settings),
-            Self::Delete(one) => one.delete(settings),
+            Self::Update(update) => update.run(settings),
+            Self::Delete(delete) => delete.run(settings),
         }
     }
 }
@@ -100,22 +136,17 @@ impl EndpointCommand {
 impl Create {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         require_a_reader()?;
-        let mut body = Map::from_iter([("url".to_owned(), json!(self.target))]);
-        body.insert("event_types".to_owned(), json!(self.event_types));
-        let given = [("body", self.body), ("description", self.description)];
-        body.extend(
-            given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))),
-        );
+        let body = self.options.body(Some(self.target));
         let client = self.with.client(settings)?;
         let made = client.call(
             Method::POST,
-            "/api/endpoints",
+            PATH,
             Some(Value::Object(body).to_string()),
             &["id", "secret"],
         )?;
-        print_secret(&lines(&self.with.server, &made, &with_secret)).map_err(|unwritten| {
+        print_secret(&lines(&self.with.server, &made, with_secret)).map_err(|unwritten| {
             let id = text(&made, "id");
-            let taken_back = match client.delete(&format!("/api/endpoints/{id}")) {
+            let taken_back = match client.delete(&format!("{PATH}/{id}")) {
                 Ok(()) => format!(
                     "Therefore the new endpoint {id}, whose secret was not shown, \
                     was deleted again."
@@ -136,11 +167,11 @@ impl Rotate {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         require_a_reader()?;
         let Self { one, overlap } = self;
-        let path = format!("{}/secret/rotate", one.path()?);
+        let path = format!("{}/secret/rotate", path(&one.id)?);
         let body = json!({ "overlap_seconds": overlap }).to_string();
         let answer =
             one.with.client(settings)?.call(Method::POST, &path, Some(body), &["id", "secret"])?;
-        print_secret(&lines(&one.with.server, &answer, &with_secret)).map_err(|unwritten| {
+        print_secret(&lines(&one.with.server, &answer, with_secret)).map_err(|unwritten| {
             let id = &one.id;
             let message = format!(
                 "{unwritten}. The new secret of {id} was not shown, and it is in use: the old \
@@ -153,19 +184,19 @@ impl Rotate {
     }
 }
 
-impl One {
-    fn path(&self) -> Result<String, Failure> {
-        Ok(format!("/api/endpoints/{}", checked_id(&self.id, "an endpoint's id (ep_…)")?))
-    }
+fn path(id: &str) -> Result<String, Failure> {
+    Ok(format!("{PATH}/{}", checked_id(id, "an endpoint's id (ep_…)")?))
+}
 
+impl One {
     fn call(
         self,
         settings: &Settings,
         (method, below): (Method, &str),
         body: Option<Value>,
-        words: Words<'_>,
+        words: Words,
     ) -> Result<ExitCode, Failure> {
-        let path = format!("{}{below}", self.path()?);
+        let path = format!("{}{below}", path(&self.id)?);
         let client: Client = self.with.client(settings)?;
         let client = if below == TEST { client.patient() } else { client };
         let answer = client.call(method, &path, body.map(|body| body.to_string()), &["id"])?;
@@ -174,72 +205,93 @@ impl One {
         let failed = answer.get("error").is_some_and(|error| below == TEST && !error.is_null());
         Ok(if failed { ExitCode::Failed } else { ExitCode::Clean })
     }
+}
 
-    fn delete(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        let path = self.path()?;
-        self.with.client(settings)?.delete(&path)?;
-        let Self { id, with } = self;
+impl Update {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let Self { one, target, options } = self;
+        let body = options.body(target);
+        if body.is_empty() {
+            let message = "no setting is given; `triggerd endpoint update --help` lists them";
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
+        one.call(settings, (Method::PATCH, ""), Some(Value::Object(body)), updated)
+    }
+}
+
+impl Delete {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let Self { one: One { id, with }, yes } = self;
+        let path = path(&id)?;
+        let client = with.client(settings)?;
+        yes.confirm(&format!("Delete {id}? Deliveries that wait for it are canceled."))?;
+        client.delete(&path)?;
         let done = format!("{id} is deleted");
-        let line = if with.server.json { json!({ "id": id }).to_string() } else { done.clone() };
+        let is_json = with.server.form.is_json();
+        let line = if is_json { json!({ "id": id }).to_string() } else { done.clone() };
         print_done(&line, &format!("{done}."))?;
         Ok(ExitCode::Clean)
     }
 }
 
-fn lines(server: &Server, answer: &Answer, words: Words<'_>) -> Vec<String> {
-    if server.json { vec![one_line(answer.as_text())] } else { words(answer) }
+fn lines(server: &Server, answer: &Answer, words: Words) -> Vec<String> {
+    if server.form.is_json() { vec![one_line(answer.as_text())] } else { words(answer) }
 }
 
-fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
-    let client = with.client(settings)?;
-    let page = client.call(Method::GET, "/api/endpoints?limit=500", None, &["data", "has_more"])?;
-    if with.server.json {
-        print_json(page.as_text())?;
-        return Ok(ExitCode::Clean);
+impl All {
+    fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let path = PATH.to_owned();
+        let list = List { path, columns: &COLUMNS, empty: "There are no endpoints." };
+        list.print(&self.with.client(settings)?, self.with.server.form, &self.limit)
     }
-    let endpoints = items(&page, "data");
-    endpoints.iter().try_for_each(|endpoint| print(&shown(endpoint)))?;
-    if endpoints.is_empty() {
-        print("There are no endpoints.")?;
-    } else if page.get("has_more") == Some(&Value::Bool(true)) {
-        print(
-            "There are more than these 500 endpoints; `--json` and the API give the cursor of the \
-             next page.",
-        )?;
-    }
-    Ok(ExitCode::Clean)
 }
 
 /// Formats an endpoint as one line.
-fn shown(endpoint: &Value) -> String {
-    let types = endpoint
-        .get("event_types")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
-    let types = if types.is_empty() { "everything".to_owned() } else { types.join(", ") };
-    let status = match endpoint.get("disabled_reason").and_then(Value::as_str) {
-        None => "enabled".to_owned(),
-        Some(reason) => format!("disabled: {reason}"),
-    };
-    let id = text(endpoint, "id");
+fn shown(endpoint: &Answer) -> String {
+    let (id, status) = (text(endpoint, "id"), status(endpoint));
     // The settings are absent if the key may change endpoints but not read them.
     match endpoint.get("url").and_then(Value::as_str) {
-        Some(url) => format!("{id}  {url}  {types}  {status}"),
+        Some(url) => format!("{id}  {url}  {}  {status}", types(endpoint)),
         None => format!("{id}  {status}"),
     }
 }
 
-fn shown_alone(endpoint: &Value) -> Vec<String> {
+/// The types of the events that an endpoint receives.
+fn types(endpoint: &Answer) -> String {
+    let types: Vec<_> = items(endpoint, "event_types").iter().filter_map(Value::as_str).collect();
+    if types.is_empty() { "everything".to_owned() } else { types.join(", ") }
+}
+
+fn status(endpoint: &Answer) -> String {
+    match endpoint.get("disabled_reason").and_then(Value::as_str) {
+        None => "enabled".to_owned(),
+        Some(reason) => format!("disabled: {reason}"),
+    }
+}
+
+fn whole(answer: &Answer) -> Vec<String> {
+    details(answer, &[])
+}
+
+fn shown_alone(endpoint: &Answer) -> Vec<String> {
     vec![shown(endpoint)]
 }
 
-fn with_secret(endpoint: &Value) -> Vec<String> {
+/// Says what an endpoint is now, and which headers it lost with its former URL.
+fn updated(endpoint: &Answer) -> Vec<String> {
+    let mut lines = shown_alone(endpoint);
+    if !items(endpoint, "headers_dropped").is_empty() {
+        let names = endpoint.get("headers_dropped").map(readable).unwrap_or_default();
+        lines.push(format!("dropped headers, which were meant for the former origin: {names}"));
+    }
+    lines
+}
+
+fn with_secret(endpoint: &Answer) -> Vec<String> {
     vec![shown(endpoint), text(endpoint, "secret").to_owned()]
 }
 
-fn tested(outcome: &Value) -> Vec<String> {
+fn tested(outcome: &Answer) -> Vec<String> {
     let took = outcome.get("duration_ms").and_then(Value::as_u64).unwrap_or_default();
     let Some(error) = outcome.get("error").filter(|error| !error.is_null()) else {
         return vec![format!(
@@ -252,15 +304,4 @@ fn tested(outcome: &Value) -> Vec<String> {
         vec![format!("the test event was not accepted after {took} ms: {detail} ({code})")];
     lines.extend(text(outcome, "response_body").lines().map(str::to_owned));
     lines
-}
-
-/// Formats each member as one line.
-fn members(stats: &Value) -> Vec<String> {
-    let members = stats.as_object().into_iter().flatten();
-    let line = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => format!("{name:18} {text}"),
-        Value::Null => format!("{name:18} -"),
-        other => format!("{name:18} {other}"),
-    };
-    members.map(line).collect()
 }

@@ -7,9 +7,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::answer::{Answer, text};
+use super::arguments::{EVENT_ID, Types, checked_id, whole_number};
 use super::client::Method;
-use super::output::{one_line, print, print_done, print_json};
+use super::list::{Limit, List, with_query};
+use super::output::{one_line, print_done};
 use super::reach::{Settings, With};
+use super::table::{Cell, Column, cell};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::{io_words, json_fault};
 
@@ -31,37 +35,15 @@ pub(super) struct Send {
 /// Shows the inbox.
 #[derive(Args)]
 pub(super) struct Inbox {
-    /// Maximum number of events (1 to 500)
-    #[arg(long, default_value_t = 50, value_parser = whole_number)]
-    limit: u32,
     /// Maximum seconds to wait for an event while the inbox is empty (0 to 30)
     #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = whole_number)]
     wait: u32,
-    /// Only events of these types, separated by commas: order.created, order.*, *.created, or
-    /// !order.test for every type but order.test
-    #[arg(long = "type", value_name = "TYPES")]
-    types: Option<String>,
+    #[command(flatten)]
+    types: Types,
+    #[command(flatten)]
+    limit: Limit,
     #[command(flatten)]
     with: With,
-}
-
-/// A page of the inbox. Payloads stay in their JSON spelling, because a Rust string cannot hold
-/// every JSON string.
-#[derive(serde::Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    data: Vec<Event<'a>>,
-    has_more: bool,
-}
-
-#[derive(serde::Deserialize)]
-struct Event<'a> {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    received_at: String,
-    #[serde(borrow)]
-    payload: &'a RawValue,
 }
 
 /// Acknowledges events.
@@ -74,31 +56,13 @@ pub(super) struct Ack {
     with: With,
 }
 
-/// The name of an event id in errors.
-pub(super) const EVENT_ID: &str = "an event id (evt_…)";
-
-pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The items of a list member; empty if the member is missing.
-pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Checks that an id has only letters, digits and `_`, because any other character would change the
-/// path.
-pub(super) fn checked_id<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure> {
-    if id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-        return Ok(id);
-    }
-    Err(Failure::new(ExitCode::Usage, format!("{id:?} is not {what}")))
-}
-
-/// Parses the number of an option. The standard library's error is for programmers.
-pub(super) fn whole_number(text: &str) -> Result<u32, &'static str> {
-    text.parse().map_err(|_no_number| "a whole number is needed")
-}
+/// The columns of the inbox. The payload has its JSON spelling.
+const INBOX: [Column; 4] = [
+    ("RECEIVED", |event| cell(event, "received_at")),
+    ("ID", |event| cell(event, "id")),
+    ("TYPE", |event| cell(event, "type")),
+    ("PAYLOAD", |event| Cell::plain(one_line(event.spelled("payload").unwrap_or_default()))),
+];
 
 fn of_input(error: &std::io::Error) -> String {
     match error.kind() {
@@ -138,7 +102,8 @@ impl Send {
         let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
         let word = if duplicate { "was already accepted at" } else { "accepted" };
         let told = format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at"));
-        let line = if self.with.server.json { one_line(sent.as_text()) } else { told.clone() };
+        let line =
+            if self.with.server.form.is_json() { one_line(sent.as_text()) } else { told.clone() };
         print_done(&line, &format!("{told}."))?;
         Ok(ExitCode::Clean)
     }
@@ -146,41 +111,17 @@ impl Send {
 
 impl Inbox {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        let client = self.with.client(settings)?;
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query
-            .append_pair("limit", &self.limit.to_string())
-            .append_pair("wait", &self.wait.to_string());
-        if let Some(types) = &self.types {
-            query.append_pair("type", types);
-        }
-        let path = format!("/api/inbox?{}", query.finish());
-        let answer = client.call(Method::GET, &path, None, &["data", "has_more"])?;
-        if self.with.server.json {
-            print_json(answer.as_text())?;
-            return Ok(ExitCode::Clean);
-        }
-        let page: Page<'_> = serde_json::from_str(answer.as_text()).map_err(|error| {
-            Failure::new(
-                ExitCode::Failed,
-                format!("the answer is not valid: {}", json_fault(&error)),
-            )
-        })?;
-        let events = &page.data;
-        for event in events {
-            let Event { received_at, id, kind, payload } = event;
-            print(&format!("{received_at}  {id}  {kind}  {}", one_line(payload.get())))?;
-        }
-        match (events.is_empty(), page.has_more) {
-            (true, _) if self.types.is_none() => print("The inbox is empty.")?,
-            (true, false) => print("The inbox has no event of these types.")?,
-            (true, true) => print("The oldest events of the inbox have none of these types.")?,
-            (false, true) => {
-                print("The inbox has more events; acknowledge these events, or raise --limit.")?;
-            }
-            (false, false) => {}
-        }
-        Ok(ExitCode::Clean)
+        let (types, wait) = (self.types.filter(), self.wait.to_string());
+        let parameters = [("wait", Some(wait.as_str())), ("type", types.as_deref())];
+        let list = List {
+            path: with_query("/api/inbox", parameters),
+            columns: &INBOX,
+            empty: match types {
+                None => "The inbox is empty.",
+                Some(_) => "The inbox has no event of these types.",
+            },
+        };
+        list.print(&self.with.client(settings)?, self.with.server.form, &self.limit)
     }
 }
 
@@ -190,18 +131,30 @@ impl Ack {
             checked_id(id, EVENT_ID)?;
         }
         let client = self.with.client(settings)?;
-        // Every event is acknowledged, even if the output cannot be written.
-        let mut unwritten = Ok(());
+        let (mut items, mut failed) = (Vec::new(), None);
         for (place, id) in self.ids.iter().enumerate() {
-            let answer =
-                client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
-            let answer = answer.map_err(|failure| left_out(&self.ids, place, &failure))?;
-            let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
-            let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
-            unwritten =
-                unwritten.and_then(|()| print_done(&line, "All these events are acknowledged."));
+            let path = format!("/api/ack/{id}");
+            match client.call(Method::POST, &path, None, &["acknowledged_at"]) {
+                Ok(answer) => items.push(answer),
+                Err(failure) => {
+                    failed = Some(left_out(&self.ids, place, &failure));
+                    break;
+                }
+            }
         }
-        unwritten.map(|()| ExitCode::Clean)
+        // What is acknowledged is said, also if a later event is not.
+        let form = self.with.server.form;
+        let lines = if form.is_json() {
+            form.of_items(&items.iter().map(|item| one_line(item.as_text())).collect::<Vec<_>>())
+        } else {
+            let told = |item: &Answer| {
+                format!("{} acknowledged {}", text(item, "id"), text(item, "acknowledged_at"))
+            };
+            items.iter().map(told).collect()
+        };
+        let done = "All these events are acknowledged.";
+        let written = lines.iter().try_for_each(|line| print_done(line, done));
+        failed.map_or(written, Err).map(|()| ExitCode::Clean)
     }
 }
 

@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::Failure;
+use super::answer::{items, text};
+use super::arguments::{EVENT_ID, checked_id};
 use super::client::Method;
-use super::events::{EVENT_ID, checked_id, items, text};
 use super::output::{print, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
@@ -27,7 +28,7 @@ impl Explain {
         let client = self.with.client(settings)?;
         let event =
             client.call(Method::GET, &format!("/api/events/{id}"), None, &["id", "received_at"])?;
-        if self.with.server.json {
+        if self.with.server.form.is_json() {
             print_json(event.as_text())?;
             return Ok(ExitCode::Clean);
         }

@@ -5,17 +5,28 @@ mod account;
 mod admin;
 mod answer;
 mod archive;
+mod arguments;
 mod audit;
 mod backup;
 mod bench;
 mod check_config;
 mod client;
+mod completions;
 mod config_file;
+mod confirm;
+mod context;
+mod contexts;
+mod dead_letters;
+mod deliveries;
 pub mod demo;
+mod endpoint_settings;
 mod endpoints;
+mod event_history;
 mod events;
 mod explain;
 mod failure;
+mod form;
+mod list;
 mod losses;
 mod output;
 mod reach;
@@ -24,13 +35,14 @@ mod replays;
 mod serve;
 mod snapshots;
 mod status;
+mod table;
 mod tail;
 mod target;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::failure::Failure;
 use self::output::{eprint, print};
@@ -42,10 +54,12 @@ use crate::logging;
 /// The order of the sources of a setting, for `--help`.
 const PRECEDENCE: &str = "\
 Commands that talk to a server need no configuration file. The first source that is set counts:
-  the server   --url, TRIGGERD_URL, [server] listen of the configuration
-               (else http://127.0.0.1:8080)
-  the key      --key, TRIGGERD_API_KEY
-  the admin token, for `key create`
+  the server   --url or --context, TRIGGERD_URL, TRIGGERD_CONTEXT, the context of `context use`,
+               [server] listen of the configuration (else http://127.0.0.1:8080); --config leaves
+               out the contexts of the environment and of `context use`
+  the key      --key, the key of --context, TRIGGERD_API_KEY, the key of the context that gave the
+               server
+  the admin token, for `key create --org`
                --admin-token-file, TRIGGERD_ADMIN_TOKEN_FILE, [keys] admin_token of the
                configuration, the systemd credential admin.token, <data_dir>/admin.token
 An unreadable configuration file in a default place is ignored; a file that --config names must be
@@ -80,6 +94,9 @@ enum Command {
     Config(config_file::ConfigCommand),
     #[command(flatten)]
     OfClient(ClientCommand),
+    /// Name servers, each with a URL and a key
+    #[command(subcommand, alias = "contexts")]
+    Context(context::ContextCommand),
     /// Verify the data directory of a stopped server: the whole journal, every snapshot, and that
     /// the state matches them. With a BACKUP, verify this backup
     Verify(verify::Verify),
@@ -91,6 +108,10 @@ enum Command {
     /// Let a restored server deliver
     #[command(subcommand)]
     Deliver(backup::restore::DeliverCommand),
+    /// Print the script by which a shell completes commands and options
+    Completions(completions::Completions),
+    /// Print the manual page, or write the pages of all commands into a directory
+    Man(completions::Man),
     /// Print the version
     Version {
         /// Print JSON, for programs
@@ -105,8 +126,8 @@ enum ClientCommand {
     /// Show whether a server is healthy, what is wrong and what to do: exit code 0 if it is
     /// healthy, else 1
     Status(status::Status),
-    /// Create organizations and API keys
-    #[command(subcommand)]
+    /// Create organizations and manage API keys
+    #[command(subcommand, alias = "keys")]
     Key(account::KeyCommand),
     /// Post an event
     Send(events::Send),
@@ -114,15 +135,28 @@ enum ClientCommand {
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
+    /// List all events, acknowledged or not, the newest first
+    Events(event_history::Events),
+    /// Show or erase an event
+    #[command(subcommand)]
+    Event(event_history::EventCommand),
     /// Explain the state of an event, and why each endpoint received the event or did not
     Explain(explain::Explain),
     /// Show events and attempts as they happen
     Tail(tail::Tail),
     /// Manage the endpoints that events are pushed to
-    #[command(subcommand)]
+    #[command(subcommand, alias = "endpoints")]
     Endpoint(endpoints::EndpointCommand),
-    /// Deliver past events again
+    /// List deliveries by endpoint, the newest event first
+    Deliveries(deliveries::Deliveries),
+    /// Show or retry a delivery
     #[command(subcommand)]
+    Delivery(deliveries::DeliveryCommand),
+    /// List, replay or drop the deliveries that were given up
+    #[command(subcommand, alias = "dead-letter")]
+    DeadLetters(dead_letters::DeadLetterCommand),
+    /// Deliver past events again
+    #[command(subcommand, alias = "replays")]
     Replay(replays::ReplayCommand),
     /// Back up the data directory, whether its server runs or not
     Backup(backup::Backup),
@@ -188,6 +222,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rebuild(command) => command.run(&load(file)?.0),
         Command::Restore(command) => command.run(&Settings::new(cli.config)),
         Command::Deliver(command) => command.run(&load(file)?.0),
+        Command::Context(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
         Command::OfClient(command) => command.run(&Settings::new(cli.config)),
     }
 }
@@ -200,9 +237,14 @@ impl ClientCommand {
             Self::Send(command) => command.run(settings),
             Self::Inbox(command) => command.run(settings),
             Self::Ack(command) => command.run(settings),
+            Self::Events(command) => command.run(settings),
+            Self::Event(command) => command.run(settings),
             Self::Explain(command) => command.run(settings),
             Self::Tail(command) => command.run(settings),
             Self::Endpoint(command) => command.run(settings),
+            Self::Deliveries(command) => command.run(settings),
+            Self::Delivery(command) => command.run(settings),
+            Self::DeadLetters(command) => command.run(settings),
             Self::Replay(command) => command.run(settings),
             Self::Backup(command) => command.run(settings),
             Self::Archive(command) => command.run(settings),

@@ -3,16 +3,43 @@
 //! is made visible, so that the terminal does not interpret it.
 
 use std::borrow::Cow;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use super::Failure;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::os_words;
+use crate::config::allows_colours;
 
 /// Major and minor device number of `/dev/null` on Linux.
 const NULL_DEVICE: (u32, u32) = (1, 3);
+
+/// The tone of a part of a line, which is a colour on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Heading,
+    Good,
+    Bad,
+    Waiting,
+}
+
+impl Tone {
+    /// The escape sequence that begins the tone on a terminal (ECMA-48, SGR).
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Heading => "\u{1b}[1m",
+            Self::Good => "\u{1b}[32m",
+            Self::Bad => "\u{1b}[31m",
+            Self::Waiting => "\u{1b}[33m",
+        }
+    }
+}
+
+/// The escape sequence that ends every tone.
+const TONE_END: &str = "\u{1b}[0m";
 
 /// Prints one line. No character of it ends the line or controls the terminal.
 ///
@@ -20,10 +47,37 @@ const NULL_DEVICE: (u32, u32) = (1, 3);
 /// If the line cannot be written. If the reader has closed the pipe (`| head`), the command ends
 /// silently with exit code 0.
 pub(super) fn print(line: &str) -> Result<(), Failure> {
-    write_line(line).map_err(|error| match error.kind() {
+    write_line(line).map_err(|error| of_output(&error))
+}
+
+/// Prints a line of parts, each in its tone if standard output is a terminal with colours.
+pub(super) fn print_parts<'a>(
+    parts: impl Iterator<Item = (Cow<'a, str>, Tone)>,
+) -> Result<(), Failure> {
+    let is_coloured = std::io::stdout().is_terminal() && allows_colours();
+    let mut line = String::new();
+    for (text, tone) in parts {
+        let text = visible(&text);
+        if is_coloured && tone != Tone::Plain {
+            line.extend([tone.begin(), text.as_ref(), TONE_END]);
+        } else {
+            line.push_str(&text);
+        }
+    }
+    write_bytes(format!("{}\n", line.trim_end()).as_bytes()).map_err(|error| of_output(&error))
+}
+
+/// Prints a document of triggerd's own, such as a script for a shell, byte for byte.
+pub(super) fn print_document(document: &[u8]) -> Result<(), Failure> {
+    write_bytes(document).map_err(|error| of_output(&error))
+}
+
+/// Returns the failure of a command whose output cannot be written.
+fn of_output(error: &std::io::Error) -> Failure {
+    match error.kind() {
         ErrorKind::BrokenPipe => Failure::new(ExitCode::Clean, ""),
-        _ => Failure::new(ExitCode::Failed, unwritten(&error)),
-    })
+        _ => Failure::new(ExitCode::Failed, unwritten(error)),
+    }
 }
 
 /// Prints triggerd's own text, which may have several lines.
@@ -79,9 +133,37 @@ pub(super) fn eprint(message: &str) {
     }
 }
 
+/// Prints a remark about the output on standard error, if a person reads it there.
+pub(super) fn remark(message: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint(message);
+    }
+}
+
+/// Asks a question on standard error and reads the answer from standard input. Returns no answer if
+/// nobody is there to be asked: one of the two is no terminal.
+///
+/// # Errors
+/// The question cannot be written, or the answer cannot be read.
+pub(super) fn ask(question: &str) -> std::io::Result<Option<String>> {
+    let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        return Ok(None);
+    }
+    write!(stderr, "{}", visible(question))?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(Some(answer))
+}
+
 fn write_line(line: &str) -> std::io::Result<()> {
+    write_bytes(format!("{}\n", visible(line)).as_bytes())
+}
+
+fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{}", visible(line))?;
+    stdout.write_all(bytes)?;
     stdout.flush()
 }
 

@@ -1,5 +1,9 @@
-//! The server and the key of a command: from options first, then from the environment, then, for
-//! the address alone, from the configuration. With both given, a command needs no configuration.
+//! The server and the key of a command: from options first, then from the environment, then from a
+//! context, then, for the address alone, from the configuration. With both given, a command needs
+//! neither a context nor a configuration.
+//!
+//! The key of a context goes to the URL of this context only, unless an option names the context:
+//! `--url` or `TRIGGERD_URL` may lead to a server that must not see the key.
 
 use std::path::PathBuf;
 
@@ -7,6 +11,8 @@ use clap::Args;
 
 use super::Failure;
 use super::client::Client;
+use super::contexts::{Contexts, NamedContext};
+use super::form::Form;
 use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
 use crate::config::{ClientVariable, Config, Source, client_variable};
@@ -15,20 +21,23 @@ use crate::config::{ClientVariable, Config, Source, client_variable};
 #[derive(Args)]
 pub(super) struct Server {
     /// URL of the server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy
-    /// [default: the environment variable TRIGGERD_URL, else the listen address of the
-    /// configuration]
+    /// [default: the environment variable TRIGGERD_URL, else the context in use, else the listen
+    /// address of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Print JSON, one document on a line, for programs
-    #[arg(long)]
-    pub(super) json: bool,
+    /// Context: a server and a key saved by `triggerd context add` [default: the environment
+    /// variable TRIGGERD_CONTEXT, else the context of `triggerd context use`]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    #[command(flatten)]
+    pub(super) form: Form,
 }
 
 /// The option for the caller's key.
 #[derive(Args)]
 pub(super) struct Key {
     /// API key [default: the environment variable TRIGGERD_API_KEY, which hides the key from the
-    /// process list]
+    /// process list, else the key of the context]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
@@ -56,7 +65,9 @@ impl Settings {
     /// Loads the configuration for a command that talks to a server. An unreadable file in a
     /// default place is skipped; a named file must be readable.
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
-        self.load_with_help("\nWith --url (or TRIGGERD_URL) the command needs no configuration")
+        self.load_with_help(
+            "\nWith --url, TRIGGERD_URL or a context the command needs no configuration",
+        )
     }
 
     /// Loads the configuration for a command that reads a bucket.
@@ -77,47 +88,162 @@ impl Settings {
     }
 }
 
+/// The server of a command, and its context.
+struct Found {
+    target: Target,
+    /// The context whose key may be sent to the server.
+    context: Option<NamedContext>,
+    /// True if an option names the context.
+    by_option: bool,
+}
+
 impl Server {
-    /// True if an option or the environment names a server.
-    pub(super) fn is_named(&self) -> Result<bool, Failure> {
-        Ok(self.url.is_some() || variable(ClientVariable::Url)?.is_some())
+    /// True if an option, the environment or a context names a server.
+    pub(super) fn is_named(&self, settings: &Settings) -> Result<bool, Failure> {
+        let is_given = self.url.is_some() || self.context.is_some();
+        Ok(is_given || variable(ClientVariable::Url)?.is_some() || settings.context()?.is_some())
     }
 
     /// The address of the server, from the first source that is set.
     pub(super) fn target(&self, settings: &Settings) -> Result<Target, Failure> {
+        self.find(settings).map(|found| found.target)
+    }
+
+    /// The address of a server that may see the admin token of this machine: a context may lead to
+    /// another machine, and nobody named the token for it.
+    pub(super) fn own_target(&self, settings: &Settings) -> Result<Target, Failure> {
+        let Found { target, context, .. } = self.find(settings)?;
+        match context {
+            Some(context) if !is_this_machine(&target.url) => {
+                let message = format!(
+                    "the server {} comes from {}, so the admin token of this machine is not sent \
+                     to it; name its token with --admin-token-file",
+                    context.context.url,
+                    context.origin()
+                );
+                Err(Failure::new(ExitCode::Usage, message))
+            }
+            _ => Ok(target),
+        }
+    }
+
+    /// Makes a client for this server with this key.
+    pub(super) fn client(&self, key: &Key, settings: &Settings) -> Result<Client, Failure> {
+        self.client_and_context(key, settings).map(|(client, _)| client)
+    }
+
+    fn client_and_context(
+        &self,
+        key: &Key,
+        settings: &Settings,
+    ) -> Result<(Client, Option<NamedContext>), Failure> {
+        let Found { target, context, by_option } = self.find(settings)?;
+        let (credential, context) = key.credential(context, by_option)?;
+        Ok((Client::new(target, credential)?, context))
+    }
+
+    /// Finds the server in the first source that is set.
+    fn find(&self, settings: &Settings) -> Result<Found, Failure> {
         settings.check_named()?;
-        if let Some(url) = &self.url {
-            return Target::parse(url, "--url");
+        let named = self.context.as_deref();
+        let named = named.map(|name| Contexts::load()?.named(name, "--context")).transpose()?;
+        let target = match (&self.url, &named) {
+            (Some(url), _) => Some(Target::parse(url, "--url")?),
+            (None, Some(named)) => Some(named.target()?),
+            (None, None) => None,
+        };
+        if let Some(target) = target {
+            return Ok(Found { target, context: named, by_option: true });
         }
         if let Some(url) = variable(ClientVariable::Url)? {
-            return Target::parse(&url, ClientVariable::Url.name());
+            let target = Target::parse(&url, ClientVariable::Url.name())?;
+            return Ok(Found { target, context: None, by_option: false });
+        }
+        if let Some(context) = settings.context()? {
+            let target = context.target()?;
+            return Ok(Found { target, context: Some(context), by_option: false });
         }
         let (config, source) = settings.load()?;
-        Target::parse(&reachable(&config).to_string(), &format!("[server] listen of {source}"))
+        let origin = format!("[server] listen of {source}");
+        let target = Target::parse(&reachable(&config).to_string(), &origin)?;
+        Ok(Found { target, context: None, by_option: false })
+    }
+}
+
+impl Settings {
+    /// Returns the context in effect without an option; none if `--config` names the server.
+    fn context(&self) -> Result<Option<NamedContext>, Failure> {
+        if self.named.is_some() { Ok(None) } else { in_effect() }
+    }
+}
+
+/// Returns the context that counts without an option: of the environment, else the one in use.
+pub(super) fn in_effect() -> Result<Option<NamedContext>, Failure> {
+    if let Some(name) = variable(ClientVariable::Context)? {
+        return Contexts::load()?.named(&name, ClientVariable::Context.name()).map(Some);
+    }
+    let contexts = Contexts::load()?;
+    let current = contexts.current.as_deref();
+    current.map(|name| contexts.named(name, "the context in use")).transpose()
+}
+
+/// True if the URL can lead to this machine only.
+fn is_this_machine(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
 impl Key {
-    /// The key, from the first source that is set.
-    fn credential(&self) -> Result<Credential, Failure> {
-        let (given, origin) = match &self.key {
-            Some(key) => (Some(key.trim().to_owned()), "--key"),
-            None => (variable(ClientVariable::ApiKey)?, ClientVariable::ApiKey.name()),
-        };
-        let text = given.filter(|key| !key.is_empty()).ok_or_else(|| {
-            let message = "no API key is set: give --key or set TRIGGERD_API_KEY. `triggerd key \
-                create --org NAME` makes a key";
-            Failure::new(ExitCode::Usage, message)
-        })?;
-        Ok(Credential { text, origin: origin.to_owned() })
+    /// The key, from the first source that is set, and the context if it is the source.
+    fn credential(
+        &self,
+        context: Option<NamedContext>,
+        by_option: bool,
+    ) -> Result<(Credential, Option<NamedContext>), Failure> {
+        if let Some(key) = &self.key {
+            let text = key.trim().to_owned();
+            let origin = "--key".to_owned();
+            return if text.is_empty() {
+                Err(no_key())
+            } else {
+                Ok((Credential { text, origin }, None))
+            };
+        }
+        let of_context = context.as_ref().and_then(|context| {
+            Some(Credential { text: context.context.key.clone()?, origin: context.origin() })
+        });
+        if !by_option || of_context.is_none() {
+            let origin = ClientVariable::ApiKey;
+            if let Some(text) = variable(origin)? {
+                return Ok((Credential { text, origin: origin.name().to_owned() }, None));
+            }
+        }
+        Ok((of_context.ok_or_else(no_key)?, context))
     }
+}
+
+fn no_key() -> Failure {
+    let message = "no API key is set: give --key, set TRIGGERD_API_KEY, or name a context that has \
+        a key with --context. `triggerd key create --org NAME` makes a key";
+    Failure::new(ExitCode::Usage, message)
 }
 
 impl With {
     /// Makes a client for this server with this key.
     pub(super) fn client(&self, settings: &Settings) -> Result<Client, Failure> {
-        let key = self.key.credential()?;
-        Client::new(self.server.target(settings)?, key)
+        self.server.client(&self.key, settings)
+    }
+
+    /// Makes the client, and returns the context if the key comes from it.
+    pub(super) fn client_and_context(
+        &self,
+        settings: &Settings,
+    ) -> Result<(Client, Option<NamedContext>), Failure> {
+        self.server.client_and_context(&self.key, settings)
     }
 }
 

@@ -7,11 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::answer::Answer;
+use super::answer::{Answer, text};
+use super::arguments::{Patterns, Span, checked_id};
 use super::client::{Client, Interrupts, Method};
-use super::events::{checked_id, items, text};
-use super::output::{eprint, one_line, print, print_done, print_json};
+use super::list::{Limit, List};
+use super::output::{eprint, one_line, print_done};
 use super::reach::{Server, Settings, With};
+use super::table::{Cell, Column, cell};
 use crate::base::exit_code::ExitCode;
 
 /// Time between two looks at the progress of a replay.
@@ -29,7 +31,7 @@ pub(super) enum ReplayCommand {
     /// Start a replay and show its progress; Ctrl-C stops only the display
     Start(Start),
     /// List the latest replays
-    List(With),
+    List(All),
     /// Show a replay
     Show(One),
     /// Cancel a replay; deliveries that wait because of it keep waiting
@@ -45,22 +47,35 @@ pub(super) struct Start {
     /// Replay to this endpoint only (ep_…) [default: to every enabled endpoint]
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
-    /// Only events from this time on: RFC 3339, or a duration back from now, such as 90m, 12h or
-    /// 1d12h (s, m, h, d, w)
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only events before this time, in the same form as --since [default: now]
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Only events of this type, or of all types below it (order.*); may be given more than once
-    #[arg(long = "type", value_name = "TYPE")]
-    event_types: Vec<String>,
+    #[command(flatten)]
+    span: Span,
+    #[command(flatten)]
+    patterns: Patterns,
     /// Start the replay and do not wait for its end
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
     with: With,
 }
+
+#[derive(Args)]
+pub(super) struct All {
+    #[command(flatten)]
+    limit: Limit,
+    #[command(flatten)]
+    with: With,
+}
+
+/// The columns of the list.
+const COLUMNS: [Column; 7] = [
+    ("STARTED", |replay| cell(replay, "created_at")),
+    ("ID", |replay| cell(replay, "id")),
+    ("ONLY", |replay| cell(replay, "only")),
+    ("ENDPOINT", |replay| cell(replay, "endpoint_id")),
+    ("STATE", |replay| Cell::state(text(replay, "state"))),
+    ("EXAMINED", |replay| cell(replay, "examined")),
+    ("QUEUED", |replay| cell(replay, "queued")),
+];
 
 #[derive(Args)]
 pub(super) struct One {
@@ -74,7 +89,7 @@ impl ReplayCommand {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         match self {
             Self::Start(start) => start.run(settings),
-            Self::List(with) => list(&with, settings),
+            Self::List(all) => all.run(settings),
             Self::Show(one) => one.call(settings, Method::GET),
             Self::Cancel(one) => one.call(settings, Method::DELETE),
         }
@@ -84,8 +99,9 @@ impl ReplayCommand {
 impl Start {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut body = Map::from_iter([("only".to_owned(), json!(self.only))]);
-        body.insert("event_types".to_owned(), json!(self.event_types));
-        let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
+        body.insert("event_types".to_owned(), json!(self.patterns.each().unwrap_or_default()));
+        let Span { since, until } = self.span;
+        let given = [("endpoint_id", self.endpoint), ("since", since), ("until", until)];
         body.extend(
             given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))),
         );
@@ -157,27 +173,16 @@ impl One {
     }
 }
 
-fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
-    let page = with.client(settings)?.call(
-        Method::GET,
-        "/api/replays?limit=500",
-        None,
-        &["data", "has_more"],
-    )?;
-    if with.server.json {
-        print_json(page.as_text())?;
-        return Ok(ExitCode::Clean);
+impl All {
+    fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let path = "/api/replays".to_owned();
+        let list = List { path, columns: &COLUMNS, empty: "There are no replays." };
+        list.print(&self.with.client(settings)?, self.with.server.form, &self.limit)
     }
-    let replays = items(&page, "data");
-    replays.iter().try_for_each(|replay| print(&shown(replay)))?;
-    if replays.is_empty() {
-        print("There are no replays.")?;
-    }
-    Ok(ExitCode::Clean)
 }
 
 fn show(server: &Server, replay: &Answer) -> Result<(), Failure> {
-    let line = if server.json { one_line(replay.as_text()) } else { shown(replay) };
+    let line = if server.form.is_json() { one_line(replay.as_text()) } else { shown(replay) };
     print_done(&line, &format!("The replay is {} ({}).", text(replay, "id"), text(replay, "state")))
 }
 

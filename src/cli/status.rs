@@ -37,9 +37,10 @@ impl Status {
         let health = client.probe(HEALTH, &[STATUS, "version", "checks"])?;
         // A proxy may hide the metrics.
         let series = client.text(METRICS).ok().map(|text| Series::read(&text));
-        let mut report = Report::of(client.shown(), &health, series.as_ref());
+        let mut report =
+            Report::of((client.shown(), client.url_origin()), &health, series.as_ref());
         report.notices = notices(&report, series.as_ref());
-        if self.server.json {
+        if self.server.form.is_json() {
             let text = serde_json::to_string(&report);
             print_json(&text.map_err(|error| Failure::new(ExitCode::Failed, error))?)?;
         } else {

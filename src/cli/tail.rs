@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::answer::lenient_text;
+use super::answer::{lenient_text, text};
+use super::arguments::Types;
 use super::client::{Broken, Client};
-use super::events::text;
 use super::explain::why_given_up;
+use super::list::with_query;
 use super::output::{eprint, print, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
@@ -20,11 +21,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Shows events and attempts as they happen, until Ctrl-C.
 #[derive(Args)]
+#[command(after_help = "With --json, each item is a line too, because the stream has no end.")]
 pub(super) struct Tail {
-    /// Only events of these types, separated by commas (order.created, order.*, *.created,
-    /// !order.test), and the attempts to push these events
-    #[arg(long = "type", value_name = "TYPES")]
-    event_type: Option<String>,
+    #[command(flatten)]
+    types: Types,
     /// Only attempts to this endpoint (ep_…)
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
@@ -34,15 +34,10 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        let parameters = [("type", &self.event_type), ("endpoint_id", &self.endpoint)];
-        for (name, value) in
-            parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
-        {
-            query.append_pair(name, value);
-        }
-        let path = format!("/api/tail?{}", query.finish());
-        let mut screen = Screen { json: self.with.server.json, ..Screen::default() };
+        let types = self.types.filter();
+        let parameters = [("type", types.as_deref()), ("endpoint_id", self.endpoint.as_deref())];
+        let path = with_query("/api/tail", parameters);
+        let mut screen = Screen { json: self.with.server.form.is_json(), ..Screen::default() };
         let client = self.with.client(settings)?;
         client.until_interrupted(follow(&client, &path, &mut screen)).unwrap_or(Ok(()))?;
         Ok(ExitCode::Clean)

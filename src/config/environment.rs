@@ -137,6 +137,9 @@ pub enum ClientVariable {
     /// Path of the file with the admin token.
     #[strum(serialize = "TRIGGERD_ADMIN_TOKEN_FILE")]
     AdminTokenFile,
+    /// The name of the context, which is a server with a key.
+    #[strum(serialize = "TRIGGERD_CONTEXT")]
+    Context,
 }
 
 crate::base::names::named!(ClientVariable);
@@ -154,4 +157,21 @@ pub(super) fn foreign_variable(name: &str) -> Result<Option<String>, String> {
     let Some(value) = std::env::var_os(name) else { return Ok(None) };
     let text = value.into_string().map_err(|_not_text| format!("{name} must be UTF-8 text"))?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// The user's directory for configuration files (XDG Base Directory Specification); none without a
+/// home directory.
+pub fn user_config_directory() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name).map(PathBuf::from).filter(|directory| directory.is_absolute())
+    };
+    absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))
+}
+
+/// True unless the environment asks for output without colours (<https://no-color.org>), or names a
+/// terminal that has none.
+pub fn allows_colours() -> bool {
+    let is_asked_for_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+    !is_asked_for_none && terminal != "dumb"
 }

@@ -43,8 +43,8 @@ use crate::base::ownership;
 pub use backup::Backup;
 pub use changes::Change;
 pub use environment::{
-    ClientVariable, Environment, client_variable, credentials_directory,
-    failpoints_from_environment, journal_stream,
+    ClientVariable, Environment, allows_colours, client_variable, credentials_directory,
+    failpoints_from_environment, journal_stream, user_config_directory,
 };
 pub use fault::{ConfigError, Fault};
 pub use keys::{

@@ -12,6 +12,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Process, binary};
 
+#[path = "commands_changes.rs"]
+mod changes;
+#[path = "commands_contexts.rs"]
+mod contexts;
+#[path = "commands_forms.rs"]
+mod forms;
 #[path = "commands_keys.rs"]
 mod keys;
 #[path = "commands_output.rs"]
@@ -259,14 +265,26 @@ const OTHERS: [Other; 5] = [
 ];
 
 /// Commands for a server, each of which fails alike.
-const CLIENT_COMMANDS: [&[&str]; 10] = [
+const CLIENT_COMMANDS: [&[&str]; 22] = [
     &["inbox"],
     &["tail"],
     &["endpoint", "list"],
     &["endpoint", "show", "ep_1"],
     &["endpoint", "delete", "ep_1"],
     &["endpoint", "test", "ep_1"],
+    &["endpoint", "update", "ep_1", "--timeout-ms", "1"],
     &["replay", "list"],
+    &["events"],
+    &["event", "show", "evt_1"],
+    &["event", "erase", "evt_1"],
+    &["deliveries"],
+    &["delivery", "show", "dlv_1"],
+    &["delivery", "retry", "dlv_1"],
+    &["dead-letters", "list"],
+    &["dead-letters", "replay", "--all"],
+    &["dead-letters", "drop", "dlv_1"],
+    &["key", "list"],
+    &["key", "revoke", "key_1"],
     &["send", "a", "1"],
     &["ack", "evt_01m8ecr7hzekcv2mzb94ek0000"],
     &["explain", "evt_01m8ecr7hzekcv2mzb94ek0000"],

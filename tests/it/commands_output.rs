@@ -134,10 +134,10 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
 }
 
 /// Text that moves the cursor, sets the title or hides characters where a terminal shows it raw.
-const EVIL: &str = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}\
+pub(super) const EVIL: &str = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}\
     g\u{7f}h\u{2028}i";
 
-fn is_harmless(text: &str) -> bool {
+pub(super) fn is_harmless(text: &str) -> bool {
     let is_hidden = |c| "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c);
     text.chars().all(|c| c == '\n' || !(c.is_control() || is_hidden(c)))
 }
@@ -153,7 +153,7 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
     assert_eq!(sent.status, 202, "{sent:?}");
     let ran = world.run(&["inbox"]);
-    assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
+    assert!(is_harmless(&ran.out) && ran.out.lines().count() == 2, "{ran:?}");
     let escaped = ["\\u202e", "\\u009b", "\\u007f"];
     assert!(escaped.iter().all(|text| ran.out.contains(text)), "{ran:?}");
     for words in [&["inbox", "--json"][..], &["explain", &sent.id(), "--json"]] {

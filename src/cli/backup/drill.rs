@@ -5,7 +5,7 @@ use clap::Args;
 use super::job::finished;
 use crate::base::exit_code::ExitCode;
 use crate::cli::admin::Admin;
-use crate::cli::events::text;
+use crate::cli::answer::text;
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
 use crate::cli::reach::{Server, Settings};
@@ -25,7 +25,7 @@ impl Drill {
     pub(in crate::cli) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let client = self.admin.client(&self.server, settings)?;
         let job = finished(&client, (PATH, None), "restore its newest backup")?;
-        let line = if self.server.json {
+        let line = if self.server.form.is_json() {
             job.to_string()
         } else {
             let backup = text(&job, "backup");

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::base::exit_code::ExitCode;
 use crate::base::threads::Signal;
+use crate::cli::answer::text;
 use crate::cli::client::{Client, Method};
-use crate::cli::events::text;
 use crate::cli::failure::Failure;
 
 /// Interval at which the job is looked at.

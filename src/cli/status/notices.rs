@@ -6,7 +6,7 @@ use super::advice::Finding;
 use super::report::{Backup, Report};
 use super::series::Series;
 use super::units::{bytes, duration};
-use crate::cli::events::text;
+use crate::cli::answer::text;
 
 /// Deliveries that are late by more seconds are a fault of the server.
 const OVERDUE_SECONDS: u64 = 60;
@@ -193,7 +193,7 @@ mod tests {
         let series = Series::read(&format!(
             "triggerd_backup_age_seconds {backup}\ntriggerd_drill_age_seconds {passed}\n"
         ));
-        let report = Report::of("http://server", &health, Some(&series));
+        let report = Report::of(("http://server", "--url"), &health, Some(&series));
         let found = notices(&report, Some(&series));
         found.into_iter().map(|finding| format!("{}: {}", finding.about, finding.what)).collect()
     }

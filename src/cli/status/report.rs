@@ -5,13 +5,15 @@ use serde_json::Value;
 
 use super::advice::{Finding, problems};
 use super::series::Series;
-use crate::cli::events::text;
+use crate::cli::answer::text;
 
 /// The condition of a server. A figure that the server does not give is null.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) status: String,
     pub(super) url: String,
+    /// The option, variable, context or configuration that gave the URL.
+    pub(super) url_source: String,
     /// The reasons why the server is unhealthy.
     pub(super) problems: Vec<Finding>,
     /// What an operator should know of a server, healthy or not.
@@ -85,12 +87,13 @@ pub(super) struct Backup {
 impl Report {
     /// Makes the report, without notices, from the answer of `/health` and the series of
     /// `/metrics`, if they could be read.
-    pub(super) fn of(url: &str, health: &Value, series: Option<&Series>) -> Self {
+    pub(super) fn of((url, source): (&str, &str), health: &Value, series: Option<&Series>) -> Self {
         let member = |name: &str| health.get(name).cloned().unwrap_or_default();
         let number = |name: &str| series.and_then(|series| series.number(name));
         Self {
             status: text(health, "status").to_owned(),
             url: url.to_owned(),
+            url_source: source.to_owned(),
             problems: problems(&member("checks")),
             notices: Vec::new(),
             version: text(health, "version").to_owned(),

@@ -6,7 +6,7 @@ use super::advice::Finding;
 use super::report::{Disk, Report};
 use super::units::{bytes, duration, number};
 use crate::base::clock::Clock;
-use crate::cli::events::text;
+use crate::cli::answer::text;
 use crate::cli::output::counted;
 use crate::model::time::Timestamp;
 
@@ -71,7 +71,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     let up = report.uptime_seconds.map_or_else(unknown, duration);
     let mut rows = vec![
         ("server", format!("version {}, up {up}", report.version)),
-        ("url", report.url.clone()),
+        ("url", format!("{} ({})", report.url, report.url_source)),
     ];
     if !report.data_dir.is_empty() {
         rows.push(("data", report.data_dir.clone()));

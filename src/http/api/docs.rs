@@ -21,9 +21,10 @@ macro_rules! pages {
 }
 
 /// The pages in the order of the navigation. The first one is `/docs` itself.
-static PAGES: [Page; 12] = pages![
+static PAGES: [Page; 13] = pages![
     "index",
     "api",
+    "cli",
     "problems",
     "operational-events",
     "configuration",
