@@ -162,6 +162,7 @@
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
 //! - `store/rows/mod.rs`: the rows and their tables
 //! - `store/rows/dedup.rs`: the index of the known dedup ids
+//! - `store/rows/row.rs`: a row: its table, its key and its version
 //! - `store/rows/row_key.rs`: the keys of rows as bytes
 //! - `store/rows/schema.rs`: rows and their keys, drawn
 //! - `store/rows/state.rs`: all tables, and the indexes in memory
@@ -179,6 +180,7 @@
 //! - `store/queries/inbox.rs`: events that nobody acknowledged yet
 //! - `store/queries/keys.rs`: looks up the key of a caller
 //! - `store/queries/lookups.rs`: endpoints, unrouted events, counters
+//! - `store/queries/orgs.rs`: organizations as the operator sees them
 //! - `store/queries/references.rs`: the records of the log to which events refer
 //! - `store/queries/replay_search.rs`: the events that a replay delivers next to an endpoint
 //! - `store/queries/replay_turns.rs`: the next step of each replay
@@ -280,6 +282,7 @@
 //! - `pipeline/early_expiry.rs`: decides which events expire before their time
 //! - `pipeline/disk_forecast.rs`: estimates when the disk is full
 //! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
+//! - `pipeline/key_report.rs`: tells organizations that keys end soon
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: deliveries: scheduling, sending and settling
@@ -368,11 +371,14 @@
 //! - `http/api/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
 //! - `http/api/inbox.rs`: `/api/inbox`, `/api/ack`
 //! - `http/api/keys.rs`: `/api/keys`
+//! - `http/api/new_key.rs`: new keys, for every route that makes one
 //! - `http/api/ops.rs`: `/health`, `/metrics`
+//! - `http/api/orgs.rs`: `/api/orgs`
 //! - `http/api/replays.rs`: `/api/replays`
 //! - `http/api/stored_event.rs`: the JSON form of a stored event
 //! - `http/api/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/api/webhook.rs`: `/api/webhook/config`
+//! - `http/api/whoami.rs`: `/api/whoami`
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/archiving.rs`: the archive of expiring events, whose directory may not answer
 //! - `app/assembly.rs`: assembles the engine

@@ -15,7 +15,7 @@ use crate::data_dir::{Place, read_secrets_key};
 use crate::delivery::secrets;
 use crate::model::endpoint::{DisabledReason, Endpoint, Secret};
 use crate::model::time::Timestamp;
-use crate::store::{StateError, Store};
+use crate::store::{Destination, StateError, Store};
 
 /// Number of endpoints changed in one submission.
 const AT_ONCE: usize = 500;
@@ -68,10 +68,8 @@ pub(super) fn forget(engine: &Engine, lost: &[Arc<Endpoint>]) -> Result<(), Star
     for endpoints in lost.chunks(AT_ONCE) {
         let mut commands = Vec::new();
         for endpoint in endpoints {
-            let Some((org, _)) = engine.store.target(endpoint.id).map_err(StartError::State)?
-            else {
-                continue;
-            };
+            let found = engine.store.destination(endpoint.id).map_err(StartError::State)?;
+            let Some(Destination { org, .. }) = found else { continue };
             let organization =
                 engine.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
             let headers = endpoint.settings.headers.len();

@@ -29,8 +29,12 @@ pub struct UnknownName(String);
 impl UnknownName {
     /// Makes the error for a text that is not the name of an `E`.
     pub fn of<E: VariantArray + Copy + Into<&'static str> + 'static>(_text: &str) -> Self {
-        let name = |variant: &E| format!("`{}`", (*variant).into());
-        let names: Vec<_> = E::VARIANTS.iter().map(name).collect();
+        Self::among(E::VARIANTS.iter().map(|variant| (*variant).into()))
+    }
+
+    /// Makes the error for a text that is none of these names.
+    pub fn among(names: impl Iterator<Item = &'static str>) -> Self {
+        let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
         Self(match names.split_last() {
             Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
             _ => names.concat(),

@@ -91,6 +91,10 @@ fn connection_trace(attempt: &Value) -> Option<String> {
 const MATCHED: &str = "the event matched. Only a key with the scope deliveries:read sees what \
     became of the delivery.";
 
+/// Said of an event of a suspended organization.
+const SUSPENDED: &str = "The organization is suspended: no attempt is made until the operator ends \
+    the suspension, and then waiting deliveries go on.";
+
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
@@ -100,6 +104,9 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         format!("Its payload was erased at {erased_at} and is no longer shown or sent.")
     };
     let mut said = vec![format!("{id} has the type {kind} and was accepted at {at}."), status];
+    if event.get("organization_suspended") == Some(&Value::Bool(true)) {
+        said.push(SUSPENDED.to_owned());
+    }
     let endpoints = items(event, "endpoints");
     if endpoints.is_empty() {
         said.push("There are no endpoints that the event could be pushed to.".to_owned());
@@ -285,6 +292,9 @@ mod tests {
             "erased_at": "E"});
         let said = sentences(&erased, &|_| None);
         assert_eq!(said[1], "Its payload was erased at E and is no longer shown or sent.");
+        let suspended = json!({"id": "evt_1", "type": "a", "received_at": "R",
+            "status": "accepted", "organization_suspended": true});
+        assert_eq!(sentences(&suspended, &|_| None)[2], SUSPENDED);
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
         for status in ["accepted", "delivered", "dead"] {
             assert!(event_status(&with(status, true)).contains("in the inbox"), "{status}");

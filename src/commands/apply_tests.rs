@@ -101,7 +101,7 @@ pub(crate) fn create_org(mode: InboxMode, id: u128) -> Command {
     Command::CreateOrg(CreateOrg {
         number: OrgNo(0),
         org: Org { id: OrgId(id), name, tier: Tier::Free, inbox_mode: mode, created_at },
-        key,
+        key: Some(key),
     })
 }
 
@@ -340,7 +340,10 @@ fn a_dead_delivery_leaves_the_event_in_the_inbox_as_dead_until_it_is_acknowledge
     state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Dead)]);
-    assert!(!state.store.target(EndpointId(50)).unwrap().unwrap().1.is_enabled(), "410 disables");
+    assert!(
+        !state.store.destination(EndpointId(50)).unwrap().unwrap().endpoint.is_enabled(),
+        "410 disables"
+    );
     state.apply(&ack(1));
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Acknowledged));
     let counts = state.store.counts().unwrap();

@@ -173,7 +173,7 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     let retry =
         RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
     let mut commands = vec![
-        Command::CreateOrg(CreateOrg { number: ORG, org: org(), key: key() }),
+        Command::CreateOrg(CreateOrg { number: ORG, org: org(), key: Some(key()) }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
         Command::RotateKey(RotateKey { org: ORG, old: KeyId(1), old_ends_at: AT, new: key() }),
         Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(7), AT)], at: AT }),
@@ -201,6 +201,22 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     let deleted_before = Position(9);
     commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT, deleted_before }));
     commands.push(EndOverlaps { endpoints: vec![ENDPOINT], at: AT }.into());
+    let (name, scopes, expires_at) = (Some("n".to_owned()), Some(Scopes::all()), Some(AT));
+    commands.push(
+        ChangeOrg {
+            org: ORG,
+            name: name.clone(),
+            tier: Some(Tier::Pro),
+            inbox_mode: Some(InboxMode::AckOnly),
+            suspended: Some(true),
+            at: AT,
+        }
+        .into(),
+    );
+    let (key, at) = (KeyId(7), AT.into());
+    commands.push(ChangeKey { org: ORG, key, name, scopes, expires_at, at }.into());
+    let report = settled().operational_events.remove(0);
+    commands.push(ReportKeyEnd { org: ORG, key, expires_at: AT, report }.into());
     commands
 }
 
@@ -261,8 +277,8 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each command's body.
-const FROZEN: [&str; 26] = [
-    "108:d3d27266",
+const FROZEN: [&str; 29] = [
+    "109:12766989",
     "67:f822631c",
     "91:f6f2bf37",
     "40:f567ceef",
@@ -288,6 +304,9 @@ const FROZEN: [&str; 26] = [
     "148:2fef909c",
     "20:4d237964",
     "32:61c74529",
+    "34:062e9b15",
+    "58:324428e0",
+    "75:1270a3e1",
 ];
 
 #[test]
@@ -375,6 +394,18 @@ fn a_request_is_for_one_thing_and_for_no_event() {
 }
 
 #[test]
+fn an_organization_of_version_2_always_had_a_key() {
+    let mut bytes = Vec::new();
+    crate::base::codec::encode_into(&(ORG, org(), key()), &mut bytes).unwrap();
+    assert_eq!(format!("{}:{:08x}", bytes.len(), crc32fast::hash(&bytes)), "108:d3d27266");
+    let read = |version| Command::read(CreateOrg::NUMBER, version, &bytes);
+    assert_eq!(read(2).unwrap(), one_of_each().remove(0));
+    for other in [1, 3] {
+        assert!(matches!(read(other), Err(UnknownRecord::Malformed(_))), "version {other}");
+    }
+}
+
+#[test]
 fn a_newer_kind_or_version_is_told_apart_from_damage() {
     let bytes = body(&submit());
     assert!(matches!(
@@ -393,7 +424,7 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0u8..28, version in 0u8..3,
+    fn no_bytes_panic(kind in 0u8..31, version in 0u8..4,
     bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         drop(Command::read(kind, version, &bytes));
     }

@@ -1,8 +1,10 @@
-//! Command: creates an organization and its first key.
+//! Command: creates an organization, with or without its first key.
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, plain_body};
+use super::codec::only_current;
+use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownRecord};
+use crate::base::codec::{CodecError, decode, encode_into};
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
@@ -10,7 +12,7 @@ use crate::model::time::Timestamp;
 use crate::store::rows::schema::OrgRow;
 use crate::store::{Change, KeyAdded, StateError, Unapplied};
 
-/// Creates an organization and its first key.
+/// Creates an organization, and its first key if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateOrg {
     /// The number of the organization, given by the committer. No command in the journal names the
@@ -18,8 +20,8 @@ pub struct CreateOrg {
     pub number: OrgNo,
     /// The organization to be created.
     pub org: Org,
-    /// The organization's first key.
-    pub key: Key,
+    /// The organization's first key, if it gets one at once.
+    pub key: Option<Key>,
 }
 
 /// An organization that is to be created.
@@ -28,7 +30,7 @@ pub struct OrgDraft(CreateOrg);
 
 impl OrgDraft {
     /// Creates a draft of an organization and its first key.
-    pub fn new(org: Org, key: Key) -> Self {
+    pub fn new(org: Org, key: Option<Key>) -> Self {
         Self(CreateOrg { number: OrgNo(0), org, key })
     }
 }
@@ -54,12 +56,10 @@ pub enum CreateOrgOutcome {
 
 impl Kind for CreateOrg {
     const NUMBER: u8 = 1;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const ASKED_BY: AskedBy = AskedBy::Operator;
 
     type Outcome = CreateOrgOutcome;
-
-    plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
         None
@@ -70,7 +70,7 @@ impl Kind for CreateOrg {
     }
 
     fn made_key(&self) -> Option<KeyId> {
-        Some(self.key.id)
+        self.key.as_ref().map(|key| key.id)
     }
 
     fn at(&self) -> Option<Timestamp> {
@@ -79,6 +79,20 @@ impl Kind for CreateOrg {
 
     fn stamp(&mut self, stamp: &mut impl Stamp) {
         self.number = stamp.next_org();
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_into(self, out)
+    }
+
+    /// In version 2, every organization got a key.
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
+        if version == 2 {
+            let (number, org, key) = decode::<(OrgNo, Org, Key)>(body)?;
+            return Ok(Self { number, org, key: Some(key) });
+        }
+        only_current::<Self>(version)?;
+        Ok(decode(body)?)
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<CreateOrgOutcome, Unapplied> {
@@ -97,10 +111,13 @@ impl Kind for CreateOrg {
             keys: Vec::new(),
             endpoints: Vec::new(),
             next_endpoint: 1,
+            suspended_at: None,
         };
         change.state.orgs.put(number, row);
         change.note_id(self.org.id.0)?;
-        if change.add_key(number, &self.key, None)? != KeyAdded::Added {
+        if let Some(key) = &self.key
+            && change.add_key(number, key, None)? != KeyAdded::Added
+        {
             return Err(
                 StateError::Invariant("a new organization has room for its first key").into()
             );

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, Stamp, plain_body};
 use crate::journal::Position;
-use crate::model::event::{NewEvent, StoredEvent};
+use crate::model::event::StoredEvent;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::operational_event::OperationalEvent;
 use crate::model::retention::{Cutoffs, Expired, ExpiringBlock};
@@ -80,8 +80,7 @@ impl Kind for ExpireEvents {
 
     fn into_event(self, id: EventId) -> Option<StoredEvent> {
         let report = self.report.filter(|report| report.id == id)?;
-        let event = event_of(&report);
-        Some(StoredEvent { id, received_at: report.received_at, event })
+        Some(report.stored_event())
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<ExpireOutcome, Unapplied> {
@@ -115,23 +114,9 @@ impl ExpireEvents {
         let Some(report) = self.report.as_ref().filter(|_| unconfirmed > 0) else {
             return Ok(None);
         };
-        let (id, received_at) = (report.id, report.received_at);
+        let StoredEvent { id, received_at, event } = report.stored_event();
         change.note_id(id.0)?;
-        let event = event_of(report);
         change.take_in(Arrival { org: self.org, id, received_at, event: &event })?;
         Ok(Some(Stored { kind: report.kind, id, received_at }))
-    }
-}
-
-/// Returns the report as a storable event.
-fn event_of(report: &OperationalEvent) -> NewEvent {
-    NewEvent {
-        event_type: report.kind.event_type(),
-        dedup: None,
-        labels: Vec::new(),
-        occurred_at: Some(report.received_at),
-        deliver_after: None,
-        payload: report.payload.clone(),
-        cloudevent: None,
     }
 }

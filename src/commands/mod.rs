@@ -7,6 +7,8 @@
 
 mod ack_event;
 mod cancel_deliveries;
+mod change_key;
+mod change_org;
 mod codec;
 mod create_key;
 mod create_org;
@@ -28,6 +30,7 @@ mod note_loss;
 mod note_route_crash;
 mod put_endpoint;
 mod records;
+mod report_key_end;
 mod requested;
 mod retry_delivery;
 mod rotate_key;
@@ -38,6 +41,8 @@ mod step_replay;
 mod submit_event;
 
 pub use ack_event::AckOutcome;
+pub use change_key::ChangeKeyOutcome;
+pub use change_org::ChangeOrgOutcome;
 pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
 pub use draft::{Draft, Drafted};
@@ -332,6 +337,9 @@ registry! {
     expire_events::ExpireEvents,
     forget_deleted::ForgetDeleted,
     end_overlaps::EndOverlaps,
+    change_org::ChangeOrg,
+    change_key::ChangeKey,
+    report_key_end::ReportKeyEnd,
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.

@@ -92,6 +92,7 @@ impl Command {
         match self.action() {
             Self::SubmitEvent(submit) => Some(submit.received_at),
             Self::ExpireEvents(expire) => expire.report.as_ref().map(|report| report.received_at),
+            Self::ReportKeyEnd(report) => Some(report.report.received_at),
             _ => None,
         }
     }

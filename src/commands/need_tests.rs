@@ -197,5 +197,5 @@ fn every_event_that_a_command_stores_is_named_and_its_payload_can_be_cut() {
             assert!(cut.event.payload.is_empty(), "{name}: the payload of {id} is not cut");
         }
     }
-    assert_eq!(stored, 3);
+    assert_eq!(stored, 4);
 }

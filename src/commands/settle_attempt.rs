@@ -383,7 +383,9 @@ impl SettleAttempt {
                 Ok(health.is_some_and(|health| health.failing_told.take().is_some()))
             }
             // No attempt causes these events.
-            OperationalEventKind::DiskLow | OperationalEventKind::InboxExpired => Ok(false),
+            OperationalEventKind::DiskLow
+            | OperationalEventKind::InboxExpired
+            | OperationalEventKind::KeyExpiring => Ok(false),
         }
     }
 }

@@ -14,9 +14,9 @@
 //! hint                               found again by                            at the latest after
 //! event to route                     the sweeper: the oldest each second,      20 s and a nap
 //!   (channel, missed flag)           all of them every 20 s
-//! delivery due, endpoint changed     the scheduler's scan: overdue deliveries  a scan each 20 s:
-//!   (channel, missed flag)           and those of deleted endpoints            at most 60 s with
-//!                                                                              250,000 endpoints
+//! delivery due, endpoint changed,    the scheduler's scan: overdue deliveries  a scan each 20 s:
+//!   organization suspended or not    and those of deleted endpoints            at most 60 s with
+//!   (channel, missed flag)                                                     250,000 endpoints
 //! attempt over, attempt settled      the scan, in the ledger that the attempt  the same
 //!                                    shares
 //! replay began, endpoint enabled     the replayer, which looks for running     5 s
@@ -28,7 +28,7 @@
 //! disk short, disk has room          the sweeper; the committer after each     1 s
 //!                                    megabyte
 //! old dedup ids, keys in use         no hint: the sweeper looks                1 s, 10 s
-//! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
+//! keys that expire, or expire soon   no hint: the sweeper looks at 4,096 keys  a round; keys are
 //!                                    each second                               judged at use too
 //! event erased or expired (signal)   the compactor, which reads all segments   6 h
 //! segment to look at (signal)        the sweeper, which asks again             1 s

@@ -47,6 +47,7 @@ fn why_not_allowed(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NotAuthorized => "the key that asks for it has ended",
         Refusal::Forbidden => "the key that asks for it may not do this",
+        Refusal::Suspended => "the organization of the key that asks for it is suspended",
     }
 }
 

@@ -275,6 +275,7 @@ fn series_of(kind: OperationalEventKind) -> OperationalEvent {
         OperationalEventKind::DeliveryDead => OperationalEvent::DeliveryDead,
         OperationalEventKind::DiskLow => OperationalEvent::DiskLow,
         OperationalEventKind::InboxExpired => OperationalEvent::InboxExpired,
+        OperationalEventKind::KeyExpiring => OperationalEvent::KeyExpiring,
     }
 }
 

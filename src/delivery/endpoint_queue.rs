@@ -14,7 +14,7 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::{Look, Timestamp};
 use crate::rules::breaker::{Answer, Breaker, BreakerPolicy, BreakerView, Moment, Permit, Terms};
 use crate::rules::token_bucket::{Bucket, Rate};
-use crate::store::{DueDelivery, InOrder, Then};
+use crate::store::{Destination, DueDelivery, InOrder, Then};
 
 /// How long the health of an endpoint without deliveries is kept after the last answer or pause.
 const REMEMBERED_MS: u64 = 600_000;
@@ -50,9 +50,8 @@ enum Claim {
 
 #[derive(Debug)]
 pub(super) struct EndpointQueue {
-    org: OrgNo,
     /// The endpoint as read at the last look.
-    endpoint: Arc<Endpoint>,
+    destination: Destination,
     ready: VecDeque<EventId>,
     /// Events in the queue, and events with an unsettled attempt.
     claimed: HashMap<EventId, Claim>,
@@ -78,11 +77,10 @@ pub(super) struct EndpointQueue {
 }
 
 impl EndpointQueue {
-    /// Makes an empty queue for an endpoint of this organization.
-    pub(super) fn new(org: OrgNo, endpoint: Arc<Endpoint>) -> Self {
+    /// Makes an empty queue for an endpoint.
+    pub(super) fn new(destination: Destination) -> Self {
         Self {
-            org,
-            endpoint,
+            destination,
             ready: VecDeque::new(),
             claimed: HashMap::new(),
             in_flight: 0,
@@ -101,37 +99,41 @@ impl EndpointQueue {
 
     /// The organization of the endpoint.
     pub(super) fn org(&self) -> OrgNo {
-        self.org
+        self.destination.org
     }
 
     /// True if the queue knows this version of the endpoint.
     fn knows(&self, endpoint: &Arc<Endpoint>) -> bool {
-        Arc::ptr_eq(&self.endpoint, endpoint) || self.endpoint == *endpoint
+        Arc::ptr_eq(&self.destination.endpoint, endpoint) || self.destination.endpoint == *endpoint
     }
 
     /// Takes over the endpoint as read now. A change resets breaker, rate and health.
-    pub(super) fn aim(&mut self, endpoint: Arc<Endpoint>) {
-        if !self.knows(&endpoint) {
+    pub(super) fn aim(&mut self, destination: Destination) {
+        if !self.knows(&destination.endpoint) {
             self.breaker = Breaker::default();
             (self.bucket, self.probe, self.accepted) = (Bucket::default(), None, None);
             self.mark = None;
         }
         self.stale = !self.gone.is_empty();
-        self.endpoint = endpoint;
+        self.destination = destination;
     }
 
     /// True if the endpoint keeps the order of events.
     pub(super) fn is_strict(&self) -> bool {
-        self.endpoint.settings.ordering == Ordering::Strict
+        self.destination.endpoint.settings.ordering == Ordering::Strict
     }
 
     /// Maximum number of attempts in flight: the owner's limit, at most `most`.
     fn in_flight_max(&self, most: usize) -> usize {
-        self.endpoint.settings.max_in_flight.map_or(most, |wanted| usize::from(wanted).min(most))
+        self.destination
+            .endpoint
+            .settings
+            .max_in_flight
+            .map_or(most, |wanted| usize::from(wanted).min(most))
     }
 
     fn rate(&self) -> Option<Rate> {
-        let per_second = u64::from(self.endpoint.settings.rate_per_second?);
+        let per_second = u64::from(self.destination.endpoint.settings.rate_per_second?);
         Some(Rate { per_second, burst: per_second.div_ceil(BURSTS_PER_SECOND) })
     }
 
@@ -181,7 +183,7 @@ impl EndpointQueue {
     /// If the event's attempt is unsettled, the hint is kept until the settling, because the state
     /// may already hold a retry and no other hint follows.
     pub(super) fn hear(&mut self, event: EventId, has_room: bool) -> Option<Look> {
-        if !self.endpoint.is_enabled() {
+        if !self.destination.takes_attempts() {
             return Some(Look::Now);
         }
         if let Some(Claim::UnderWay { again }) = self.claimed.get_mut(&event) {
@@ -238,8 +240,9 @@ impl EndpointQueue {
     /// Takes in the delivery of a taken event as read from the state. Returns when to look again if
     /// its attempt must not begin.
     pub(super) fn refuse(&mut self, delivery: &DueDelivery, now: Timestamp) -> Option<Look> {
-        if !self.knows(&delivery.endpoint) {
-            // The owner's change of the endpoint applies from now on.
+        if delivery.is_suspended != self.destination.is_suspended || !self.knows(&delivery.endpoint)
+        {
+            // The owner's change of the endpoint, or a suspension, applies from now on.
             self.leave();
             self.more = true;
             return Some(Look::Now);
@@ -276,8 +279,9 @@ impl EndpointQueue {
     /// Decides if the queue may be filled from the state now. The queue of an endpoint in strict
     /// order is emptied, to be filled anew.
     pub(super) fn loading(&mut self, now: Timestamp) -> Gate {
-        if !self.endpoint.is_enabled() {
-            // The deliveries wait in the state; enabling the endpoint sends a hint.
+        if !self.destination.takes_attempts() {
+            // The deliveries wait in the state; enabling the endpoint, or the end of a suspension,
+            // sends a hint.
             self.close();
             return Gate::Shut;
         }
@@ -353,7 +357,7 @@ impl EndpointQueue {
     fn gate_of_health(&self, now: Timestamp) -> Gate {
         let must_wait = self.is_strict() && self.unsettled() > 0;
         match self.breaker.permit(now) {
-            _ if !self.endpoint.is_enabled() || self.stale => Gate::Shut,
+            _ if !self.destination.takes_attempts() || self.stale => Gate::Shut,
             Permit::NotUntil(at) => Gate::NotUntil(at),
             Permit::Free | Permit::Probe if !must_wait => Gate::Open,
             Permit::Free | Permit::Probe | Permit::No => Gate::Shut,

@@ -15,10 +15,10 @@ use super::limits::SchedulerLimits;
 use super::timer_queue::TimerQueue;
 use crate::commit::Engine;
 use crate::model::delivery::Verdict;
-use crate::model::endpoint::Endpoint;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{EndpointId, EventId};
 use crate::model::time::{Look, Timestamp};
 use crate::rules::breaker::{Answer, BreakerView, Moment, Permit};
+use crate::store::Destination;
 
 /// Endpoint queues without deliveries are kept for the health of their endpoints, but only while
 /// memory holds at most this many endpoint queues.
@@ -71,10 +71,10 @@ impl EndpointQueues {
     }
 
     /// Makes the queue of the endpoint, or tells the queue the endpoint as read now.
-    pub(super) fn aim(&mut self, org: OrgNo, endpoint: Arc<Endpoint>) {
-        let id = endpoint.id;
-        self.queues.entry(id).or_insert_with(|| EndpointQueue::new(org, Arc::clone(&endpoint)));
-        self.change(id, |queue| queue.aim(endpoint));
+    pub(super) fn aim(&mut self, destination: Destination) {
+        let id = destination.endpoint.id;
+        self.queues.entry(id).or_insert_with(|| EndpointQueue::new(destination.clone()));
+        self.change(id, |queue| queue.aim(destination));
     }
 
     /// Changes the queue of the endpoint, if there is one.

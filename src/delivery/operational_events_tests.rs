@@ -21,6 +21,7 @@ fn delivery(event_type: &str) -> DueDelivery {
         Endpoint::new(EndpointId(7), settings, SealedSecret::new(b"canary".to_vec()), Timestamp(0));
     DueDelivery {
         org: OrgNo(1),
+        is_suspended: false,
         org_id: None,
         endpoint: Arc::new(endpoint),
         endpoint_number: 3,

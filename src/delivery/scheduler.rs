@@ -217,11 +217,11 @@ impl<A: Attempts> Scheduler<A> {
     /// Takes in a hint about a delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
         if self.queues.get(endpoint).is_none() {
-            let Ok(Some((org, target))) = self.engine.store.target(endpoint) else {
+            let Ok(Some(destination)) = self.engine.store.destination(endpoint) else {
                 self.looks.set(endpoint, Look::Now);
                 return;
             };
-            self.queues.aim(org, target);
+            self.queues.aim(destination);
         }
         let has_room = self.queues.room(endpoint, self.now()) > 0;
         let look = self.queues.change(endpoint, |queue| queue.hear(event, has_room)).flatten();

@@ -114,7 +114,7 @@ pub(super) fn create_org(id: u128) -> Command {
     };
     let (name, tier) = (format!("Acme {id}"), Tier::Free);
     let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
-    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
+    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: Some(key) })
 }
 
 pub(super) fn put_endpoint(

@@ -26,6 +26,8 @@ mod random;
 mod simulation;
 #[path = "scheduler_strict_tests.rs"]
 mod strict_order;
+#[path = "scheduler_suspended_tests.rs"]
+mod suspended;
 #[path = "scheduler_unreliable_tests.rs"]
 mod unreliable;
 

@@ -41,6 +41,7 @@ pub enum Code {
     InvalidRequest,
     Unauthorized,
     Forbidden,
+    OrganizationSuspended,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -71,6 +72,7 @@ impl Code {
             Self::InvalidRequest => (400, "The request cannot be understood"),
             Self::Unauthorized => (401, "The API key is missing or not valid"),
             Self::Forbidden => (403, "The key does not allow this request"),
+            Self::OrganizationSuspended => (403, "The organization is suspended"),
             Self::NotFound => (404, "Not found"),
             Self::MethodNotAllowed => (405, "The route does not have this method"),
             Self::RequestTimeout => (408, "The request arrived too slowly"),
@@ -116,7 +118,9 @@ impl Code {
             Self::ConflictingDedupId | Self::InvalidRequest | Self::ValidationFailed => {
                 Some(Rejection::Validation)
             }
-            Self::Unauthorized | Self::Forbidden => Some(Rejection::Unauthorized),
+            Self::Unauthorized | Self::Forbidden | Self::OrganizationSuspended => {
+                Some(Rejection::Unauthorized)
+            }
             Self::PayloadTooLarge => Some(Rejection::TooLarge),
             Self::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
             Self::DedupMismatch => Some(Rejection::Mismatch),
@@ -336,10 +340,8 @@ impl Problem {
         problem
     }
 
-    pub(super) fn organization_exists(existing: OrgId) -> Self {
-        let detail = format!(
-            "{existing} has this name; to make another key for it, send its id instead of its name"
-        );
+    pub(super) fn organization_exists(existing: OrgId, advice: &'static str) -> Self {
+        let detail = format!("{existing} has this name; {advice}");
         let mut problem = Self::new(Code::OrganizationExists, detail);
         problem.0.organization_id = Some(existing);
         problem

@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::api::{
     admin, archive, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox,
-    keys, ops, replays, tail, webhook,
+    keys, ops, orgs, replays, tail, webhook, whoami,
 };
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
@@ -20,10 +20,10 @@ use Scope::{
     InboxRead, InboxWrite, KeysRead, KeysWrite,
 };
 use Verb::{Delete, Get, Patch, Post};
-use Who::{Admin, AdminOr, AnyKey, Public, Scope as Needs};
+use Who::{Admin, AdminOr, AdminOrAnyKey, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 47] = [
+static ROUTES: [Route; 54] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
@@ -60,7 +60,14 @@ static ROUTES: [Route; 47] = [
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
+    Route::new(Patch,  "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::change(call))),
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
+    Route::new(Get,    "/api/whoami",         AdminOrAnyKey,         |call| Box::pin(async move { whoami::show(call) })),
+    Route::new(Get,    "/api/orgs",           Admin,                 |call| Box::pin(orgs::list(call))).with_query(),
+    Route::new(Post,   "/api/orgs",           Admin,                 |call| Box::pin(orgs::create(call))),
+    Route::new(Get,    "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(async move { orgs::show(call) })),
+    Route::new(Patch,  "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::change(call))),
+    Route::new(Post,   "/api/orgs/{org_id}/keys", Admin,             |call| Box::pin(orgs::make_key(call))),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
     Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) })).with_query(),
     Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call))),
@@ -149,16 +156,18 @@ mod tests {
         }
     }
 
+    /// The commands that a route of the operator may make.
+    const OF_OPERATOR: &[&str] =
+        &["create_org", "create_key", "end_key", "change_org", "change_key"];
+
     /// The commands that a route may make, by its permission: for a key and for the operator.
     fn makes(who: Who) -> (&'static [&'static str], &'static [&'static str]) {
         let of_key: &[&str] = match who {
-            // The routes of the operator alone make no command.
-            Public | Admin => return (&[], &[]),
+            Public => return (&[], &[]),
+            Admin => return (&[], OF_OPERATOR),
+            AdminOrAnyKey => return (&["rotate_key"], OF_OPERATOR),
             AdminOr(KeysWrite) => {
-                return (
-                    &["create_key", "rotate_key", "end_key"],
-                    &["create_org", "create_key", "end_key"],
-                );
+                return (&["create_key", "rotate_key", "end_key", "change_key"], OF_OPERATOR);
             }
             AnyKey => &["rotate_key"],
             Needs(EventsWrite) => &["rotate_key", "submit_event", "erase_event"],
@@ -182,8 +191,9 @@ mod tests {
             let (of_key, of_operator) = makes(route.who);
             for (key, expected) in [(Some(KeyId(1)), of_key), (None, of_operator)] {
                 let is_caller = match route.who {
-                    Public | Admin => false,
-                    AdminOr(_) => true,
+                    Public => false,
+                    Admin => key.is_none(),
+                    AdminOr(_) | AdminOrAnyKey => true,
                     AnyKey | Needs(_) => key.is_some(),
                 };
                 let requester = Requester { key, needs };

@@ -71,6 +71,69 @@ pub enum Scope {
 
 named!(Scope);
 
+/// A set of scopes with a name, for keys of a common purpose.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<ScopeSet>
+)]
+pub enum ScopeSet {
+    /// The key posts events, and does nothing else.
+    Producer,
+    /// The key reads the inbox and acknowledges.
+    Consumer,
+    /// The key runs endpoints and deliveries, and reads everything.
+    Operator,
+    /// The key reads everything and changes nothing.
+    ReadOnly,
+}
+
+named!(ScopeSet);
+
+impl ScopeSet {
+    /// Returns the scopes of the set.
+    pub fn scopes(self) -> Scopes {
+        let changes: &[Scope] = match self {
+            Self::Producer => return Scope::EventsWrite.into(),
+            Self::Consumer => return [Scope::InboxRead, Scope::InboxWrite].into_iter().collect(),
+            Self::Operator => &[Scope::EndpointsWrite, Scope::DeliveriesWrite],
+            Self::ReadOnly => &[],
+        };
+        let reads = [
+            Scope::EventsRead,
+            Scope::InboxRead,
+            Scope::EndpointsRead,
+            Scope::DeliveriesRead,
+            Scope::KeysRead,
+        ];
+        reads.iter().chain(changes).copied().collect()
+    }
+}
+
+/// The scopes that a text names: one scope, or a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedScopes(pub Scopes);
+
+impl NamedScopes {
+    /// The number of names that there are.
+    pub const COUNT: usize = Scope::ALL.len() + ScopeSet::ALL.len();
+}
+
+impl FromStr for NamedScopes {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let scope = text.parse::<Scope>().map(Scopes::from);
+        let set = text.parse::<ScopeSet>().map(ScopeSet::scopes);
+        let names = || Scope::ALL.iter().map(|scope| scope.name());
+        let all = || names().chain(ScopeSet::ALL.iter().map(|set| set.name()));
+        scope.or(set).map(Self).map_err(|_no_name| UnknownName::among(all()))
+    }
+}
+
 /// A set of scopes, a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scopes(u16);
@@ -84,6 +147,12 @@ impl Scopes {
     /// Returns the set of all scopes.
     pub fn all() -> Self {
         Scope::ALL.iter().copied().collect()
+    }
+
+    /// Returns the set with the scopes of another set added.
+    #[must_use]
+    pub fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
     }
 
     /// Returns true if the set contains the scope.
@@ -339,5 +408,20 @@ mod tests {
         assert!(Scopes::all().covers(few) && !few.covers(Scopes::all()));
         assert!(few.allows(Scope::InboxRead) && !few.allows(Scope::KeysWrite));
         assert_eq!(few.names(), ["events:write", "inbox:read"]);
+    }
+
+    #[test]
+    fn a_set_of_scopes_has_a_name_like_a_scope() {
+        let named = |text: &str| text.parse::<NamedScopes>().map(|found| found.0.names().join(" "));
+        assert_eq!(named("events:write").unwrap(), "events:write");
+        assert_eq!(named("producer").unwrap(), "events:write");
+        assert_eq!(named("consumer").unwrap(), "inbox:read inbox:write");
+        let reads = "inbox:read endpoints:read keys:read events:read deliveries:read";
+        assert_eq!(named("read_only").unwrap(), reads);
+        let operator = ScopeSet::Operator.scopes();
+        assert!(operator.covers(ScopeSet::ReadOnly.scopes()));
+        assert!(!operator.allows(Scope::KeysWrite) && !operator.allows(Scope::EventsWrite));
+        let error = named("writer").unwrap_err().to_string();
+        assert!(error.contains("`keys:write`") && error.contains("or `read_only`"), "{error}");
     }
 }

@@ -24,7 +24,7 @@ mod tests {
     use super::delivery::{DeadReason, DeliveryStatus, ErrorCode, Trigger};
     use super::endpoint::{BodyForm, DisabledReason, Ordering};
     use super::event::EventStatus;
-    use super::key::Scope;
+    use super::key::{Scope, ScopeSet};
     use super::org::{InboxMode, Tier};
     use super::replay::{ReplayOnly, ReplayWait};
     use super::routing::RouteReason;
@@ -37,7 +37,6 @@ mod tests {
 
     #[test]
     fn names_of_organizations_keys_and_events_never_change() {
-        let modes = [InboxMode::Auto, InboxMode::AckOnly];
         let kinds = [DataKind::Json, DataKind::Base64, DataKind::None];
         let scopes = "events:write inbox:read inbox:write endpoints:read endpoints:write keys:read \
                       keys:write events:read deliveries:read deliveries:write";
@@ -45,8 +44,9 @@ mod tests {
                        routing_failed erased replayed";
         let statuses = "accepted delivered acknowledged dead";
         assert_eq!(names(Tier::ALL, Tier::name), "free pro enterprise");
-        assert_eq!(names(&modes, InboxMode::name), "auto ack_only");
+        assert_eq!(names(InboxMode::ALL, InboxMode::name), "auto ack_only");
         assert_eq!(names(Scope::ALL, Scope::name), scopes);
+        assert_eq!(names(ScopeSet::ALL, ScopeSet::name), "producer consumer operator read_only");
         assert_eq!(names(EventStatus::ALL, EventStatus::name), statuses);
         assert_eq!(names(&kinds, DataKind::name), "json base64 none");
         assert_eq!(names(RouteReason::ALL, RouteReason::name), reasons);

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::EventType;
+use super::event::{EventType, NewEvent, StoredEvent};
 use super::id::EventId;
 use super::time::Timestamp;
 
@@ -22,6 +22,8 @@ pub enum OperationalEventKind {
     DiskLow,
     /// Unfinished events have expired.
     InboxExpired,
+    /// A key ends soon.
+    KeyExpiring,
 }
 
 impl OperationalEventKind {
@@ -37,12 +39,13 @@ impl OperationalEventKind {
             Self::DeliveryDead => "triggerd.delivery.dead",
             Self::DiskLow => "triggerd.disk.low",
             Self::InboxExpired => "triggerd.inbox.expired",
+            Self::KeyExpiring => "triggerd.key.expiring",
         })
     }
 }
 
-/// An operational event that a command stores beside its own change: the settling of an attempt, or
-/// the expiry of events. It is stored only if the statement is still true when the command is
+/// An operational event that a command stores beside its own change: the settling of an attempt,
+/// the expiry of events, or the warning about the end of a key. It is stored only if the statement is still true when the command is
 /// applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationalEvent {
@@ -57,6 +60,30 @@ pub struct OperationalEvent {
     pub received_at: Timestamp,
     /// The payload of the event, in JSON.
     pub payload: Box<[u8]>,
+}
+
+impl OperationalEvent {
+    /// Makes an event that the committer completes. It is not about failures of an endpoint.
+    pub fn new(kind: OperationalEventKind, payload: &impl Serialize) -> Self {
+        // Texts, times and numbers always serialize.
+        let payload = serde_json::to_vec(payload).unwrap_or_else(|_| b"null".to_vec());
+        let (id, received_at) = (EventId(0), Timestamp(0));
+        Self { kind, failing_since: None, id, received_at, payload: payload.into() }
+    }
+
+    /// Returns the event as it is stored.
+    pub fn stored_event(&self) -> StoredEvent {
+        let event = NewEvent {
+            event_type: self.kind.event_type(),
+            dedup: None,
+            labels: Vec::new(),
+            occurred_at: Some(self.received_at),
+            deliver_after: None,
+            payload: self.payload.clone(),
+            cloudevent: None,
+        };
+        StoredEvent { id: self.id, received_at: self.received_at, event }
+    }
 }
 
 #[cfg(test)]

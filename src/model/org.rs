@@ -48,9 +48,24 @@ pub enum Tier {
 named!(Tier);
 
 /// The rule by which an event leaves the inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
+#[strum(
+    serialize_all = "snake_case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<InboxMode>
+)]
 pub enum InboxMode {
     /// An event leaves at its acknowledgement, or when every matching endpoint (at least one) has
     /// accepted the event.
@@ -59,14 +74,9 @@ pub enum InboxMode {
     AckOnly,
 }
 
-impl InboxMode {
-    /// The name of the mode in the API.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+named!(InboxMode);
 
-/// An organization with the settings from its creation.
+/// An organization with its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Org {
     /// The public id of the organization.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::base::metrics::{ExpiryReason, Label as _};
 use crate::model::event::EventType;
-use crate::model::id::{EventId, OrgId};
+use crate::model::id::OrgId;
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
 use crate::store::Expiring;
@@ -52,15 +52,7 @@ pub(super) fn report(
         open_seconds: open.as_secs(),
         reason: word(reason),
     };
-    // Texts, times and numbers always serialize.
-    let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
-    Some(OperationalEvent {
-        kind: OperationalEventKind::InboxExpired,
-        failing_since: None,
-        id: EventId(0),
-        received_at: Timestamp(0),
-        payload: payload.into(),
-    })
+    Some(OperationalEvent::new(OperationalEventKind::InboxExpired, &payload))
 }
 
 fn word(reason: ExpiryReason) -> &'static str {

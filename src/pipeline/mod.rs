@@ -8,6 +8,7 @@ mod disk_limits;
 mod disk_watch;
 mod early_expiry;
 mod expiry_report;
+mod key_report;
 mod replays;
 mod retention;
 mod sweeper;

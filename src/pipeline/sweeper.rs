@@ -1,6 +1,6 @@
 //! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
-//! the disk and tells organizations when space gets low, removes dedup ids whose window has passed,
-//! records when keys were used and which have expired, removes rotated secrets whose overlap is
+//! the disk and tells organizations when space gets low or a key ends soon, removes dedup ids whose
+//! window has passed, records when keys were used and which have expired, removes rotated secrets whose overlap is
 //! over, lets events expire, and sets the gauges.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::clock_trust::ClockTrust;
 use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
+use super::key_report;
 use super::retention::{Ages, Retention};
 use crate::archive::Archiver;
 use crate::base::exit_code::fatal;
@@ -33,6 +34,8 @@ const OFFERED_EVERY_MS: u64 = 20_000;
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of keys whose expiry is checked in one round.
 const KEYS_LOOKED_AT: usize = 4_096;
+/// Maximum number of keys that are reported in one round. The next rounds report the others.
+const KEY_REPORTS_MAX: usize = 64;
 /// Maximum number of endpoints whose rotated secrets are checked in one round.
 const ENDPOINTS_LOOKED_AT: usize = 4_096;
 /// Maximum number of organizations that are told about low disk space: each event takes some of the
@@ -218,15 +221,23 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Records expired keys, so that a key stays expired even if the clock is set back.
+    /// Records expired keys, so that a key stays expired even if the clock is set back, and reports
+    /// the keys that end soon.
     fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let Engine { store, intake, .. } = &*self.engine;
+        let Engine { store, intake, metrics, .. } = &*self.engine;
         let at = self.engine.now();
-        let (keys, next) = store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
-        rounds.key = next;
-        if !keys.is_empty() {
-            intake.push([ExpireKeys { keys, at }]);
+        let soon = at.wall.plus_ms(key_report::REPORTED_BEFORE_MS);
+        let found = store.ending_keys((at, soon), rounds.key, KEYS_LOOKED_AT)?;
+        rounds.key = found.next;
+        if !found.past_end.is_empty() {
+            intake.push([ExpireKeys { keys: found.past_end, at }]);
         }
+        // In a copy that does not deliver, nothing is to change by itself.
+        let soon = found.soon.iter().filter(|_| self.lets_expire);
+        let reports = soon.filter_map(key_report::report).take(KEY_REPORTS_MAX);
+        let stored = intake.push_for_outcomes(reports).unwrap_or_default();
+        let stored = stored.iter().flatten().count() as u64;
+        metrics.operational_events.of(OperationalEvent::KeyExpiring).inc_by(stored);
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub use lifecycle::verify::StateValidity;
 pub use lifecycle::walk::{FreshHandling, SnapshotRows, Walked};
 pub use lifecycle::write_back::FreshSize;
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
-pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
+pub use queries::deliveries::{Destination, DueDelivery, InOrder, Then, WaitingEndpoint};
 pub use queries::delivery::{AttemptTarget, Delivery, DeliveryDetails, DeliverySituation};
 pub use queries::delivery_pages::{DeliveryPage, DeliveryPlace, DeliveryQuery};
 pub use queries::duplicates::Earlier;
@@ -39,10 +39,11 @@ pub use queries::event_list::{EventQuery, ReceivedEvents};
 pub use queries::event_page::{EventItem, EventPage};
 pub use queries::expiring::{Expiring, RetainedOrg};
 pub use queries::inbox::{InboxNews, InboxQuery};
-pub use queries::keys::Authenticated;
+pub use queries::keys::{Authenticated, EndingKeys, KeyEnd};
 pub use queries::lookups::{
     Counts, EndpointHealth, EventSummary, NumberedEndpoint, OrgSummary, Routing, Unrouted,
 };
+pub use queries::orgs::{OrgOverview, OrgQuery};
 pub use queries::references::EventRecords;
 pub use queries::replay_turns::{REPLAY_WAITING_MAX, ReplayStep, ReplayTurn};
 pub use queries::replays::Replay;

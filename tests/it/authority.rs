@@ -89,6 +89,10 @@ fn body(path: &str, ids: &Ids) -> Value {
         "/api/hooks" => json!({"target_url": "https://example.com/hook"}),
         "/api/keys/generate" => json!({"name": "held", "scopes": ["events:write"]}),
         "/api/keys/rotate" => json!({"grace_seconds": 60}),
+        "/api/keys/{key_id}" => json!({"name": "changed"}),
+        "/api/orgs" => json!({"name": "held"}),
+        "/api/orgs/{org_id}" => json!({"tier": "pro"}),
+        "/api/orgs/{org_id}/keys" => json!({"name": "made"}),
         "/api/dead-letters" | "/api/dead-letters/replay" => json!({"ids": [ids.delivery]}),
         "/api/replays" => json!({"only": "all"}),
         _ => json!({}),
@@ -103,6 +107,7 @@ struct Ids {
     replay: String,
     hook: String,
     key: String,
+    org: String,
 }
 
 impl Ids {
@@ -128,13 +133,15 @@ impl Ids {
         });
         let replay = org.post("/api/replays", &json!({"only": "missing"})).id();
         let (key, _) = key(org, &json!({"name": "other", "scopes": ["inbox:read"]}));
-        Self { event, endpoint, delivery, replay, hook, key }
+        let id = org.get("/api/whoami").json["organization"]["id"].as_str().unwrap().to_owned();
+        Self { event, endpoint, delivery, replay, hook, key, org: id }
     }
 
     fn absent() -> Self {
         let id = |prefix: &str| format!("{prefix}_{}", Self::ABSENT);
         let (event, endpoint, delivery, replay) = (id("evt"), id("ep"), id("dlv"), id("rpl"));
-        Self { event, endpoint, delivery, replay, hook: id("ep"), key: id("key") }
+        let (hook, key, org) = (id("ep"), id("key"), id("org"));
+        Self { event, endpoint, delivery, replay, hook, key, org }
     }
 
     fn path(&self, route: &Route) -> String {
@@ -142,7 +149,8 @@ impl Ids {
             route.path.replace("{event_id}", &self.event).replace("{endpoint_id}", &self.endpoint);
         let path =
             path.replace("{delivery_id}", &self.delivery).replace("{replay_id}", &self.replay);
-        path.replace("{hook_id}", &self.hook).replace("{key_id}", &self.key)
+        let path = path.replace("{hook_id}", &self.hook).replace("{key_id}", &self.key);
+        path.replace("{org_id}", &self.org)
     }
 }
 

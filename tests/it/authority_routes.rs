@@ -62,8 +62,13 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
             assert_eq!(ask(route, stranger, &absent).status, 401, "{}", route.path);
         }
         assert_eq!(ask(route, &org, &absent).status, 403, "{}", route.path);
+        if route.path.contains("{org_id}") {
+            assert_eq!(ask(route, &admin, &absent).status, 404, "{}", route.path);
+            let answer = ask(route, &admin, &own);
+            assert!((200..300).contains(&answer.status), "{}: {answer:?}", route.path);
+        }
     }
-    for route in routes().iter().filter(|route| !matches!(route.who, Who::Public | Who::Admin)) {
+    for route in of_keys() {
         let ask = |client: &Client, ids: &Ids| ask(route, client, ids);
         let name = format!("{} {}", route.verb.name(), route.path);
         for stranger in &strangers {
@@ -72,6 +77,7 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
         let (scope, for_admin) = match route.who {
             Who::Scope(scope) => (Some(scope), false),
             Who::AdminOr(scope) => (Some(scope), true),
+            Who::AdminOrAnyKey => (None, true),
             Who::AnyKey | Who::Public | Who::Admin => (None, false),
         };
         if let Some(scope) = scope {
@@ -95,6 +101,66 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     }
 }
 
+/// The routes that keys of organizations use.
+fn of_keys() -> impl Iterator<Item = &'static Route> {
+    routes().iter().filter(|route| !matches!(route.who, Who::Public | Who::Admin))
+}
+
+/// For each route that reads a body: a request whose last byte is not sent yet.
+fn held_bodies(org: &Client, ids: &Ids) -> Vec<(&'static str, Held)> {
+    let takes_body = |route: &&Route| {
+        changes(route) && route.verb != Verb::Delete && body(route.path, ids) != json!({})
+    };
+    let held = of_keys().filter(takes_body).map(|route| {
+        let text = format!("{} ", body(route.path, ids));
+        (route.path, Held::send(org, route.verb.name(), &ids.path(route), &text))
+    });
+    held.collect()
+}
+
+/// The organization is suspended before a request begins, or before the last byte of its body
+/// arrives.
+#[test]
+fn a_suspended_organization_reads_everything_and_its_keys_change_nothing() {
+    let (server, _dir) = server();
+    let (org, admin) = (server.org("Acme"), server.admin());
+    let own = Ids::make(&org);
+    let suspend = |suspended: bool| {
+        let path = format!("/api/orgs/{}", own.org);
+        assert_eq!(admin.patch(&path, &json!({ "suspended": suspended })).status, 200);
+    };
+    let world = || {
+        let lists = ["/api/keys", "/api/endpoints", "/api/events", "/api/dead-letters"];
+        lists.map(|list| org.get(list).json["data"].as_array().unwrap().len())
+    };
+    let before = world();
+    let held = held_bodies(&org, &own);
+    suspend(true);
+    for route in of_keys() {
+        let (name, answer) =
+            (format!("{} {}", route.verb.name(), route.path), ask(route, &org, &own));
+        if changes(route) {
+            let said = (answer.status, answer.code());
+            assert_eq!(said, (403, "organization_suspended"), "{name}: {answer:?}");
+        } else {
+            assert!((200..300).contains(&answer.status), "{name}: {answer:?}");
+        }
+    }
+    assert!(held.len() >= 10, "{} bodies", held.len());
+    for (path, held) in held {
+        let (status, text) = held.finish();
+        assert_eq!(status, 403, "{path}: {text}");
+        assert!(text.contains("organization_suspended"), "{path}: {text}");
+    }
+    assert_eq!(world(), before);
+    let made = admin.post(&format!("/api/orgs/{}/keys", own.org), &json!({"name": "operator's"}));
+    assert_eq!(made.status, 201, "the operator's own changes work");
+    let new = org.with_key(made.json["key"].as_str().unwrap());
+    assert_eq!((new.get("/api/inbox").status, new.send("a.b", &json!(1)).status), (200, 403));
+    suspend(false);
+    assert_eq!(new.send("a.b", &json!(1)).status, 202);
+}
+
 /// The body is wrong, and its key ends before the last byte of the body arrives, or before the
 /// request begins. The ids do not exist either.
 #[test]
@@ -102,7 +168,7 @@ fn a_key_that_has_ended_is_said_before_any_fault_of_the_request() {
     let (server, _dir) = server();
     let (org, absent) = (server.org("Acme"), Ids::absent());
     let mut refused_late = 0;
-    for route in routes().iter().filter(|route| !matches!(route.who, Who::Public | Who::Admin)) {
+    for route in of_keys() {
         for wrong in [r#"{"no_such_member": 1}"#, "[1, 2}"] {
             let (id, caller) = twin(&org);
             let (method, path) = (route.verb.name(), absent.path(route));

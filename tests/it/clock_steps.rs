@@ -110,7 +110,7 @@ fn a_rotated_secret_whose_overlap_is_over_signs_no_more_after_a_restart_in_the_p
     let id: EndpointId = stepped.endpoint.parse().unwrap();
     // The sweeper removes the secret within about a second, without any request.
     until(|| {
-        let (_, endpoint) = stepped.app.store().target(id).unwrap().unwrap();
+        let endpoint = stepped.app.store().destination(id).unwrap().unwrap().endpoint;
         endpoint.retiring.is_empty().then_some(())
     });
     let stepped = stepped.restart(START_MS - HOUR_MS);

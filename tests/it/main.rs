@@ -47,6 +47,7 @@ mod lookups;
 mod npm;
 mod operational_events;
 mod operator;
+mod orgs;
 mod overload;
 mod pushing;
 mod raw;

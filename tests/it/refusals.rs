@@ -32,7 +32,7 @@ fn every_route_refuses_a_parameter_that_it_does_not_know() {
     for route in routes() {
         let prefixes =
             [("event", "evt"), ("endpoint", "ep"), ("delivery", "dlv"), ("replay", "rpl")];
-        let more = [("hook", "ep"), ("key", "key")];
+        let more = [("hook", "ep"), ("key", "key"), ("org", "org")];
         let path = prefixes.iter().chain(&more).fold(route.path.to_owned(), |path, (name, id)| {
             path.replace(&format!("{{{name}_id}}"), &format!("{id}_{absent}"))
         });

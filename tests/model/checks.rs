@@ -4,7 +4,7 @@ use triggerd::commands::Records;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
-use triggerd::model::time::{Look, Timestamp};
+use triggerd::model::time::{Look, Now, Timestamp};
 use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{
     DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Routing, Store,
@@ -93,7 +93,15 @@ pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Res
         naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
     same("keys", &found, &expected)?;
     let known = store.org_by_id(naive.org.id).map_err(|error| failed(&error))?;
-    same("organization", &known, &Some((org, naive.org.clone())))
+    same("organization", &known, &Some((org, naive.org.clone())))?;
+    let overview = store.org_overview(naive.org.id, Now::new(Timestamp(0), Timestamp(0)));
+    let overview = overview.map_err(|error| failed(&error))?.ok_or("no overview")?;
+    let counted = naive.events.len() as u64;
+    same(
+        "overview",
+        &(overview.suspended_at.is_some(), overview.events),
+        &(naive.is_suspended, counted),
+    )
 }
 
 pub(crate) fn check_inbox(

@@ -30,6 +30,7 @@ pub(crate) struct Naive {
 #[derive(Clone)]
 pub(crate) struct NaiveOrg {
     pub(crate) org: Org,
+    pub(crate) is_suspended: bool,
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
     /// For each key that a rotation made: the first key of its family.

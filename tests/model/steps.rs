@@ -97,7 +97,8 @@ impl World {
             72..78 => self.submit_one(org, Self::put_endpoint),
             78..80 => self.submit_one(org, Self::delete_endpoint),
             80..82 => self.submit_one(org, Self::cancel),
-            82..85 => self.submit_one(org, Self::key_change),
+            82..84 => self.submit_one(org, Self::key_change),
+            84 => self.submit_one(org, Self::org_change),
             85..88 => self.replay(org),
             88..90 => {
                 self.pass_time();

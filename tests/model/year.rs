@@ -228,7 +228,7 @@ impl Year {
             };
             let (id, tier, inbox_mode) = (OrgId(id), Tier::Pro, InboxMode::Auto);
             let org = Org { id, name, tier, inbox_mode, created_at };
-            self.commit(vec![Command::CreateOrg(CreateOrg { number, org, key })]);
+            self.commit(vec![Command::CreateOrg(CreateOrg { number, org, key: Some(key) })]);
             for id in endpoints {
                 let (settings, secret) =
                     (EndpointSettings::default(), SealedSecret::new(vec![7; 72]));

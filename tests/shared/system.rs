@@ -93,7 +93,7 @@ pub(crate) fn create_org() -> Command {
         ended_at,
     };
     let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
-    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
+    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: Some(key) })
 }
 
 /// An event of the first organization; a committer replaces its id.

@@ -88,6 +88,8 @@ labels! {
         DiskLow = "disk_low",
         /// Unfinished events have expired.
         InboxExpired = "inbox_expired",
+        /// A key ends soon.
+        KeyExpiring = "key_expiring",
     }
 }
 

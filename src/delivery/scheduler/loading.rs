@@ -49,10 +49,10 @@ impl<A: Attempts> Scheduler<A> {
 
     fn look(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
-        let Some((org, target)) = self.engine.store.target(endpoint)? else {
+        let Some(destination) = self.engine.store.destination(endpoint)? else {
             return self.cancel_all(endpoint, now);
         };
-        self.queues.aim(org, target);
+        self.queues.aim(destination);
         let look = match self.queues.change(endpoint, |queue| queue.loading(now)) {
             Some(Gate::Open) => self.load(endpoint, now)?,
             Some(Gate::NotUntil(at)) => Some(Look::At(at)),

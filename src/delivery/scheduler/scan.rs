@@ -57,7 +57,7 @@ impl<A: Attempts> Scheduler<A> {
         if self.scan.is_off {
             return Ok(());
         }
-        if is_due || self.engine.store.target(endpoint)?.is_none() {
+        if is_due || self.engine.store.destination(endpoint)?.is_none() {
             self.looks.set(endpoint, Look::Now);
         } else if next_due.is_due(now.plus_ms(2 * PASS_MS)) {
             self.looks.set(endpoint, next_due);
@@ -65,18 +65,18 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// Returns the first overdue delivery that nothing holds back: the endpoint is enabled, and its
-    /// breaker, rate, order and limits allow an attempt. Such a delivery may exist for a moment
-    /// without a fault.
+    /// Returns the first overdue delivery that nothing holds back: the endpoint is enabled, its
+    /// organization is not suspended, and its breaker, rate, order and limits allow an attempt.
+    /// Such a delivery may exist for a moment without a fault.
     fn free_and_overdue(
         &mut self,
         endpoint: EndpointId,
         now: Timestamp,
     ) -> Result<Option<EventId>, StateError> {
         let store = &self.engine.store;
-        let is_enabled = store.target(endpoint)?.is_some_and(|(_, target)| target.is_enabled());
+        let takes_attempts = store.destination(endpoint)?.is_some_and(|it| it.takes_attempts());
         let is_planned = self.looks.at(endpoint).is_some_and(|look| look.is_due(now));
-        if !is_enabled || is_planned || self.queues.is_held_back(endpoint, now) {
+        if !takes_attempts || is_planned || self.queues.is_held_back(endpoint, now) {
             return Ok(None);
         }
         let queue = self.queues.get(endpoint);

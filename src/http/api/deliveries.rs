@@ -123,6 +123,8 @@ struct Details {
     endpoint_disabled_reason: Option<&'static str>,
     /// The reason why the delivery waits although its time has come.
     waits_for: Option<&'static str>,
+    /// A delivery of a suspended organization waits until the operator ends the suspension.
+    organization_suspended: bool,
     /// The newest `ATTEMPTS_MAX` attempts, the newest first.
     attempts: Vec<Attempt>,
 }
@@ -201,7 +203,14 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
     let attempts = attempts(api, org, &found.delivery, is_erased)?;
     let delivery = Shown::of(&found.delivery, &api.engine.clock);
     let waits_for = waits_for(api, org, found)?;
-    Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, waits_for, attempts })
+    Ok(Details {
+        delivery,
+        endpoint_enabled,
+        endpoint_disabled_reason,
+        organization_suspended: found.is_suspended,
+        waits_for,
+        attempts,
+    })
 }
 
 /// Returns the reason why a delivery waits although its time has come, if there is one. Without a
@@ -217,6 +226,7 @@ fn waits_for(
     }
     let known = api.engine.store.endpoint_of(org, found.delivery.endpoint)?;
     Ok(known.and_then(|(endpoint, health)| match api.engine.breakers.of(endpoint.id) {
+        _ if found.is_suspended => Some("organization_suspended"),
         _ if !endpoint.is_enabled() => Some("endpoint_disabled"),
         BreakerView::Open(_) | BreakerView::HalfOpen => Some("circuit_breaker"),
         BreakerView::Closed if api.engine.intake.keeps_rest() && health.failing_since.is_some() => {

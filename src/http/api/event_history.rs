@@ -69,6 +69,8 @@ struct May {
 #[derive(Serialize)]
 struct History {
     in_inbox: bool,
+    /// Deliveries of a suspended organization wait until the operator ends the suspension.
+    organization_suspended: bool,
     /// Absent if the key may not read deliveries.
     #[serde(flatten)]
     deliveries: Option<Deliveries>,
@@ -227,7 +229,9 @@ fn write(
     let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries;
     let shown = shown.then(|| Deliveries::of(api, (&deliveries, deliveries_complete)));
-    let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
+    let organization_suspended = api.engine.store.is_suspended(org)?;
+    let (in_inbox, deliveries) = (known.in_inbox, shown);
+    let history = History { in_inbox, organization_suspended, deliveries, endpoints };
     let mut out = Vec::new();
     item((known.status, known.erased_at), &event, Splice::new(&mut out))
         .and_then(|object| object.members(&history))

@@ -1,54 +1,35 @@
-//! `/api/keys`: creates, lists, rotates and revokes keys. The operator also creates organizations
-//! here.
-
-use std::sync::Arc;
+//! `/api/keys`: creates, lists, changes, rotates and revokes keys. The operator also creates
+//! organizations here.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
-use crate::base::random;
-use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
+use super::new_key::{
+    KeyRequest, add, end_of, key_request, make, reveal, scopes_of, shown_end, stored,
+};
+use super::orgs::new_org;
+use crate::commands::{
+    ChangeKey, ChangeKeyOutcome, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey,
+};
 use crate::http::edge::audit;
 use crate::http::edge::auth::Caller;
 use crate::http::edge::call::{Answer, Call, json, page};
-use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::body::Media;
 use crate::http::input::cursor::List;
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::query::Query;
-use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
-use crate::model::key::{Key, KeyText, MayNotEnd, Scope, Scopes};
-use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
+use crate::model::id::{EventId, KeyId, OrgId};
+use crate::model::key::{Key, MayNotEnd};
+use crate::model::org::{NAME_CHARS_MAX, Tier, looks_like_id};
 use crate::model::time::Timestamp;
-use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
+use crate::store::Authenticated;
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 /// Maximum grace period of a rotated key, in seconds: a week.
 const GRACE_S_MAX: u64 = 604_800;
 const GRACE_S_DEFAULT: u64 = 86_400;
-/// The name of a key that was created without a name.
-const NAME_DEFAULT: &str = "default";
-
-/// The requested properties of a new key.
-struct KeyRequest {
-    name: String,
-    scopes: Scopes,
-    expires_at: Option<Timestamp>,
-}
-
-/// The answer with a new key; no other answer shows the key's text.
-#[derive(Serialize)]
-struct Generated<'a> {
-    organization_id: OrgId,
-    key_id: KeyId,
-    key: &'a str,
-    name: &'a str,
-    scopes: Vec<&'static str>,
-    created_at: Timestamp,
-    expires_at: Option<Timestamp>,
-}
 
 /// `POST /api/keys/generate`. The operator creates an organization with its first key, or another
 /// key of an existing organization (then `organization` is an id). A key creates another key of its
@@ -116,12 +97,6 @@ fn within(call: &Call, mut request: KeyRequest, maker: &Key) -> Result<KeyReques
     Ok(request)
 }
 
-/// Returns the end of a key by the wall clock.
-fn shown_end(call: &Call, key: &Key) -> Option<Timestamp> {
-    let ended_at = key.ended_at.map(|at| Timestamp(call.api.engine.clock.wall_ms_of(at.0)));
-    [key.expires_at, ended_at].into_iter().flatten().min()
-}
-
 async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     let (organization, tier, request) = read_by_admin(text, call.now)?;
     if !looks_like_id(&organization) {
@@ -133,6 +108,34 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
         Problem::not_found("there is no organization with this id; a name cannot begin with org_")
     })?;
     add(call, number, org.id, request).await
+}
+
+/// Creates an organization with its first key.
+async fn create_organization(
+    call: &Call,
+    (name, tier): (String, Option<Tier>),
+    request: KeyRequest,
+) -> Answer {
+    // The name is checked again when the command is applied; this check saves the hashing of a key.
+    if let Some(existing) = call.api.engine.store.org_named(&name) {
+        return Err(name_taken(existing));
+    }
+    let org = new_org(call, name.clone(), (tier, None));
+    let organization = org.id;
+    let (text, key) = make(call, request).await?;
+    match call.commit(OrgDraft::new(org, Some(key.clone()))).await? {
+        CreateOrgOutcome::Created(_) => {
+            audit::organization_made(call, organization, &name);
+            audit::key(call, organization, key.id, "created");
+            reveal(call, organization, &text, key)
+        }
+        CreateOrgOutcome::NameTaken(existing) => Err(name_taken(existing)),
+    }
+}
+
+fn name_taken(existing: OrgId) -> Problem {
+    let advice = "to make another key for it, send its id instead of its name";
+    Problem::organization_exists(existing, advice)
 }
 
 /// Reads the operator's request: the name or the id of the organization, its tier, and the key.
@@ -157,118 +160,6 @@ fn read_by_admin(
     }
     faults.into_result()?;
     Ok((organization.unwrap_or_default(), tier, request))
-}
-
-/// Creates an organization with its first key.
-async fn create_organization(
-    call: &Call,
-    (name, tier): (String, Option<Tier>),
-    request: KeyRequest,
-) -> Answer {
-    // The name is checked again when the command is applied; this check saves the hashing of a key.
-    if let Some(existing) = call.api.engine.store.org_named(&name) {
-        return Err(Problem::organization_exists(existing));
-    }
-    let org = Org {
-        id: OrgId(call.api.new_id()),
-        name: name.clone(),
-        tier: tier.unwrap_or(Tier::Free),
-        inbox_mode: InboxMode::Auto,
-        created_at: call.now,
-    };
-    let organization = org.id;
-    let (text, key) = make(call, request).await?;
-    match call.commit(OrgDraft::new(org, key.clone())).await? {
-        CreateOrgOutcome::Created(_) => {
-            audit::organization_made(call, organization, &name);
-            audit::key(call, organization, key.id, "created");
-            reveal(call, organization, &text, key)
-        }
-        CreateOrgOutcome::NameTaken(existing) => Err(Problem::organization_exists(existing)),
-    }
-}
-
-/// Reads the members that both ways of creating a key share.
-fn key_request(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> KeyRequest {
-    let name = fields
-        .take("name", faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
-    let scopes = fields.take("scopes", faults).and_then(|field| {
-        let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
-        if scopes.is_empty() {
-            faults.add(field.pointer(), "must have at least one item");
-        }
-        Some(scopes.into_iter().collect())
-    });
-    let expires_at = fields.take("expires_at", faults).and_then(|field| {
-        let time = field.time(faults)?;
-        if time <= now {
-            faults.add(field.pointer(), "must be in the future");
-        }
-        Some(time)
-    });
-    KeyRequest {
-        name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
-        scopes: scopes.unwrap_or_else(Scopes::all),
-        expires_at,
-    }
-}
-
-/// Adds another key to an existing organization.
-async fn add(call: &Call, org: OrgNo, organization: OrgId, request: KeyRequest) -> Answer {
-    let (text, key) = make(call, request).await?;
-    stored(call.commit(CreateKey { org, key: key.clone() }).await?)?;
-    audit::key(call, organization, key.id, "created");
-    reveal(call, organization, &text, key)
-}
-
-fn stored(added: KeyAdded) -> Result<(), Problem> {
-    match added {
-        KeyAdded::Added => Ok(()),
-        KeyAdded::LimitReached => {
-            let detail = format!(
-                "the organization has {KEYS_PER_ORG_MAX} keys, or too many in their grace period; \
-                 revoke a key first"
-            );
-            Err(Problem::new(Code::LimitReached, detail))
-        }
-        KeyAdded::NotFound => Err(Problem::not_found(
-            "the organization or the calling key no longer exists; no key was made",
-        )),
-    }
-}
-
-/// Makes a new key: its text, and the key as the state stores it.
-async fn make(call: &Call, request: KeyRequest) -> Result<(Arc<KeyText>, Key), Problem> {
-    let id = KeyId(call.api.new_id());
-    let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
-    let org = call.key().ok().map(Authenticated::org_no);
-    let Hashed { hash, check } = call.api.auth.hash(&text, org).await?;
-    let KeyRequest { name, scopes, expires_at } = request;
-    Ok((
-        text,
-        Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None },
-    ))
-}
-
-/// Makes the only answer that shows the key in clear. The scopes and the end are those of the
-/// stored key.
-fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Answer {
-    call.api.auth.remember(text);
-    let stored = call.api.engine.store.key(made.id)?;
-    let key = stored.map_or(made, |stored| stored.key().clone());
-    json(
-        StatusCode::CREATED,
-        &Generated {
-            organization_id,
-            key_id: key.id,
-            key: text.reveal(),
-            name: &key.name,
-            scopes: key.scopes.names(),
-            created_at: key.created_at,
-            expires_at: shown_end(call, &key),
-        },
-    )
 }
 
 /// `POST /api/keys/rotate`: creates a key with the name, scopes and end of the calling key, which
@@ -319,9 +210,9 @@ struct Listed {
 
 impl Listed {
     /// Shows a key; `current` is the key that made the request.
-    fn of(found: &Authenticated, current: KeyId, call: &Call) -> Self {
+    fn of(found: &Authenticated, current: Option<KeyId>, call: &Call) -> Self {
         let key = found.key();
-        let is_current = key.id == current;
+        let is_current = Some(key.id) == current;
         Self {
             id: key.id,
             name: key.name.clone(),
@@ -338,7 +229,7 @@ impl Listed {
 /// `GET /api/keys`: lists the organization's valid keys in the order of their creation.
 pub(in crate::http) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
-    let current = caller.key().id;
+    let current = Some(caller.key().id);
     let mut query = Query::read(call.request.query_string());
     let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Keys).unwrap_or_default());
     query.finish()?;
@@ -354,50 +245,100 @@ pub(in crate::http) fn list(call: &Call) -> Answer {
     page((limit, List::Keys.cursor(after)), behind)
 }
 
-fn may_not_end(why: MayNotEnd) -> &'static str {
-    match why {
-        MayNotEnd::IsLeaving => {
-            "a key in its grace period can revoke no key but itself; use its successor or the \
-             admin token"
-        }
-        MayNotEnd::MoreScopes => {
-            "a key cannot revoke a key with more scopes than its own; use a key that has these \
-             scopes, or the admin token"
-        }
-        MayNotEnd::LaterEnd => {
-            "a key cannot revoke a key that outlives it; use a key with a later end, or the admin \
-             token"
-        }
+fn absent() -> Problem {
+    Problem::not_found("there is no valid key with this id; it may have ended already")
+}
+
+/// Returns the valid key named in the path. A key finds only those of its own organization.
+fn named(call: &Call) -> Result<Authenticated, Problem> {
+    let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
+    let found = call.api.engine.store.key(key)?;
+    let found = found.filter(|found| found.key().is_valid(call.api.engine.now()));
+    let found = found.ok_or_else(absent)?;
+    match &call.caller {
+        Caller::Key(by) if by.org_no() != found.org_no() => Err(absent()),
+        Caller::Key(_) | Caller::Admin | Caller::Anyone => Ok(found),
     }
+}
+
+/// Refuses a key that may not `verb` (such as `revoke`) the other key. The operator may do it to
+/// any key.
+fn require_power(call: &Call, other: &Key, verb: &'static str) -> Result<(), Problem> {
+    let Caller::Key(by) = &call.caller else { return Ok(()) };
+    let Some(why) = by.key().why_not_end(other) else { return Ok(()) };
+    let detail = match why {
+        MayNotEnd::IsLeaving => format!(
+            "a key in its grace period can {verb} no key but itself; use its successor or the \
+             admin token"
+        ),
+        MayNotEnd::MoreScopes => format!(
+            "a key cannot {verb} a key with more scopes than its own; use a key that has these \
+             scopes, or the admin token"
+        ),
+        MayNotEnd::LaterEnd => format!(
+            "a key cannot {verb} a key that outlives it; use a key with a later end, or the admin \
+             token"
+        ),
+    };
+    Err(Problem::new(Code::Forbidden, detail))
 }
 
 /// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a
 /// later end, and in its grace period none but itself; the operator can revoke any key.
 pub(in crate::http) async fn end(call: &mut Call) -> Answer {
-    let absent =
-        || Problem::not_found("there is no valid key with this id; it may have ended already");
-    let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
-    let found = call
-        .api
-        .engine
-        .store
-        .key(key)?
-        .filter(|found| found.key().is_valid(call.api.engine.now()))
-        .ok_or_else(absent)?;
-    let org = found.org_no();
-    if let Caller::Key(by) = &call.caller {
-        if by.org_no() != org {
-            return Err(absent());
-        }
-        if let Some(why) = by.key().why_not_end(found.key()) {
-            return Err(Problem::new(Code::Forbidden, may_not_end(why)));
-        }
-    }
+    let found = named(call)?;
+    require_power(call, found.key(), "revoke")?;
+    let (org, key) = (found.org_no(), found.key().id);
     match call.commit(EndKey { org, key, at: call.api.engine.now() }).await? {
         EndKeyOutcome::Ended => {
             audit::key(call, found.org().id, key, "revoked");
             Ok(HttpResponse::NoContent().finish())
         }
         EndKeyOutcome::NotFound => Err(absent()),
+    }
+}
+
+/// `PATCH /api/keys/{key_id}`: changes the name of a key, takes scopes away, or sets an earlier
+/// end. Only the operator sets a later end. The rules of revoking hold.
+pub(in crate::http) async fn change(call: &mut Call) -> Answer {
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let found = named(call)?;
+    let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
+    let name = fields
+        .take("name", &mut faults)
+        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(String::from));
+    let scopes =
+        fields.take("scopes", &mut faults).and_then(|field| scopes_of(&field, &mut faults));
+    let expires_at = fields
+        .take("expires_at", &mut faults)
+        .and_then(|field| end_of(&field, call.now, &mut faults));
+    fields.finish(&mut faults);
+    faults.into_result()?;
+    require_power(call, found.key(), "change")?;
+    if name.is_some() || scopes.is_some() || expires_at.is_some() {
+        let (org, key, at) = (found.org_no(), found.key().id, call.api.engine.now());
+        let change = ChangeKey { org, key, name, scopes, expires_at, at };
+        changed(call.commit(change).await?)?;
+        audit::key(call, found.org().id, key, "changed");
+    }
+    let found = call.api.engine.store.key(found.key().id)?.ok_or_else(absent)?;
+    let current = call.key().ok().map(|caller| caller.key().id);
+    json(StatusCode::OK, &Listed::of(&found, current, call))
+}
+
+fn changed(outcome: ChangeKeyOutcome) -> Result<(), Problem> {
+    let fault = |pointer, detail| Err(Problem::fault(Code::ValidationFailed, pointer, detail));
+    match outcome {
+        ChangeKeyOutcome::Changed => Ok(()),
+        ChangeKeyOutcome::NotFound => Err(absent()),
+        ChangeKeyOutcome::MoreScopes => fault(
+            "/scopes",
+            "has scopes that the key does not have; a key can only lose scopes, so make a new key",
+        ),
+        ChangeKeyOutcome::LaterEnd => fault(
+            "/expires_at",
+            "is later than the end of the key; only the admin token can do this",
+        ),
     }
 }

@@ -5,6 +5,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use tracing::field::display;
+
+use crate::commands::ChangeOrg;
 use crate::http::edge::auth::{Caller, shown};
 use crate::http::edge::call::Call;
 use crate::http::error::{Code, Problem};
@@ -12,6 +15,7 @@ use crate::logging::{AUDIT, FLOODS};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, ReplayId};
 use crate::model::key::KeyText;
+use crate::model::org::InboxMode;
 
 /// The target of lines about refused requests, unless the refusal depends on the load (`FLOODS`).
 const REFUSED: &str = "triggerd::http::refused";
@@ -43,6 +47,15 @@ fn organization(call: &Call) -> Option<String> {
 pub(in crate::http) fn organization_made(call: &Call, organization: OrgId, name: &str) {
     let (by, address) = (by(call), address(call));
     tracing::info!(target: AUDIT, %organization, name, by, address, "an organization was created");
+}
+
+/// Records a change to an organization, with its new settings.
+pub(in crate::http) fn organization_changed(call: &Call, organization: OrgId, new: &ChangeOrg) {
+    let (by, address) = (by(call), address(call));
+    let ChangeOrg { name, tier, inbox_mode, suspended, .. } = new;
+    let (tier, inbox_mode) = (tier.map(display), inbox_mode.map(InboxMode::name));
+    tracing::info!(target: AUDIT, %organization, name, tier, inbox_mode, suspended, by, address,
+        "an organization was changed");
 }
 
 /// Records a change to a key; `what` is a past participle, such as `revoked`.

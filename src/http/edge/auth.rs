@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use foldhash::HashMap;
 use foldhash::fast::RandomState;
@@ -51,6 +52,8 @@ pub enum Who {
     Public,
     /// Every key of an organization.
     AnyKey,
+    /// The operator, or every key of an organization.
+    AdminOrAnyKey,
     /// A key with this scope.
     Scope(Scope),
     /// The operator, or a key with this scope.
@@ -64,7 +67,7 @@ impl Who {
     pub(in crate::http) fn needs(self) -> Scopes {
         match self {
             Self::Scope(scope) | Self::AdminOr(scope) => scope.into(),
-            Self::AnyKey | Self::Public | Self::Admin => Scopes::none(),
+            Self::AnyKey | Self::AdminOrAnyKey | Self::Public | Self::Admin => Scopes::none(),
         }
     }
 }
@@ -125,8 +128,8 @@ pub(in crate::http) fn permit(who: Who, caller: &Caller) -> Result<(), Problem> 
     let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
     match (who, caller) {
         (Who::Public, _)
-        | (Who::AnyKey, Caller::Key(_))
-        | (Who::AdminOr(_) | Who::Admin, Caller::Admin) => Ok(()),
+        | (Who::AnyKey | Who::AdminOrAnyKey, Caller::Key(_))
+        | (Who::AdminOr(_) | Who::AdminOrAnyKey | Who::Admin, Caller::Admin) => Ok(()),
         (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
             if key.key().scopes.allows(scope) {
                 return Ok(());
@@ -144,9 +147,17 @@ pub(in crate::http) fn permit(who: Who, caller: &Caller) -> Result<(), Problem> 
         (Who::Admin, Caller::Key(_) | Caller::Anyone) => {
             forbidden("this route needs the admin token".to_owned())
         }
-        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
+        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_) | Who::AdminOrAnyKey, Caller::Anyone) => {
             forbidden("this route needs an API key".to_owned())
         }
+    }
+}
+
+/// Refuses a change by a key whose organization is suspended. Reads go on.
+pub(in crate::http) fn permit_change(method: &Method, caller: &Caller) -> Result<(), Problem> {
+    match caller {
+        Caller::Key(key) if key.is_suspended() && !method.is_safe() => Err(suspended()),
+        Caller::Key(_) | Caller::Admin | Caller::Anyone => Ok(()),
     }
 }
 
@@ -362,6 +373,13 @@ pub(in crate::http) fn forbidden() -> Problem {
     let detail = "the key lost the scope that this request needs while the request was under way; \
         nothing was changed";
     Problem::new(Code::Forbidden, detail)
+}
+
+/// The problem for a change that a suspended organization asks for.
+pub(in crate::http) fn suspended() -> Problem {
+    let detail = "the organization is suspended: its keys can read and change nothing until the \
+        operator ends the suspension; nothing was changed";
+    Problem::new(Code::OrganizationSuspended, detail)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Fixture {
         };
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
-        let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key });
+        let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: Some(key) });
         crate::commands::apply(
             &store,
             std::iter::once((Position(1), &command)),

@@ -15,7 +15,7 @@ use crate::base::splice::Splice;
 use crate::base::units::millis;
 use crate::commands::{Drafted, Kind, Requester};
 use crate::commit::{CommitError, Pending};
-use crate::http::edge::auth::{Caller, Who, forbidden};
+use crate::http::edge::auth::{Caller, Who, forbidden, suspended};
 use crate::http::edge::client_address::client_address;
 use crate::http::edge::handle::Handle;
 use crate::http::edge::limit::Budget;
@@ -319,15 +319,18 @@ impl Call {
     /// ready, a change when committed.
     ///
     /// # Errors
-    /// Fails when the key has ended or lost the scope meanwhile.
+    /// Fails when the key has ended or lost the scope meanwhile, or when the request is a change
+    /// and the organization was suspended meanwhile.
     pub(in crate::http) fn judge_again(&self) -> Result<(), Problem> {
         match &self.caller {
-            Caller::Key(key) => self.api.auth.judge(
-                key.key().id,
-                self.who.needs(),
-                &self.api.engine.store,
-                self.api.engine.now(),
-            ),
+            Caller::Key(key) => {
+                let (store, now) = (&self.api.engine.store, self.api.engine.now());
+                self.api.auth.judge(key.key().id, self.who.needs(), store, now)?;
+                if !self.request.method().is_safe() && store.is_suspended(key.org_no())? {
+                    return Err(suspended());
+                }
+                Ok(())
+            }
             Caller::Admin | Caller::Anyone => Ok(()),
         }
     }
@@ -402,6 +405,7 @@ impl Call {
             CommitError::Refused(refused) => refused.into(),
             CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
             CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
+            CommitError::NotAllowed(Refusal::Suspended) => suspended(),
         };
         let pending =
             self.api.engine.intake.submit_requested(drafts, requester).map_err(problem)?;

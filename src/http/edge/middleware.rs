@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use crate::http::edge::answers::sent_in_pieces;
 use crate::http::edge::audit::{self, RefusedRequest};
-use crate::http::edge::auth::{Who, permit};
+use crate::http::edge::auth::{Who, permit, permit_change};
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::handle::Handle;
 use crate::http::edge::limit::Budget;
@@ -141,6 +141,7 @@ async fn admit(route: &Route, call: &mut Call) -> Result<(), Problem> {
         Cost::ByHandler => 0,
     })?;
     permit(route.who, &call.caller)?;
+    permit_change(call.request.method(), &call.caller)?;
     if route.reads_query { Ok(()) } else { Query::read(call.request.query_string()).finish() }
 }
 

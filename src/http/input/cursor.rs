@@ -31,6 +31,7 @@ pub(in crate::http) enum List {
     DeadLetters,
     Replays,
     Keys,
+    Organizations,
 }
 
 impl List {
@@ -46,6 +47,7 @@ impl List {
             Self::DeadLetters => (5, "GET /api/dead-letters"),
             Self::Replays => (6, "GET /api/replays"),
             Self::Keys => (7, "GET /api/keys"),
+            Self::Organizations => (8, "GET /api/orgs"),
         }
     }
 
@@ -138,7 +140,7 @@ mod tests {
             "Aw",
             "AwE",
             "AgEBiLrHSvp4qrw7vR7vKNiB",
-            "AwgBiLrHSvp4qrw7vR7vKNiB",
+            "AwkBiLrHSvp4qrw7vR7vKNiB",
             "AwEBiLrHSvp4qrw7vR7vKNiBAA",
             "AwEBiLrHSvp4qrw7vR7vKN+B",
             "\u{e4}",

@@ -87,6 +87,8 @@ impl Change<'_> {
         self.meta()?.events += 1;
         let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
         inbox.tail = Some(first);
+        inbox.events += 1;
+        inbox.bytes += event.bytes_len() as u64;
         inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(id.unix_ms().saturating_sub(received_at.0));
         // Operational events are for subscribers; consumers of the inbox did not ask for them.
         if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, index)) }

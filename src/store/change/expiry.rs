@@ -129,13 +129,14 @@ impl Change<'_> {
         self.close_inbox(org, first, judged.in_inbox)?;
         let position = self.position;
         let block = self.state.events.edit_promised((org, first))?;
-        let (mut unrouted, mut unneeded) = (Vec::new(), Vec::new());
+        let (mut unrouted, mut unneeded, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (index, entry) in block.events.iter_mut().enumerate() {
             if judged.all() & 1 << index == 0 {
                 continue;
             }
             entry.is_expired = true;
             unneeded.push(entry.position);
+            bytes += u64::from(entry.bytes);
             (entry.waiting, entry.accepted, entry.dead) = (0, 0, 0);
             if judged.unrouted & 1 << index != 0 {
                 unrouted.push(entry.id);
@@ -152,6 +153,9 @@ impl Change<'_> {
         }
         let expired = judged.counts();
         self.meta()?.events.lower_by(expired.all())?;
+        let inbox = self.state.inboxes.edit_promised(org)?;
+        inbox.events.lower_by(expired.all())?;
+        inbox.bytes.lower_by(bytes)?;
         Ok(expired)
     }
 

@@ -34,7 +34,7 @@ pub enum KeyAdded {
 
 impl Change<'_> {
     /// Refuses the change unless its key is valid, belongs to the organization and has the needed
-    /// scopes. The key then becomes the requester of the change. A key found expired ends for good.
+    /// scopes, and unless the organization is suspended. The key then becomes the requester of the change. A key found expired ends for good.
     pub(crate) fn judge(
         &mut self,
         authority: Authority,
@@ -57,6 +57,9 @@ impl Change<'_> {
         }
         if !row.key.scopes.covers(authority.needs) {
             return Err(Refusal::Forbidden.into());
+        }
+        if self.state.is_suspended(row.org)? {
+            return Err(Refusal::Suspended.into());
         }
         self.requester = Some(row);
         Ok(())
@@ -124,7 +127,8 @@ impl Change<'_> {
                 self.state.keys.remove(first);
                 living.retain(|other| other.key.id != first);
             }
-            let added = KeyRow { org, key: key.clone(), family, last_used_at: None };
+            let added =
+                KeyRow { org, key: key.clone(), family, last_used_at: None, end_told: None };
             living.push(Arc::new(added.clone()));
             self.state.keys.put(key.id, added);
         }

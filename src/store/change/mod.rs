@@ -39,6 +39,8 @@ pub enum Refusal {
     NotAuthorized,
     /// The key lacks a scope that the command needs.
     Forbidden,
+    /// The organization of the key is suspended.
+    Suspended,
 }
 
 /// The reason why a command has no effect and no outcome.

@@ -10,7 +10,9 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 use crate::store::change::block_of;
 use crate::store::queries::replay_turns::CURSORS_MAX;
-use crate::store::rows::schema::{BLOCK_EVENTS, DeliveryState, OrgRow, ReplayRow, TombstoneRow};
+use crate::store::rows::schema::{
+    BLOCK_EVENTS, DeliveryState, InboxRow, OrgRow, ReplayRow, TombstoneRow,
+};
 use crate::store::rows::state::State;
 use crate::store::{StateError, Store};
 
@@ -175,7 +177,7 @@ impl Audit<'_> {
     fn events(&mut self) -> Result<EventSums, StateError> {
         let state = self.state;
         let mut sums = EventSums::default();
-        let mut open_of: BTreeMap<OrgNo, u64> = BTreeMap::new();
+        let mut inbox_of: BTreeMap<OrgNo, InboxRow> = BTreeMap::new();
         for row in state.events.all() {
             let ((org, first), block) = row?;
             let open = state.open.get((org, first))?.map_or(0, |bits| bits.0);
@@ -185,20 +187,22 @@ impl Audit<'_> {
             }
             sums.events += block.existing().count() as u64;
             sums.open += u64::from(open.count_ones());
-            *open_of.entry(org).or_default() += u64::from(open.count_ones());
+            let inbox = inbox_of.entry(org).or_default();
+            inbox.open += u64::from(open.count_ones());
+            inbox.count(&block);
             for entry in &block.events {
                 sums.waiting += u64::from(entry.waiting);
                 sums.accepted += u64::from(entry.accepted);
                 sums.dead += u64::from(entry.dead);
             }
         }
-        self.inboxes(&open_of)?;
+        self.inboxes(&inbox_of)?;
         self.unrouted()?;
         Ok(sums)
     }
 
     /// Requires the open events to be stored, and each inbox to count its own.
-    fn inboxes(&mut self, open_of: &BTreeMap<OrgNo, u64>) -> Result<(), StateError> {
+    fn inboxes(&mut self, inbox_of: &BTreeMap<OrgNo, InboxRow>) -> Result<(), StateError> {
         let state = self.state;
         for row in state.open.all() {
             let ((org, first), bits) = row?;
@@ -211,9 +215,18 @@ impl Audit<'_> {
         for row in state.inboxes.all() {
             let (org, row) = row?;
             let of = || org_text(state, org);
-            let open = open_of.get(&org).copied().unwrap_or(0);
+            let InboxRow { open, events, bytes, .. } =
+                inbox_of.get(&org).copied().unwrap_or_default();
             self.require(row.open == open, || {
                 format!("{} counts {} open events, there are {open}", of(), row.open)
+            });
+            self.require((row.events, row.bytes) == (events, bytes), || {
+                format!(
+                    "{} counts {} events of {} bytes, there are {events} of {bytes} bytes",
+                    of(),
+                    row.events,
+                    row.bytes
+                )
             });
             let last = state.events.last((org, EventId(0))..=(org, EventId(u128::MAX)))?;
             let is_last = row.tail.is_none_or(|tail| last.is_some_and(|((_, it), _)| it == tail));

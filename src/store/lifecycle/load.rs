@@ -3,13 +3,17 @@
 //! While rows are loaded, and as long as rows of a snapshot are only in memory, the directory has
 //! no mark. So after a crash the next start finds no valid state and begins again.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use super::generation::{RUNNING, remove_mark, write_mark};
 use super::write_back::clear_away;
 use crate::journal::Position;
+use crate::model::id::OrgNo;
+use crate::store::rows::row::Row;
+use crate::store::rows::schema::{EventBlock, InboxRow, OrgRow};
 use crate::store::rows::state::State;
-use crate::store::rows::table::AnyTable;
+use crate::store::rows::table::{AnyTable, write_row};
 use crate::store::{FreshSize, StateError, Store};
 
 /// Number of rows, and bytes of rows, that go to sled at once.
@@ -25,6 +29,9 @@ pub struct Load<'a> {
     size: FreshSize,
     /// The index of the table of the last row, because rows come table by table.
     table: usize,
+    /// The counts of inboxes that a former version wrote, which did not count the events. Rows come
+    /// in the order of their keys: organizations, then blocks of events, then inboxes.
+    uncounted: BTreeMap<OrgNo, InboxRow>,
 }
 
 impl Store {
@@ -36,7 +43,7 @@ impl Store {
     pub fn begin_load(&mut self, in_memory: bool) -> Result<Load<'_>, StateError> {
         remove_mark(&self.generation.dir, RUNNING)?;
         let (batch, size) = (sled::Batch::default(), FreshSize::default());
-        Ok(Load { store: self, in_memory, batch, size, table: 0 })
+        Ok(Load { store: self, in_memory, batch, size, table: 0, uncounted: BTreeMap::new() })
     }
 }
 
@@ -46,6 +53,8 @@ impl Load<'_> {
     /// # Errors
     /// The row is of no known table, or of an unknown version.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let counted = self.counted(key, value)?;
+        let value = counted.as_deref().unwrap_or(value);
         let unknown = || StateError::Rows(format!("the snapshot holds an unknown row {key:02x?}"));
         if self.in_memory {
             let state = self.store.state.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +72,30 @@ impl Load<'_> {
         self.size.bytes += key.len() + value.len();
         self.batch.insert(key, &*value);
         Ok(())
+    }
+
+    /// Counts the events of a block, if its inbox does not. Returns the row of such an inbox with
+    /// the counts.
+    fn counted(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let (Some((prefix, rest)), Some((version, row))) = (key.split_first(), value.split_first())
+        else {
+            return Ok(None);
+        };
+        let Some(org) = rest.first_chunk().map(|number| OrgNo(u32::from_be_bytes(*number))) else {
+            return Ok(None);
+        };
+        if *prefix == OrgRow::PREFIX && *version < OrgRow::VERSION {
+            self.uncounted.insert(org, InboxRow::default());
+        } else if *prefix == EventBlock::PREFIX
+            && let Some(counts) = self.uncounted.get_mut(&org)
+        {
+            counts.count(&EventBlock::read(*version, row)?);
+        } else if *prefix == InboxRow::PREFIX && *version < InboxRow::VERSION {
+            let InboxRow { events, bytes, .. } = self.uncounted.remove(&org).unwrap_or_default();
+            let inbox = InboxRow { events, bytes, ..InboxRow::read(*version, row)? };
+            return Ok(Some(write_row(&inbox)?));
+        }
+        Ok(None)
     }
 
     /// Returns true if enough rows were added for a batch of sled.

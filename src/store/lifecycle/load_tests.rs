@@ -1,6 +1,7 @@
 //! Tests of loading the rows of a snapshot.
 
 use super::*;
+use crate::store::rows::schema::KeyRow;
 use crate::store::{FreshHandling, Reason, RowBytes, Walked};
 
 fn open(dir: &std::path::Path) -> Store {
@@ -49,6 +50,36 @@ fn a_loaded_state_is_the_state_of_the_snapshot_on_disk_and_in_memory() {
         let again = open(dir.path());
         assert_eq!(again.rebuild_reason(), None, "in memory: {in_memory}");
         assert_eq!(again.dump().unwrap(), original.dump().unwrap());
+    }
+}
+
+/// Makes the rows of orgs, keys and inboxes as version 1 had them.
+fn as_of_version_1(rows: &[RowBytes]) -> Vec<RowBytes> {
+    let mut former = rows.to_vec();
+    for (key, value) in &mut former {
+        let added = match key[0] {
+            OrgRow::PREFIX | KeyRow::PREFIX => 1,
+            InboxRow::PREFIX => 16,
+            _ => continue,
+        };
+        assert_eq!(value[0], 2);
+        value[0] = 1;
+        value.truncate(value.len() - added);
+    }
+    former
+}
+
+#[test]
+fn a_snapshot_of_a_version_that_did_not_count_events_loads_with_their_number() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (original, rows, _) = filled(dirs[0].path());
+    let former = as_of_version_1(&rows);
+    assert_ne!(former, rows);
+    for (dir, in_memory) in dirs[1..].iter().zip([false, true]) {
+        let mut store = open(dir.path());
+        load(&mut store, in_memory, &former).unwrap();
+        assert_eq!(store.dump().unwrap(), original.dump().unwrap(), "in memory: {in_memory}");
+        assert!(store.contradictions(9).unwrap().is_empty());
     }
 }
 

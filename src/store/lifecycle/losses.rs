@@ -95,7 +95,7 @@ struct Comparison<'a> {
 
 impl Store {
     /// Reports each object with an id whose description differs in the other state. The description
-    /// has the tier and the inbox mode of an organization, the validity and the scopes of a key,
+    /// has the tier and the inbox mode of an organization, and if it is suspended, the validity and the scopes of a key,
     /// all of an endpoint, the status of an event, and if a replay runs. Reads everything.
     ///
     /// # Errors
@@ -142,8 +142,10 @@ impl Comparison<'_> {
 
     fn organizations(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
-        let org =
-            |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
+        let org = |row: &OrgRow| {
+            let suspended = if row.suspended_at.is_some() { ", suspended" } else { "" };
+            format!("tier {}, inbox {}{suspended}", row.org.tier, row.org.inbox_mode.name())
+        };
         pairs(here.orgs.all(), other.orgs.all(), |number, ours, theirs| {
             let said = (ours.map(org), theirs.map(org));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };

@@ -8,10 +8,10 @@ use crate::model::id::{EndpointId, ReplayId};
 use crate::model::replay::{ReplayCursor, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
 use crate::store::lifecycle::differences::Differences;
+use crate::store::rows::row::Row;
 use crate::store::rows::row_key::RowKey;
 use crate::store::rows::schema::{
-    DeadRow, DueRow, EventBlock, HealthRow, Meta, OpenBits, ReplayRow, Row, RunningRow,
-    TombstoneRow,
+    DeadRow, DueRow, EventBlock, HealthRow, Meta, OpenBits, ReplayRow, RunningRow, TombstoneRow,
 };
 
 const CACHE: u64 = 8 << 20;

@@ -25,6 +25,24 @@ pub struct WaitingEndpoint {
     pub next_due: Look,
 }
 
+/// An endpoint as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The organization of the endpoint.
+    pub org: OrgNo,
+    /// True if the organization is suspended, so that its deliveries wait.
+    pub is_suspended: bool,
+    /// The endpoint with its current settings.
+    pub endpoint: Arc<Endpoint>,
+}
+
+impl Destination {
+    /// Returns true if attempts may be made at all.
+    pub fn takes_attempts(&self) -> bool {
+        self.endpoint.is_enabled() && !self.is_suspended
+    }
+}
+
 /// The data for the next attempt of a delivery.
 #[derive(Clone, Debug)]
 pub struct DueDelivery {
@@ -33,6 +51,8 @@ pub struct DueDelivery {
     /// The public id of the organization, for people; absent only if the organization's row is
     /// lost.
     pub org_id: Option<OrgId>,
+    /// True if the organization is suspended, so that the delivery waits.
+    pub is_suspended: bool,
     /// The endpoint with its current settings.
     pub endpoint: Arc<Endpoint>,
     /// The endpoint's number in its organization.
@@ -246,9 +266,11 @@ impl Store {
             return Ok(None);
         };
         let health = state.health.get(endpoint)?;
+        let org = state.orgs.get(target.org)?;
         Ok(Some(DueDelivery {
             org: target.org,
-            org_id: state.orgs.get(target.org)?.map(|row| row.org.id),
+            org_id: org.as_ref().map(|row| row.org.id),
+            is_suspended: org.is_some_and(|row| row.suspended_at.is_some()),
             endpoint: Arc::clone(&target.endpoint),
             endpoint_number: target.number,
             event,
@@ -270,8 +292,8 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn target(&self, id: EndpointId) -> Result<Option<(OrgNo, Arc<Endpoint>)>, StateError> {
-        Ok(self.read().endpoints.get(id)?.map(|row| (row.org, Arc::clone(&row.endpoint))))
+    pub fn destination(&self, id: EndpointId) -> Result<Option<Destination>, StateError> {
+        destination(&self.read(), id)
     }
 
     /// Returns the organization of a delivery to a deleted endpoint.
@@ -290,8 +312,8 @@ impl Store {
         Ok(state.pending.last((endpoint, EventId(0))..=(endpoint, event))?.map(|(_, row)| row.org))
     }
 
-    /// Returns the steady time at which the oldest undelivered event of an enabled endpoint was
-    /// accepted. `None` if there is no such event. The time comes from the event's id, so a clock
+    /// Returns the steady time at which the oldest undelivered event of an endpoint that takes
+    /// attempts was accepted. `None` if there is no such event. The time comes from the event's id, so a clock
     /// that is set back does not change the age. Reads a bounded number of endpoints and rows; with
     /// very many dead letters on an endpoint, the returned time can be too late.
     ///
@@ -305,7 +327,7 @@ impl Store {
             let Some(found) = self.next_waiting_endpoint(after)? else { break };
             after = Some(found.endpoint);
             let state = self.read();
-            if !state.endpoints.get(found.endpoint)?.is_some_and(|row| row.endpoint.is_enabled()) {
+            if !destination(&state, found.endpoint)?.is_some_and(|it| it.takes_attempts()) {
                 continue;
             }
             let (first, last) =
@@ -353,6 +375,12 @@ impl NextAttempt {
             DeliveryState::Dead(..) | DeliveryState::Canceled => None,
         }
     }
+}
+
+fn destination(state: &State, id: EndpointId) -> Result<Option<Destination>, StateError> {
+    let Some(row) = state.endpoints.get(id)? else { return Ok(None) };
+    let (org, endpoint) = (row.org, Arc::clone(&row.endpoint));
+    Ok(Some(Destination { org, is_suspended: state.is_suspended(org)?, endpoint }))
 }
 
 /// Returns the oldest event of the organization that is not routed. The largest id if there is no

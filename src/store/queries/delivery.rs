@@ -73,6 +73,8 @@ pub struct DeliveryDetails {
     pub delivery: Delivery,
     /// The endpoint with its current settings. Absent if it was deleted.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// True if the organization is suspended, so that its deliveries wait.
+    pub is_suspended: bool,
 }
 
 /// An endpoint, deleted or not. The deliveries of a deleted endpoint still exist.
@@ -170,7 +172,8 @@ impl Store {
         let target =
             Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
         let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
-        Ok(Some(DeliveryDetails { delivery, endpoint }))
+        let is_suspended = state.is_suspended(org)?;
+        Ok(Some(DeliveryDetails { delivery, endpoint, is_suspended }))
     }
 }
 

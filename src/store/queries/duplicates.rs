@@ -62,11 +62,14 @@ impl Store {
         let (state, now) = (self.read(), now.into());
         let known = events.map(|event| {
             let Some((by, dedup)) = event else { return Ok(None) };
-            // An ended key learns nothing: its command is refused when it is applied.
-            if let Some(by) = by
-                && !state.keys.get(by)?.is_some_and(|row| row.key.is_valid(now))
-            {
-                return Ok(None);
+            // An ended key learns nothing, and no key of a suspended organization: their commands
+            // are refused when they are applied.
+            if let Some(by) = by {
+                let key = state.keys.get(by)?.filter(|row| row.key.is_valid(now));
+                let Some(key) = key else { return Ok(None) };
+                if state.is_suspended(key.org)? {
+                    return Ok(None);
+                }
             }
             earlier(&state, dedup)
         });

@@ -27,6 +27,11 @@ impl Authenticated {
         &self.org.org
     }
 
+    /// Returns true if the key's organization is suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.org.suspended_at.is_some()
+    }
+
     /// Returns the record of the key.
     pub fn key(&self) -> &Key {
         &self.key.key
@@ -35,6 +40,43 @@ impl Authenticated {
     /// Returns the time of the last use, as far as it was recorded.
     pub fn last_used_at(&self) -> Option<Timestamp> {
         self.key.last_used_at
+    }
+}
+
+/// Keys that end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndingKeys {
+    /// The keys whose end has come and is not recorded yet.
+    pub past_end: Vec<KeyId>,
+    /// The keys that end soon, which their organization does not know.
+    pub soon: Vec<KeyEnd>,
+    /// The key after which to continue, if there may be more.
+    pub next: Option<KeyId>,
+}
+
+/// The end of a key, of which its organization was not told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEnd {
+    /// The organization of the key.
+    pub org: OrgNo,
+    /// The key that ends.
+    pub key: KeyId,
+    /// The name of the key.
+    pub name: String,
+    /// The time at which the key was created.
+    pub created_at: Timestamp,
+    /// The time at which the key ends.
+    pub expires_at: Timestamp,
+}
+
+impl KeyEnd {
+    /// Returns the end of the key. `None` if it has none, if its organization was told, or if a
+    /// rotation has given it a successor.
+    fn of(row: &KeyRow) -> Option<Self> {
+        let Key { id: key, ref name, created_at, expires_at, .. } = row.key;
+        let is_told = row.end_told == expires_at || row.key.is_leaving();
+        let expires_at = expires_at.filter(|_| !is_told)?;
+        Some(Self { org: row.org, key, name: name.clone(), created_at, expires_at })
     }
 }
 
@@ -54,23 +96,30 @@ impl Store {
         Ok(state.orgs.get(key.org)?.map(|org| Authenticated { key, org }))
     }
 
-    /// Returns the keys, among the next `limit` after `after`, whose end has come and is not
-    /// recorded yet. Also returns the key after which to continue, if there may be more.
+    /// Looks at the next `limit` keys after `after`. Returns those whose end has come and is not
+    /// recorded yet, and those that end before `soon` without their organization having been told.
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn keys_past_end(
+    pub fn ending_keys(
         &self,
-        now: impl Into<Now>,
+        (now, soon): (impl Into<Now>, Timestamp),
         after: Option<KeyId>,
         limit: usize,
-    ) -> Result<(Vec<KeyId>, Option<KeyId>), StateError> {
+    ) -> Result<EndingKeys, StateError> {
         let now = now.into();
         let first = after.map_or(KeyId(0), |KeyId(after)| KeyId(after.saturating_add(1)));
         let looked_at = self.read().keys.range(first..=KeyId(u128::MAX), limit)?;
-        let is_due = |row: &KeyRow| !row.key.is_valid(now) && !row.key.has_ended();
-        let due = looked_at.iter().filter(|(_, row)| is_due(row)).map(|(id, _)| *id).collect();
-        Ok((due, looked_at.last().filter(|_| looked_at.len() == limit).map(|(id, _)| *id)))
+        let next = looked_at.last().filter(|_| looked_at.len() == limit).map(|(id, _)| *id);
+        let mut found = EndingKeys { past_end: Vec::new(), soon: Vec::new(), next };
+        for (id, row) in looked_at {
+            if row.key.is_valid(now) {
+                found.soon.extend(KeyEnd::of(&row).filter(|end| end.expires_at < soon));
+            } else if !row.key.has_ended() {
+                found.past_end.push(id);
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the organization's keys, in the order of creation.

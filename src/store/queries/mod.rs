@@ -12,6 +12,7 @@ pub(super) mod forgettable;
 pub(super) mod inbox;
 pub(super) mod keys;
 pub(super) mod lookups;
+pub(super) mod orgs;
 pub(super) mod references;
 pub(super) mod replay_search;
 pub(super) mod replay_turns;

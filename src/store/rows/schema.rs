@@ -29,13 +29,13 @@
 //! the state is made anew from a snapshot and the journal. A row whose encoding changes gets
 //! another version and keeps its reader for the versions before ([`Row::read`]), because snapshots
 //! hold them.
+//!
+//! [`Row::read`]: super::row::Row::read
 
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::codec;
 use crate::journal::Position;
 use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
@@ -45,74 +45,15 @@ use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
 use crate::model::time::{Now, Timestamp};
-use crate::store::error::StateError;
-use crate::store::rows::row_key::RowKey;
+use crate::store::rows::row::row;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 17;
+pub(crate) const FORMAT: u32 = 19;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
 /// file.
 pub(crate) const DEDUP_BLOCK_ENTRIES: usize = 128;
-
-/// A row with its table and the type of its key.
-pub(crate) trait Row:
-    Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static
-{
-    type Key: RowKey;
-    /// The name of the table in dumps.
-    const NAME: &'static str;
-    /// The first byte of the keys. All tables share one tree, so a batch changes all of them
-    /// atomically.
-    const PREFIX: u8;
-    /// Set if all rows stay in memory, because they are few and read at every request.
-    const RESIDENT: bool = false;
-    /// The version of the row's encoding. It rises when the encoding changes, and [`Row::read`]
-    /// then also reads the versions before, because snapshots hold them.
-    const VERSION: u8 = 1;
-    /// Reads a row in the encoding of a version.
-    fn read(version: u8, bytes: &[u8]) -> Result<Self, StateError> {
-        if version == Self::VERSION {
-            return Ok(codec::decode(bytes)?);
-        }
-        Err(StateError::Rows(format!("a row of {} is of version {version}", Self::NAME)))
-    }
-    /// Returns roughly how many bytes a large row takes beside its struct.
-    fn heap_bytes(&self) -> usize {
-        0
-    }
-}
-
-macro_rules! row {
-    ($name:ident, $prefix:literal, $label:literal, $key:ty) => {
-        impl Row for $name {
-            type Key = $key;
-            const NAME: &'static str = $label;
-            const PREFIX: u8 = $prefix;
-        }
-    };
-    ($name:ident, $prefix:literal, $label:literal, $key:ty, resident) => {
-        impl Row for $name {
-            type Key = $key;
-            const NAME: &'static str = $label;
-            const PREFIX: u8 = $prefix;
-            const RESIDENT: bool = true;
-        }
-    };
-    ($name:ident, $prefix:literal, $label:literal, $key:ty, |$row:ident| $heap_bytes:expr) => {
-        impl Row for $name {
-            type Key = $key;
-            const NAME: &'static str = $label;
-            const PREFIX: u8 = $prefix;
-
-            fn heap_bytes(&self) -> usize {
-                let $row = self;
-                $heap_bytes
-            }
-        }
-    };
-}
 
 /// The applied position of the journal, and counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,8 +92,10 @@ pub(crate) struct OrgRow {
     pub(crate) endpoints: Vec<EndpointId>,
     /// The number for the next endpoint, from 1 on.
     pub(crate) next_endpoint: u32,
+    /// The time since which the organization is suspended. New in version 2.
+    pub(crate) suspended_at: Option<Timestamp>,
 }
-row!(OrgRow, 2, "orgs", OrgNo, resident);
+row!(OrgRow, 2, "orgs", OrgNo, resident, added 1);
 
 /// The part that changes with every event, apart from [`OrgRow`], which requests hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,8 +105,22 @@ pub(crate) struct InboxRow {
     pub(crate) open: u64, // events in the inbox
     /// Maximum by which the time in an id was ahead of the time of receipt.
     pub(crate) ids_ahead_ms: u64,
+    /// The number of stored events, including erased events. New in version 2, as `bytes`; the
+    /// loading of a snapshot counts both for a row of version 1.
+    pub(crate) events: u64,
+    pub(crate) bytes: u64, // size of the stored events as they came
 }
-row!(InboxRow, 13, "inboxes", OrgNo, resident);
+row!(InboxRow, 13, "inboxes", OrgNo, resident, added 16);
+
+impl InboxRow {
+    /// Counts the events of a block.
+    pub(crate) fn count(&mut self, block: &EventBlock) {
+        for (_, entry) in block.existing() {
+            self.events += 1;
+            self.bytes += u64::from(entry.bytes);
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyRow {
@@ -173,8 +130,10 @@ pub(crate) struct KeyRow {
     /// if it came from no rotation.
     pub(crate) family: KeyId,
     pub(crate) last_used_at: Option<Timestamp>,
+    /// The `expires_at` that the organization was warned of. New in version 2.
+    pub(crate) end_told: Option<Timestamp>,
 }
-row!(KeyRow, 3, "keys", KeyId, resident);
+row!(KeyRow, 3, "keys", KeyId, resident, added 1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointRow {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::model::id::{EndpointId, OrgId};
+use crate::model::id::{EndpointId, OrgId, OrgNo};
 use crate::store::error::StateError;
 use crate::store::rows::dedup::DedupIndex;
 use crate::store::rows::schema::{
@@ -82,6 +82,11 @@ impl State {
         (first, index): EventAddress,
     ) -> Result<bool, StateError> {
         Ok(self.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << index != 0))
+    }
+
+    /// Returns true if the organization is suspended.
+    pub(crate) fn is_suspended(&self, org: OrgNo) -> Result<bool, StateError> {
+        Ok(self.orgs.get(org)?.is_some_and(|row| row.suspended_at.is_some()))
     }
 
     /// Makes the indexes from the rows, after rows were inserted as they are stored.

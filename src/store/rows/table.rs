@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::base::codec;
 use crate::base::failpoint::{self, Switch};
 use crate::store::error::StateError;
+use crate::store::rows::row::Row;
 use crate::store::rows::row_key::RowKey;
-use crate::store::rows::schema::Row;
 
 /// A table of any row type.
 pub(crate) trait AnyTable {
@@ -489,7 +489,7 @@ fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
     }
 }
 
-fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
+pub(crate) fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
     let mut bytes = vec![R::VERSION];
     codec::encode_into(row, &mut bytes)?;
     Ok(bytes)

@@ -5,7 +5,8 @@ use crate::journal::Position;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
-use crate::store::rows::schema::{DedupBlock, EventBlock, OpenBits, Row};
+use crate::store::rows::row::Row;
+use crate::store::rows::schema::{DedupBlock, EventBlock, OpenBits};
 use crate::store::{InboxQuery, Store};
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use triggerd::commands::{
-    AckEvent, AckOutcome, Applied, Applying, CancelDeliveries, Command, CreateOrg,
+    AckEvent, AckOutcome, Applied, Applying, CancelDeliveries, ChangeOrg, Command, CreateOrg,
     CreateOrgOutcome, DeleteEndpointOutcome, DropDead, DropOutcome, EndKeyOutcome,
     EndReplayOutcome, EraseEvent, EraseOutcome, PutEndpointOutcome, RetryDelivery, RetryOutcome,
     RotateKey, RouteEvent, SettleAttempt, SettleOutcome, StartReplayOutcome, StepReplayOutcome,
@@ -95,7 +95,8 @@ impl NaiveOrg {
     fn new(make: &CreateOrg) -> Self {
         Self {
             org: make.org.clone(),
-            keys: vec![make.key.clone()],
+            is_suspended: false,
+            keys: make.key.iter().cloned().collect(),
             used: BTreeMap::new(),
             families: BTreeMap::new(),
             endpoints: Vec::new(),
@@ -215,21 +216,35 @@ impl Naive {
         }
     }
 
-    /// Moves events out of the inbox after the commands that can do it.
+    /// Moves events out of the inbox after the commands that can do it. The inbox mode of that time
+    /// counts, and only for the events of the command.
     fn leave_inbox(&mut self, command: &Command) {
         // Apart from erasing, only these commands move events out of the inbox.
-        let org = match command {
-            Command::AckEvent(AckEvent { org, .. })
-            | Command::CancelDeliveries(CancelDeliveries { org, .. })
-            | Command::DropDead(DropDead { org, .. }) => Some(*org),
-            Command::SettleAttempt(settle) => Some(settle.org),
-            _ => None,
+        let (org, events) = match command {
+            Command::AckEvent(AckEvent { org, event, .. })
+            | Command::DropDead(DropDead { org, event, .. }) => (*org, vec![*event]),
+            Command::CancelDeliveries(CancelDeliveries { org, events, .. }) => {
+                (*org, events.clone())
+            }
+            Command::SettleAttempt(settle) => (settle.org, vec![settle.event]),
+            _ => return,
         };
-        let Some(org) = org.and_then(|org| self.org_mut(org)) else { return };
+        let Some(org) = self.org_mut(org) else { return };
         let mode = org.org.inbox_mode;
-        for event in org.events.values_mut() {
-            event.left |= leaves(mode, event.status());
+        for event in events {
+            if let Some(event) = org.events.get_mut(&event) {
+                event.left |= leaves(mode, event.status());
+            }
         }
+    }
+
+    /// Changes an organization's settings.
+    fn org_changed(&mut self, change: &ChangeOrg) {
+        let Some(org) = self.org_mut(change.org) else { return };
+        org.org.name = change.name.clone().unwrap_or_else(|| org.org.name.clone());
+        org.org.tier = change.tier.unwrap_or(org.org.tier);
+        org.org.inbox_mode = change.inbox_mode.unwrap_or(org.org.inbox_mode);
+        org.is_suspended = change.suspended.unwrap_or(org.is_suspended);
     }
 
     /// Adds an operational event: an event like any other, but never in the inbox.
@@ -246,7 +261,8 @@ impl Naive {
             OperationalEventKind::EndpointDisabled
             | OperationalEventKind::DeliveryDead
             | OperationalEventKind::DiskLow
-            | OperationalEventKind::InboxExpired => {}
+            | OperationalEventKind::InboxExpired
+            | OperationalEventKind::KeyExpiring => {}
         }
         let payload = settle
             .operational_events
@@ -318,6 +334,7 @@ impl Naive {
                 self.replaying(command);
             }
             Command::ForgetDeleted(forget) => self.forget(forget),
+            Command::ChangeOrg(change) => self.org_changed(change),
             delivering => self.delivering(delivering),
         }
     }

@@ -1,9 +1,9 @@
 //! The outcomes that the contract allows for a command.
 
 use triggerd::commands::{
-    AckOutcome, Applied, Applying, Command, CreateOrgOutcome, DeleteEndpointOutcome, DropOutcome,
-    EndKeyOutcome, EraseOutcome, PutEndpointOutcome, RetryDelivery, RetryOutcome, SettleAttempt,
-    SettleOutcome, SubmitEvent, SubmitOutcome,
+    AckOutcome, Applied, Applying, ChangeOrgOutcome, Command, CreateOrgOutcome,
+    DeleteEndpointOutcome, DropOutcome, EndKeyOutcome, EraseOutcome, PutEndpointOutcome,
+    RetryDelivery, RetryOutcome, SettleAttempt, SettleOutcome, SubmitEvent, SubmitOutcome,
 };
 use triggerd::model::delivery::Verdict;
 use triggerd::model::endpoint::Endpoint;
@@ -92,6 +92,7 @@ impl Naive {
             Command::ExpireKeys(_) => exactly(Applied::ExpireKeys(())),
             Command::EndOverlaps(_) => exactly(Applied::EndOverlaps(())),
             Command::NoteLoss(_) => exactly(Applied::NoteLoss(())),
+            Command::ChangeOrg(_) => exactly(Applied::ChangeOrg(ChangeOrgOutcome::Changed)),
             Command::ForgetDeleted(_) => exactly(Applied::ForgetDeleted(())),
             of_event => self.expected_of_event(of_event),
         }
@@ -180,11 +181,12 @@ impl Naive {
     /// Returns the refusal of a command whose key is not valid or lacks a scope.
     fn refused(&self, command: &Command) -> Option<Refusal> {
         let (key, at, needs) = self.authority(command)?;
-        let known = self.org(command.org()?)?.keys.iter().find(|known| known.id == key);
+        let org = self.org(command.org()?)?;
+        let known = org.keys.iter().find(|known| known.id == key);
         match known.filter(|known| valid(known, at)) {
             None => Some(Refusal::NotAuthorized),
             Some(known) if !known.scopes.covers(needs) => Some(Refusal::Forbidden),
-            Some(_) => None,
+            Some(_) => org.is_suspended.then_some(Refusal::Suspended),
         }
     }
 
@@ -238,7 +240,9 @@ impl Naive {
                 OperationalEventKind::EndpointRecovered => {
                     accepted && endpoint.is_some() && told.take().is_some()
                 }
-                OperationalEventKind::DiskLow | OperationalEventKind::InboxExpired => false,
+                OperationalEventKind::DiskLow
+                | OperationalEventKind::InboxExpired
+                | OperationalEventKind::KeyExpiring => false,
             };
             kinds.extend(is_true.then_some(operational_event.kind));
         }

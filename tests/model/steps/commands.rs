@@ -1,9 +1,9 @@
 //! Random commands.
 
 use triggerd::commands::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey,
-    EndOverlaps, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint,
-    RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    AckEvent, CancelDeliveries, ChangeOrg, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead,
+    EndKey, EndOverlaps, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash,
+    PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
 use triggerd::model::authority::Authority;
 use triggerd::model::delivery::{
@@ -79,7 +79,7 @@ impl World {
         let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
         let (id, created_at) = (OrgId(self.id()), self.now());
         let org = Org { id, name: format!("Acme {id}"), tier: Tier::Free, inbox_mode, created_at };
-        Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: self.key() })
+        Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: Some(self.key()) })
     }
 
     pub(super) fn submit_event(&mut self, org: OrgNo) -> Option<Command> {
@@ -335,6 +335,20 @@ impl World {
                 Command::RotateKey(RotateKey { org, old: key, old_ends_at, new: self.key() })
             }
         })
+    }
+
+    pub(super) fn org_change(&mut self, org: OrgNo) -> Option<Command> {
+        self.naive.org(org)?;
+        let (id, at) = (self.id(), self.now());
+        let mut change =
+            ChangeOrg { org, name: None, tier: None, inbox_mode: None, suspended: None, at };
+        match self.random.below(6) {
+            0 => change.name = Some(format!("Renamed {id}")),
+            1 => change.tier = self.random.pick(Tier::ALL),
+            2 => change.inbox_mode = self.random.pick(InboxMode::ALL),
+            other => change.suspended = Some(other == 3),
+        }
+        Some(change.into())
     }
 
     pub(super) fn expire(&self) -> Command {
