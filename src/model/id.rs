@@ -50,9 +50,12 @@ const VALUES: [Option<u8>; 256] = {
 /// Returns the 26 base32 characters of a 128-bit number.
 pub fn encode_base32(number: u128) -> [u8; SUFFIX_LEN] {
     let mut text = [0; SUFFIX_LEN];
-    for (place, character) in text.iter_mut().rev().enumerate() {
-        let digit = usize::try_from((number >> (5 * place)) & 31).unwrap_or(0);
+    let mut rest = number;
+    for character in text.iter_mut().rev() {
+        let [.., lowest] = rest.to_be_bytes();
+        let digit = usize::from(lowest & 31);
         *character = ALPHABET.get(digit).copied().unwrap_or(b'0');
+        rest >>= 5;
     }
     text
 }
@@ -79,10 +82,14 @@ struct IdText {
 impl IdText {
     /// Writes the text. `prefix` ends with the `_`.
     fn new(prefix: &str, number: u128) -> Self {
-        let mut bytes = [0; PREFIX_LEN_MAX + SUFFIX_LEN];
-        let text = prefix.bytes().chain(encode_base32(number));
-        bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = byte);
-        Self { bytes, len: prefix.len() + SUFFIX_LEN }
+        let (mut bytes, len) = ([0; PREFIX_LEN_MAX + SUFFIX_LEN], prefix.len() + SUFFIX_LEN);
+        if let Some((first, rest)) = bytes.split_at_mut_checked(prefix.len())
+            && let Some(suffix) = rest.first_chunk_mut()
+        {
+            first.copy_from_slice(prefix.as_bytes());
+            *suffix = encode_base32(number);
+        }
+        Self { bytes, len }
     }
 
     fn as_str(&self) -> &str {

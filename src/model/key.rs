@@ -304,11 +304,11 @@ impl KeyText {
             // more frequent.
             let byte = random();
             if byte < 248 {
-                text.push(base62_digit(u32::from(byte) % 62));
+                text.push(char::from(base62_digit(u32::from(byte) % 62)));
             }
         }
         let crc = crc_characters(&text);
-        text.push_str(&crc);
+        text.extend(crc.map(char::from));
         Self { text, id }
     }
 
@@ -340,7 +340,7 @@ impl FromStr for KeyText {
             && secret.bytes().all(|c| c.is_ascii_alphanumeric());
         let (body, crc) =
             text.split_at_checked(text.len().saturating_sub(CRC_LEN)).ok_or(NotAKey)?;
-        if sound && crc_characters(body) == crc {
+        if sound && crc_characters(body) == crc.as_bytes() {
             Ok(Self { text: Zeroizing::new(text.to_owned()), id })
         } else {
             Err(NotAKey)
@@ -348,15 +348,20 @@ impl FromStr for KeyText {
     }
 }
 
-fn base62_digit(digit: u32) -> char {
+fn base62_digit(digit: u32) -> u8 {
     let place = usize::try_from(digit).unwrap_or(0);
-    char::from(BASE62.get(place).copied().unwrap_or(b'0'))
+    BASE62.get(place).copied().unwrap_or(b'0')
 }
 
 /// Returns the CRC32 (IEEE) of the text as six base62 characters, the most significant first.
-fn crc_characters(text: &str) -> String {
-    let crc = crc32fast::hash(text.as_bytes());
-    (0..6).rev().map(|place| base62_digit(crc / 62u32.pow(place) % 62)).collect()
+fn crc_characters(text: &str) -> [u8; CRC_LEN] {
+    let mut rest = crc32fast::hash(text.as_bytes());
+    let mut characters = [0; CRC_LEN];
+    for character in characters.iter_mut().rev() {
+        *character = base62_digit(rest % 62);
+        rest /= 62;
+    }
+    characters
 }
 
 #[cfg(test)]

@@ -55,8 +55,8 @@ impl Look {
     }
 }
 
-/// Number of characters of the text form.
-const TEXT_LEN: usize = 24;
+/// The room that the printer asks for, which is more than the 24 characters of the text form.
+const PRINTED_LEN_MAX: usize = 64;
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can express.
 const LAST_MS: u64 = 253_402_300_799_999;
 const DAY_MS: u64 = 86_400_000;
@@ -77,7 +77,7 @@ impl Timestamp {
 
     fn text(self) -> String {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-        let mut text = String::with_capacity(TEXT_LEN);
+        let mut text = String::with_capacity(PRINTED_LEN_MAX);
         // Writing to a String does not fail.
         drop(PRINTER.print_datetime(&self.in_utc(), &mut text));
         text.push('Z');

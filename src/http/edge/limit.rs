@@ -2,6 +2,7 @@
 //! another for all other requests. Buckets are kept in memory only; a restart begins with full
 //! buckets.
 
+use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,6 +23,9 @@ const SHARDS: usize = 16;
 const SHARD_SWEEP_FROM: usize = 1_024;
 /// The operator's rate: enough for any script, and a bound for a script that runs wild.
 const ADMIN_RATE: Rate = Rate { per_second: 1_000, burst: 2_000 };
+
+/// Room for the value of a header `RateLimit`, which then is written without another allocation.
+const SITUATION_BYTES: usize = 64;
 
 /// The budget that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +59,9 @@ impl Plan {
     /// Returns the value of the header `RateLimit` (same draft): tokens left, and seconds until the
     /// bucket is full.
     pub(in crate::http) fn situation(&self, admission: &Admission) -> Option<HeaderValue> {
-        let text = format!("\"{}\";r={};t={}", self.name, admission.remaining, admission.reset_s);
+        let mut text = String::with_capacity(SITUATION_BYTES);
+        let Admission { remaining, reset_s, .. } = admission;
+        write!(text, "\"{}\";r={remaining};t={reset_s}", self.name).ok()?;
         HeaderValue::try_from(text).ok()
     }
 }

@@ -1,5 +1,6 @@
 //! The id of a request, for its answer and for the log.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,8 @@ use crate::base::random;
 pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length of a caller's request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Maximum length of a new request id: two numbers in hexadecimal digits, and a hyphen.
+const NEW_ID_BYTES_MAX: usize = 33;
 
 /// Makes ids for requests without an id: unique in this process, and most likely beyond.
 #[derive(Debug)]
@@ -28,10 +31,16 @@ impl RequestIds {
     pub(in crate::http) fn of(&self, headers: &HeaderMap) -> String {
         match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
             Some(given) => given.to_owned(),
-            None => {
-                format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
-            }
+            None => self.next(),
         }
+    }
+
+    /// Returns a new id, in a text that never grows: every request without an id needs one.
+    fn next(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(NEW_ID_BYTES_MAX);
+        write!(id, "{:016x}-{number:x}", self.process).ok(); // does not fail
+        id
     }
 }
 
