@@ -18,7 +18,7 @@ use crate::http::shared::Api;
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{DeadQuery, DeliverySituation};
+use crate::store::{DeadQuery, Delivery, DeliverySituation};
 
 /// Maximum number of ids in a request.
 const IDS_MAX: usize = 500;
@@ -51,6 +51,9 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.engine.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
+
+/// Number of commands that are stored together.
+const COMMANDS_AT_ONCE: usize = 64;
 
 /// The dead letters that a request selects.
 enum Which {
@@ -114,10 +117,12 @@ fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
                 .iter()
                 .map(|id| api.engine.store.delivery(org, id.event(), id.endpoint_number()));
             let found: Vec<_> = found.collect::<Result<_, _>>()?;
-            let deliveries = found
-                .into_iter()
-                .flatten()
-                .map(|found| (found.delivery.endpoint, found.delivery.event));
+            // A command for any other delivery would change nothing, and cost the same.
+            let is_dead =
+                |delivery: &Delivery| matches!(delivery.situation, DeliverySituation::Dead(..));
+            let found = found.into_iter().flatten().map(|found| found.delivery);
+            let deliveries =
+                found.filter(is_dead).map(|delivery| (delivery.endpoint, delivery.event));
             Ok(Chosen { deliveries: deliveries.collect(), next_since: None })
         }
         Which::Filter(query) => {
@@ -143,10 +148,16 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     }
     let api = web::Data::clone(&call.api);
     let chosen = call.run(move || choose(&api, org, which)).await?;
-    let commands: Vec<D> =
-        chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
-    let outcomes = call.commit_all(commands).await?;
-    Ok((outcomes.iter().filter(|outcome| **outcome == wanted).count(), chosen.next_since))
+    // One such request of an organization at a time, in small parts: changes of others are stored
+    // between them.
+    let _turn = call.settings_lock(org).await?;
+    let mut count = 0;
+    for part in chosen.deliveries.chunks(COMMANDS_AT_ONCE) {
+        let commands = part.iter().map(|(endpoint, event)| command(*endpoint, *event));
+        let outcomes = call.commit_all(commands.collect::<Vec<D>>()).await?;
+        count += outcomes.iter().filter(|outcome| **outcome == wanted).count();
+    }
+    Ok((count, chosen.next_since))
 }
 
 #[derive(Serialize)]
