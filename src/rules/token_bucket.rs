@@ -82,9 +82,14 @@ impl Bucket {
     }
 
     /// Charges `cost` more tokens, if necessary into debt, for a request that was admitted before
-    /// its whole cost was known.
+    /// its whole cost was known. A bucket that is in debt already refuses, and charges nothing:
+    /// otherwise requests that begin together could all overdraw it.
     pub fn owe(&mut self, rate: Rate, cost: u64, now_us: u64) -> Admission {
-        self.admit(rate, 0, now_us);
+        let Admission { decision, .. } = self.admit(rate, 0, now_us);
+        let full = rate.burst.max(1).saturating_mul(PARTS);
+        if cost > 0 && self.missing > full {
+            return self.standing(rate, decision);
+        }
         self.missing = self.missing.saturating_add(cost.saturating_mul(PARTS));
         self.standing(rate, Decision::Admitted)
     }
@@ -133,6 +138,20 @@ mod tests {
         assert_eq!((owed.remaining, owed.reset_s), (0, 2));
         assert!(!bucket.admit(rate, 1, 2 * SECOND).is_admitted(), "the debt is paid first");
         assert!(bucket.admit(rate, 1, 3 * SECOND).is_admitted());
+    }
+
+    #[test]
+    fn of_requests_that_begin_together_only_the_first_overdraws() {
+        let rate = Rate { per_second: 50, burst: 100 };
+        let mut bucket = Bucket::default();
+        for _ in 0..100 {
+            assert!(bucket.admit(rate, 1, SECOND).is_admitted());
+        }
+        assert!(bucket.owe(rate, 999, SECOND).is_admitted());
+        let refused = bucket.owe(rate, 999, SECOND);
+        assert_eq!(refused.decision, Decision::Refused { retry_after_s: 20 });
+        assert_eq!(bucket.owe(rate, 999, SECOND).reset_s, refused.reset_s, "nothing was charged");
+        assert!(bucket.owe(rate, 0, SECOND).is_admitted(), "nothing is owed");
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
         call.run(move || Ok(read_batch(&rules, form, &body, events_max))).await?
     };
     let items = items?;
-    call.charge_rest((items.len() as u64).saturating_sub(begun));
+    call.charge_rest((items.len() as u64).saturating_sub(begun))?;
     store_batch(call, org, items).await
 }
 

@@ -18,7 +18,7 @@ use crate::commit::{CommitError, Pending};
 use crate::http::edge::auth::{Caller, Who, forbidden, suspended};
 use crate::http::edge::client_address::client_address;
 use crate::http::edge::handle::Handle;
-use crate::http::edge::limit::Budget;
+use crate::http::edge::limit::{Budget, Plan, RateLimits};
 use crate::http::error::{Code, Problem};
 use crate::http::input::body::{self, BodyLimit};
 use crate::http::input::body_memory::Reserved;
@@ -133,26 +133,30 @@ impl Call {
     }
 
     /// Charges the rest of a cost that was not known at admission.
-    pub(in crate::http) fn charge_rest(&mut self, cost: u64) {
-        let settings = self.api.settings.get();
-        let limits = &settings.limits;
-        self.admission = Some(limits.owe(
-            (self.principal(), self.budget),
-            limits.plan(self.tier(), self.budget),
-            cost,
-        ));
+    ///
+    /// # Errors
+    /// Fails when other requests, which began meanwhile, have used up the budget.
+    pub(in crate::http) fn charge_rest(&mut self, cost: u64) -> Result<(), Problem> {
+        self.charge_by(|limits, who, plan| limits.owe(who, plan, cost))
     }
 
-    /// Charges `cost` tokens to the caller; see [`crate::http::edge::limit::RateLimits::admit`].
+    /// Charges `cost` tokens to the caller; see [`RateLimits::admit`].
     pub(in crate::http) fn charge(&mut self, cost: u64) -> Result<(), Problem> {
+        self.charge_by(|limits, who, plan| limits.admit(who, plan, cost))
+    }
+
+    fn charge_by(
+        &mut self,
+        charge: impl FnOnce(&RateLimits, (Principal, Budget), &Plan) -> Admission,
+    ) -> Result<(), Problem> {
         let principal = self.principal();
         if principal == Principal::Anyone {
             return Ok(());
         }
         let settings = self.api.settings.get();
         let limits = &settings.limits;
-        let admission =
-            limits.admit((principal, self.budget), limits.plan(self.tier(), self.budget), cost);
+        let plan = limits.plan(self.tier(), self.budget);
+        let admission = charge(limits, (principal, self.budget), plan);
         self.admission = Some(admission);
         match admission.decision {
             Decision::Admitted => Ok(()),
