@@ -343,6 +343,7 @@
 //! - `http/edge/own_answers.rs`: answers to requests that no route sees
 //! - `http/edge/request_id.rs`: ids of requests
 //! - `http/edge/route.rs`: a route: method, path, permission, cost and handler
+//! - `http/edge/scrapes.rs`: the text of `/metrics`, made a few times a second at most
 //! - `http/edge/server.rs`: actix's workers and their connections
 //! - `http/edge/verify.rs`: argon2id on threads of its own
 //! - `http/input/mod.rs`: reads requests

@@ -15,6 +15,7 @@ use super::edge::cors::Cors;
 use super::edge::health::Health;
 use super::edge::limit::RateLimits;
 use super::edge::request_id::RequestIds;
+use super::edge::scrapes::Scrapes;
 use super::input::body_memory::BodyMemory;
 use super::principal::Principal;
 use crate::backup::Backups;
@@ -61,6 +62,7 @@ pub struct Api {
     pub(super) archive_stream: SingleThread,
     pub(super) cors: Option<Cors>,
     pub(super) request_ids: RequestIds,
+    pub(super) scrapes: Scrapes,
     pub(super) series: RouteSeries,
     /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
     ids: Mutex<IdSource>,
@@ -122,6 +124,7 @@ impl Api {
             archive_stream: SingleThread::default(),
             cors: Cors::new(&config.server.cors_origins),
             request_ids: RequestIds::default(),
+            scrapes: Scrapes::default(),
             series,
             ids: Mutex::new(IdSource::after(0)),
             settings_locks: Keyed::default(),

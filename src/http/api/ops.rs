@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -226,6 +226,13 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
 
 /// `GET /metrics`: returns Prometheus text, version 0.0.4.
 pub(in crate::http) fn metrics(call: &Call) -> Answer {
-    let text = call.api.engine.metrics.render().map_err(|error| Problem::internal(&error))?;
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+    let metrics = &call.api.engine.metrics;
+    let text = call.api.scrapes.text(Instant::now(), || metrics.render());
+    let text = text.map_err(|error| Problem::internal(&error))?;
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    let mut response = HttpResponse::Ok().content_type(content_type).body(text);
+    // Answers share the text, so it costs no reader another copy.
+    let shared = call.api.bounds.answers.free(call.principal());
+    response.extensions_mut().insert(shared);
+    Ok(response)
 }

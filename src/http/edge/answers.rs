@@ -62,6 +62,11 @@ impl Answers {
         })
     }
 
+    /// Returns an empty share, for an answer whose bytes many answers have in common.
+    pub(in crate::http) fn free(&self, principal: Principal) -> Part {
+        self.bytes.take_anyway(principal, 0)
+    }
+
     /// Takes a share for the answer to a change before the change is made, so that the change can
     /// still be refused. A small answer needs none.
     ///

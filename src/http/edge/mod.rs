@@ -20,5 +20,6 @@ pub(super) mod middleware;
 pub(super) mod own_answers;
 pub(super) mod request_id;
 pub(super) mod route;
+pub(super) mod scrapes;
 pub(super) mod server;
 pub(super) mod verify;
