@@ -1,4 +1,5 @@
-//! Opens the server's address, and waits while another process uses it.
+//! Opens the server's address, and waits while another process uses it, or while the machine does
+//! not have it yet: at boot, and when a neighbour's address is taken over, it comes late.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,8 +26,17 @@ pub(super) fn open(server: &Server) -> Result<(TcpListener, SocketAddr), StartEr
     }
 }
 
-/// Listens on the address. While another process uses the address, tries again for at most `within`
-/// and logs the wait once.
+/// Returns why an address may become free or come later, or `None` if it is refused for good.
+fn may_come(cause: &io::Error) -> Option<&'static str> {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => Some("is in use by another process"),
+        io::ErrorKind::AddrNotAvailable => Some("is no address of this machine yet"),
+        _ => None,
+    }
+}
+
+/// Listens on the address. While the address cannot be had, tries again for at most `within` and
+/// logs the wait once.
 fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartError> {
     let deadline = Instant::now() + within;
     let mut is_told = false;
@@ -35,17 +45,14 @@ fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartErr
             Ok(listener) => return Ok(listener),
             Err(cause) => cause,
         };
-        if cause.kind() != io::ErrorKind::AddrInUse || Instant::now() >= deadline {
+        let Some(why) = may_come(&cause).filter(|_| Instant::now() < deadline) else {
             return Err(StartError::Listen { address, cause });
-        }
+        };
         if !std::mem::replace(&mut is_told, true) {
             let seconds = within.as_secs();
-            tracing::warn!(%address, seconds, "the address is in use by another process; waiting \
-                until it is free");
+            tracing::warn!(%address, seconds, "the address {why}; waiting until it can be used");
         }
-        systemd::extend(&format!(
-            "{address} is in use by another process; waiting until it is free"
-        ));
+        systemd::extend(&format!("{address} {why}; waiting until it can be used"));
         Signal::new().wait(TRY_EVERY);
     }
 }
@@ -77,6 +84,15 @@ mod tests {
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
         let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
         assert_eq!(crowd.len(), 400);
+    }
+
+    /// 192.0.2.1 is for documentation (RFC 5737), so no machine has it.
+    #[test]
+    fn an_address_that_the_machine_does_not_have_is_waited_for_too() {
+        let (address, began) = (SocketAddr::from(([192, 0, 2, 1], 1_024)), Instant::now());
+        let within = Duration::from_millis(150);
+        let error = listen(address, within).unwrap_err().to_string();
+        assert!(began.elapsed() >= within && error.contains("192.0.2.1"), "{error}");
     }
 
     #[test]

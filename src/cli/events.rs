@@ -84,6 +84,8 @@ impl Send {
                 )
             })?;
         }
+        // As the server does (RFC 8259, 8.1).
+        let payload = payload.strip_prefix('\u{feff}').unwrap_or(&payload);
         let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {
             Failure::new(
                 ExitCode::Usage,

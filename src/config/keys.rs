@@ -100,8 +100,9 @@ section! {
         /// open it further.
         listen: SocketAddr = address("listen", "127.0.0.1:8080");
 
-        /// Seconds that a start waits for an address that another process still listens on. The log
-        /// mentions the wait once. After it, the server ends with exit code 70.
+        /// Seconds that a start waits for an address that another process still listens on, or that
+        /// the machine does not have yet. The log mentions the wait once. After it, the server ends
+        /// with exit code 70.
         bind: Duration = seconds("bind_seconds", 60, 0..=HOUR_SECONDS);
 
         /// Threads that serve requests. 0 means one for each core.

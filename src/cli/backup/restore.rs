@@ -9,6 +9,7 @@ use serde_json::json;
 use super::failures::failure;
 use super::input::Input;
 use crate::backup::{Origin, restore};
+use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::cli::audit::dir_failure;
 use crate::cli::failure::Failure;
@@ -16,6 +17,7 @@ use crate::cli::output::{counted, print, print_text};
 use crate::cli::reach::Settings;
 use crate::config::{Config, S3Url};
 use crate::data_dir::{DataDir, DataDirError, let_deliver};
+use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
 #[derive(Args)]
@@ -27,9 +29,10 @@ pub(in crate::cli) struct Restore {
     /// The new data directory; it must be empty or not exist yet
     #[arg(value_name = "TO")]
     to: PathBuf,
-    /// Restore the journal up to this time only (RFC 3339, such as 2026-01-31T10:00:00Z)
+    /// Restore the journal up to this time only (RFC 3339, such as 2026-01-31T10:00:00Z, or a
+    /// duration before now, such as 1h)
     #[arg(long, value_name = "TIME")]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
     /// File with the age identity that opens an encrypted archive
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
@@ -46,11 +49,13 @@ impl Restore {
                 format!("the new data directory must be a path of a file system, not {to}");
             return Err(Failure::new(ExitCode::Usage, message));
         }
+        let now = Timestamp(Clock::system().now_ms());
+        let until = self.until.map(|moment| moment.from(now));
         let restored = match Input::open(&self.from, self.identity.as_deref(), settings)? {
-            Input::Bucket(backup) => restore(Origin::Bucket(&backup), &self.to, self.until),
-            Input::Directory(backup) => restore(Origin::Directory(&backup), &self.to, self.until),
+            Input::Bucket(backup) => restore(Origin::Bucket(&backup), &self.to, until),
+            Input::Directory(backup) => restore(Origin::Directory(&backup), &self.to, until),
             Input::Archive(archive, name) => {
-                restore(Origin::Archive(archive, &name), &self.to, self.until)
+                restore(Origin::Archive(archive, &name), &self.to, until)
             }
         };
         let restored = restored.map_err(failure)?;
