@@ -17,6 +17,7 @@ mod events;
 mod explain;
 mod failure;
 mod losses;
+mod openapi;
 mod output;
 mod reach;
 mod rebuild;
@@ -78,6 +79,8 @@ enum Command {
     /// Show every configuration key, with its meaning and its default
     #[command(subcommand)]
     Config(config_file::ConfigCommand),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi(openapi::Openapi),
     #[command(flatten)]
     OfClient(ClientCommand),
     /// Verify the data directory of a stopped server: the whole journal, every snapshot, and that
@@ -184,6 +187,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(command) => command.run(file, load(file)?),
         Command::CheckConfig(command) => command.run(&load(file)?),
         Command::Config(command) => command.run(),
+        Command::Openapi(command) => command.run(),
         Command::Verify(command) => command.run(&load(file)?.0, &Settings::new(cli.config.clone())),
         Command::Rebuild(command) => command.run(&load(file)?.0),
         Command::Restore(command) => command.run(&Settings::new(cli.config)),

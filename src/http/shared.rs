@@ -61,6 +61,8 @@ pub struct Api {
     pub(super) cors: Option<Cors>,
     pub(super) request_ids: RequestIds,
     pub(super) series: RouteSeries,
+    /// Returns the OpenAPI document. The table of routes makes it, and knows the handlers.
+    pub(super) document: fn() -> &'static str,
     /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
     ids: Mutex<IdSource>,
     /// Locks that keep changes of one organization's settings apart.
@@ -107,7 +109,7 @@ impl Api {
         config: Arc<Config>,
         (health, backups): (Arc<Health>, Arc<Backups>),
         (admin_token, sender): (&str, Sender),
-        series: RouteSeries,
+        (series, document): (RouteSeries, fn() -> &'static str),
     ) -> io::Result<Self> {
         let (intake, metrics) = (engine.intake.clone(), Arc::clone(&engine.metrics));
         let data_dir = &config.storage.data_dir;
@@ -122,6 +124,7 @@ impl Api {
             cors: Cors::new(&config.server.cors_origins),
             request_ids: RequestIds::default(),
             series,
+            document,
             ids: Mutex::new(IdSource::after(0)),
             settings_locks: Keyed::default(),
             began: Instant::now(),

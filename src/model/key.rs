@@ -33,6 +33,7 @@ const MODE_TEST: &str = "trg_test_";
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[repr(u16)]
 #[strum(parse_err_ty = UnknownName, parse_err_fn = UnknownName::of::<Scope>)]

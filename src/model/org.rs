@@ -29,6 +29,7 @@ pub fn looks_like_id(text: &str) -> bool {
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(

@@ -14,6 +14,8 @@ mod sweeper;
 mod worker;
 
 pub use disk_limits::DiskLimits;
+pub use disk_watch::DiskReport;
+pub use expiry_report::ExpiryReport;
 pub use replays::Replayer;
 pub use retention::{Ages, Retention};
 pub use sweeper::{KeysUsed, Sweeper};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::base::random;
 use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
@@ -14,10 +16,17 @@ use crate::http::edge::auth::Caller;
 use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
-use crate::http::input::body::Media;
+use crate::http::input::body::{Media, optional_json};
 use crate::http::input::cursor::List;
-use crate::http::input::fields::{Fields, text_of};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{
+    Body as _, Draft, Parameters as _, body, present, query, schema_requiring,
+};
+use crate::http::input::fields::text_of;
+use crate::http::input::kinds::{list_of, number, parsed, printable};
+use crate::http::input::lists::{Page, paging};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
+use crate::http::openapi::schemas::{Schemas, page_of, schema_of};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, MayNotEnd, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
@@ -31,6 +40,96 @@ const GRACE_S_DEFAULT: u64 = 86_400;
 /// The name of a key that was created without a name.
 const NAME_DEFAULT: &str = "default";
 
+body! {
+    /// A new key, and for the operator its organization.
+    struct KeyOrder {
+        /// The name of a new organization or the id of an existing one. Only for the admin token,
+        /// which needs it.
+        organization: Option<String> = optional("organization", printable(NAME_CHARS_MAX));
+        /// The tier of a new organization, `free` without this member. Only for the admin token.
+        tier: Option<Tier> = optional("tier", parsed());
+        /// A name for the key, `default` without this member. A key needs it to make another key.
+        name: Option<String> = optional("name", printable(NAME_CHARS_MAX));
+        /// The rights of the key, all of them without this member. A key needs it to make another
+        /// key.
+        scopes: Option<Vec<Scope>> = optional("scopes", list_of(1..=Scope::ALL.len()));
+        /// The time at which the key ends.
+        expires_at: Option<Timestamp> = optional("expires_at", parsed());
+    }
+}
+
+fn order_schema(schemas: &mut Schemas) -> Value {
+    schemas.component(KeyOrder::NAME, |schemas| {
+        let mut schema = schema_requiring::<KeyOrder>(schemas, &[]);
+        let choices = json!([
+            present("organization"),
+            {"allOf": [present("name"), present("scopes")]},
+        ]);
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("anyOf".to_owned(), choices);
+        }
+        schema
+    })
+}
+
+body! {
+    /// The rotation of the calling key.
+    struct Rotation {
+        /// How long the old key keeps working; with 0 it ends at once.
+        grace_s: u64 = optional("grace_seconds", number(0..=GRACE_S_MAX)).or(GRACE_S_DEFAULT);
+    }
+}
+
+query! {
+    /// The parameters of the list of keys.
+    struct KeysQuery {
+        /// The page.
+        page: Page<EventId> = paging(List::Keys).by();
+    }
+}
+
+pub(in crate::http) static GENERATE: Operation = Operation::new(
+    "generateKey",
+    Tag::Keys,
+    "Make a key, or an organization with its first key",
+    &[Reply::json(201, "The key in clear, shown this once.", schema_of::<Generated<'static>>)],
+)
+.about(
+    "With the admin token, `organization` is the name of a new organization or the id of an \
+     existing one. With a key, the new key is one of the same organization, has no more scopes \
+     than its maker and does not outlive it.",
+)
+.body(&[Content::of(
+    "application/json",
+    order_schema,
+    r#"{"organization": "Acme", "tier": "free"}"#,
+)])
+.refuses(&[Code::OrganizationExists, Code::LimitReached, Code::NotFound]);
+
+pub(in crate::http) static ROTATE: Operation = Operation::new(
+    "rotateKey",
+    Tag::Keys,
+    "Replace the calling key by a new one",
+    &[Reply::json(201, "The new key in clear, shown this once.", schema_of::<Generated<'static>>)],
+)
+.optional_body(&[Content::json::<Rotation>(r#"{"grace_seconds": 86400}"#)])
+.refuses(&[Code::LimitReached, Code::NotFound]);
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listKeys",
+    Tag::Keys,
+    "List the valid keys",
+    &[Reply::json(200, "A page of keys, in the order of their creation.", page_of::<Listed>)],
+)
+.query::<KeysQuery>();
+
+pub(in crate::http) static END: Operation = Operation::new(
+    "revokeKey",
+    Tag::Keys,
+    "Revoke a key",
+    &[Reply::empty(204, "The key has ended.")],
+);
+
 /// The requested properties of a new key.
 struct KeyRequest {
     name: String,
@@ -39,14 +138,17 @@ struct KeyRequest {
 }
 
 /// The answer with a new key; no other answer shows the key's text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewKey)]
 struct Generated<'a> {
     organization_id: OrgId,
     key_id: KeyId,
     key: &'a str,
     name: &'a str,
+    #[schema(value_type = Vec<Scope>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
+    #[schema(required)]
     expires_at: Option<Timestamp>,
 }
 
@@ -67,15 +169,11 @@ pub(in crate::http) async fn generate(call: &mut Call) -> Answer {
 }
 
 async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answer {
-    let mut fields = Fields::read(text)?;
-    let mut faults = Faults::default();
-    for name in ["name", "scopes"] {
-        if !fields.has(name) {
-            faults.add(format!("/{name}"), "is required");
-        }
-    }
-    for name in ["organization", "tier"] {
-        if fields.take(name, &mut faults).is_some() {
+    let Draft { body, fields, mut faults } = KeyOrder::draft(text, &["name", "scopes"])?;
+    for (name, is_given) in
+        [("organization", body.organization.is_some()), ("tier", body.tier.is_some())]
+    {
+        if is_given {
             faults.add(
                 format!("/{name}"),
                 "is for the admin token only; a key makes keys of its own organization, so leave \
@@ -83,7 +181,7 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
             );
         }
     }
-    let request = key_request(&mut fields, call.now, &mut faults);
+    let request = key_request(body, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
     let request = within(call, request, maker.key())?;
@@ -140,21 +238,17 @@ fn read_by_admin(
     text: &str,
     now: Timestamp,
 ) -> Result<(String, Option<Tier>, KeyRequest), Problem> {
-    let mut fields = Fields::read(text)?;
-    let mut faults = Faults::default();
-    let organization = fields.require("organization", &mut faults).and_then(|field| {
-        field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
-    });
+    let Draft { mut body, fields, mut faults } = KeyOrder::draft(text, &["organization"])?;
+    let organization = body.organization.take().map(|name| name.trim().to_owned());
+    let tier = body.tier;
     if organization.as_deref() == Some("") {
         faults.add("/organization", "must not be blank");
     }
-    let tier: Option<Tier> =
-        fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
-    let request = key_request(&mut fields, now, &mut faults);
-    fields.finish(&mut faults);
     if organization.as_deref().is_some_and(looks_like_id) && tier.is_some() {
         faults.add("/tier", "cannot be set for an existing organization");
     }
+    let request = key_request(body, now, &mut faults);
+    fields.finish(&mut faults);
     faults.into_result()?;
     Ok((organization.unwrap_or_default(), tier, request))
 }
@@ -188,29 +282,16 @@ async fn create_organization(
     }
 }
 
-/// Reads the members that both ways of creating a key share.
-fn key_request(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> KeyRequest {
-    let name = fields
-        .take("name", faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
-    let scopes = fields.take("scopes", faults).and_then(|field| {
-        let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
-        if scopes.is_empty() {
-            faults.add(field.pointer(), "must have at least one item");
-        }
-        Some(scopes.into_iter().collect())
-    });
-    let expires_at = fields.take("expires_at", faults).and_then(|field| {
-        let time = field.time(faults)?;
-        if time <= now {
-            faults.add(field.pointer(), "must be in the future");
-        }
-        Some(time)
-    });
+/// Returns the key that an order describes.
+fn key_request(order: KeyOrder, now: Timestamp, faults: &mut Faults) -> KeyRequest {
+    if order.expires_at.is_some_and(|time| time <= now) {
+        faults.add("/expires_at", "must be in the future");
+    }
+    let scopes = order.scopes.map(|scopes| scopes.into_iter().collect());
     KeyRequest {
-        name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+        name: order.name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
         scopes: scopes.unwrap_or_else(Scopes::all),
-        expires_at,
+        expires_at: order.expires_at,
     }
 }
 
@@ -278,19 +359,7 @@ fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Ans
 pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
     let old = call.key()?.clone();
     let body = call.body(BODY_BYTES_MAX).await?;
-    let grace_s = if body.is_empty() {
-        GRACE_S_DEFAULT
-    } else {
-        Media::require_json(call.request.headers())?;
-        let mut fields = Fields::read(text_of(&body)?)?;
-        let mut faults = Faults::default();
-        let grace = fields
-            .take("grace_seconds", &mut faults)
-            .and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
-        fields.finish(&mut faults);
-        faults.into_result()?;
-        grace.unwrap_or(GRACE_S_DEFAULT)
-    };
+    let Rotation { grace_s } = Rotation::read(optional_json(call.request.headers(), &body)?)?;
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
     let (text, new) = make(call, KeyRequest { name, scopes, expires_at }).await?;
     // Without a grace period, the old key ends whatever the clock says.
@@ -304,14 +373,18 @@ pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
 }
 
 /// A key in the list, without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 struct Listed {
     id: KeyId,
     name: String,
     prefix: String,
+    #[schema(value_type = Vec<Scope>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
+    #[schema(required)]
     expires_at: Option<Timestamp>,
+    #[schema(required)]
     last_used_at: Option<Timestamp>,
     /// True for the key that made the request.
     current: bool,
@@ -339,9 +412,8 @@ impl Listed {
 pub(in crate::http) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
-    let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Keys).unwrap_or_default());
-    query.finish()?;
+    let Page { limit, after } = KeysQuery::read(call.request.query_string())?.page;
+    let after = after.unwrap_or_default();
     let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
     let now = call.api.engine.now();
     keys.sort_unstable_by_key(|found| found.key().id);
