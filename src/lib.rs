@@ -57,6 +57,7 @@
 //!
 //! - `model/mod.rs`: the terms of the product as types
 //! - `model/activity.rs`: what watchers see of applied commands
+//! - `model/audit.rs`: entries of the audit log
 //! - `model/authority.rs`: the key or token that authorizes a change
 //! - `model/cloudevent.rs`: a CloudEvent's attributes, beside its payload
 //! - `model/delivery.rs`: attempts and states of a delivery
@@ -154,6 +155,7 @@
 //! - `store/error.rs`: the reason why the state cannot be used
 //! - `store/change/mod.rs`: a change: the rows, and operations that several commands share
 //! - `store/change/again.rs`: deliveries that are made again
+//! - `store/change/audit.rs`: the changes of a command, for the audit log
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
 //! - `store/change/expiry.rs`: expired events, which leave with all their rows
@@ -165,6 +167,7 @@
 //! - `store/rows/state.rs`: all tables, and the indexes in memory
 //! - `store/rows/table.rs`: a table with a layer of fresh rows above it
 //! - `store/queries/mod.rs`: questions to the state
+//! - `store/queries/audit.rs`: the audit log
 //! - `store/queries/dead_letters.rs`: deliveries that were given up
 //! - `store/queries/deliveries.rs`: deliveries that are due
 //! - `store/queries/delivery.rs`: one delivery as its owner sees it
@@ -332,6 +335,7 @@
 //! - `http/edge/limit.rs`: the rate limit of each organization
 //! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
 //! - `http/edge/own_answers.rs`: answers to requests that no route sees
+//! - `http/edge/refused_admin.rs`: counts requests without the admin token
 //! - `http/edge/request_id.rs`: ids of requests
 //! - `http/edge/route.rs`: a route: method, path, permission, cost and handler
 //! - `http/edge/server.rs`: actix's workers and their connections
@@ -351,6 +355,7 @@
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/archive.rs`: `/api/admin/archive`
+//! - `http/api/audit.rs`: `/api/audit`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
 //! - `http/api/docs.rs`: `/docs`: the manual

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::commands::*;
 use crate::journal::Position;
+use crate::model::audit::{Action, Actor, AuditEntry, Changed, Origin, Subject};
 use crate::model::authority::Authority;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::delivery::{
@@ -201,6 +202,8 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     let deleted_before = Position(9);
     commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT, deleted_before }));
     commands.push(EndOverlaps { endpoints: vec![ENDPOINT], at: AT }.into());
+    commands.push(ExpireAudit { before: AT }.into());
+    commands.push(NoteAudit { entry: audit_entry() }.into());
     commands
 }
 
@@ -220,9 +223,26 @@ fn expiring() -> ExpireEvents {
     }
 }
 
+fn origin() -> Origin {
+    Origin { address: Some([127, 0, 0, 1].into()), request_id: "r".to_owned() }
+}
+
+fn audit_entry() -> AuditEntry {
+    AuditEntry {
+        at: AT,
+        actor: Actor::Key(KeyId(7)),
+        origin: Some(origin()),
+        organization: Some(OrgId(8)),
+        action: Action::EndpointChanged,
+        subject: Subject::Endpoint(ENDPOINT),
+        changes: vec![Changed { field: "url".into(), before: None, after: Some("u".into()) }],
+    }
+}
+
 fn requested() -> Command {
     let ack = Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT });
-    ack.requested(Authority { key: Some(KeyId(14)), needs: Scopes::all(), at: AT.into() })
+    let authority = Authority { key: Some(KeyId(14)), needs: Scopes::all(), at: AT.into() };
+    ack.requested_from(authority, Some(origin()))
 }
 
 fn body(command: &Command) -> Vec<u8> {
@@ -349,6 +369,31 @@ fn a_cloud_event_stands_between_head_and_payload() {
     let command = Command::SubmitEvent(command);
     assert_eq!(body(&command), expected);
     assert_eq!(Command::read(SubmitEvent::NUMBER, VERSION, &expected).unwrap(), command);
+}
+
+#[test]
+fn the_origins_of_requests_are_known_since_the_third_version() {
+    let Command::Requested(requested) = requested() else { unreachable!() };
+    let whole = body(&Command::Requested(requested.clone()));
+    let origin = encode(&requested.origin).unwrap();
+    let at = whole.windows(origin.len()).position(|bytes| bytes == origin).unwrap();
+    let without = [&whole[..at], &whole[at + origin.len()..]].concat();
+    let read = Command::read(Requested::NUMBER, 2, &without).unwrap();
+    let expected = requested.command.requested(requested.authority);
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn commands_name_their_things_exactly_if_they_are_declared_to_be_in_the_audit_log() {
+    let named: Vec<_> = one_of_each()
+        .iter()
+        .filter(|it| !it.audited().is_empty())
+        .map(|it| it.kind().name)
+        .collect();
+    let declared: Vec<_> =
+        KINDS.iter().filter(|kind| kind.is_audited).map(|kind| kind.name).collect();
+    assert_eq!(named.len(), 9);
+    assert!(declared.iter().all(|name| named.contains(name)) && declared.len() == 9);
 }
 
 #[test]

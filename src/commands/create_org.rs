@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, plain_body};
+use crate::model::audit::Subject;
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
@@ -57,9 +58,15 @@ impl Kind for CreateOrg {
     const VERSION: u8 = 2;
     const ASKED_BY: AskedBy = AskedBy::Operator;
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = CreateOrgOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Subject> {
+        vec![Subject::Organization(self.org.id), Subject::Key(self.key.id)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         None

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Subject;
 use crate::model::id::{OrgNo, ReplayId};
 use crate::model::key::Scope;
 use crate::model::replay::ReplayEnd;
@@ -36,9 +37,15 @@ impl Kind for EndReplay {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = EndReplayOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Subject> {
+        vec![Subject::Replay(self.replay)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

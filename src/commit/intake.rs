@@ -219,7 +219,7 @@ impl Intake {
         drafts: impl IntoIterator<Item = D>,
         requester: Requester,
     ) -> Result<Pending<D::Kind>, CommitError> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester));
+        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester.clone()));
         let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
         Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }

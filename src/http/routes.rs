@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
 use super::api::{
-    admin, archive, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox,
-    keys, ops, replays, tail, webhook,
+    admin, archive, audit, dead_letters, deliveries, docs, endpoints, event_history, events, hooks,
+    inbox, keys, ops, replays, tail, webhook,
 };
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
@@ -16,14 +16,14 @@ use crate::base::metrics::{Metrics, MetricsError, UNMATCHED_ROUTE};
 use crate::model::key::Scope;
 
 use Scope::{
-    DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead, EventsWrite,
-    InboxRead, InboxWrite, KeysRead, KeysWrite,
+    AuditRead, DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead,
+    EventsWrite, InboxRead, InboxWrite, KeysRead, KeysWrite,
 };
 use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 47] = [
+static ROUTES: [Route; 48] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
@@ -61,6 +61,7 @@ static ROUTES: [Route; 47] = [
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
     Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
+    Route::new(Get,    "/api/audit",          AdminOr(AuditRead),    |call| Box::pin(audit::list(call))).with_query(),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
     Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) })).with_query(),
     Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call))),
@@ -167,10 +168,13 @@ mod tests {
             Needs(DeliveriesWrite) => {
                 &["rotate_key", "retry_delivery", "drop_dead", "start_replay", "end_replay"]
             }
-            Needs(EventsRead | InboxRead | EndpointsRead | DeliveriesRead | KeysRead) => {
+            AdminOr(AuditRead)
+            | Needs(EventsRead | InboxRead | EndpointsRead | DeliveriesRead | KeysRead) => {
                 &["rotate_key"]
             }
-            AdminOr(_) | Needs(KeysWrite) => panic!("{who:?} is the permission of no route"),
+            AdminOr(_) | Needs(KeysWrite | AuditRead) => {
+                panic!("{who:?} is the permission of no route")
+            }
         };
         (of_key, &[])
     }
@@ -186,12 +190,13 @@ mod tests {
                     AdminOr(_) => true,
                     AnyKey | Needs(_) => key.is_some(),
                 };
-                let requester = Requester { key, needs };
+                let requester = Requester { key, needs, origin: None };
                 // A draft is of the command in an envelope, never of the envelope.
                 let commands = one_of_each().into_iter();
                 for command in commands.filter(|it| it.kind().asked_by != AskedBy::Inner) {
                     let kind = command.kind();
-                    let is_made = is_caller && Draft::from(command).asked_by(requester).is_ok();
+                    let is_made =
+                        is_caller && Draft::from(command).asked_by(requester.clone()).is_ok();
                     let is_expected = expected.contains(&kind.name);
                     assert_eq!(is_made, is_expected, "{} as {key:?}: {}", route.path, kind.name);
                 }

@@ -14,6 +14,7 @@ use super::edge::blocking::Blocking;
 use super::edge::cors::Cors;
 use super::edge::health::Health;
 use super::edge::limit::RateLimits;
+use super::edge::refused_admin::RefusedAdmin;
 use super::edge::request_id::RequestIds;
 use super::input::body_memory::BodyMemory;
 use super::principal::Principal;
@@ -59,6 +60,7 @@ pub struct Api {
     /// Set while the events of a time are being sent to the operator.
     pub(super) is_archiving: AtomicBool,
     pub(super) cors: Option<Cors>,
+    pub(super) refused_admin: RefusedAdmin,
     pub(super) request_ids: RequestIds,
     pub(super) series: RouteSeries,
     /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
@@ -120,6 +122,7 @@ impl Api {
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
             is_archiving: AtomicBool::new(false),
             cors: Cors::new(&config.server.cors_origins),
+            refused_admin: RefusedAdmin::default(),
             request_ids: RequestIds::default(),
             series,
             ids: Mutex::new(IdSource::after(0)),

@@ -67,6 +67,9 @@ pub enum Scope {
     /// The key may retry and replay deliveries, and drop dead letters.
     #[strum(serialize = "deliveries:write")]
     DeliveriesWrite = 512,
+    /// The key may read the organization's audit log.
+    #[strum(serialize = "audit:read")]
+    AuditRead = 1_024,
 }
 
 named!(Scope);

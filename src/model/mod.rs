@@ -3,6 +3,7 @@
 //! bytes in `commands/codec_tests.rs` freeze it.
 
 pub mod activity;
+pub mod audit;
 pub mod authority;
 pub mod cloudevent;
 pub mod delivery;

@@ -30,6 +30,7 @@ pub use lifecycle::losses::{Named, NamedKind};
 pub use lifecycle::verify::StateValidity;
 pub use lifecycle::walk::{FreshRows, SnapshotRows, Walked};
 pub use lifecycle::write_back::FreshSize;
+pub use queries::audit::{AuditPage, AuditPlace, AuditQuery};
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
 pub use queries::delivery::{AttemptTarget, Delivery, DeliveryDetails, DeliverySituation};

@@ -4,21 +4,26 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Instant;
 
-use crate::http::edge::auth::{Caller, shown};
+use crate::commands::NoteAudit;
+use crate::http::edge::auth::{Caller, Who, shown};
 use crate::http::edge::call::Call;
 use crate::http::error::{Code, Problem};
 use crate::logging::{AUDIT, FLOODS};
+use crate::model::audit::{Action, Actor, AuditEntry, Changed, Subject};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, ReplayId};
 use crate::model::key::KeyText;
+use crate::model::time::Timestamp;
 
 /// The target of lines about refused requests, unless the refusal depends on the load (`FLOODS`).
 const REFUSED: &str = "triggerd::http::refused";
 /// Maximum length of a path in a line, in characters.
 const PATH_CHARS_MAX: usize = 200;
 /// The beginnings of keys, of the admin token, and of endpoints' secrets.
-const SECRET_PREFIXES: [&str; 3] = ["trg_", "trgadm_", "whsec_"];
+const SECRET_PREFIXES: [&str; 3] = ["trg_", ADMIN_TOKEN_PREFIX, "whsec_"];
+const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 
 /// Returns the actor as text: `admin`, `anyone`, or the id of a key.
 fn by(call: &Call) -> String {
@@ -95,6 +100,32 @@ pub(in crate::http) fn archive(call: &Call) {
 pub(in crate::http) fn drill(call: &Call) {
     let (by, address) = (by(call), address(call));
     tracing::info!(target: AUDIT, by, address, "a drill was asked for");
+}
+
+/// Adds a request that tried to pass for the operator to the audit log; see [`RefusedAdmin`].
+///
+/// [`RefusedAdmin`]: crate::http::edge::refused_admin::RefusedAdmin
+pub(in crate::http) fn refused_admin(call: &Call, problem: &Problem) {
+    let is_refused = matches!(problem.code(), Code::Unauthorized | Code::Forbidden);
+    let has_token =
+        || shown(call.request.headers()).any(|(_, text)| text.starts_with(ADMIN_TOKEN_PREFIX));
+    if !is_refused || (call.who != Who::Admin && !has_token()) {
+        return;
+    }
+    let Some(count) = call.api.refused_admin.count(Instant::now()) else { return };
+    let after = Some(count.to_string());
+    let entry = AuditEntry {
+        at: Timestamp(0), // set by the committer
+        actor: call.key().map_or(Actor::Unknown, |key| Actor::Key(key.key().id)),
+        origin: Some(call.origin()),
+        organization: None,
+        action: Action::AdministrationRefused,
+        subject: Subject::Administration,
+        changes: vec![Changed { field: "requests".to_owned(), before: None, after }],
+    };
+    if let Err(refused) = call.api.engine.intake.submit(NoteAudit { entry }) {
+        tracing::debug!(%refused, "a refused request is missing in the audit log");
+    }
 }
 
 /// A refused request, as its line shows it.

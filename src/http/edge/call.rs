@@ -24,6 +24,7 @@ use crate::http::input::body::{self, BodyLimit};
 use crate::http::input::body_memory::Reserved;
 use crate::http::principal::Principal;
 use crate::http::shared::Api;
+use crate::model::audit::Origin;
 use crate::model::id::OrgNo;
 use crate::model::key::Scope;
 use crate::model::org::Tier;
@@ -56,6 +57,8 @@ pub(in crate::http) struct Call {
     /// The permission required by the table of routes.
     pub(in crate::http) who: Who,
     pub(in crate::http) caller: Caller,
+    /// The id of the request.
+    pub(in crate::http) request_id: String,
     /// The time at which the request came.
     pub(in crate::http) now: Timestamp,
     /// The budget to which the request is charged.
@@ -72,10 +75,11 @@ pub(in crate::http) struct Call {
 }
 
 impl Call {
-    /// Begins a call, whose caller is not known yet. `now` is the time at which the request came.
+    /// Begins a call, whose caller is not known yet. `now` is the time at which the request came,
+    /// `request_id` the id of the request.
     pub(in crate::http) fn new(
         (api, now): (web::Data<Api>, Timestamp),
-        (request, payload): (HttpRequest, dev::Payload),
+        (request, payload, request_id): (HttpRequest, dev::Payload, String),
         connection: Handle,
         (who, budget): (Who, Budget),
     ) -> Self {
@@ -85,6 +89,7 @@ impl Call {
             payload,
             who,
             caller: Caller::Anyone,
+            request_id,
             now,
             budget,
             admission: None,
@@ -310,6 +315,11 @@ impl Call {
         Some(client_address(peer, self.request.headers(), &self.api.settings.get().trusted_proxies))
     }
 
+    /// Returns the origin of the request, for the audit log.
+    pub(in crate::http) fn origin(&self) -> Origin {
+        Origin { address: self.client_address(), request_id: self.request_id.clone() }
+    }
+
     /// Returns a path parameter, or an empty text if the route has no such parameter.
     pub(in crate::http) fn path(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
@@ -385,7 +395,8 @@ impl Call {
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        let requester = Requester { key, needs: self.who.needs() };
+        let origin = D::Kind::IS_AUDITED.then(|| self.origin());
+        let requester = Requester { key, needs: self.who.needs(), origin };
         let _place = self.api.bounds.submissions.take(self.principal(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {

@@ -23,6 +23,8 @@
 //! dead         org 4 · dead_at 8 · event 16 · endpoint 16  DeadRow: the reason
 //! replays      org 4 · replay 16                  ReplayRow: the request and the progress
 //! running      org 4 · replay 16                  RunningRow: empty; the replay runs
+//! audit        position 8 · number 4              AuditRow: an entry of the audit log
+//! audit_of     org 4 · position 8 · number 4      AuditOfRow: empty; the entry is of the organization
 //! ```
 //!
 //! `due` is grouped by endpoint, so that no endpoint comes before another. If [`FORMAT`] differs,
@@ -37,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::codec;
 use crate::journal::Position;
+use crate::model::audit::AuditEntry;
 use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
@@ -49,7 +52,7 @@ use crate::store::error::StateError;
 use crate::store::rows::row_key::RowKey;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 17;
+pub(crate) const FORMAT: u32 = 18;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -479,3 +482,17 @@ impl ReplayRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunningRow;
 row!(RunningRow, 19, "running", (OrgNo, ReplayId), resident);
+
+/// An entry of the audit log. Entries of one command have numbers from 0 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditRow {
+    /// The organization that can read the entry.
+    pub(crate) org: Option<OrgNo>,
+    pub(crate) entry: AuditEntry,
+}
+row!(AuditRow, 21, "audit", (Position, u32));
+
+/// Marks an entry of an organization. The key is the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditOfRow;
+row!(AuditOfRow, 22, "audit_of", (OrgNo, Position, u32));
