@@ -342,7 +342,7 @@
 //! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
 //! - `http/edge/own_answers.rs`: answers to requests that no route sees
 //! - `http/edge/request_id.rs`: ids of requests
-//! - `http/edge/route.rs`: a route: method, path, permission, cost and handler
+//! - `http/edge/route.rs`: a route: method, path, permission, cost, handler and operation
 //! - `http/edge/scrapes.rs`: the text of `/metrics`, made a few times a second at most
 //! - `http/edge/server.rs`: actix's workers and their connections
 //! - `http/edge/verify.rs`: argon2id on threads of its own
@@ -353,11 +353,22 @@
 //! - `http/input/cloud_identity.rs`: when two CloudEvents are the same event
 //! - `http/input/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/input/cursor.rs`: the beginning of a list's next page
+//! - `http/input/declare.rs`: declares the members of bodies and the parameters of queries
 //! - `http/input/fields.rs`: reads the members of a JSON object one by one
 //! - `http/input/gzip.rs`: request bodies in gzip, inflated up to a bound
+//! - `http/input/kinds.rs`: the kinds of members: their readers and their schemas
+//! - `http/input/lists.rs`: the page of a list, and a span of time
 //! - `http/input/media_type.rs`: media types, taken apart and compared
+//! - `http/input/presence.rs`: required and optional members
 //! - `http/input/query.rs`: query strings
 //! - `http/input/wire.rs`: an event in a request
+//! - `http/openapi/mod.rs`: the API as an OpenAPI document
+//! - `http/openapi/document.rs`: the document, made from the table of routes
+//! - `http/openapi/operation.rs`: an operation: what a route takes and answers
+//! - `http/openapi/schemas.rs`: the named schemas, and functions over schemas
+//! - `http/openapi/texts.rs`: the schemas of ids, times and names
+//! - `http/openapi/webhooks.rs`: what endpoints receive
+//! - `http/openapi/yaml.rs`: JSON as YAML
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/archive.rs`: `/api/admin/archive`
@@ -367,13 +378,14 @@
 //! - `http/api/docs/markdown.rs`: Markdown to HTML
 //! - `http/api/endpoint_settings.rs`: the settings that an endpoint's owner can change
 //! - `http/api/endpoints.rs`: `/api/endpoints`
+//! - `http/api/endpoints/operations.rs`: its operations
 //! - `http/api/event_history.rs`: `GET /api/events`: events and their deliveries
 //! - `http/api/events.rs`: `POST /api/events`
 //! - `http/api/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
 //! - `http/api/inbox.rs`: `/api/inbox`, `/api/ack`
 //! - `http/api/keys.rs`: `/api/keys`
 //! - `http/api/new_key.rs`: new keys, for every route that makes one
-//! - `http/api/ops.rs`: `/health`, `/metrics`
+//! - `http/api/ops.rs`: `/health`, `/metrics`, `/openapi.json`
 //! - `http/api/orgs.rs`: `/api/orgs`
 //! - `http/api/replays.rs`: `/api/replays`
 //! - `http/api/stored_event.rs`: the JSON form of a stored event
@@ -452,6 +464,7 @@
 //! - `cli/form.rs`: text, one JSON document, or JSON Lines
 //! - `cli/list.rs`: lists of the API, page by page
 //! - `cli/losses.rs`: losses and differences, as a list
+//! - `cli/openapi.rs`: `openapi`
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: finds the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`

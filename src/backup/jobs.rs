@@ -27,7 +27,7 @@ pub enum JobState {
 }
 
 /// The kind of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum JobKind {
     /// A backup is made in a directory.

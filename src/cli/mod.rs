@@ -28,6 +28,7 @@ mod failure;
 mod form;
 mod list;
 mod losses;
+mod openapi;
 mod output;
 mod reach;
 mod rebuild;
@@ -92,6 +93,8 @@ enum Command {
     /// Show every configuration key, with its meaning and its default
     #[command(subcommand)]
     Config(config_file::ConfigCommand),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi(openapi::Openapi),
     #[command(flatten)]
     OfClient(ClientCommand),
     /// Name servers, each with a URL and a key
@@ -218,6 +221,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(command) => command.run(file, load(file)?),
         Command::CheckConfig(command) => command.run(&load(file)?),
         Command::Config(command) => command.run(),
+        Command::Openapi(command) => command.run(),
         Command::Verify(command) => command.run(&load(file)?.0, &Settings::new(cli.config.clone())),
         Command::Rebuild(command) => command.run(&load(file)?.0),
         Command::Restore(command) => command.run(&Settings::new(cli.config)),

@@ -23,7 +23,7 @@ pub struct Look {
 }
 
 /// The reason why events expire before their time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Pressure {
     /// No event does.

@@ -2,6 +2,7 @@
 //! knows nothing of the source of its parts.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::pairs::as_map;
 use crate::base::splice::Splice;
@@ -71,13 +72,17 @@ impl Body {
 }
 
 /// The members before `data` in the default form.
-#[derive(Serialize)]
-struct Envelope<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct Envelope<'a> {
+    /// The id of the event, the same at every attempt.
     id: EventId,
+    /// The type of the event.
     r#type: &'a str,
     /// When the event occurred, or when it was received if the producer gave no time.
     timestamp: Timestamp,
+    /// The labels of the event, if there are any.
     #[serde(serialize_with = "as_map", skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false, value_type = HashMap<String, String>)]
     labels: &'a [(String, String)],
 }
 

@@ -14,7 +14,7 @@ mod failure;
 mod fair_queue;
 mod limits;
 pub mod lookups;
-mod operational_events;
+pub mod operational_events;
 mod pool;
 pub mod resolver;
 pub mod scheduler;

@@ -6,6 +6,7 @@
 //! credential.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::commands::SettleAttempt;
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
@@ -55,7 +56,7 @@ fn operational_event(
     delivery: &DueDelivery,
     settle: &SettleAttempt,
 ) -> OperationalEvent {
-    let payload = Payload::of(kind, delivery, settle);
+    let payload = EndpointReport::of(kind, delivery, settle);
     // Texts, ids and numbers always serialize.
     let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
     let failing_since = delivery.failing_since;
@@ -69,14 +70,17 @@ fn operational_event(
 }
 
 /// The payload; its members have the same names as in the API.
-#[derive(Serialize)]
-struct Payload<'a> {
+/// The payload of an operational event about an endpoint.
+#[derive(Serialize, ToSchema)]
+pub struct EndpointReport<'a> {
     endpoint_id: EndpointId,
     /// The endpoint's URL without its query.
     url: &'a str,
     /// Why the endpoint is disabled or the delivery dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Start of the first attempt in the current streak of failures.
+    #[schema(required)]
     failing_since: Option<Timestamp>,
     /// The delivery whose attempt caused the event.
     delivery_id: DeliveryId,
@@ -88,7 +92,7 @@ struct Payload<'a> {
     error: Option<AttemptError>,
 }
 
-impl<'a> Payload<'a> {
+impl<'a> EndpointReport<'a> {
     fn of(kind: OperationalEventKind, delivery: &'a DueDelivery, settle: &SettleAttempt) -> Self {
         let outcome = &settle.outcome;
         let reason = match (kind, settle.verdict) {

@@ -12,6 +12,7 @@ use actix_web::http::header::{
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::base::metrics::Rejection;
 use crate::base::names::named;
@@ -32,7 +33,16 @@ const BODY: &str = "the body ";
 
 /// The reasons for refusing a request. The word of each, which is its name in snake case, is part
 /// of the API's contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
 #[expect(missing_docs, reason = "the table in `row` says what each is")]
 #[strum(serialize_all = "snake_case")]
 pub enum Code {
@@ -142,11 +152,12 @@ impl Code {
 }
 
 /// A fault of a request: its location, and the broken rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Fault {
     /// A JSON pointer into the body (RFC 6901), `?name` for a query parameter, or the name of a
     /// header.
     pub(super) pointer: String,
+    #[schema(value_type = String)]
     pub(super) detail: Cow<'static, str>,
 }
 
@@ -394,6 +405,30 @@ impl Problem {
         // The document has only texts and ids, so writing cannot fail.
         response.body(serde_json::to_vec(&self.document(Some(request_id))).unwrap_or_default())
     }
+}
+
+/// A problem document (RFC 9457), as the OpenAPI document describes it. [`Document`] writes its
+/// members.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct ProblemDocument {
+    /// The place of the code's documentation.
+    r#type: String,
+    /// A description in a few words.
+    title: String,
+    status: u16,
+    /// The meaning for this request.
+    detail: String,
+    code: Code,
+    /// The id of the request, also in the header `X-Request-Id`. An item of a batch has none.
+    request_id: Option<String>,
+    /// The first event, with `dedup_mismatch`.
+    event_id: Option<EventId>,
+    /// The existing organization, with `organization_exists`.
+    organization_id: Option<OrgId>,
+    /// Every fault of the request, with `validation_failed` and `invalid_request`.
+    errors: Option<Vec<Fault>>,
 }
 
 /// A problem in the form of its JSON document.

@@ -3,7 +3,8 @@
 //!
 //! `routes` is the table of routes. Every request goes through `edge`, which authenticates the
 //! caller, checks the permission, hands a `Call` to the handler, and adds headers to every answer.
-//! The handlers are in `api`, with a file for each resource; they read requests through `input`.
+//! The handlers are in `api`, with a file for each resource; they read requests through `input`,
+//! and declare what they take and answer for the document that `openapi` makes.
 //!
 //! Handlers never block a worker: argon2id has its own threads (`edge::verify`), reads of the
 //! journal and of large texts run on actix's blocking pool, and changes go through the committer's
@@ -16,6 +17,7 @@ mod api;
 mod edge;
 mod error;
 mod input;
+mod openapi;
 mod principal;
 mod routes;
 mod shared;
@@ -28,6 +30,7 @@ pub use edge::health::{Delivering, Health};
 pub use edge::route::{Route, Verb};
 pub use edge::server::{server, workers};
 pub use error::Code;
+pub use openapi::yaml::yaml;
 pub use routes::routes;
 pub use shared::Api;
 
@@ -79,6 +82,11 @@ pub fn archive_line(
         .map_err(|problem| format!("{event}: {}", problem.cause().unwrap_or("it cannot be read")))
 }
 
+/// Returns the OpenAPI document of the routes, in JSON.
+pub fn openapi_json() -> &'static str {
+    routes::openapi()
+}
+
 /// Makes the API and starts the threads that check keys. `admin_token` is the operator's token in
 /// clear, and `sender` sends the tests of endpoints.
 ///
@@ -92,5 +100,5 @@ pub fn api(
     sender: Sender,
 ) -> io::Result<Api> {
     let series = routes::series(&engine.metrics).map_err(io::Error::other)?;
-    Api::new(engine, config, parts, (admin_token, sender), series)
+    Api::new(engine, config, parts, (admin_token, sender), (series, routes::openapi))
 }

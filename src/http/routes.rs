@@ -1,9 +1,12 @@
-//! The table of routes. The registration, the header `Allow` and the series of the metrics are made
-//! from it.
+//! The table of routes. The registration, the header `Allow`, the series of the metrics and the OpenAPI
+//! document are made from it.
+
+use std::sync::LazyLock;
 
 use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
+use super::api::endpoints::operations as endpoint_operations;
 use super::api::{
     admin, archive, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox,
     keys, ops, orgs, replays, tail, webhook, whoami,
@@ -11,6 +14,7 @@ use super::api::{
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
 use super::edge::route::{Route, Verb};
+use super::openapi::document::document;
 use super::shared::{Api, RouteSeries};
 use crate::base::metrics::{Metrics, MetricsError, UNMATCHED_ROUTE};
 use crate::model::key::Scope;
@@ -23,66 +27,76 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AdminOrAnyKey, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 54] = [
-    Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
-    Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
-    Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))).with_query(),
-    Route::new(Get,    "/api/events/{event_id}", Needs(EventsRead),  |call| Box::pin(event_history::show(call))),
-    Route::new(Delete, "/api/events/{event_id}", Needs(EventsWrite), |call| Box::pin(event_history::erase(call))),
-    Route::new(Get,    "/api/tail",           Needs(EventsRead),     |call| Box::pin(async move { tail::tail(call) })).with_query(),
-    Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))).with_query(),
-    Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call))),
-    Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),
-    Route::new(Post,   "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::set(call))),
-    Route::new(Delete, "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::delete(call))),
-    Route::new(Post,   "/api/endpoints",      Needs(EndpointsWrite), |call| Box::pin(endpoints::create(call))),
-    Route::new(Get,    "/api/endpoints",      Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::list(call) })).with_query(),
-    Route::new(Get,    "/api/endpoints/{endpoint_id}", Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::show(call) })),
-    Route::new(Patch,  "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::change(call))),
-    Route::new(Delete, "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::delete(call))),
-    Route::new(Post,   "/api/endpoints/{endpoint_id}/enable", Needs(EndpointsWrite), |call| Box::pin(endpoints::enable(call))),
-    Route::new(Post,   "/api/endpoints/{endpoint_id}/secret/rotate", Needs(EndpointsWrite), |call| Box::pin(endpoints::rotate_secret(call))),
-    Route::new(Post,   "/api/endpoints/{endpoint_id}/test", Needs(EndpointsWrite), |call| Box::pin(endpoints::test(call))),
-    Route::new(Get,    "/api/endpoints/{endpoint_id}/stats", Needs(EndpointsRead), |call| Box::pin(async move { endpoints::stats(call) })),
-    Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call))).with_query(),
-    Route::new(Get,    "/api/deliveries/{delivery_id}", Needs(DeliveriesRead), |call| Box::pin(deliveries::show(call))),
-    Route::new(Post,   "/api/deliveries/{delivery_id}/retry", Needs(DeliveriesWrite), |call| Box::pin(deliveries::retry(call))),
-    Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call))).with_query(),
-    Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call))),
-    Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call))),
-    Route::new(Post,   "/api/replays",        Needs(DeliveriesWrite), |call| Box::pin(replays::start(call))),
-    Route::new(Get,    "/api/replays",        Needs(DeliveriesRead), |call| Box::pin(replays::list(call))).with_query(),
-    Route::new(Get,    "/api/replays/{replay_id}", Needs(DeliveriesRead), |call| Box::pin(async move { replays::show(call) })),
-    Route::new(Delete, "/api/replays/{replay_id}", Needs(DeliveriesWrite), |call| Box::pin(replays::cancel(call))),
-    Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
-    Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call))).with_query(),
-    Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),
-    Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
-    Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
-    Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })).with_query(),
-    Route::new(Patch,  "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::change(call))),
-    Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
-    Route::new(Get,    "/api/whoami",         AdminOrAnyKey,         |call| Box::pin(async move { whoami::show(call) })),
-    Route::new(Get,    "/api/orgs",           Admin,                 |call| Box::pin(orgs::list(call))).with_query(),
-    Route::new(Post,   "/api/orgs",           Admin,                 |call| Box::pin(orgs::create(call))),
-    Route::new(Get,    "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(async move { orgs::show(call) })),
-    Route::new(Patch,  "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::change(call))),
-    Route::new(Post,   "/api/orgs/{org_id}/keys", Admin,             |call| Box::pin(orgs::make_key(call))),
-    Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call))),
-    Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) })).with_query(),
-    Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call))),
-    Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) })),
-    Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
-    Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),
-    Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) })),
-    Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) })),
-    Route::new(Get,    "/docs",               Public,                |_| Box::pin(async { docs::index() })),
-    Route::new(Get,    "/docs/{page}",        Public,                |call| Box::pin(async move { docs::show(call) })),
+static ROUTES: [Route; 55] = [
+    Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call)), &events::POST),
+    Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call)), &events::POST_BATCH).charged_by_handler(),
+    Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call)), &event_history::LIST),
+    Route::new(Get,    "/api/events/{event_id}", Needs(EventsRead),  |call| Box::pin(event_history::show(call)), &event_history::SHOW),
+    Route::new(Delete, "/api/events/{event_id}", Needs(EventsWrite), |call| Box::pin(event_history::erase(call)), &event_history::ERASE),
+    Route::new(Get,    "/api/tail",           Needs(EventsRead),     |call| Box::pin(async move { tail::tail(call) }), &tail::TAIL),
+    Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call)), &inbox::LIST),
+    Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call)), &inbox::ACKNOWLEDGE),
+    Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) }), &webhook::SHOW),
+    Route::new(Post,   "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::set(call)), &webhook::SET),
+    Route::new(Delete, "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::delete(call)), &webhook::DELETE),
+    Route::new(Post,   "/api/endpoints",      Needs(EndpointsWrite), |call| Box::pin(endpoints::create(call)), &endpoint_operations::CREATE),
+    Route::new(Get,    "/api/endpoints",      Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::list(call) }), &endpoint_operations::LIST),
+    Route::new(Get,    "/api/endpoints/{endpoint_id}", Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::show(call) }), &endpoint_operations::SHOW),
+    Route::new(Patch,  "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::change(call)), &endpoint_operations::CHANGE),
+    Route::new(Delete, "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::delete(call)), &endpoint_operations::DELETE),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/enable", Needs(EndpointsWrite), |call| Box::pin(endpoints::enable(call)), &endpoint_operations::ENABLE),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/secret/rotate", Needs(EndpointsWrite), |call| Box::pin(endpoints::rotate_secret(call)), &endpoint_operations::ROTATE_SECRET),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/test", Needs(EndpointsWrite), |call| Box::pin(endpoints::test(call)), &endpoint_operations::TEST),
+    Route::new(Get,    "/api/endpoints/{endpoint_id}/stats", Needs(EndpointsRead), |call| Box::pin(async move { endpoints::stats(call) }), &endpoint_operations::STATS),
+    Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call)), &deliveries::LIST),
+    Route::new(Get,    "/api/deliveries/{delivery_id}", Needs(DeliveriesRead), |call| Box::pin(deliveries::show(call)), &deliveries::SHOW),
+    Route::new(Post,   "/api/deliveries/{delivery_id}/retry", Needs(DeliveriesWrite), |call| Box::pin(deliveries::retry(call)), &deliveries::RETRY),
+    Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call)), &dead_letters::LIST),
+    Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call)), &dead_letters::DISCARD),
+    Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call)), &dead_letters::REPLAY),
+    Route::new(Post,   "/api/replays",        Needs(DeliveriesWrite), |call| Box::pin(replays::start(call)), &replays::START),
+    Route::new(Get,    "/api/replays",        Needs(DeliveriesRead), |call| Box::pin(replays::list(call)), &replays::LIST),
+    Route::new(Get,    "/api/replays/{replay_id}", Needs(DeliveriesRead), |call| Box::pin(async move { replays::show(call) }), &replays::SHOW),
+    Route::new(Delete, "/api/replays/{replay_id}", Needs(DeliveriesWrite), |call| Box::pin(replays::cancel(call)), &replays::CANCEL),
+    Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call)), &hooks::SUBSCRIBE),
+    Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call)), &hooks::SAMPLES),
+    Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call)), &hooks::UNSUBSCRIBE),
+    Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call)), &keys::GENERATE),
+    Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call)), &keys::ROTATE),
+    Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) }), &keys::LIST),
+    Route::new(Patch,  "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::change(call)), &keys::CHANGE),
+    Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call)), &keys::END),
+    Route::new(Get,    "/api/whoami",         AdminOrAnyKey,         |call| Box::pin(async move { whoami::show(call) }), &whoami::SHOW),
+    Route::new(Get,    "/api/orgs",           Admin,                 |call| Box::pin(orgs::list(call)), &orgs::LIST),
+    Route::new(Post,   "/api/orgs",           Admin,                 |call| Box::pin(orgs::create(call)), &orgs::CREATE),
+    Route::new(Get,    "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(async move { orgs::show(call) }), &orgs::SHOW),
+    Route::new(Patch,  "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::change(call)), &orgs::CHANGE),
+    Route::new(Post,   "/api/orgs/{org_id}/keys", Admin,             |call| Box::pin(orgs::make_key(call)), &orgs::MAKE_KEY),
+    Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call)), &admin::BACKUP),
+    Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) }), &archive::ARCHIVE),
+    Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call)), &admin::DRILL),
+    Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) }), &admin::JOBS),
+    Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) }), &ops::HEALTH),
+    Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() }), &ops::LIVE),
+    Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) }), &ops::READY),
+    Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) }), &ops::METRICS),
+    Route::new(Get,    "/openapi.json",       Public,                |call| Box::pin(async move { Ok(ops::openapi(call)) }), &ops::OPENAPI),
+    Route::new(Get,    "/docs",               Public,                |_| Box::pin(async { docs::index() }), &docs::INDEX),
+    Route::new(Get,    "/docs/{page}",        Public,                |call| Box::pin(async move { docs::show(call) }), &docs::SHOW),
 ];
 
 /// Returns the table of all routes.
 pub fn routes() -> &'static [Route] {
     &ROUTES
+}
+
+/// Returns the OpenAPI document, which is made once.
+pub(super) fn openapi() -> &'static str {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+        // Texts, numbers and lists always serialize.
+        serde_json::to_string_pretty(&document(&ROUTES)).unwrap_or_default() + "\n"
+    });
+    &DOCUMENT
 }
 
 /// Registers the metrics of all routes.

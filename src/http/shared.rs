@@ -64,6 +64,8 @@ pub struct Api {
     pub(super) request_ids: RequestIds,
     pub(super) scrapes: Scrapes,
     pub(super) series: RouteSeries,
+    /// Returns the OpenAPI document. The table of routes makes it, and knows the handlers.
+    pub(super) document: fn() -> &'static str,
     /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
     ids: Mutex<IdSource>,
     /// Locks that keep changes of one organization's settings apart.
@@ -110,7 +112,7 @@ impl Api {
         config: Arc<Config>,
         (health, backups): (Arc<Health>, Arc<Backups>),
         (admin_token, sender): (&str, Sender),
-        series: RouteSeries,
+        (series, document): (RouteSeries, fn() -> &'static str),
     ) -> io::Result<Self> {
         let (intake, metrics) = (engine.intake.clone(), Arc::clone(&engine.metrics));
         let data_dir = &config.storage.data_dir;
@@ -126,6 +128,7 @@ impl Api {
             request_ids: RequestIds::default(),
             scrapes: Scrapes::default(),
             series,
+            document,
             ids: Mutex::new(IdSource::after(0)),
             settings_locks: Keyed::default(),
             began: Instant::now(),

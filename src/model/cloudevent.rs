@@ -54,7 +54,17 @@ impl AttributeValue {
 }
 
 /// The kind of a CloudEvent's data. The API uses its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum DataKind {
     /// A JSON value, which is the payload. Text becomes a JSON string.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::time::Timestamp;
 use crate::base::names::{UnknownName, named};
@@ -26,6 +27,7 @@ pub const KEPT_HEADER_CHARS_MAX: usize = 256;
     Deserialize,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -51,7 +53,7 @@ pub enum ErrorCode {
 named!(ErrorCode);
 
 /// The reason why an attempt failed, as a code and as a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptError {
     /// The kind of the failure.
     pub code: ErrorCode,
@@ -134,20 +136,35 @@ impl AttemptOutcome {
 
 /// The durations of an attempt's parts, in milliseconds. A part is absent if it did not happen or
 /// did not end: an attempt over a kept connection has none of the first three.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timing {
     /// The lookup of the host name.
+    #[schema(required)]
     pub dns_ms: Option<u32>,
     /// The opening of the TCP connection.
+    #[schema(required)]
     pub connect_ms: Option<u32>,
     /// The duration of the TLS handshake.
+    #[schema(required)]
     pub tls_ms: Option<u32>,
     /// The wait for the head of the answer, from the moment at which the connection is there.
+    #[schema(required)]
     pub first_byte_ms: Option<u32>,
 }
 
 /// The cause of an attempt. The API shows its name, so the name never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Trigger {
     /// The attempt was due: by the retry schedule, or because the event came.
@@ -168,7 +185,17 @@ impl Trigger {
 }
 
 /// The reason why a delivery became a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum DeadReason {
@@ -196,6 +223,7 @@ impl DeadReason {
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "snake_case",

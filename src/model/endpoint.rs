@@ -145,6 +145,7 @@ impl Drop for Secret {
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "lowercase",
@@ -176,6 +177,7 @@ named!(BodyForm);
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "snake_case",
@@ -194,7 +196,17 @@ pub enum Ordering {
 named!(Ordering);
 
 /// The reason why an endpoint is disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum DisabledReason {
     /// The organization disabled the endpoint.

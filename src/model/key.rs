@@ -33,6 +33,7 @@ const MODE_TEST: &str = "trg_test_";
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[repr(u16)]
 #[strum(parse_err_ty = UnknownName, parse_err_fn = UnknownName::of::<Scope>)]
@@ -73,7 +74,15 @@ named!(Scope);
 
 /// A set of scopes with a name, for keys of a common purpose.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "snake_case",

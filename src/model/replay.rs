@@ -24,6 +24,7 @@ pub const REPLAYS_REMEMBERED: usize = 100;
     strum::EnumString,
     strum::IntoStaticStr,
     strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "snake_case",
@@ -96,7 +97,7 @@ impl ReplayEnd {
 
 /// The reason why a replay makes no progress at the moment. The API shows its name, so the name
 /// never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ReplayWait {
     /// The endpoint is disabled.

@@ -10,7 +10,15 @@ use crate::base::names::{UnknownName, named};
 /// below 16. A new reason gets the next code, and [`RouteEvent`](crate::commands::RouteEvent) a new
 /// version.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
 )]
 #[strum(
     serialize_all = "snake_case",

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 use crate::commands::EventDraft;
 use crate::model::event::{Dedup, NewEvent};
@@ -50,8 +51,9 @@ impl DiskWatch {
     }
 }
 
-#[derive(Serialize)]
-struct Payload {
+/// The payload of `triggerd.disk.low`.
+#[derive(Serialize, ToSchema)]
+pub struct DiskReport {
     free_bytes: u64,
     /// Events are refused while less than this is free.
     reserve_bytes: u64,
@@ -73,7 +75,7 @@ pub(super) fn disk_low(
     let window_start = now.steady.minus_ms(ONCE_IN_MS);
     let dedup = Dedup { id, digest, fingerprint: [0; 8], window_start };
     // Numbers always serialize.
-    let payload = serde_json::to_vec(&Payload { free_bytes, reserve_bytes })
+    let payload = serde_json::to_vec(&DiskReport { free_bytes, reserve_bytes })
         .unwrap_or_else(|_| b"null".to_vec());
     let event = NewEvent {
         event_type,

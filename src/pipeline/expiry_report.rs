@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::metrics::{ExpiryReason, Label as _};
 use crate::model::event::EventType;
@@ -17,11 +18,13 @@ use crate::store::Expiring;
 /// Maximum number of types that a report counts one by one. The most frequent types come first.
 const TYPES_MAX: usize = 100;
 
-/// The payload; times have the same form as in the API.
-#[derive(Serialize)]
-struct Payload<'a> {
+/// The payload of `triggerd.inbox.expired`.
+#[derive(Serialize, ToSchema)]
+pub struct ExpiryReport<'a> {
     /// The number of unfinished events.
     events: u64,
+    /// The number of events of each type; at most the 100 most frequent types.
+    #[schema(value_type = BTreeMap<String, u64>)]
     by_type: BTreeMap<&'a str, u64>,
     /// The number of events whose types are not in `by_type`.
     other_types: u64,
@@ -43,7 +46,7 @@ pub(super) fn report(
         expiring.unconfirmed.iter().map(|(event_type, events)| (event_type, *events)).collect();
     types.sort_by_key(|(_, events)| Reverse(*events));
     let others = types.split_off(types.len().min(TYPES_MAX));
-    let payload = Payload {
+    let payload = ExpiryReport {
         events: expiring.unconfirmed.values().sum(),
         by_type: types.iter().map(|(event_type, events)| (event_type.as_str(), *events)).collect(),
         other_types: others.iter().map(|(_, events)| events).sum(),

@@ -1,6 +1,7 @@
 //! Tells organizations that their keys end soon.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::commands::ReportKeyEnd;
 use crate::model::id::KeyId;
@@ -12,8 +13,8 @@ use crate::store::KeyEnd;
 pub(super) const REPORTED_BEFORE_MS: u64 = 7 * 86_400_000;
 
 /// The payload; times have the same form as in the API.
-#[derive(Serialize)]
-struct Payload<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct KeyReport<'a> {
     key_id: KeyId,
     name: &'a str,
     expires_at: Timestamp,
@@ -23,7 +24,7 @@ struct Payload<'a> {
 /// whoever made it knows.
 pub(super) fn report(end: &KeyEnd) -> Option<ReportKeyEnd> {
     let KeyEnd { org, key, ref name, created_at, expires_at } = *end;
-    let payload = Payload { key_id: key, name, expires_at };
+    let payload = KeyReport { key_id: key, name, expires_at };
     let report = OperationalEvent::new(OperationalEventKind::KeyExpiring, &payload);
     let is_long = created_at.plus_ms(REPORTED_BEFORE_MS) < expires_at;
     is_long.then_some(ReportKeyEnd { org, key, expires_at, report })

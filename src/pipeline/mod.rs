@@ -15,6 +15,9 @@ mod sweeper;
 mod worker;
 
 pub use disk_limits::DiskLimits;
+pub use disk_watch::DiskReport;
+pub use expiry_report::ExpiryReport;
+pub use key_report::KeyReport;
 pub use replays::Replayer;
 pub use retention::{Ages, Retention};
 pub use sweeper::{KeysUsed, Sweeper};

@@ -107,7 +107,7 @@ fn the_server_shows_every_page_and_each_problem_type_and_each_link_opens() {
             let page = client.get(path);
             assert_eq!(page.status, 200, "{path}");
             assert_eq!(page.header("x-content-type-options"), "nosniff", "{path}");
-            if path != "/docs/style.css" && path != "/docs/year.svg" {
+            if !["/docs/style.css", "/docs/year.svg", "/openapi.json"].contains(&path) {
                 let policy = page.header("content-security-policy");
                 assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
             }
@@ -128,6 +128,27 @@ fn the_server_shows_every_page_and_each_problem_type_and_each_link_opens() {
     }
     assert_eq!(client.get("/docs/nothing").status, 404);
     assert_eq!(client.get("/docs/..%2F..%2Fetc").status, 404);
+}
+
+/// The explorer works without other hosts: its page has no script of its own, and loads one file.
+#[test]
+fn the_explorer_loads_its_script_from_the_server_and_makes_no_markup() {
+    let (server, _dir) = server();
+    let client = server.admin();
+    let page = client.get("/docs/api");
+    let policy = page.header("content-security-policy");
+    for wanted in ["script-src 'self'", "connect-src 'self'", "form-action 'none'"] {
+        assert!(policy.contains(wanted), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.text.matches("<script src=\"/docs/explorer.js\" defer></script>").count(), 1);
+    assert_eq!(page.text.matches("<script").count(), 1, "no script is in the page itself");
+    assert!(!page.text.contains(" style=") && !page.text.contains(" onclick="), "{}", page.text);
+    let script = client.get("/docs/explorer.js");
+    assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
+    for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "://"] {
+        assert!(!script.text.contains(word), "{word}");
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@ use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+#[path = "openapi_answers.rs"]
+pub(crate) mod openapi_answers;
+
 /// Time limit for any step, enough for a busy machine. No test measures it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -284,7 +287,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Answer, reqwest::Error> {
-        self.runtime.block_on(async {
+        let asked = method.clone();
+        let answer = self.runtime.block_on(async {
             let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
             if !self.key.is_empty() {
                 request = request.header("X-API-Key", &self.key);
@@ -297,7 +301,8 @@ impl Client {
             let text = answer.text().await?;
             let json = serde_json::from_str(&text).unwrap_or_default();
             Ok(Answer { status, headers, text, json })
-        })
+        });
+        answer.inspect(|answer| openapi_answers::check(&asked, path, answer))
     }
 
     /// Posts over a connection that no other request uses. Returns the status, or `None` if there

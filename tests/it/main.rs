@@ -45,6 +45,7 @@ mod isolation;
 mod limits;
 mod lookups;
 mod npm;
+mod openapi;
 mod operational_events;
 mod operator;
 mod orgs;

@@ -19,7 +19,9 @@ use crate::base::threads::Signal;
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call};
 use crate::http::error::{Code, Problem};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Parameters as _, query};
+use crate::http::input::lists::{Span, since_until};
+use crate::http::openapi::operation::{Operation, Reply, Tag, any_text};
 use crate::http::shared::Api;
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::time::Timestamp;
@@ -35,6 +37,22 @@ const REST_MAX: Duration = Duration::from_millis(20);
 const RETRY_AFTER_S: u64 = 10;
 /// The events of a day stand together, so that each day can have a file.
 const DAY_MS: u64 = 86_400_000;
+
+query! {
+    /// The events of an archive.
+    struct ArchiveQuery {
+        /// The time of receipt.
+        time: Span = since_until();
+    }
+}
+
+pub(in crate::http) static ARCHIVE: Operation = Operation::new(
+    "archiveEvents",
+    Tag::Administration,
+    "Read all events of a time as lines of JSON",
+    &[Reply::of(200, "An event on each line, day by day, the oldest first.", (LINES, any_text))],
+)
+.query::<ArchiveQuery>();
 
 /// The members behind those of lists.
 #[derive(Serialize)]
@@ -101,8 +119,8 @@ fn on_one_line(json: &mut [u8]) {
 
 /// `POST`: answers with the events that were received from `since` until `until`.
 pub(in crate::http) fn archive(call: &mut Call) -> Answer {
-    let mut query = Query::read(call.request.query_string());
-    let (since, until) = query.times(call.now);
+    let (wanted, mut query) = ArchiveQuery::draft(call.request.query_string());
+    let (since, until) = wanted.time.of_query(call.now, &mut query);
     query.finish()?;
     // Without an end: events may have been received while the clock was ahead.
     let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));

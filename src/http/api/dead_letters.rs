@@ -3,22 +3,28 @@
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::commands::{
     Drafted, DropDead, DropOutcome, Kind, RetryDelivery, RetryOutcome, Submitted,
 };
 use crate::http::api::deliveries::{List, Shown};
 use crate::http::edge::call::{Answer, Call, json};
-use crate::http::error::{Faults, Problem};
+use crate::http::error::Problem;
 use crate::http::input::body::Media;
 use crate::http::input::cursor::{self, List as Lists};
+use crate::http::input::declare::{Body as _, Parameters as _, body, query};
 use crate::http::input::fields::{Fields, text_of};
-use crate::http::input::query::Query;
+use crate::http::input::kinds::{list_of, parsed};
+use crate::http::input::lists::{Page, Span, paging, since_until};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
+use crate::http::openapi::schemas::schema_of;
 use crate::http::shared::Api;
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{DeadQuery, Delivery, DeliverySituation};
+use crate::store::{DeadPlace, DeadQuery, Delivery, DeliverySituation};
 
 /// Maximum number of ids in a request.
 const IDS_MAX: usize = 500;
@@ -27,14 +33,65 @@ const CHOSEN_MAX: usize = 1_000;
 /// Maximum size of a body in bytes: enough for `IDS_MAX` ids, with every character escaped.
 const BODY_BYTES_MAX: usize = 128 << 10;
 
+query! {
+    /// The wanted dead letters.
+    struct DeadLettersQuery {
+        /// The page.
+        page: Page<DeadPlace> = paging(Lists::DeadLetters).by();
+        /// Only dead letters of this endpoint.
+        endpoint: Option<EndpointId> = optional("endpoint_id", parsed());
+        /// The time at which they were given up.
+        time: Span = since_until();
+    }
+}
+
+body! {
+    /// Chooses dead letters: `ids`, or at least one of the other members.
+    struct DeadLetters {
+        /// The ids of deliveries.
+        ids: Option<Vec<DeliveryId>> = optional("ids", list_of(0..=IDS_MAX));
+        /// Only dead letters of this endpoint.
+        endpoint: Option<EndpointId> = optional("endpoint_id", parsed());
+        /// The time at which they were given up.
+        time: Span = since_until();
+    }
+}
+
+const CHOICE: &[Content] =
+    &[Content::json::<DeadLetters>(r#"{"endpoint_id": "ep_01h2xcejqtf2nbrexx3vqjhp41"}"#)];
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listDeadLetters",
+    Tag::Deliveries,
+    "List dead letters",
+    &[Reply::json(200, "A page of dead letters, the latest first.", schema_of::<List>)],
+)
+.query::<DeadLettersQuery>();
+
+pub(in crate::http) static DISCARD: Operation = Operation::new(
+    "dropDeadLetters",
+    Tag::Deliveries,
+    "Drop dead letters",
+    &[Reply::json(200, "The number of dead letters that were dropped.", schema_of::<DropAnswer>)],
+)
+.body(CHOICE);
+
+pub(in crate::http) static REPLAY: Operation = Operation::new(
+    "replayDeadLetters",
+    Tag::Deliveries,
+    "Deliver dead letters again",
+    &[Reply::json(200, "The number of deliveries that start again.", schema_of::<ReplayAnswer>)],
+)
+.body(CHOICE);
+
 /// `GET`: lists dead letters, the latest first.
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let mut query = Query::read(call.request.query_string());
-    let limit = query.limit();
-    let (after, endpoint) = (query.cursor(Lists::DeadLetters), query.take("endpoint_id"));
-    let (since, until) = query.times(call.now);
+    let (DeadLettersQuery { page, endpoint, time }, mut query) =
+        DeadLettersQuery::draft(call.request.query_string());
+    let (since, until) = time.of_query(call.now, &mut query);
     query.finish()?;
+    let Page { limit, after } = page;
     let wanted =
         DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
@@ -65,30 +122,25 @@ impl Which {
     async fn read(call: &mut Call) -> Result<Self, Problem> {
         Media::require_json(call.request.headers())?;
         let body = call.body(BODY_BYTES_MAX).await?;
-        let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-        let ids = fields.take("ids", &mut faults);
-        let has_ids = ids.is_some();
-        let ids = ids.and_then(|field| field.list::<DeliveryId>(IDS_MAX, &mut faults));
+        let fields = Fields::read(text_of(&body)?)?;
+        let has_ids = fields.has("ids");
         let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
-        let endpoint =
-            fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
-        let (since, until) = fields.times(call.now, &mut faults);
-        fields.finish(&mut faults);
+        let mut draft = DeadLetters::draft_of(fields, &[]);
+        let (since, until) = draft.body.time.of_body(call.now, &mut draft.faults);
+        let is_right = draft.faults.is_empty() && draft.fields.names().next().is_none();
         match (has_ids, has_filter) {
-            (true, true) => {
-                faults.add(
-                    "/ids",
-                    "cannot be combined with endpoint_id, since or until; send one or the other",
-                );
-            }
-            (false, false) if faults.is_empty() => {
+            (true, true) => draft.faults.add(
+                "/ids",
+                "cannot be combined with endpoint_id, since or until; send one or the other",
+            ),
+            (false, false) if is_right => {
                 let detail = "must choose dead letters: send ids, or at least one of endpoint_id, \
                     since and until";
-                faults.add("", detail);
+                draft.faults.add("", detail);
             }
-            _ => {}
+            (true, false) | (false, true | false) => {}
         }
-        faults.into_result()?;
+        let DeadLetters { ids, endpoint, .. } = draft.finish()?;
         let (after, limit) = (None, CHOSEN_MAX);
         let filter = DeadQuery {
             endpoint,
@@ -160,10 +212,14 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     Ok((count, chosen.next_since))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLettersReplayed)]
 struct ReplayAnswer {
     replayed: usize,
+    /// True if more dead letters match than one request takes.
     has_more: bool,
+    /// The `since` of the request that goes on.
+    #[schema(required)]
     next_since: Option<Timestamp>,
 }
 
@@ -178,10 +234,14 @@ pub(in crate::http) async fn replay(call: &mut Call) -> Answer {
     json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLettersDropped)]
 struct DropAnswer {
     dropped: usize,
+    /// True if more dead letters match than one request takes.
     has_more: bool,
+    /// The `since` of the request that goes on.
+    #[schema(required)]
     next_since: Option<Timestamp>,
 }
 

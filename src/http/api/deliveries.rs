@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
+use serde_json::json;
 use tracing::field::display;
+use utoipa::ToSchema;
 
 use crate::base::clock::Clock;
 use crate::base::pairs::as_map;
@@ -13,10 +15,17 @@ use crate::commands::{RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor::{self, List as Lists};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Parameters as _, query};
+use crate::http::input::kinds::parsed;
+use crate::http::input::lists::{Page, Span, paging, since_until};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Operation, Reply, Tag};
+use crate::http::openapi::schemas::schema_of;
 use crate::http::shared::Api;
 use crate::journal::Position;
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
+use crate::model::delivery::{
+    AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, Timing, Trigger,
+};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
@@ -29,17 +38,70 @@ const ATTEMPTS_MAX: usize = 100;
 /// The `endpoint_disabled_reason` of an endpoint that does not exist any more.
 const DELETED: &str = "deleted";
 
-/// A delivery as shown in lists.
-#[derive(Debug, Serialize)]
+query! {
+    /// The wanted deliveries.
+    struct DeliveriesQuery {
+        /// The page.
+        page: Page<EventId> = paging(Lists::Deliveries).by();
+        /// Only deliveries in this state.
+        status: Option<DeliveryStatus> = optional("state", parsed());
+        /// Only deliveries to this endpoint.
+        endpoint: Option<EndpointId> = optional("endpoint_id", parsed());
+        /// Only deliveries of this event.
+        event: Option<EventId> = optional("event_id", parsed());
+        /// The time at which the event was received.
+        time: Span = since_until();
+    }
+}
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listDeliveries",
+    Tag::Deliveries,
+    "List deliveries",
+    &[Reply::json(
+        200,
+        "A page of deliveries by endpoint, the newest event first.",
+        schema_of::<List>,
+    )],
+)
+.query::<DeliveriesQuery>();
+
+pub(in crate::http) static SHOW: Operation = Operation::new(
+    "showDelivery",
+    Tag::Deliveries,
+    "Show a delivery with its attempts",
+    &[Reply::json(200, "The delivery.", schema_of::<Details>)],
+);
+
+pub(in crate::http) static RETRY: Operation = Operation::new(
+    "retryDelivery",
+    Tag::Deliveries,
+    "Attempt a delivery now",
+    &[Reply::json(
+        202,
+        "The delivery; with its attempts if the key has `deliveries:read`.",
+        |schemas| json!({"anyOf": [schemas.of::<Details>(), schemas.of::<Shown>()]}),
+    )],
+)
+.about("A finished delivery starts its schedule from the beginning.")
+.refuses(&[Code::EventErased, Code::ValidationFailed]);
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
 pub(in crate::http) struct Shown {
     pub(in crate::http) id: DeliveryId,
     event_id: EventId,
     endpoint_id: EndpointId,
+    #[schema(value_type = DeliveryStatus)]
     state: &'static str,
     attempt_count: u32,
+    #[schema(required)]
     next_attempt_at: Option<Timestamp>,
-    /// When the delivery became a dead letter; absent for any other state.
+    /// When the delivery became a dead letter; `null` in any other state.
+    #[schema(required)]
     dead_at: Option<Timestamp>,
+    #[schema(required, value_type = Option<DeadReason>)]
     reason: Option<&'static str>,
 }
 
@@ -68,7 +130,8 @@ impl Shown {
 }
 
 /// A page of a list of deliveries.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeliveryPage)]
 pub(in crate::http) struct List {
     pub(in crate::http) data: Vec<Shown>,
     pub(in crate::http) has_more: bool,
@@ -90,13 +153,11 @@ pub(in crate::http) async fn list(call: &mut Call) -> Answer {
 }
 
 fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
-    let mut query = Query::read(text);
-    let limit = query.limit();
-    let after = query.cursor(Lists::Deliveries).map(|EventId(after)| DeliveryId(after));
-    let (status, endpoint, event) =
-        (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
-    let (since, until) = query.times(now);
+    let (wanted, mut query) = DeliveriesQuery::draft(text);
+    let (since, until) = wanted.time.of_query(now, &mut query);
     query.finish()?;
+    let DeliveriesQuery { page: Page { limit, after }, status, endpoint, event, .. } = wanted;
+    let after = after.map(|EventId(after)| DeliveryId(after));
     let after = after.map(|after| (after.endpoint_number(), after.event()));
     Ok(DeliveryQuery { status, endpoint, event, since, until, after, limit })
 }
@@ -113,40 +174,64 @@ fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
     found.map(|found| (org, found)).ok_or_else(absent)
 }
 
+/// The reason why a delivery waits although its time has come.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = DeliveryWait)]
+enum Wait {
+    OrganizationSuspended,
+    EndpointDisabled,
+    CircuitBreaker,
+    DiskFull,
+}
+
 /// A delivery with its attempts.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeliveryWithAttempts)]
 struct Details {
     #[serde(flatten)]
     delivery: Shown,
     /// A delivery to a disabled endpoint waits until the endpoint is enabled.
     endpoint_enabled: bool,
+    /// `deleted` if the endpoint does not exist any more.
+    #[schema(required)]
     endpoint_disabled_reason: Option<&'static str>,
     /// The reason why the delivery waits although its time has come.
-    waits_for: Option<&'static str>,
+    #[schema(required)]
+    waits_for: Option<Wait>,
     /// A delivery of a suspended organization waits until the operator ends the suspension.
     organization_suspended: bool,
-    /// The newest `ATTEMPTS_MAX` attempts, the newest first.
+    /// The newest 100 attempts, the newest first.
     attempts: Vec<Attempt>,
 }
 
 /// An attempt, in a delivery or as the result of testing an endpoint.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(in crate::http) struct Attempt {
     id: AttemptId,
     number: u32,
+    #[schema(value_type = Trigger)]
     trigger: &'static str,
     started_at: Timestamp,
     duration_ms: u32,
     timing: Timing,
     /// The address that the attempt reached, or tried to reach.
+    #[schema(required, value_type = Option<String>)]
     address: Option<SocketAddr>,
+    /// The HTTP status of the answer.
+    #[schema(required)]
     status: Option<u16>,
+    /// `null` if the endpoint accepted.
+    #[schema(required)]
     error: Option<AttemptError>,
     /// The wait demanded by the receiver, in milliseconds.
+    #[schema(required)]
     retry_after_ms: Option<u64>,
     #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, String>)]
     response_headers: Vec<(String, String)>,
     /// The beginning of a refusal's body, unless the event is erased.
+    #[schema(required)]
     response_body: Option<String>,
 }
 
@@ -215,22 +300,18 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
 
 /// Returns the reason why a delivery waits although its time has come, if there is one. Without a
 /// reason, its attempt is under way or comes in its turn.
-fn waits_for(
-    api: &Api,
-    org: OrgNo,
-    found: &DeliveryDetails,
-) -> Result<Option<&'static str>, Problem> {
+fn waits_for(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Option<Wait>, Problem> {
     let due_at = found.delivery.situation.next_attempt_at();
     if due_at.is_none_or(|at| at > api.steady()) {
         return Ok(None);
     }
     let known = api.engine.store.endpoint_of(org, found.delivery.endpoint)?;
     Ok(known.and_then(|(endpoint, health)| match api.engine.breakers.of(endpoint.id) {
-        _ if found.is_suspended => Some("organization_suspended"),
-        _ if !endpoint.is_enabled() => Some("endpoint_disabled"),
-        BreakerView::Open(_) | BreakerView::HalfOpen => Some("circuit_breaker"),
+        _ if found.is_suspended => Some(Wait::OrganizationSuspended),
+        _ if !endpoint.is_enabled() => Some(Wait::EndpointDisabled),
+        BreakerView::Open(_) | BreakerView::HalfOpen => Some(Wait::CircuitBreaker),
         BreakerView::Closed if api.engine.intake.keeps_rest() && health.failing_since.is_some() => {
-            Some("disk_full")
+            Some(Wait::DiskFull)
         }
         BreakerView::Closed => None,
     }))

@@ -1,5 +1,6 @@
 //! `/docs`: the manual, embedded in the binary. The pages are the Markdown files of `docs/`, shown
-//! without scripts and without anything from another host.
+//! without scripts and without anything from another host. Only the page about the API has one: the
+//! explorer at its end, which sends requests to this server only.
 
 mod markdown;
 
@@ -10,6 +11,7 @@ use actix_web::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POL
 
 use crate::http::edge::call::{Answer, Call};
 use crate::http::error::Problem;
+use crate::http::openapi::operation::{Operation, Reply, Tag, any_text};
 
 /// A page of the manual: its name in the URL, and its Markdown.
 type Page = (&'static str, &'static str);
@@ -19,6 +21,18 @@ macro_rules! pages {
         [$(($name, include_str!(concat!("../../../docs/", $name, ".md")))),+]
     };
 }
+
+/// The script of the explorer.
+static SCRIPT: &str = include_str!("docs/explorer.js");
+/// The page with the explorer.
+const EXPLORED: &str = "api";
+/// The place of the explorer: a form for each operation of the OpenAPI document, which sends
+/// requests to this server.
+const EXPLORER: &str = "<h2 id=\"explorer\">Explorer</h2>\n<p>Each operation of <a \
+    href=\"/openapi.json\">the OpenAPI document</a> with a form. A request goes to this server and \
+    does what it says. The key stays in this page, and is gone when the page is left.</p>\n<div \
+    id=\"operations\"><p>The explorer needs JavaScript.</p></div>\n<script \
+    src=\"/docs/explorer.js\" defer></script>\n";
 
 /// The pages in the order of the navigation. The first one is `/docs` itself.
 static PAGES: [Page; 13] = pages![
@@ -48,9 +62,37 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
+/// Allows the script of the explorer, too, and its requests to this server.
+const EXPLORER_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+pub(in crate::http) static INDEX: Operation = Operation::new(
+    "showManual",
+    Tag::Operations,
+    "Show the manual",
+    &[Reply::of(200, "The first page.", ("text/html", any_text))],
+);
+
+pub(in crate::http) static SHOW: Operation = Operation::new(
+    "showManualPage",
+    Tag::Operations,
+    "Show a page of the manual; `/docs/api` has an explorer of this document",
+    &[Reply::of(200, "The page, or a file that pages use.", ("text/html", any_text)).also(&[
+        ("text/css", any_text),
+        ("text/javascript", any_text),
+        ("image/svg+xml", any_text),
+    ])],
+);
+
 /// The pages as HTML, made at the first request for a page.
 static RENDERED: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
-    PAGES.iter().map(|(name, text)| (*name, document(name, &markdown::render(text)))).collect()
+    let page = |(name, text): &Page| {
+        let explorer = if *name == EXPLORED { EXPLORER } else { "" };
+        (*name, document(name, title(text), &(markdown::render(text) + explorer)))
+    };
+    PAGES.iter().map(page).collect()
 });
 
 /// `GET /docs`: returns the first page of the manual.
@@ -62,6 +104,9 @@ pub(in crate::http) fn index() -> Answer {
 pub(in crate::http) fn show(call: &Call) -> Answer {
     match call.path("page") {
         "style.css" => Ok(HttpResponse::Ok().content_type("text/css; charset=utf-8").body(STYLE)),
+        "explorer.js" => {
+            Ok(HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(SCRIPT))
+        }
         "year.svg" => Ok(HttpResponse::Ok().content_type("image/svg+xml").body(YEAR)),
         name => page(name),
     }
@@ -73,19 +118,19 @@ fn page(name: &str) -> Answer {
         Problem::not_found("the manual has no page of this name; `/docs` lists the pages")
     })?;
     let mut answer = HttpResponse::Ok();
-    answer.insert_header((CONTENT_SECURITY_POLICY, POLICY));
+    let policy = if name == EXPLORED { EXPLORER_POLICY } else { POLICY };
+    answer.insert_header((CONTENT_SECURITY_POLICY, policy));
     answer.insert_header((REFERRER_POLICY, "no-referrer"));
-    Ok(answer.content_type("text/html; charset=utf-8").body(html.as_str()))
+    Ok(answer.content_type("text/html; charset=utf-8").body(html.clone()))
 }
 
-fn document(name: &str, body: &str) -> String {
-    let link = |(other, text): &Page| {
-        let here = if *other == name { " aria-current=\"page\"" } else { "" };
-        format!("<li><a href=\"{}\"{here}>{}</a></li>\n", markdown::address(other), title(text))
+fn document(name: &str, own_title: &str, body: &str) -> String {
+    let link = |(other, title): (&str, &str)| {
+        let here = if other == name { " aria-current=\"page\"" } else { "" };
+        format!("<li><a href=\"{}\"{here}>{title}</a></li>\n", markdown::address(other))
     };
-    let links: String = PAGES.iter().map(link).collect();
-    let own_title =
-        PAGES.iter().find(|(other, _)| *other == name).map_or("", |(_, text)| title(text));
+    let pages = PAGES.iter().map(|(other, text)| (*other, title(text)));
+    let links: String = pages.map(link).collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

@@ -3,22 +3,25 @@
 //! value is shown as `null`: for these, `null` returns to the configured value. Used by
 //! `endpoints`, `webhook` and `hooks`.
 
-use std::borrow::Cow;
-use std::ops::RangeInclusive;
-
 use actix_web::http::header::HeaderName;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::base::vault::Vault;
 use crate::delivery::secrets;
 use crate::http::error::{Code, Faults, Problem, pointer};
-use crate::http::input::fields::{Field, Fields, is_printable, printable_rule, string};
+use crate::http::input::declare::{Draft, body};
+use crate::http::input::fields::Fields;
+use crate::http::input::kinds::{
+    Flag, Rule, Texts, flag, list_of, number, numbers, pairs, parsed, short_pair,
+    short_pairs_schema, text, url,
+};
+use crate::http::input::presence::{Optional, nullable, optional};
 use crate::model::endpoint::{
-    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
-    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX,
-    PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX, RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX,
-    URL_BYTES_MAX,
+    BodyForm, DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings,
+    HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, MAX_IN_FLIGHT_MAX,
+    METADATA_CHARS_MAX, METADATA_MAX, Ordering, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
+    RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX, TypePattern, URL_BYTES_MAX,
 };
 use crate::model::id::EndpointId;
 use crate::model::time::Timestamp;
@@ -50,11 +53,60 @@ const RESERVED_HEADERS: [&str; 17] = [
 pub(in crate::http) const MASK: &str = "(set)";
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "triggerd-"];
 
-/// Reads a body over the existing settings of an endpoint. Absent members keep their values.
+body! {
+    /// The settings of an endpoint. A change keeps the members that it does not name.
+    pub(in crate::http) struct EndpointChange {
+        /// `http` or `https`, without user and password. It must lead to a public address.
+        url: Option<String> = optional("url", url(URL_BYTES_MAX));
+        /// The types that are pushed; the empty list means everything that producers post.
+        event_types: Option<Vec<TypePattern>> = patterns();
+        /// False if nothing is pushed.
+        enabled: Option<bool> = enabled();
+        /// A text for people.
+        description: Option<String> = optional("description", text(DESCRIPTION_CHARS_MAX));
+        /// Headers of each request. An answer shows `(set)` in place of a value, and `(set)` in a
+        /// request keeps the value.
+        headers: Option<Vec<(String, String)>> =
+            optional("headers", pairs(HEADERS_MAX, header, headers_schema));
+        /// The form of the body.
+        body: Option<BodyForm> = optional("body", parsed());
+        /// The order in which events are pushed.
+        ordering: Option<Ordering> = optional("ordering", parsed());
+        /// Names and values for programs of the owner.
+        metadata: Option<Vec<(String, String)>> = optional(
+            "metadata",
+            pairs(METADATA_MAX, metadatum, || short_pairs_schema(METADATA_CHARS_MAX)),
+        );
+        /// Seconds before each further attempt; `[]` means one attempt, and `null` the
+        /// configuration.
+        retry_schedule: Option<Option<Vec<u32>>> =
+            nullable("retry_schedule", numbers(RETRIES_MAX, 1..=RETRY_WAIT_S_MAX));
+        /// Maximum duration of an attempt; `null` means the configuration.
+        timeout_ms: Option<Option<u32>> = nullable("timeout_ms", number(1..=TIMEOUT_MS_MAX));
+        /// Maximum number of attempts at one time; `null` means the configuration.
+        max_in_flight: Option<Option<u16>> =
+            nullable("max_in_flight", number(1..=MAX_IN_FLIGHT_MAX));
+        /// Maximum number of attempts begun in a second; `null` means no limit.
+        rate_per_second: Option<Option<u16>> =
+            nullable("rate_per_second", number(1..=RATE_PER_SECOND_MAX));
+    }
+}
+
+/// Declares `event_types`.
+pub(in crate::http) fn patterns() -> Optional<Texts<TypePattern>> {
+    optional("event_types", list_of(0..=PATTERNS_MAX))
+}
+
+/// Declares `enabled`.
+pub(in crate::http) fn enabled() -> Optional<Flag> {
+    optional("enabled", flag())
+}
+
+/// Applies a body to the existing settings of an endpoint. Absent members keep their values.
 pub(in crate::http) struct Reading<'a> {
-    pub(in crate::http) fields: Fields<'a>,
+    fields: Fields<'a>,
     pub(in crate::http) faults: Faults,
-    pub(in crate::http) egress: &'a EgressRules,
+    egress: &'a EgressRules,
     /// The pointer to a forbidden URL, and the broken rule.
     refused: Option<(String, EgressError)>,
     /// Headers removed because the URL has a new origin.
@@ -72,24 +124,22 @@ pub(in crate::http) struct Said {
 }
 
 impl<'a> Reading<'a> {
-    pub(in crate::http) fn of(text: &'a str, egress: &'a EgressRules) -> Result<Self, Problem> {
-        let (fields, faults, dropped) = (Fields::read(text)?, Faults::default(), Vec::new());
-        Ok(Self { fields, faults, egress, refused: None, dropped, names_enabled: false })
+    /// Begins with a body that is read. Returns the body, too.
+    pub(in crate::http) fn of<B>(draft: Draft<'a, B>, egress: &'a EgressRules) -> (Self, B) {
+        let Draft { body, fields, faults } = draft;
+        let (refused, dropped) = (None, Vec::new());
+        (Self { fields, faults, egress, refused, dropped, names_enabled: false }, body)
     }
 
-    /// Reads the URL from the member `name`. A new origin removes all headers, because their values
-    /// were meant for the former origin.
+    /// Sets the URL, which came in the member `name`. A new origin removes all headers, because
+    /// their values were meant for the former origin.
     pub(in crate::http) fn url(
         &mut self,
         name: &str,
-        is_required: bool,
+        url: Option<String>,
         settings: &mut EndpointSettings,
     ) {
-        let field =
-            if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
-        let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else {
-            return;
-        };
+        let Some(url) = url else { return };
         match self.egress.judge_text(&url) {
             Ok((parsed, _)) => {
                 if url::Url::parse(&settings.url).map(|before| before.origin())
@@ -110,14 +160,16 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads `event_types` and `enabled`, which `/api/webhook/config` accepts too.
-    pub(in crate::http) fn basics(&mut self, endpoint: &mut Endpoint) {
-        if let Some(field) = self.take("event_types")
-            && let Some(patterns) = field.list(PATTERNS_MAX, &mut self.faults)
-        {
+    /// Sets the patterns of types and if the endpoint is enabled.
+    pub(in crate::http) fn basics(
+        &mut self,
+        (patterns, enabled): (Option<Vec<TypePattern>>, Option<bool>),
+        endpoint: &mut Endpoint,
+    ) {
+        if let Some(patterns) = patterns {
             endpoint.settings.event_types = patterns;
         }
-        if let Some(enabled) = self.take("enabled").and_then(|field| field.flag(&mut self.faults)) {
+        if let Some(enabled) = enabled {
             self.names_enabled = true;
             endpoint.disabled = match (enabled, endpoint.disabled) {
                 (true, _) => None,
@@ -126,49 +178,38 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads all other settings from the body.
-    pub(in crate::http) fn details(&mut self, endpoint: &mut Endpoint, vault: &Vault) {
-        let id = endpoint.id;
-        let settings = &mut endpoint.settings;
-        if let Some(field) = self.take("description") {
-            settings.description = field.text(&mut self.faults).unwrap_or_default().into_owned();
-            if settings.description.chars().count() > DESCRIPTION_CHARS_MAX {
-                self.faults.add(
-                    field.pointer(),
-                    format!("must be at most {DESCRIPTION_CHARS_MAX} characters"),
-                );
-            }
+    /// Sets everything that the body names.
+    pub(in crate::http) fn apply(
+        &mut self,
+        body: EndpointChange,
+        endpoint: &mut Endpoint,
+        vault: &Vault,
+    ) {
+        self.url("url", body.url, &mut endpoint.settings);
+        self.basics((body.event_types, body.enabled), endpoint);
+        let (id, settings) = (endpoint.id, &mut endpoint.settings);
+        if let Some(headers) = body.headers {
+            self.headers(headers, (id, &mut *settings), vault);
         }
-        if let Some(field) = self.take("headers") {
-            self.headers(&field, (id, &mut *settings), vault);
-        }
-        if let Some(field) = self.take("body") {
-            settings.body = field.parse(&mut self.faults).unwrap_or_default();
-        }
-        if let Some(field) = self.take("ordering") {
-            settings.ordering = field.parse(&mut self.faults).unwrap_or_default();
-        }
-        if let Some(field) = self.take("metadata") {
-            settings.metadata = metadata(&field, &mut self.faults);
-        }
-        if let Some(field) = self.fields.take_value("retry_schedule", &mut self.faults) {
-            let waits = field.numbers(RETRIES_MAX, 1..=RETRY_WAIT_S_MAX, &mut self.faults);
-            settings.retry_schedule_s = waits.filter(|_| !field.is_null());
-        }
-        self.limit("timeout_ms", 1..=TIMEOUT_MS_MAX, &mut settings.timeout_ms);
-        self.limit("max_in_flight", 1..=MAX_IN_FLIGHT_MAX, &mut settings.max_in_flight);
-        self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
+        set(&mut settings.description, body.description);
+        set(&mut settings.body, body.body);
+        set(&mut settings.ordering, body.ordering);
+        set(&mut settings.metadata, body.metadata);
+        set(&mut settings.retry_schedule_s, body.retry_schedule);
+        set(&mut settings.timeout_ms, body.timeout_ms);
+        set(&mut settings.max_in_flight, body.max_in_flight);
+        set(&mut settings.rate_per_second, body.rate_per_second);
     }
 
-    /// Reads the headers. The mask keeps the existing value of a header.
+    /// Sets the headers. The mask keeps the existing value of a header.
     fn headers(
         &mut self,
-        field: &Field<'_>,
+        headers: Vec<(String, String)>,
         (id, settings): (EndpointId, &mut EndpointSettings),
         vault: &Vault,
     ) {
         let before = std::mem::take(&mut settings.headers);
-        for (name, value) in headers(field, &mut self.faults) {
+        for (name, value) in headers {
             let named = |(known, _): &&(String, SealedSecret)| *known == name;
             let sealed = if value != MASK {
                 secrets::seal_header(vault, id, (&name, &value))
@@ -178,12 +219,12 @@ impl<'a> Reading<'a> {
                 continue;
             } else {
                 let detail = format!("{MASK:?} keeps an existing value, but this header has none");
-                self.faults.add(pointer(&field.pointer(), &name), detail);
+                self.faults.add(pointer("/headers", &name), detail);
                 continue;
             };
             match sealed {
                 Some(sealed) => settings.headers.push((name, sealed)),
-                None => self.faults.add(field.pointer(), "cannot be encrypted"),
+                None => self.faults.add("/headers", "cannot be encrypted"),
             }
         }
     }
@@ -194,7 +235,7 @@ impl<'a> Reading<'a> {
         let shown = serde_json::to_value(shown).map_err(|error| Problem::internal(&error))?;
         let Some(shown) = shown.as_object() else { return Ok(()) };
         for (name, now) in shown {
-            let Some(field) = self.take(name) else { continue };
+            let Some(field) = self.fields.take(name, &mut self.faults) else { continue };
             let is_same = match (now, serde_json::from_str::<Value>(field.value.get())) {
                 (_, Err(_)) => false,
                 (Value::String(now), Ok(Value::String(given))) => {
@@ -226,21 +267,12 @@ impl<'a> Reading<'a> {
         let dropped = self.dropped.into_iter().map(|(name, _)| name).filter(|name| !has(name));
         Ok(Said { sets_enabled: self.names_enabled, headers_dropped: dropped.collect() })
     }
+}
 
-    fn take(&mut self, name: &str) -> Option<Field<'a>> {
-        self.fields.take(name, &mut self.faults)
-    }
-
-    /// Reads a number. `null` returns to the configured value.
-    fn limit<T: TryFrom<u64>>(
-        &mut self,
-        name: &str,
-        range: RangeInclusive<u64>,
-        limit: &mut Option<T>,
-    ) {
-        let Some(field) = self.fields.take_value(name, &mut self.faults) else { return };
-        let number = if field.is_null() { None } else { field.number_in(range, &mut self.faults) };
-        *limit = number.and_then(|number| number.try_into().ok());
+/// Replaces the value if there is a new one.
+fn set<T>(value: &mut T, new: Option<T>) {
+    if let Some(new) = new {
+        *value = new;
     }
 }
 
@@ -250,92 +282,54 @@ fn is_same_time(one: &str, other: &str) -> bool {
     Ok(other)) if one == other)
 }
 
-/// Reads the text of a URL. The URL parser ignores spaces and control characters, so such
-/// characters are refused here.
-fn url_text(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
-    let text = field.text(faults)?;
-    if text.len() > URL_BYTES_MAX {
-        faults.add(field.pointer(), format!("must be at most {URL_BYTES_MAX} bytes"));
-        return None;
+/// Returns the name of a header to keep, in lower case, or the rule that name or value break.
+fn header(name: &str, value: &str) -> Result<String, Rule> {
+    let name = name.to_ascii_lowercase();
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(
+            "is not a valid header name: letters, digits and - are safe (RFC 9110, 5.1)".into()
+        );
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        faults.add(field.pointer(), "must not have spaces or control characters");
-        return None;
+    if name.len() > HEADER_NAME_BYTES_MAX {
+        return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
     }
-    Some(text.into_owned())
+    if RESERVED_HEADERS.contains(&name.as_str())
+        || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it))
+    {
+        return Err(
+            "is reserved, because triggerd or the connection sets it; remove this header".into()
+        );
+    }
+    if value.len() > HEADER_VALUE_BYTES_MAX {
+        return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());
+    }
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if !value.bytes().all(is_visible) || value.trim() != value {
+        return Err("must be printable ASCII without spaces at its ends".into());
+    }
+    Ok(name)
 }
 
-fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
-    texts(field, HEADERS_MAX, faults, |name, value| {
-        let name = name.to_ascii_lowercase();
-        if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err(
-                "is not a valid header name: letters, digits and - are safe (RFC 9110, 5.1)".into(),
-            );
-        }
-        if name.len() > HEADER_NAME_BYTES_MAX {
-            return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
-        }
-        if RESERVED_HEADERS.contains(&name.as_str())
-            || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it))
-        {
-            return Err(
-                "is reserved, because triggerd or the connection sets it; remove this header"
-                    .into(),
-            );
-        }
-        if value.len() > HEADER_VALUE_BYTES_MAX {
-            return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());
-        }
-        let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-        if !value.bytes().all(is_visible) || value.trim() != value {
-            return Err("must be printable ASCII without spaces at its ends".into());
-        }
-        Ok(name)
+fn headers_schema() -> Value {
+    let reserved = [&RESERVED_PREFIXES.join("|"), &format!("(?:{})$", RESERVED_HEADERS.join("|"))]
+        .map(String::as_str)
+        .join("|");
+    json!({
+        "propertyNames": {
+            "minLength": 1,
+            "maxLength": HEADER_NAME_BYTES_MAX,
+            "pattern": format!("^(?!{reserved})[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+        },
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": HEADER_VALUE_BYTES_MAX,
+            "pattern": "^(?:[!-~](?:[ -~]*[!-~])?)?$",
+        },
     })
 }
 
-fn metadata(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
-    texts(field, METADATA_MAX, faults, |name, value| {
-        if !is_printable(name, METADATA_CHARS_MAX) {
-            return Err(format!("the name {}", printable_rule(METADATA_CHARS_MAX)).into());
-        }
-        if value.chars().count() > METADATA_CHARS_MAX {
-            return Err(format!("must be at most {METADATA_CHARS_MAX} characters").into());
-        }
-        Ok(name.to_owned())
-    })
-}
-
-/// Reads an object whose values are texts. `check` returns the name to keep, or the broken rule.
-fn texts(
-    field: &Field<'_>,
-    most: usize,
-    faults: &mut Faults,
-    check: impl Fn(&str, &str) -> Result<String, Cow<'static, str>>,
-) -> Vec<(String, String)> {
-    let members = field.members(faults).unwrap_or_default();
-    if members.len() > most {
-        faults.add(field.pointer(), format!("must have at most {most} members"));
-        return Vec::new();
-    }
-    let parent = field.pointer();
-    let mut kept: Vec<(String, String)> = Vec::with_capacity(members.len());
-    for (name, value) in members {
-        let at = pointer(&parent, &name);
-        let Some(value) = string(value) else {
-            faults.add(at, "must be a string");
-            continue;
-        };
-        match check(&name, &value) {
-            Err(rule) => faults.add(at, rule),
-            Ok(name) if kept.iter().any(|(other, _)| *other == name) => {
-                faults.add(at, "appears more than once");
-            }
-            Ok(name) => kept.push((name, value.into_owned())),
-        }
-    }
-    kept
+fn metadatum(name: &str, value: &str) -> Result<String, Rule> {
+    short_pair(name, value, METADATA_CHARS_MAX)
 }
 
 #[cfg(test)]

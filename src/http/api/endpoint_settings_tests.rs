@@ -1,13 +1,11 @@
-use serde_json::json;
+use crate::http::input::declare::Body as _;
 
 use super::*;
 
 fn read(endpoint: &mut Endpoint, body: &Value) -> Result<Vec<String>, Problem> {
     let (text, egress) = (body.to_string(), EgressRules { allow: Vec::new() });
-    let mut reading = Reading::of(&text, &egress)?;
-    reading.url("url", false, &mut endpoint.settings);
-    reading.basics(endpoint);
-    reading.details(endpoint, &vault());
+    let (mut reading, body) = Reading::of(EndpointChange::draft(&text, &[])?, &egress);
+    reading.apply(body, endpoint, &vault());
     reading.finish(&endpoint.settings).map(|said| said.headers_dropped)
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::base::pairs::as_map;
 use crate::base::random;
@@ -18,19 +20,23 @@ use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::delivery::subject::Subject;
 use crate::http::api::deliveries::Attempt;
-use crate::http::api::endpoint_settings::{MASK, Reading, Said};
+use crate::http::api::endpoint_settings::{EndpointChange, MASK, Reading, Said};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
-use crate::http::error::{Code, Faults, Problem};
-use crate::http::input::body::Media;
+use crate::http::error::{Code, Problem};
+use crate::http::input::body::{Media, optional_json};
 use crate::http::input::cursor::List;
-use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Body as _, Parameters as _, body, query};
+use crate::http::input::fields::{CHAR_BYTES_MAX, text_of};
+use crate::http::input::kinds::number;
+use crate::http::input::lists::{Page, paging};
+use crate::http::input::presence::optional;
+use crate::http::openapi::schemas::Schemas;
 use crate::model::delivery::{AttemptOutcome, Trigger};
 use crate::model::endpoint::{
-    BodyForm, DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
-    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX,
-    PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
+    BodyForm, DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings,
+    HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, METADATA_CHARS_MAX, METADATA_MAX,
+    Ordering, PATTERN_CHARS_MAX, PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
 };
 use crate::model::event::NewEvent;
 use crate::model::id::{AttemptId, EndpointId, EventId, OrgNo};
@@ -53,27 +59,66 @@ const OVERLAP_S_DEFAULT: u64 = 86_400;
 /// The type of the event that tests an endpoint.
 const TEST_TYPE: &str = "triggerd.test";
 
-/// An endpoint as shown in answers. The secret is present only when new.
-#[derive(Serialize)]
+pub(in crate::http) mod operations;
+
+body! {
+    /// The rotation of a signing secret.
+    struct SecretRotation {
+        /// How long the old secret signs beside the new one.
+        overlap_s: u64 =
+            optional("overlap_seconds", number(0..=OVERLAP_S_MAX)).or(OVERLAP_S_DEFAULT);
+    }
+}
+
+query! {
+    /// The wanted endpoints.
+    struct EndpointsQuery {
+        /// The page.
+        page: Page<EventId> = paging(List::Endpoints).by();
+    }
+}
+
+/// Returns the schema of the answer to a change.
+pub(in crate::http) fn changed_schema(schemas: &mut Schemas) -> Value {
+    let all = [schemas.of::<Shown<'static>>(), schemas.of::<Changed<'static>>()];
+    json!({ "anyOf": all })
+}
+
+/// An endpoint. The secret is present only when new.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Endpoint)]
 pub(in crate::http) struct Shown<'a> {
     id: EndpointId,
     url: &'a str,
     description: &'a str,
+    #[schema(value_type = Vec<TypePattern>)]
     event_types: Vec<&'a str>,
+    /// The names of headers; `(set)` stands for each value.
     #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, String>)]
     headers: Vec<(&'a str, &'static str)>,
     /// Names of headers removed because their values were meant for the former origin of the URL.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     headers_dropped: Vec<String>,
+    #[schema(value_type = BodyForm)]
     body: &'static str,
     enabled: bool,
+    #[schema(required, value_type = Option<DisabledReason>)]
     disabled_reason: Option<&'static str>,
+    /// Seconds before each further attempt; `null` means the configuration.
+    #[schema(required, value_type = Option<Vec<u32>>)]
     retry_schedule: Option<&'a [u32]>,
+    #[schema(required)]
     timeout_ms: Option<u32>,
+    #[schema(required)]
     max_in_flight: Option<u16>,
+    #[schema(required)]
     rate_per_second: Option<u16>,
+    #[schema(value_type = Ordering)]
     ordering: &'static str,
     #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, String>)]
     metadata: Vec<(&'a str, &'a str)>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -83,12 +128,15 @@ pub(in crate::http) struct Shown<'a> {
 
 /// The answer to a change by a key that may not read endpoints: it repeats no setting that the key
 /// did not write.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointChanged)]
 struct Changed<'a> {
     id: EndpointId,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(required = false, value_type = Vec<String>)]
     headers_dropped: &'a [String],
     enabled: bool,
+    #[schema(required, value_type = Option<DisabledReason>)]
     disabled_reason: Option<&'static str>,
     updated_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +173,7 @@ impl<'a> Shown<'a> {
             headers_dropped: Vec::new(),
             body: settings.body.name(),
             enabled: endpoint.is_enabled(),
-            disabled_reason: endpoint.disabled.map(crate::model::endpoint::DisabledReason::name),
+            disabled_reason: endpoint.disabled.map(DisabledReason::name),
             retry_schedule: settings.retry_schedule_s.as_deref(),
             timeout_ms: settings.timeout_ms,
             max_in_flight: settings.max_in_flight,
@@ -201,10 +249,9 @@ pub(in crate::http) async fn create(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, secret) = blank(call)?;
     let live = call.api.settings.get();
-    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
-    reading.url("url", true, &mut endpoint.settings);
-    reading.basics(&mut endpoint);
-    reading.details(&mut endpoint, &call.api.engine.vault);
+    let draft = EndpointChange::draft(text_of(&body)?, &["url"])?;
+    let (mut reading, body) = Reading::of(draft, &live.egress);
+    reading.apply(body, &mut endpoint, &call.api.engine.vault);
     reading.finish(&endpoint.settings)?;
     put(call, org, &endpoint, true).await?;
     audit::endpoint(call, &endpoint, "created");
@@ -214,11 +261,8 @@ pub(in crate::http) async fn create(call: &mut Call) -> Answer {
 /// `GET`: lists endpoints in the order of their creation.
 pub(in crate::http) fn list(call: &Call) -> Answer {
     let org = call.org()?;
-    let mut query = Query::read(call.request.query_string());
-    let limit = query.limit();
-    let after =
-        query.cursor(List::Endpoints).map_or(EndpointId(0), |EventId(after)| EndpointId(after));
-    query.finish()?;
+    let Page { limit, after } = EndpointsQuery::read(call.request.query_string())?.page;
+    let after = after.map_or(EndpointId(0), |EventId(after)| EndpointId(after));
     let mut endpoints = call.api.engine.store.endpoints_of(org)?;
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
     let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
@@ -243,10 +287,9 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     let before = named(call)?.1;
     let mut endpoint = Endpoint::clone(&before);
     let live = call.api.settings.get();
-    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
-    reading.url("url", false, &mut endpoint.settings);
-    reading.basics(&mut endpoint);
-    reading.details(&mut endpoint, &call.api.engine.vault);
+    let draft = EndpointChange::draft(text_of(&body)?, &[])?;
+    let (mut reading, body) = Reading::of(draft, &live.egress);
+    reading.apply(body, &mut endpoint, &call.api.engine.vault);
     reading.unchanged(&Shown::of(&before, None))?;
     let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
     if endpoint != *before {
@@ -289,16 +332,8 @@ pub(in crate::http) async fn enable(call: &mut Call) -> Answer {
 /// beside the new secret until the overlap ends.
 pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
-    let mut overlap_s = OVERLAP_S_DEFAULT;
-    if !body.is_empty() {
-        Media::require_json(call.request.headers())?;
-        let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-        let given = fields.take("overlap_seconds", &mut faults);
-        let given = given.and_then(|field| field.number_in(0..=OVERLAP_S_MAX, &mut faults));
-        fields.finish(&mut faults);
-        faults.into_result()?;
-        overlap_s = given.unwrap_or(overlap_s);
-    }
+    let text = optional_json(call.request.headers(), &body)?;
+    let SecretRotation { overlap_s } = SecretRotation::read(text)?;
     let _apart = call.settings_lock(call.org()?).await?;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
@@ -310,15 +345,20 @@ pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
     changed(call, &Shown::of(&endpoint, Some(secret)))
 }
 
-#[derive(Serialize)]
+/// Counters of an endpoint.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointStats)]
 struct Stats {
     id: EndpointId,
     waiting: u64,
     dead_letters: u64,
     attempts_accepted: u64,
     attempts_failed: u64,
+    #[schema(required)]
     failing_since: Option<Timestamp>,
+    #[schema(required)]
     last_accepted_at: Option<Timestamp>,
+    #[schema(required)]
     last_failed_at: Option<Timestamp>,
 }
 
@@ -339,7 +379,8 @@ pub(in crate::http) fn stats(call: &Call) -> Answer {
 }
 
 /// The result of testing an endpoint: an attempt, and the event in the header `webhook-id`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointTest)]
 struct Tested {
     event_id: EventId,
     #[serde(flatten)]

@@ -6,25 +6,33 @@ use std::collections::HashMap;
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::failpoint::{self, Switch};
 use crate::base::splice::Splice;
 use crate::base::units::millis;
 use crate::commands::{EraseEvent, EraseOutcome};
 use crate::http::api::deliveries::Shown;
-use crate::http::api::stored_event::{absent, item, read_page, stored};
+use crate::http::api::stored_event::{absent, event_page, inlined_event, item, read_page, stored};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor::{self, List};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Parameters as _, query};
+use crate::http::input::kinds::parsed;
+use crate::http::input::lists::{Page, Span, paging, since_until};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Operation, Reply, Tag};
+use crate::http::openapi::schemas::{inlined, merged, schema_of};
 use crate::http::shared::Api;
 use crate::journal::Position;
+use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::routing::{RouteReason, RoutingEnd};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
+use crate::rules::type_filter::TypeFilter;
 use crate::store::{
     Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary, NumberedEndpoint, Routing,
 };
@@ -39,14 +47,59 @@ const LOOKS_MAX: usize = 5;
 /// Maximum number of deliveries shown with an event.
 const DELIVERIES_MAX: usize = 5_000;
 
+query! {
+    /// The wanted events.
+    struct EventsQuery {
+        /// The page.
+        page: Page<EventId> = paging(List::Events).by();
+        /// Only events of these types.
+        types: Option<TypeFilter> = optional("type", parsed());
+        /// Only events with this status.
+        status: Option<EventStatus> = optional("status", parsed());
+        /// The time at which they were received.
+        time: Span = since_until();
+    }
+}
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listEvents",
+    Tag::Events,
+    "List events",
+    &[Reply::json(200, "A page of events, the newest first.", event_page)],
+)
+.query::<EventsQuery>();
+
+pub(in crate::http) static SHOW: Operation = Operation::new(
+    "showEvent",
+    Tag::Events,
+    "Show an event with its deliveries",
+    &[Reply::json(200, "The event, and its state at each endpoint.", |schemas| {
+        schemas.component("EventWithHistory", |schemas| {
+            let (event, history) = (inlined_event(schemas), inlined::<History>(schemas));
+            merged("An event, and its state at each endpoint.", [event, history])
+        })
+    })],
+)
+.about(
+    "A key without `deliveries:read` does not see deliveries, and a key without `endpoints:read` \
+     sees neither breakers nor the queries of URLs.",
+);
+
+pub(in crate::http) static ERASE: Operation = Operation::new(
+    "eraseEvent",
+    Tag::Events,
+    "Erase the payload of an event",
+    &[Reply::json(200, "The payload is shown nowhere any more.", schema_of::<Erasure>)],
+);
+
 /// `GET`: lists events, the newest first.
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let mut query = Query::read(call.request.query_string());
-    let (limit, before) = (query.limit(), query.cursor(List::Events));
-    let (types, status) = (query.take("type").unwrap_or_default(), query.take("status"));
-    let (since, until) = query.times(call.now);
+    let (wanted, mut query) = EventsQuery::draft(call.request.query_string());
+    let (since, until) = wanted.time.of_query(call.now, &mut query);
     query.finish()?;
+    let EventsQuery { page: Page { limit, after: before }, types, status, .. } = wanted;
+    let types = types.unwrap_or_default();
     let wanted = EventQuery { before, limit, types, status, since, until };
     let (api, principal) = (web::Data::clone(&call.api), call.principal());
     // A lost payload does not stop the list.
@@ -66,14 +119,19 @@ struct May {
 }
 
 /// The history of an event, shown behind its own members.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventHistory)]
 struct History {
     in_inbox: bool,
     /// Deliveries of a suspended organization wait until the operator ends the suspension.
     organization_suspended: bool,
-    /// Absent if the key may not read deliveries.
-    #[serde(flatten)]
-    deliveries: Option<Deliveries>,
+    /// Deliveries of the event, also to deleted endpoints. Absent if the key may not read
+    /// deliveries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<Vec<Shown>>,
+    /// False if deliveries may be left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries_complete: Option<bool>,
     /// All existing endpoints of the organization.
     endpoints: Vec<Match>,
 }
@@ -94,21 +152,27 @@ impl Deliveries {
 }
 
 /// An endpoint, and the recorded result of matching the event.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EndpointMatch)]
 struct Match {
     endpoint_id: EndpointId,
     /// Without its query if the key may not read endpoints.
     url: String,
     matched: bool,
     /// The reason why the event matched or did not.
+    #[schema(value_type = RouteReason)]
     reason: &'static str,
-    /// Absent if the key may not read endpoints.
-    #[serde(flatten)]
-    breaker: Option<Breaker>,
+    /// The state of the circuit breaker. Absent if the key may not read endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerState>,
+    /// When the next attempt may begin; `null` unless the breaker is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
+    breaker_until: Option<BreakerUntil>,
     /// The delivery to this endpoint; absent if the event did not match, or if the key may not read
     /// deliveries.
-    #[serde(flatten)]
-    delivery: Option<MatchedDelivery>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<Shown>,
 }
 
 impl Match {
@@ -127,40 +191,41 @@ impl Match {
         let url =
             if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
         let shown = delivery.filter(|_| may.read_deliveries);
+        let breaker = may.read_endpoints.then(|| breaker(api, endpoint.id));
+        let (breaker, breaker_until) = breaker.unzip();
+        let breaker_until = breaker_until.map(BreakerUntil);
         Self {
             endpoint_id: endpoint.id,
             url: url.to_owned(),
             matched: reason.is_match(),
             reason: reason.name(),
-            breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
-            delivery: shown
-                .map(|found| MatchedDelivery { delivery: Shown::of(found, &api.engine.clock) }),
+            breaker,
+            breaker_until,
+            delivery: shown.map(|found| Shown::of(found, &api.engine.clock)),
         }
     }
 }
 
+/// When the next attempt may begin, if the breaker is open.
 #[derive(Serialize)]
-struct Breaker {
-    /// State of the circuit breaker: `closed`, `open` or `half_open`.
-    breaker: &'static str,
-    /// When the next attempt may begin, if the breaker is open.
-    breaker_until: Option<Timestamp>,
+struct BreakerUntil(Option<Timestamp>);
+
+/// The state of a circuit breaker.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum BreakerState {
+    Closed,
+    Open,
+    HalfOpen,
 }
 
-impl Breaker {
-    fn of(api: &Api, endpoint: EndpointId) -> Self {
-        let (breaker, breaker_until) = match api.engine.breakers.of(endpoint) {
-            BreakerView::Closed => ("closed", None),
-            BreakerView::Open(until) => ("open", Some(until)),
-            BreakerView::HalfOpen => ("half_open", None),
-        };
-        Self { breaker, breaker_until }
+/// Returns the state of the endpoint's breaker, and when the next attempt may begin if it is open.
+fn breaker(api: &Api, endpoint: EndpointId) -> (BreakerState, Option<Timestamp>) {
+    match api.engine.breakers.of(endpoint) {
+        BreakerView::Closed => (BreakerState::Closed, None),
+        BreakerView::Open(until) => (BreakerState::Open, Some(until)),
+        BreakerView::HalfOpen => (BreakerState::HalfOpen, None),
     }
-}
-
-#[derive(Serialize)]
-struct MatchedDelivery {
-    delivery: Shown,
 }
 
 /// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason why
@@ -229,9 +294,12 @@ fn write(
     let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries;
     let shown = shown.then(|| Deliveries::of(api, (&deliveries, deliveries_complete)));
+    let (deliveries, deliveries_complete) =
+        shown.map(|shown| (shown.deliveries, shown.deliveries_complete)).unzip();
     let organization_suspended = api.engine.store.is_suspended(org)?;
-    let (in_inbox, deliveries) = (known.in_inbox, shown);
-    let history = History { in_inbox, organization_suspended, deliveries, endpoints };
+    let in_inbox = known.in_inbox;
+    let history =
+        History { in_inbox, organization_suspended, deliveries, deliveries_complete, endpoints };
     let mut out = Vec::new();
     item((known.status, known.erased_at), &event, Splice::new(&mut out))
         .and_then(|object| object.members(&history))
@@ -240,7 +308,8 @@ fn write(
     Ok(out)
 }
 
-#[derive(Serialize)]
+/// An erased event.
+#[derive(Serialize, ToSchema)]
 struct Erasure {
     id: EventId,
     erased_at: Timestamp,

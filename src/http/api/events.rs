@@ -2,17 +2,27 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::commands::{EventDraft, SubmitOutcome};
 use crate::http::edge::call::{Answer, Call, json};
-use crate::http::error::{Code, Faults, Problem};
+use crate::http::error::{Code, Document, Problem, ProblemDocument};
 use crate::http::input::body::{Media, content_length, unsupported};
 use crate::http::input::cloudevents;
-use crate::http::input::fields::{Fields, array, text_of};
-use crate::http::input::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
-use crate::model::event::NewEvent;
+use crate::http::input::declare::{Body as _, body, body_schema};
+use crate::http::input::fields::{array, text_of};
+use crate::http::input::kinds::raw_array;
+use crate::http::input::presence::required;
+use crate::http::input::wire::{
+    PostedEvent, Rules, cloud_event_body_bytes_max, event_body_bytes_max,
+};
+use crate::http::openapi::operation::{Content, Operation, Reply, RequestHeader, Tag};
+use crate::http::openapi::schemas::schema_of;
+use crate::http::openapi::webhooks::cloud_event;
+use crate::model::event::{EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::{Now, Timestamp};
 
@@ -40,11 +50,90 @@ enum BatchForm {
     CloudEvents,
 }
 
-/// The answer to a producer whose event is stored.
-#[derive(Serialize)]
+body! {
+    /// A batch of events.
+    struct Batch<'a> {
+        /// At most 1,000 events, unless `[intake] batch_events_max` says otherwise. Each item
+        /// stands alone.
+        events: Option<&'a RawValue> = required("events", raw_array(body_schema::<PostedEvent>));
+    }
+}
+
+const CLOUD_EVENT_EXAMPLE: &str = r#"{"specversion": "1.0", "id": "1017", "source": "/shop",
+    "type": "order.created", "data": {"order": 1017}}"#;
+const CLOUD_EVENTS_EXAMPLE: &str = r#"[{"specversion": "1.0", "id": "1017", "source": "/shop",
+    "type": "order.created", "data": {"order": 1017}}]"#;
+
+pub(in crate::http) static POST: Operation = Operation::new(
+    "postEvent",
+    Tag::Events,
+    "Post an event",
+    &[
+        Reply::json(202, "The event is on stable storage.", schema_of::<Receipt>).example(
+            r#"{"id": "evt_01m8ehsmgrfwtbwf4mabgv0000", "status": "accepted", "duplicate": false,
+                "received_at": "2026-11-27T13:05:57.784Z"}"#,
+        ),
+        Reply::json(
+            200,
+            "The same `dedup_id` was posted before, with the same type and payload: the receipt of \
+             the first event.",
+            schema_of::<Receipt>,
+        ),
+    ],
+)
+.about(
+    "The event is stored durably before the answer. With any `ce-` header, the request is a \
+     CloudEvent in binary mode: `ce-specversion`, `ce-id`, `ce-source` and `ce-type` are required, \
+     further `ce-` headers are attributes, and the body of any content type is the data.",
+)
+.headers(&[RequestHeader {
+    name: "Idempotency-Key",
+    words: "Means the same as `dedup_id`: 1 to 255 printable characters.",
+}])
+.body(&[
+    Content::json::<PostedEvent>(
+        r#"{"type": "order.created", "payload": {"order": 1017}, "dedup_id": "order-1017"}"#,
+    ),
+    Content::of("application/cloudevents+json", cloud_event, CLOUD_EVENT_EXAMPLE),
+])
+.refuses(&[Code::ConflictingDedupId, Code::DedupMismatch, Code::NotFound]);
+
+pub(in crate::http) static POST_BATCH: Operation = Operation::new(
+    "postEvents",
+    Tag::Events,
+    "Post several events",
+    &[Reply::json(200, "The outcome of each item, in their order.", |schemas| {
+        schemas.component("BatchResults", |schemas| {
+            let item = schemas.of::<BatchResult>();
+            json!({
+                "type": "object",
+                "description": "The outcome of each item of a batch.",
+                "properties": {"results": {"type": "array", "items": item}},
+                "required": ["results"],
+            })
+        })
+    })],
+)
+.about("At most 1,000 events and 8 MiB, unless `[intake]` says otherwise.")
+.body(&[
+    Content::json::<Batch<'static>>(
+        r#"{"events": [{"type": "order.created", "payload": {"order": 1017}}]}"#,
+    ),
+    Content::of(
+        "application/cloudevents-batch+json",
+        |schemas| json!({"type": "array", "items": cloud_event(schemas)}),
+        CLOUD_EVENTS_EXAMPLE,
+    ),
+])
+.refuses(&[Code::NotFound]);
+
+/// The receipt of a stored event.
+#[derive(Serialize, ToSchema)]
 struct Receipt {
     id: EventId,
+    #[schema(value_type = EventStatus)]
     status: &'static str,
+    /// True if the event was posted before.
     duplicate: bool,
     received_at: Timestamp,
 }
@@ -222,15 +311,8 @@ fn read_batch(
     let text = match form {
         BatchForm::CloudEvents => text,
         BatchForm::Own => {
-            let mut fields = Fields::read(text)?;
-            let mut faults = Faults::default();
-            let events = fields.require("events", &mut faults);
-            if events.as_ref().is_some_and(|events| !events.value.get().starts_with('[')) {
-                faults.add("/events", "must be an array");
-            }
-            fields.finish(&mut faults);
-            faults.into_result()?;
-            events.map_or("[]", |events| events.value.get())
+            let Batch { events } = Batch::read(text)?;
+            events.map_or("[]", RawValue::get)
         }
     };
     let items = array(text, events_max)?;
@@ -242,7 +324,7 @@ fn read_batch(
         let detail = format!("must have at most {events_max} items");
         return Err(Problem::fault(Code::ValidationFailed, pointer, detail));
     }
-    let read = |item: &serde_json::value::RawValue| match form {
+    let read = |item: &RawValue| match form {
         BatchForm::Own => rules.event(item.get()),
         BatchForm::CloudEvents => cloudevents::structured(rules, item.get()),
     };
@@ -268,7 +350,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     let room = call.api.bounds.answers.reserve(call.principal(), answer_bytes)?;
     let mut outcomes = call.commit_all(drafts).await?.into_iter();
     let mut item_results = Vec::with_capacity(results.len());
-    for (index, result) in results.into_iter().enumerate() {
+    for result in results {
         let item = match result {
             Some(item) => item,
             None => Item::of(
@@ -276,9 +358,10 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
             )?,
         };
         item.count(call);
-        item_results.push(ItemResult { index, item });
+        item_results.push(item);
     }
-    let mut response = json(StatusCode::OK, &Results { results: item_results })?;
+    let shown = item_results.iter().enumerate().map(|(index, item)| BatchResult::of(index, item));
+    let mut response = json(StatusCode::OK, &Results { results: shown.collect() })?;
     if let Some(room) = room {
         response.extensions_mut().insert(room);
     }
@@ -322,35 +405,48 @@ impl Item {
 }
 
 #[derive(Serialize)]
-struct Results {
-    results: Vec<ItemResult>,
+struct Results<'a> {
+    results: Vec<BatchResult<'a>>,
 }
 
-struct ItemResult {
+/// The outcome of an item of a batch.
+#[derive(Serialize, ToSchema)]
+struct BatchResult<'a> {
+    /// The place of the item in the batch, from 0.
     index: usize,
-    item: Item,
+    status: BatchStatus,
+    /// The event of an item that is not rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_at: Option<Timestamp>,
+    /// The reason of a rejection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProblemDocument>)]
+    error: Option<Document<'a>>,
 }
 
-impl Serialize for ItemResult {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("index", &self.index)?;
-        match &self.item {
+/// The outcome of an item of a batch in a word.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum BatchStatus {
+    Accepted,
+    Duplicate,
+    Rejected,
+}
+
+impl<'a> BatchResult<'a> {
+    fn of(index: usize, item: &'a Item) -> Self {
+        let (status, stored, error) = match item {
             Item::Accepted(id, received_at) => {
-                map.serialize_entry("status", "accepted")?;
-                map.serialize_entry("id", id)?;
-                map.serialize_entry("received_at", received_at)?;
+                (BatchStatus::Accepted, Some((*id, *received_at)), None)
             }
             Item::Duplicate(id, received_at) => {
-                map.serialize_entry("status", "duplicate")?;
-                map.serialize_entry("id", id)?;
-                map.serialize_entry("received_at", received_at)?;
+                (BatchStatus::Duplicate, Some((*id, *received_at)), None)
             }
-            Item::Rejected(problem) => {
-                map.serialize_entry("status", "rejected")?;
-                map.serialize_entry("error", &problem.document(None))?;
-            }
-        }
-        map.end()
+            Item::Rejected(problem) => (BatchStatus::Rejected, None, Some(problem.document(None))),
+        };
+        let (id, received_at) = stored.unzip();
+        Self { index, status, id, received_at, error }
     }
 }

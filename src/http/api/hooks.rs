@@ -5,6 +5,8 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
 use crate::delivery::envelope::Body;
@@ -12,12 +14,17 @@ use crate::http::api::endpoint_settings::Reading;
 use crate::http::api::endpoints::{BODY_BYTES_MAX, blank, put};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, PAGE_BYTES_MAX, json, json_bytes};
-use crate::http::error::Problem;
+use crate::http::error::{Code, Problem};
 use crate::http::input::body::Media;
-use crate::http::input::fields::text_of;
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Body as _, Parameters as _, body, query};
+use crate::http::input::fields::{Fields, text_of};
+use crate::http::input::kinds::{number, parsed, url};
+use crate::http::input::presence::{optional, required};
+use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
+use crate::http::openapi::schemas::schema_of;
+use crate::http::openapi::webhooks::envelope;
 use crate::http::shared::Api;
-use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
+use crate::model::endpoint::{BodyForm, Endpoint, TypePattern, URL_BYTES_MAX};
 use crate::model::event::StoredEvent;
 use crate::model::id::{EndpointId, OrgNo};
 use crate::rules::type_filter::TypeFilter;
@@ -25,18 +32,73 @@ use crate::store::EventQuery;
 
 /// The member of the metadata that marks an endpoint as a subscription.
 const MADE_BY: (&str, &str) = ("made_by", "rest_hook");
+
 /// The names that subscribers use for the member with the URL.
-const URL_NAMES: [&str; 2] = ["target_url", "hookUrl"];
+const URL_NAME: &str = "target_url";
+const URL_ALIAS: &str = "hookUrl";
 
 /// Number of samples when the caller gives no `limit`.
-const SAMPLES: u64 = 3;
+const SAMPLES_DEFAULT: usize = 3;
 /// Maximum number of pages that are searched for samples, because erased events are skipped.
 const SAMPLE_PAGES_MAX: usize = 64;
 
-#[derive(Serialize)]
+body! {
+    /// A subscription.
+    struct Subscription {
+        /// The URL that events are pushed to.
+        url: Option<String> =
+            required(URL_NAME, url(URL_BYTES_MAX)).or_named(URL_ALIAS);
+        /// The event type, or all types below a prefix (`order.*`). Everything without this member.
+        event: Option<TypePattern> = optional("event", parsed());
+    }
+}
+
+query! {
+    /// The wanted samples.
+    struct SamplesQuery {
+        /// Only events of this type, or below this prefix.
+        event: Option<TypePattern> = optional("event", parsed());
+        /// Maximum number of samples.
+        limit: usize = optional("limit", number(1..=100)).or(SAMPLES_DEFAULT);
+    }
+}
+
+pub(in crate::http) static SUBSCRIBE: Operation = Operation::new(
+    "subscribeHook",
+    Tag::RestHooks,
+    "Subscribe a URL",
+    &[Reply::json(201, "The subscription.", schema_of::<Subscribed<'static>>)],
+)
+.body(&[Content::json::<Subscription>(
+    r#"{"target_url": "https://example.com/hook", "event": "order.created"}"#,
+)])
+.refuses(&[Code::EgressBlocked, Code::LimitReached, Code::NotFound]);
+
+pub(in crate::http) static UNSUBSCRIBE: Operation = Operation::new(
+    "unsubscribeHook",
+    Tag::RestHooks,
+    "End a subscription",
+    &[Reply::empty(204, "The endpoint of the subscription is deleted.")],
+);
+
+pub(in crate::http) static SAMPLES: Operation = Operation::new(
+    "listHookSamples",
+    Tag::RestHooks,
+    "Show bodies that would be pushed",
+    &[Reply::json(
+        200,
+        "The bodies for the newest events, the newest first.",
+        |schemas| json!({"type": "array", "items": envelope(schemas)}),
+    )],
+)
+.query::<SamplesQuery>();
+
+/// A new subscription.
+#[derive(Serialize, ToSchema)]
 struct Subscribed<'a> {
     id: EndpointId,
     target_url: &'a str,
+    #[schema(required)]
     event: Option<&'a str>,
 }
 
@@ -48,21 +110,11 @@ pub(in crate::http) async fn subscribe(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, _secret) = blank(call)?;
     let live = call.api.settings.get();
-    let mut reading = Reading::of(text_of(&body)?, &live.egress)?;
-    let name = URL_NAMES.into_iter().find(|name| reading.fields.has(name)).unwrap_or(URL_NAMES[0]);
-    reading.url(name, true, &mut endpoint.settings);
-    for other in URL_NAMES {
-        // A member that is `null` counts as absent.
-        if reading.fields.take(other, &mut reading.faults).is_some() {
-            let detail = format!("repeats `{name}`; send only one of them");
-            reading.faults.add(format!("/{other}"), detail);
-        }
-    }
-    if let Some(field) = reading.fields.take("event", &mut reading.faults)
-        && let Some(pattern) = field.parse(&mut reading.faults)
-    {
-        endpoint.settings.event_types = vec![pattern];
-    }
+    let fields = Fields::read(text_of(&body)?)?;
+    let name = if fields.has(URL_ALIAS) { URL_ALIAS } else { URL_NAME };
+    let (mut reading, body) = Reading::of(Subscription::draft_of(fields, &[]), &live.egress);
+    reading.url(name, body.url, &mut endpoint.settings);
+    endpoint.settings.event_types.extend(body.event);
     reading.finish(&endpoint.settings)?;
     "REST hook".clone_into(&mut endpoint.settings.description);
     endpoint.settings.metadata = vec![(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())];
@@ -104,11 +156,8 @@ pub(in crate::http) async fn unsubscribe(call: &mut Call) -> Answer {
 /// newest first. The answer is an array even if there are no events.
 pub(in crate::http) async fn samples(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let mut query = Query::read(call.request.query_string());
-    let (event_type, limit) =
-        (query.take::<TypePattern>("event"), query.number("limit", 1..=100, SAMPLES));
-    query.finish()?;
-    let limit = usize::try_from(limit).unwrap_or(1);
+    let SamplesQuery { event: event_type, limit } =
+        SamplesQuery::read(call.request.query_string())?;
     // Operational events go only to callers that ask for their type.
     let takes_own = event_type.is_some();
     let types = event_type.map_or_else(TypeFilter::default, TypeFilter::from);

@@ -6,19 +6,27 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
-use crate::http::api::stored_event::{Page, absent, has_expired, read_page};
+use crate::http::api::stored_event::{Page, absent, event_page, has_expired, read_page};
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Parameters as _, query};
+use crate::http::input::kinds::{number, parsed};
+use crate::http::input::lists::{Page as Wish, paging};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Operation, Reply, Tag};
+use crate::http::openapi::schemas::schema_of;
 use crate::http::shared::Api;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
+use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
+use crate::rules::type_filter::TypeFilter;
 use crate::store::{EventPage, InboxQuery};
 
 /// Maximum `wait` that a caller can ask for, in seconds.
@@ -26,6 +34,36 @@ const WAIT_S_MAX: u64 = 30;
 
 /// Maximum number of terms in a remembered filter: longer filters take much memory.
 const REMEMBERED_TERMS_MAX: usize = 4;
+
+query! {
+    /// The wanted events of the inbox.
+    struct InboxParameters {
+        /// The page.
+        page: Wish<EventId> = paging(List::Inbox).by();
+        /// Seconds to wait for an event with a matching `type` behind the cursor.
+        wait_s: u64 = optional("wait", number(0..=WAIT_S_MAX)).or(0);
+        /// Only events of these types.
+        types: Option<TypeFilter> = optional("type", parsed());
+        /// Only events received from this time on.
+        since: Option<Moment> = optional("since", parsed());
+    }
+}
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listInbox",
+    Tag::Inbox,
+    "List the events that nobody has acknowledged",
+    &[Reply::json(200, "A page of events, the oldest first.", event_page)],
+)
+.query::<InboxParameters>();
+
+pub(in crate::http) static ACKNOWLEDGE: Operation = Operation::new(
+    "acknowledgeEvent",
+    Tag::Inbox,
+    "Take an event out of the inbox",
+    &[Reply::json(200, "The event is acknowledged.", schema_of::<Confirmation>)],
+)
+.about("A repeated request gets the same answer.");
 
 /// The parameters of `GET /api/inbox`.
 struct Wanted {
@@ -35,12 +73,10 @@ struct Wanted {
 
 impl Wanted {
     fn read(text: &str, wait_max: Duration, now: Timestamp) -> Result<Self, Problem> {
-        let mut query = Query::read(text);
-        let limit = query.limit();
-        let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
-        let after = query.cursor(List::Inbox);
-        let (types, since) = (query.take("type").unwrap_or_default(), query.moment("since", now));
-        query.finish()?;
+        let InboxParameters { page: Wish { limit, after }, wait_s, types, since } =
+            InboxParameters::read(text)?;
+        let wait = Duration::from_secs(wait_s).min(wait_max);
+        let (types, since) = (types.unwrap_or_default(), since.map(|since| since.from(now)));
         Ok(Self { query: InboxQuery { after, limit, types, since }, wait })
     }
 }
@@ -133,9 +169,12 @@ fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Pro
     Ok(page)
 }
 
-#[derive(Serialize)]
+/// An acknowledged event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Acknowledgement)]
 struct Confirmation {
     id: EventId,
+    #[schema(value_type = EventStatus)]
     status: &'static str,
     acknowledged_at: Timestamp,
 }

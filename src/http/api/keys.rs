@@ -4,10 +4,10 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::new_key::{
-    KeyRequest, add, end_of, key_request, make, reveal, scopes_of, shown_end, stored,
-};
+use super::new_key::{KeyRequest, KeySettings, REPLIES, add, make, reveal, shown_end, stored};
 use super::orgs::new_org;
 use crate::commands::{
     ChangeKey, ChangeKeyOutcome, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey,
@@ -15,13 +15,20 @@ use crate::commands::{
 use crate::http::edge::audit;
 use crate::http::edge::auth::Caller;
 use crate::http::edge::call::{Answer, Call, json, page};
-use crate::http::error::{Code, Faults, Problem};
-use crate::http::input::body::Media;
+use crate::http::error::{Code, Problem};
+use crate::http::input::body::{Media, optional_json};
 use crate::http::input::cursor::List;
-use crate::http::input::fields::{Fields, text_of};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{
+    Body as _, Draft, Parameters as _, body, members_of, present, query, schema_requiring,
+};
+use crate::http::input::fields::text_of;
+use crate::http::input::kinds::{number, parsed, printable};
+use crate::http::input::lists::{Page, paging};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
+use crate::http::openapi::schemas::{Schemas, page_of, schema_of};
 use crate::model::id::{EventId, KeyId, OrgId};
-use crate::model::key::{Key, MayNotEnd};
+use crate::model::key::{Key, MayNotEnd, Scope};
 use crate::model::org::{NAME_CHARS_MAX, Tier, looks_like_id};
 use crate::model::time::Timestamp;
 use crate::store::Authenticated;
@@ -30,6 +37,96 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 /// Maximum grace period of a rotated key, in seconds: a week.
 const GRACE_S_MAX: u64 = 604_800;
 const GRACE_S_DEFAULT: u64 = 86_400;
+body! {
+    /// A new key, and for the operator its organization.
+    struct KeyOrder {
+        /// The name of a new organization or the id of an existing one. Only for the admin token,
+        /// which needs it.
+        organization: Option<String> = optional("organization", printable(NAME_CHARS_MAX));
+        /// The tier of a new organization, `free` without this member. Only for the admin token.
+        tier: Option<Tier> = optional("tier", parsed());
+        /// The properties of the key.
+        key: KeySettings = members_of();
+    }
+}
+
+fn order_schema(schemas: &mut Schemas) -> Value {
+    schemas.component(KeyOrder::NAME, |schemas| {
+        let mut schema = schema_requiring::<KeyOrder>(schemas, &[]);
+        let choices = json!([
+            present("organization"),
+            {"allOf": [present("name"), present("scopes")]},
+        ]);
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("anyOf".to_owned(), choices);
+        }
+        schema
+    })
+}
+
+body! {
+    /// The rotation of the calling key.
+    struct Rotation {
+        /// How long the old key keeps working; with 0 it ends at once.
+        grace_s: u64 = optional("grace_seconds", number(0..=GRACE_S_MAX)).or(GRACE_S_DEFAULT);
+    }
+}
+
+query! {
+    /// The parameters of the list of keys.
+    struct KeysQuery {
+        /// The page.
+        page: Page<EventId> = paging(List::Keys).by();
+    }
+}
+
+pub(in crate::http) static GENERATE: Operation = Operation::new(
+    "generateKey",
+    Tag::Keys,
+    "Make a key, or an organization with its first key",
+    REPLIES,
+)
+.about(
+    "With the admin token, `organization` is the name of a new organization or the id of an \
+     existing one; without `name` the name of the key is `default`, and without `scopes` it has \
+     all of them. With a key, the new key is one of the same organization, needs `name` and \
+     `scopes`, has no more scopes than its maker and does not outlive it.",
+)
+.body(&[Content::of(
+    "application/json",
+    order_schema,
+    r#"{"organization": "Acme", "tier": "free"}"#,
+)])
+.refuses(&[Code::OrganizationExists, Code::LimitReached, Code::NotFound]);
+
+pub(in crate::http) static ROTATE: Operation =
+    Operation::new("rotateKey", Tag::Keys, "Replace the calling key by a new one", REPLIES)
+        .optional_body(&[Content::json::<Rotation>(r#"{"grace_seconds": 86400}"#)])
+        .refuses(&[Code::LimitReached, Code::NotFound]);
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listKeys",
+    Tag::Keys,
+    "List the valid keys",
+    &[Reply::json(200, "A page of keys, in the order of their creation.", page_of::<Listed>)],
+)
+.query::<KeysQuery>();
+
+pub(in crate::http) static CHANGE: Operation = Operation::new(
+    "changeKey",
+    Tag::Keys,
+    "Change the name of a key, take scopes away, or move its end",
+    &[Reply::json(200, "The key.", schema_of::<Listed>)],
+)
+.about("Only the admin token sets a later end.")
+.body(&[Content::json::<KeySettings>(r#"{"scopes": ["read_only"]}"#)]);
+
+pub(in crate::http) static END: Operation = Operation::new(
+    "revokeKey",
+    Tag::Keys,
+    "Revoke a key",
+    &[Reply::empty(204, "The key has ended.")],
+);
 
 /// `POST /api/keys/generate`. The operator creates an organization with its first key, or another
 /// key of an existing organization (then `organization` is an id). A key creates another key of its
@@ -48,15 +145,11 @@ pub(in crate::http) async fn generate(call: &mut Call) -> Answer {
 }
 
 async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answer {
-    let mut fields = Fields::read(text)?;
-    let mut faults = Faults::default();
-    for name in ["name", "scopes"] {
-        if !fields.has(name) {
-            faults.add(format!("/{name}"), "is required");
-        }
-    }
-    for name in ["organization", "tier"] {
-        if fields.take(name, &mut faults).is_some() {
+    let Draft { body, fields, mut faults } = KeyOrder::draft(text, &["name", "scopes"])?;
+    for (name, is_given) in
+        [("organization", body.organization.is_some()), ("tier", body.tier.is_some())]
+    {
+        if is_given {
             faults.add(
                 format!("/{name}"),
                 "is for the admin token only; a key makes keys of its own organization, so leave \
@@ -64,7 +157,7 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
             );
         }
     }
-    let request = key_request(&mut fields, call.now, &mut faults);
+    let request = body.key.request(call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
     let request = within(call, request, maker.key())?;
@@ -143,21 +236,17 @@ fn read_by_admin(
     text: &str,
     now: Timestamp,
 ) -> Result<(String, Option<Tier>, KeyRequest), Problem> {
-    let mut fields = Fields::read(text)?;
-    let mut faults = Faults::default();
-    let organization = fields.require("organization", &mut faults).and_then(|field| {
-        field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
-    });
+    let Draft { mut body, fields, mut faults } = KeyOrder::draft(text, &["organization"])?;
+    let organization = body.organization.take().map(|name| name.trim().to_owned());
+    let tier = body.tier;
     if organization.as_deref() == Some("") {
         faults.add("/organization", "must not be blank");
     }
-    let tier: Option<Tier> =
-        fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
-    let request = key_request(&mut fields, now, &mut faults);
-    fields.finish(&mut faults);
     if organization.as_deref().is_some_and(looks_like_id) && tier.is_some() {
         faults.add("/tier", "cannot be set for an existing organization");
     }
+    let request = body.key.request(now, &mut faults);
+    fields.finish(&mut faults);
     faults.into_result()?;
     Ok((organization.unwrap_or_default(), tier, request))
 }
@@ -169,19 +258,7 @@ fn read_by_admin(
 pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
     let old = call.key()?.clone();
     let body = call.body(BODY_BYTES_MAX).await?;
-    let grace_s = if body.is_empty() {
-        GRACE_S_DEFAULT
-    } else {
-        Media::require_json(call.request.headers())?;
-        let mut fields = Fields::read(text_of(&body)?)?;
-        let mut faults = Faults::default();
-        let grace = fields
-            .take("grace_seconds", &mut faults)
-            .and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
-        fields.finish(&mut faults);
-        faults.into_result()?;
-        grace.unwrap_or(GRACE_S_DEFAULT)
-    };
+    let Rotation { grace_s } = Rotation::read(optional_json(call.request.headers(), &body)?)?;
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
     let (text, new) = make(call, KeyRequest { name, scopes, expires_at }).await?;
     // Without a grace period, the old key ends whatever the clock says.
@@ -195,14 +272,18 @@ pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
 }
 
 /// A key in the list, without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 struct Listed {
     id: KeyId,
     name: String,
     prefix: String,
+    #[schema(value_type = Vec<Scope>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
+    #[schema(required)]
     expires_at: Option<Timestamp>,
+    #[schema(required)]
     last_used_at: Option<Timestamp>,
     /// True for the key that made the request.
     current: bool,
@@ -230,9 +311,8 @@ impl Listed {
 pub(in crate::http) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = Some(caller.key().id);
-    let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Keys).unwrap_or_default());
-    query.finish()?;
+    let Page { limit, after } = KeysQuery::read(call.request.query_string())?.page;
+    let after = after.unwrap_or_default();
     let mut keys = call.api.engine.store.keys_of(caller.org_no())?;
     let now = call.api.engine.now();
     keys.sort_unstable_by_key(|found| found.key().id);
@@ -304,17 +384,9 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let found = named(call)?;
-    let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-    let name = fields
-        .take("name", &mut faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(String::from));
-    let scopes =
-        fields.take("scopes", &mut faults).and_then(|field| scopes_of(&field, &mut faults));
-    let expires_at = fields
-        .take("expires_at", &mut faults)
-        .and_then(|field| end_of(&field, call.now, &mut faults));
-    fields.finish(&mut faults);
-    faults.into_result()?;
+    let mut draft = KeySettings::draft(text_of(&body)?, &[])?;
+    let scopes = draft.body.checked(call.now, &mut draft.faults);
+    let KeySettings { name, expires_at, .. } = draft.finish()?;
     require_power(call, found.key(), "change")?;
     if name.is_some() || scopes.is_some() || expires_at.is_some() {
         let (org, key, at) = (found.org_no(), found.key().id, call.api.engine.now());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::base::random;
 use crate::commands::CreateKey;
@@ -11,15 +12,56 @@ use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
-use crate::http::input::fields::{Field, Fields};
+use crate::http::input::declare::body;
+use crate::http::input::kinds::{list_of, parsed, printable};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::Reply;
+use crate::http::openapi::schemas::schema_of;
 use crate::model::id::{KeyId, OrgId, OrgNo};
-use crate::model::key::{Key, KeyText, NamedScopes, Scopes};
+use crate::model::key::{Key, KeyText, NamedScopes, Scope, Scopes};
 use crate::model::org::NAME_CHARS_MAX;
 use crate::model::time::Timestamp;
 use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
 
 /// The name of a key that was created without a name.
 const NAME_DEFAULT: &str = "default";
+
+body! {
+    /// The properties of a key that its maker chooses.
+    pub(super) struct KeySettings {
+        /// The name of the key, for people.
+        name: Option<String> = optional("name", printable(NAME_CHARS_MAX));
+        /// The rights of the key: scopes, and sets of scopes.
+        scopes: Option<Vec<NamedScopes>> = optional("scopes", list_of(1..=NamedScopes::COUNT));
+        /// The time at which the key ends.
+        expires_at: Option<Timestamp> = optional("expires_at", parsed());
+    }
+}
+
+/// The answers of the routes that make a key.
+pub(super) const REPLIES: &[Reply] =
+    &[Reply::json(201, "The key in clear, shown this once.", schema_of::<Generated<'static>>)];
+
+impl KeySettings {
+    /// Returns the scopes, and notes the fault of an end that is not in the future.
+    pub(super) fn checked(&self, now: Timestamp, faults: &mut Faults) -> Option<Scopes> {
+        if self.expires_at.is_some_and(|time| time <= now) {
+            faults.add("/expires_at", "must be in the future");
+        }
+        let named = self.scopes.as_ref()?.iter();
+        Some(named.fold(Scopes::none(), |all, NamedScopes(more)| all.with(*more)))
+    }
+
+    /// Returns the key to make.
+    pub(super) fn request(self, now: Timestamp, faults: &mut Faults) -> KeyRequest {
+        let scopes = self.checked(now, faults);
+        KeyRequest {
+            name: self.name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+            scopes: scopes.unwrap_or_else(Scopes::all),
+            expires_at: self.expires_at,
+        }
+    }
+}
 
 /// The requested properties of a new key.
 pub(super) struct KeyRequest {
@@ -29,52 +71,18 @@ pub(super) struct KeyRequest {
 }
 
 /// The answer with a new key; no other answer shows the key's text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewKey)]
 struct Generated<'a> {
     organization_id: OrgId,
     key_id: KeyId,
     key: &'a str,
     name: &'a str,
+    #[schema(value_type = Vec<Scope>)]
     scopes: Vec<&'static str>,
     created_at: Timestamp,
+    #[schema(required)]
     expires_at: Option<Timestamp>,
-}
-
-/// Reads the members that both ways of creating a key share.
-pub(super) fn key_request(
-    fields: &mut Fields<'_>,
-    now: Timestamp,
-    faults: &mut Faults,
-) -> KeyRequest {
-    let name = fields
-        .take("name", faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
-    let scopes = fields.take("scopes", faults).and_then(|field| scopes_of(&field, faults));
-    let expires_at =
-        fields.take("expires_at", faults).and_then(|field| end_of(&field, now, faults));
-    KeyRequest {
-        name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
-        scopes: scopes.unwrap_or_else(Scopes::all),
-        expires_at,
-    }
-}
-
-/// Reads scopes and sets of scopes, at least one.
-pub(super) fn scopes_of(field: &Field<'_>, faults: &mut Faults) -> Option<Scopes> {
-    let named = field.list::<NamedScopes>(NamedScopes::COUNT, faults)?;
-    if named.is_empty() {
-        faults.add(field.pointer(), "must have at least one item");
-    }
-    Some(named.into_iter().fold(Scopes::none(), |all, NamedScopes(more)| all.with(more)))
-}
-
-/// Reads the end of a key, which is in the future.
-pub(super) fn end_of(field: &Field<'_>, now: Timestamp, faults: &mut Faults) -> Option<Timestamp> {
-    let time = field.time(faults)?;
-    if time <= now {
-        faults.add(field.pointer(), "must be in the future");
-    }
-    Some(time)
 }
 
 /// Returns the end of a key by the wall clock.

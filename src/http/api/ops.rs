@@ -8,16 +8,63 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::backup::{DrillOutcome, DrillStanding, Standing};
-use crate::commit::{Measured, Shortage};
+use crate::commit::{Measured, Pressure, Shortage};
 use crate::config::Retention;
 use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::health::{Delivering, Phase};
 use crate::http::error::Problem;
+use crate::http::openapi::operation::{Operation, Reply, Tag, any_text};
+use crate::http::openapi::schemas::schema_of;
 use crate::model::time::Timestamp;
 
-#[derive(Serialize)]
+pub(in crate::http) static HEALTH: Operation = Operation::new(
+    "showHealth",
+    Tag::Operations,
+    "Show if the server is healthy",
+    &[
+        Reply::json(200, "The server is healthy.", schema_of::<Healthy>),
+        Reply::json(503, "A check failed.", schema_of::<Healthy>),
+    ],
+);
+
+pub(in crate::http) static LIVE: Operation = Operation::new(
+    "showLiveness",
+    Tag::Operations,
+    "Show if the process runs",
+    &[Reply::json(200, "The process runs.", schema_of::<Word>)],
+);
+
+pub(in crate::http) static READY: Operation = Operation::new(
+    "showReadiness",
+    Tag::Operations,
+    "Show if the server takes requests",
+    &[
+        Reply::json(200, "The server takes requests.", schema_of::<Word>),
+        Reply::json(503, "The server starts or stops.", schema_of::<Word>),
+    ],
+);
+
+pub(in crate::http) static METRICS: Operation = Operation::new(
+    "showMetrics",
+    Tag::Operations,
+    "Show the metrics",
+    &[Reply::of(200, "Prometheus text, version 0.0.4.", ("text/plain", any_text))],
+);
+
+pub(in crate::http) static OPENAPI: Operation = Operation::new(
+    "showOpenapi",
+    Tag::Operations,
+    "Show this document",
+    &[Reply::json(200, "The OpenAPI document.", |_| json!({"type": "object"}))],
+);
+
+/// The condition of the server.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
 struct Healthy {
     status: &'static str,
     version: &'static str,
@@ -30,6 +77,7 @@ struct Healthy {
     is_held: bool,
     checks: Checks,
     /// The ages at which events expire, unless their tier has its own.
+    #[schema(value_type = HashMap<String, Value>)]
     retention: Retention,
     disk: Disk,
     backup: BackupStanding,
@@ -38,7 +86,8 @@ struct Healthy {
 }
 
 /// The disk space of the data in bytes, as the retention measured it last.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthDisk)]
 struct Disk {
     journal_bytes: u64,
     snapshot_bytes: u64,
@@ -50,6 +99,7 @@ struct Disk {
     /// Free space below which events expire before their time.
     keep_free_bytes: u64,
     /// `bytes` or `disk` while events expire before their time for this reason, else `none`.
+    #[schema(value_type = Pressure)]
     pressure: &'static str,
     /// Absent while unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,9 +122,11 @@ impl Disk {
 }
 
 /// The newest backup of this server in its directory of backups.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthBackup)]
 struct BackupStanding {
     /// When the backup began; `null` without one.
+    #[schema(required)]
     newest_at: Option<Timestamp>,
     /// True if the last backup failed.
     has_failed: bool,
@@ -94,9 +146,11 @@ fn seconds(every: Option<Duration>) -> u64 {
 }
 
 /// The archive of expired events.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthArchive)]
 struct ArchiveStanding {
     /// `null` if events expire without an archive.
+    #[schema(required, value_type = Option<String>)]
     directory: Option<PathBuf>,
     /// True while events do not expire because they cannot be archived.
     has_failed: bool,
@@ -111,15 +165,20 @@ impl ArchiveStanding {
 }
 
 /// The last drill.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthDrill)]
 struct DrillShown {
     /// When the last drill ended; `null` without one.
+    #[schema(required)]
     ended_at: Option<Timestamp>,
     /// `passed`, `failed` or `skipped`; `null` without one.
+    #[schema(required)]
     outcome: Option<DrillOutcome>,
     /// When the last one ended that passed; `null` without one.
+    #[schema(required)]
     passed_at: Option<Timestamp>,
     /// Why the last drill was skipped; `null` if it was not.
+    #[schema(required)]
     skipped_because: Option<String>,
     /// The time between two drills; 0 if the server carries out none by itself.
     every_seconds: u64,
@@ -135,7 +194,8 @@ impl DrillShown {
 }
 
 /// A word for each part of the server; `ok` means healthy.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthChecks)]
 struct Checks {
     /// The phase of the server, if the server is not ready.
     server: &'static str,
@@ -199,7 +259,9 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
     status(healthy, &body)
 }
 
-#[derive(Serialize)]
+/// A phase of the server.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthWord)]
 struct Word {
     status: &'static str,
 }
@@ -222,6 +284,11 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
     let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body)?;
     answer.headers_mut().insert(RETRY_AFTER, 1.into());
     Ok(answer)
+}
+
+/// `GET /openapi.json`: returns the OpenAPI document.
+pub(in crate::http) fn openapi(call: &Call) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body((call.api.document)())
 }
 
 /// `GET /metrics`: returns Prometheus text, version 0.0.4.

@@ -1,19 +1,31 @@
 //! `/api/orgs`: the operator lists, creates, changes and suspends organizations, and makes keys for
 //! them.
 
+use std::str::FromStr;
+
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::new_key::{add, key_request};
+use super::new_key::{KeySettings, REPLIES, add};
 use crate::commands::{ChangeOrg, ChangeOrgOutcome, CreateOrgOutcome, OrgDraft};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
-use crate::http::error::{Faults, Problem};
+use crate::http::error::{Code, Problem};
 use crate::http::input::body::Media;
 use crate::http::input::cursor::List;
-use crate::http::input::fields::{Field, Fields, text_of};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{
+    Body as _, Draft, Parameters as _, body, members_of, query, schema_requiring,
+};
+use crate::http::input::fields::{is_printable, printable_rule, text_of};
+use crate::http::input::kinds::{Rule, flag, parsed, text};
+use crate::http::input::lists::{Page, paging};
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
+use crate::http::openapi::schemas::{Schemas, page_of, schema_of};
+use crate::http::openapi::texts::{chars, texts};
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
 use crate::model::time::Timestamp;
@@ -21,22 +33,153 @@ use crate::store::{OrgOverview, OrgQuery};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 
-/// An organization in an answer.
-#[derive(Serialize)]
+query! {
+    /// The wanted organizations.
+    struct OrgsQuery {
+        /// The page.
+        page: Page<EventId> = paging(List::Organizations).by();
+        /// Only the organization with this name.
+        name: Option<String> = optional("name", text(NAME_CHARS_MAX));
+        /// Only organizations whose names begin in this way.
+        prefix: Option<String> = optional("name_prefix", text(NAME_CHARS_MAX));
+    }
+}
+
+body! {
+    /// The settings of an organization.
+    struct OrgSettings {
+        /// The name, which no other organization has.
+        name: Option<OrgName> = optional("name", parsed());
+        /// The tier. That of a new organization is `free` without this member.
+        tier: Option<Tier> = optional("tier", parsed());
+        /// The rule by which an event leaves the inbox. That of a new organization is `auto`
+        /// without this member.
+        inbox_mode: Option<InboxMode> = optional("inbox_mode", parsed());
+    }
+}
+
+body! {
+    /// A change of an organization.
+    struct OrgChange {
+        /// The settings.
+        settings: OrgSettings = members_of();
+        /// `true` suspends the organization, and `false` ends the suspension.
+        suspended: Option<bool> = optional("suspended", flag());
+    }
+}
+
+pub(in crate::http) static LIST: Operation = Operation::new(
+    "listOrganizations",
+    Tag::Organizations,
+    "List organizations",
+    &[Reply::json(
+        200,
+        "A page of organizations, in the order of their creation.",
+        page_of::<Shown>,
+    )],
+)
+.query::<OrgsQuery>();
+
+pub(in crate::http) static CREATE: Operation = Operation::new(
+    "createOrganization",
+    Tag::Organizations,
+    "Create an organization without a key",
+    &[Reply::json(201, "The organization.", schema_of::<Shown>)],
+)
+.body(&[Content::of("application/json", named_org, r#"{"name": "Acme", "tier": "pro"}"#)])
+.refuses(&[Code::OrganizationExists]);
+
+pub(in crate::http) static SHOW: Operation = Operation::new(
+    "showOrganization",
+    Tag::Organizations,
+    "Show an organization",
+    &[Reply::json(200, "The organization.", schema_of::<Shown>)],
+);
+
+pub(in crate::http) static CHANGE: Operation = Operation::new(
+    "changeOrganization",
+    Tag::Organizations,
+    "Change or suspend an organization",
+    &[Reply::json(200, "The organization.", schema_of::<Shown>)],
+)
+.about(
+    "A suspended organization can read and change nothing, and its deliveries wait until the \
+     suspension ends.",
+)
+.body(&[Content::json::<OrgChange>(r#"{"suspended": true}"#)])
+.refuses(&[Code::OrganizationExists]);
+
+pub(in crate::http) static MAKE_KEY: Operation = Operation::new(
+    "createOrganizationKey",
+    Tag::Organizations,
+    "Make a key for an organization",
+    REPLIES,
+)
+.about("Without `scopes` the key has all of them.")
+.body(&[Content::of("application/json", named_key, r#"{"name": "shop", "scopes": ["producer"]}"#)])
+.refuses(&[Code::LimitReached]);
+
+fn named_org(schemas: &mut Schemas) -> Value {
+    let make = |schemas: &mut Schemas| schema_requiring::<OrgSettings>(schemas, &["name"]);
+    schemas.component("NewOrganization", make)
+}
+
+fn named_key(schemas: &mut Schemas) -> Value {
+    let make = |schemas: &mut Schemas| schema_requiring::<KeySettings>(schemas, &["name"]);
+    schemas.component("NewOrganizationKey", make)
+}
+
+/// The name of an organization, without spaces around it.
+struct OrgName(String);
+
+impl FromStr for OrgName {
+    type Err = Rule;
+
+    fn from_str(text: &str) -> Result<Self, Rule> {
+        let name = text.trim();
+        if !is_printable(text, NAME_CHARS_MAX) {
+            Err(printable_rule(NAME_CHARS_MAX).into())
+        } else if name.is_empty() {
+            Err("must not be blank".into())
+        } else if looks_like_id(name) {
+            Err("cannot begin with org_, which is the beginning of ids".into())
+        } else {
+            Ok(Self(name.to_owned()))
+        }
+    }
+}
+
+texts! {
+    OrgName: "The name of an organization, without spaces around it. It cannot begin like an id." =
+        chars(NAME_CHARS_MAX).pattern(Some(
+            r"^(?!\s*[oO][rR][gG]_)\s*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
+        ));
+}
+
+/// An organization.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Organization)]
 struct Shown {
     id: OrgId,
     name: String,
     tier: Tier,
     inbox_mode: InboxMode,
     suspended: bool,
+    #[schema(required)]
     suspended_at: Option<Timestamp>,
     created_at: Timestamp,
+    /// Stored events, also erased ones.
     events: u64,
+    /// The size of these events as they came, in bytes.
     bytes: u64,
+    /// Events in the inbox.
     open: u64,
+    /// Deliveries that wait for an attempt.
     waiting: u64,
+    /// Dead letters.
     dead: u64,
     endpoints: usize,
+    /// Valid keys.
     keys: usize,
 }
 
@@ -81,11 +224,9 @@ pub(super) fn new_org(
 /// `GET /api/orgs`: lists the organizations in the order of their creation, all of them or those
 /// whose names the query wants.
 pub(in crate::http) async fn list(call: &mut Call) -> Answer {
-    let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor::<EventId>(List::Organizations));
-    let name = query.text("name").map(String::from);
-    let prefix = query.text("name_prefix").map(String::from).unwrap_or_default();
-    query.finish()?;
+    let OrgsQuery { page: Page { limit, after }, name, prefix } =
+        OrgsQuery::read(call.request.query_string())?;
+    let prefix = prefix.unwrap_or_default();
     let begins = after.unwrap_or_default();
     let after =
         begins.0.checked_sub(1).map(|after| OrgNo(u32::try_from(after).unwrap_or(u32::MAX)));
@@ -114,17 +255,6 @@ pub(in crate::http) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(named(call)?))
 }
 
-/// Reads the name of an organization.
-fn name_of(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
-    let name = field.printable(NAME_CHARS_MAX, faults)?.trim().to_owned();
-    if name.is_empty() {
-        faults.add(field.pointer(), "must not be blank");
-    } else if looks_like_id(&name) {
-        faults.add(field.pointer(), "cannot begin with org_, which is the beginning of ids");
-    }
-    Some(name)
-}
-
 fn name_taken(existing: OrgId) -> Problem {
     Problem::organization_exists(existing, "choose another name")
 }
@@ -133,13 +263,10 @@ fn name_taken(existing: OrgId) -> Problem {
 pub(in crate::http) async fn create(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-    let name = fields.require("name", &mut faults).and_then(|field| name_of(&field, &mut faults));
-    let tier = fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
-    let mode = fields.take("inbox_mode", &mut faults).and_then(|field| field.parse(&mut faults));
-    fields.finish(&mut faults);
-    faults.into_result()?;
-    let org = new_org(call, name.unwrap_or_default(), (tier, mode));
+    let settings = OrgSettings::draft(text_of(&body)?, &["name"])?.finish()?;
+    let OrgSettings { name, tier, inbox_mode } = settings;
+    let name = name.map(|OrgName(name)| name).unwrap_or_default();
+    let org = new_org(call, name, (tier, inbox_mode));
     let (id, name) = (org.id, org.name.clone());
     match call.commit(OrgDraft::new(org, None)).await? {
         CreateOrgOutcome::Created(_) => audit::organization_made(call, id, &name),
@@ -154,21 +281,12 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let found = named(call)?;
-    let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-    let change = ChangeOrg {
-        org: found.number,
-        name: fields.take("name", &mut faults).and_then(|field| name_of(&field, &mut faults)),
-        tier: fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults)),
-        inbox_mode: fields
-            .take("inbox_mode", &mut faults)
-            .and_then(|field| field.parse(&mut faults)),
-        suspended: fields.take("suspended", &mut faults).and_then(|field| field.flag(&mut faults)),
-        at: call.now,
-    };
-    fields.finish(&mut faults);
-    faults.into_result()?;
-    let ChangeOrg { name, tier, inbox_mode, suspended, .. } = &change;
+    let OrgChange { settings, suspended } = OrgChange::read(text_of(&body)?)?;
+    let OrgSettings { name, tier, inbox_mode } = settings;
+    let name = name.map(|OrgName(name)| name);
     if name.is_some() || tier.is_some() || inbox_mode.is_some() || suspended.is_some() {
+        let org = found.number;
+        let change = ChangeOrg { org, name, tier, inbox_mode, suspended, at: call.now };
         match call.commit(change.clone()).await? {
             ChangeOrgOutcome::Changed => audit::organization_changed(call, found.org.id, &change),
             ChangeOrgOutcome::NameTaken(existing) => return Err(name_taken(existing)),
@@ -183,11 +301,8 @@ pub(in crate::http) async fn make_key(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let found = named(call)?;
-    let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
-    if !fields.has("name") {
-        faults.add("/name", "is required");
-    }
-    let request = key_request(&mut fields, call.now, &mut faults);
+    let Draft { body, fields, mut faults } = KeySettings::draft(text_of(&body)?, &["name"])?;
+    let request = body.request(call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
     add(call, found.number, found.org.id, request).await

@@ -3,6 +3,8 @@
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::base::pairs::as_map;
 use crate::base::splice::Splice;
@@ -10,6 +12,7 @@ use crate::http::edge::answers::Part;
 use crate::http::edge::call::{Answer, PAGE_BYTES_MAX, json_bytes, page_body};
 use crate::http::error::Problem;
 use crate::http::input::cursor::List;
+use crate::http::openapi::schemas::{Schemas, inlined, merged, page};
 use crate::http::principal::Principal;
 use crate::http::shared::Api;
 use crate::journal::Position;
@@ -140,29 +143,51 @@ pub(in crate::http) fn has_expired(api: &Api, org: OrgNo, event: EventId) -> boo
     api.engine.store.event(org, event).is_ok_and(|known| known.is_none())
 }
 
+/// The schema of an event, as lists and the inbox show it.
+pub(in crate::http) fn event_page(schemas: &mut Schemas) -> Value {
+    page("Event", |schemas| schemas.component("Event", inlined_event), schemas)
+}
+
+/// The schema of an event itself. Its payload is spliced, so no struct has all of its members.
+pub(in crate::http) fn inlined_event(schemas: &mut Schemas) -> Value {
+    let payload = json!({
+        "properties": {"payload": {"description": "Any JSON; `null` after the event was erased."}},
+        "required": ["payload"],
+    });
+    merged("A stored event.", [inlined::<Head>(schemas), payload, inlined::<Tail>(schemas)])
+}
+
 /// The members before the payload, which is written byte for byte.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Head<'a> {
     id: EventId,
     r#type: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Tail<'a> {
+    /// The deduplication id that the producer gave.
+    #[schema(required)]
     dedup_id: Option<&'a str>,
     #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, String>)]
     labels: &'a [(String, String)],
     received_at: Timestamp,
+    #[schema(required)]
     occurred_at: Option<Timestamp>,
+    #[schema(value_type = EventStatus)]
     status: &'static str,
+    /// Always 0.
     lease_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     erased_at: Option<Timestamp>,
     /// The part of the CloudEvent's data that the payload holds; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<DataKind>)]
     payload_kind: Option<&'static str>,
     /// The attributes of the CloudEvent, unchanged; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     cloudevent: Option<Context<'a>>,
 }
 

@@ -14,17 +14,22 @@ use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::stream;
 use serde::Serialize;
+use serde_json::json;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::base::shares::Exhausted;
 use crate::commit::{ActivityListener, Heard};
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::handle::Handle;
 use crate::http::error::{Code, Problem};
-use crate::http::input::query::Query;
+use crate::http::input::declare::{Parameters as _, query};
+use crate::http::input::kinds::parsed;
+use crate::http::input::presence::optional;
+use crate::http::openapi::operation::{Operation, Reply, Tag};
 use crate::http::shared::Api;
 use crate::model::activity::{Activity, Attempted};
-use crate::model::delivery::{AttemptError, DeadReason, Verdict};
+use crate::model::delivery::{AttemptError, DeadReason, DeliveryStatus, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
 use crate::model::id::{DeliveryId, EndpointId, EventId, KeyId, OrgNo};
@@ -45,6 +50,41 @@ const PAUSE: Duration = Duration::from_millis(100);
 const RETRY_AFTER_S: u64 = 30;
 /// The header that keeps nginx from holding the stream back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+query! {
+    /// The wanted activity.
+    struct TailQuery {
+        /// Only activity of events of these types.
+        types: Option<TypeFilter> = optional("type", parsed());
+        /// Only the attempts to this endpoint, for which the key needs `deliveries:read`.
+        endpoint: Option<EndpointId> = optional("endpoint_id", parsed());
+    }
+}
+
+pub(in crate::http) static TAIL: Operation = Operation::new(
+    "watchActivity",
+    Tag::Events,
+    "Watch new events and attempts",
+    &[Reply::of(
+        200,
+        "A stream of server-sent events: `start`, `event`, `attempt`, `missed` and `end`, each \
+         with an object as its data. `x-stream-items` has the schema of each.",
+        ("text/event-stream", |schemas| {
+            let items = [
+                ("start", schemas.of::<Start>()),
+                ("event", schemas.of::<Event>()),
+                ("attempt", schemas.of::<Attempt>()),
+                ("missed", schemas.of::<Missed>()),
+                ("end", schemas.of::<End>()),
+            ];
+            json!({"type": "string", "x-stream-items": serde_json::Map::from_iter(
+                items.map(|(name, schema)| (name.to_owned(), schema)),
+            )})
+        }),
+    )],
+)
+.query::<TailQuery>()
+.refuses(&[Code::NotFound]);
 
 /// The activity that a watcher wants to see and may see.
 struct Wanted {
@@ -69,13 +109,8 @@ pub(in crate::http) fn tail(call: &mut Call) -> Answer {
     let key = call.key()?;
     let (org, id, attempts) =
         (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
-    let mut query = Query::read(call.request.query_string());
-    let wanted = Wanted {
-        types: query.take("type").unwrap_or_default(),
-        endpoint: query.take("endpoint_id"),
-        attempts,
-    };
-    query.finish()?;
+    let TailQuery { types, endpoint } = TailQuery::read(call.request.query_string())?;
+    let wanted = Wanted { types: types.unwrap_or_default(), endpoint, attempts };
     if let Some(endpoint) = wanted.endpoint {
         may_watch(call, endpoint)?;
     }
@@ -306,20 +341,25 @@ impl Item {
 }
 
 /// The first item of each stream: all later activity is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TailStart)]
 struct Start {
     /// True if the stream shows attempts.
     attempts: bool,
 }
 
-#[derive(Serialize)]
+/// An event that was accepted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TailEvent)]
 struct Event {
     id: EventId,
     r#type: EventType,
     received_at: Timestamp,
 }
 
-#[derive(Serialize)]
+/// An attempt that ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TailAttempt)]
 struct Attempt {
     delivery_id: DeliveryId,
     event_id: EventId,
@@ -328,14 +368,20 @@ struct Attempt {
     number: u32,
     started_at: Timestamp,
     duration_ms: u32,
+    #[schema(required)]
     status: Option<u16>,
+    #[schema(required)]
     error: Option<AttemptError>,
     /// The state of the delivery after the attempt.
+    #[schema(value_type = DeliveryStatus)]
     state: &'static str,
+    #[schema(required)]
     next_attempt_at: Option<Timestamp>,
     /// The reason why the delivery was given up.
+    #[schema(required, value_type = Option<DeadReason>)]
     reason: Option<&'static str>,
     /// The reason why the endpoint is disabled from now on.
+    #[schema(required, value_type = Option<DisabledReason>)]
     endpoint_disabled_reason: Option<&'static str>,
 }
 
@@ -370,12 +416,16 @@ impl Attempt {
     }
 }
 
-#[derive(Serialize)]
+/// Items that a slow reader missed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TailMissed)]
 struct Missed {
     count: u64,
 }
 
-#[derive(Serialize)]
+/// The last item of a stream.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TailEnd)]
 struct End {
     reason: &'static str,
 }

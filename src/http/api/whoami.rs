@@ -2,22 +2,42 @@
 
 use actix_web::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::new_key::shown_end;
 use crate::http::edge::auth::Caller;
 use crate::http::edge::call::{Answer, Call, json};
+use crate::http::openapi::operation::{Operation, Reply, Tag};
+use crate::http::openapi::schemas::schema_of;
 use crate::model::id::{KeyId, OrgId};
+use crate::model::key::Scope;
 use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 
-#[derive(Serialize)]
+pub(in crate::http) static SHOW: Operation = Operation::new(
+    "showCaller",
+    Tag::Keys,
+    "Show the calling key and its organization",
+    &[Reply::json(200, "The caller.", schema_of::<Shown<'static>>)],
+);
+
+/// The caller: the operator, or a key with its organization.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = Caller)]
 enum Shown<'a> {
-    Admin { admin: bool },
-    Key { organization: Organization<'a>, key: Key<'a> },
+    Admin {
+        admin: bool,
+    },
+    Key {
+        #[schema(inline)]
+        organization: Organization<'a>,
+        #[schema(inline)]
+        key: Key<'a>,
+    },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Organization<'a> {
     id: OrgId,
     name: &'a str,
@@ -25,11 +45,13 @@ struct Organization<'a> {
     suspended: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Key<'a> {
     id: KeyId,
     name: &'a str,
+    #[schema(value_type = Vec<Scope>)]
     scopes: Vec<&'static str>,
+    #[schema(required)]
     expires_at: Option<Timestamp>,
 }
 

@@ -76,6 +76,10 @@ pub(in crate::http) async fn serve(
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
     };
+    debug_assert!(
+        is_declared(&target, response.status().as_u16(), problem.as_ref()),
+        "the operation of the route does not declare its answer"
+    );
     decorate(&call, &request_id, response.headers_mut());
     call.connection.leave_if_crowded();
     if call.connection.is_leaving() {
@@ -99,6 +103,17 @@ pub(in crate::http) async fn serve(
 /// True if only the end of the connection can end the answer: a client of HTTP/1.0 knows no chunks.
 fn ends_by_close(request: &HttpRequest, response: &HttpResponse) -> bool {
     request.version() < Version::HTTP_11 && response.body().size() == BodySize::Stream
+}
+
+/// True if the route's operation declares the answer, so that the OpenAPI document has it.
+fn is_declared(target: &Target, status: u16, problem: Option<&Problem>) -> bool {
+    let Target::Route(_, route) = target else { return true };
+    let is_declared = route.declares(status, problem.map(Problem::code));
+    if !is_declared {
+        let (method, code) = (route.verb.name(), problem.map(|problem| problem.code().word()));
+        tracing::error!(method, path = route.path, status, code, "an answer is not declared");
+    }
+    is_declared
 }
 
 /// Makes the answer of the target, which has its share of the memory for answers.
@@ -142,7 +157,10 @@ async fn admit(route: &Route, call: &mut Call) -> Result<(), Problem> {
     })?;
     permit(route.who, &call.caller)?;
     permit_change(call.request.method(), &call.caller)?;
-    if route.reads_query { Ok(()) } else { Query::read(call.request.query_string()).finish() }
+    if route.operation.query.is_some() {
+        return Ok(());
+    }
+    Query::read(call.request.query_string()).finish()
 }
 
 /// Runs the handler of a route. A caller whose key has ended meanwhile gets no other answer than

@@ -1,10 +1,12 @@
-//! A route: method, path, permission, cost and handler.
+//! A route: method, path, permission, cost, handler and operation.
 
 use actix_web::http::Method;
 use futures_util::future::LocalBoxFuture;
 
 use crate::http::edge::auth::Who;
 use crate::http::edge::call::{Answer, Call};
+use crate::http::error::Code;
+use crate::http::openapi::operation::Operation;
 use crate::model::key::Scope;
 
 /// A method of HTTP. `GET` answers `HEAD` too.
@@ -52,8 +54,7 @@ pub(in crate::http) enum Cost {
 
 type Handler = for<'a> fn(&'a mut Call) -> LocalBoxFuture<'a, Answer>;
 
-/// A route: method, path, permission and handler.
-#[derive(Debug)]
+/// A route: method, path, permission, handler, and what it takes and answers.
 pub struct Route {
     /// The HTTP method of the route.
     pub verb: Verb,
@@ -62,10 +63,8 @@ pub struct Route {
     /// The callers with access to the route.
     pub who: Who,
     pub(in crate::http) cost: Cost,
-    /// True if the handler reads the query string, and refuses unknown parameters. Any parameter is
-    /// unknown to every other route below `/api`.
-    pub(in crate::http) reads_query: bool,
     pub(in crate::http) handler: Handler,
+    pub(in crate::http) operation: &'static Operation,
 }
 
 impl Route {
@@ -74,13 +73,9 @@ impl Route {
         path: &'static str,
         who: Who,
         handler: Handler,
+        operation: &'static Operation,
     ) -> Self {
-        Self { verb, path, who, cost: Cost::One, reads_query: false, handler }
-    }
-
-    pub(in crate::http) const fn with_query(mut self) -> Self {
-        self.reads_query = true;
-        self
+        Self { verb, path, who, cost: Cost::One, handler, operation }
     }
 
     pub(in crate::http) const fn charged_by_handler(mut self) -> Self {
@@ -92,4 +87,55 @@ impl Route {
     pub(in crate::http) fn takes_events(&self) -> bool {
         self.verb == Verb::Post && self.who == Who::Scope(Scope::EventsWrite)
     }
+
+    /// Returns the codes of the problems that the route answers: those that follow from its
+    /// permission, its path and its body, and those of its operation.
+    pub fn codes(&self) -> Vec<Code> {
+        let mut codes = OF_ALL.to_vec();
+        if self.who != Who::Public {
+            codes.extend(OF_CALLERS);
+        }
+        if self.path.contains('{') {
+            codes.push(Code::NotFound);
+        }
+        if !self.operation.bodies.is_empty() {
+            codes.extend(OF_BODIES);
+        }
+        if self.verb != Verb::Get {
+            codes.extend(OF_CHANGES);
+            if !matches!(self.who, Who::Public | Who::Admin) {
+                codes.push(Code::OrganizationSuspended);
+            }
+        }
+        codes.extend(self.operation.codes);
+        codes
+    }
+
+    /// True if the operation declares this answer. `code` is that of a problem.
+    pub(in crate::http) fn declares(&self, status: u16, code: Option<Code>) -> bool {
+        match code {
+            Some(code) => self.codes().contains(&code),
+            None => self.operation.replies.iter().any(|reply| reply.status == status),
+        }
+    }
 }
+
+/// Codes of every route. A head can be refused before its route is known.
+const OF_ALL: [Code; 5] = [
+    Code::InvalidRequest,
+    Code::RequestTimeout,
+    Code::HeadTooLarge,
+    Code::Internal,
+    Code::Overloaded,
+];
+/// Codes of every route that needs a caller.
+const OF_CALLERS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
+/// Codes of every route that reads a body.
+const OF_BODIES: [Code; 4] = [
+    Code::MalformedJson,
+    Code::PayloadTooLarge,
+    Code::UnsupportedMediaType,
+    Code::ValidationFailed,
+];
+/// Codes of every route that changes something.
+const OF_CHANGES: [Code; 2] = [Code::ShuttingDown, Code::DiskFull];

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::error::{Code, Problem};
 use crate::http::input::body_memory::Reserved;
-use crate::http::input::fields::no_body;
+use crate::http::input::fields::{no_body, text_of};
 use crate::http::input::gzip::{self, Coding};
 
 /// An unread body up to this size is read and discarded, so the connection can be kept.
@@ -68,6 +68,18 @@ impl Media {
             Err(unsupported(headers, "application/json"))
         }
     }
+}
+
+/// Returns the text of a body whose members are all optional. An empty body is an empty object.
+pub(in crate::http) fn optional_json<'a>(
+    headers: &HeaderMap,
+    body: &'a [u8],
+) -> Result<&'a str, Problem> {
+    if body.is_empty() {
+        return Ok("{}");
+    }
+    Media::require_json(headers)?;
+    text_of(body)
 }
 
 fn essence(text: &str) -> Option<Media> {

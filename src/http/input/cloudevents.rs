@@ -19,8 +19,9 @@ use sha2::{Digest as _, Sha256};
 use crate::http::error::{Faults, Problem, pointer};
 use crate::http::input::cloud_attributes::{is_name, of_json, of_text};
 use crate::http::input::fields::{Fields, is_printable, string, text_of, value};
+use crate::http::input::kinds::bytes_of;
 use crate::http::input::media_type::MediaType;
-use crate::http::input::wire::{Draft, Rules, payload, posted};
+use crate::http::input::wire::{Draft, Rules, posted};
 use crate::model::cloudevent::{ATTRIBUTES_MAX, AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, EventType, NewEvent};
 
@@ -156,7 +157,7 @@ pub(in crate::http) fn structured(rules: &Rules, text: &str) -> Result<NewEvent,
             (None, DataKind::Base64)
         }
         (Some(data), None) => {
-            let kept = payload(data).map_err(|rule| reading.faults.add("/data", rule));
+            let kept = bytes_of(data).map_err(|rule| reading.faults.add("/data", rule));
             (kept.ok(), DataKind::Json)
         }
         (None, Some(encoded)) => {
@@ -199,7 +200,7 @@ pub(in crate::http) fn binary(
     let (payload, kind) = if body.is_empty() {
         (b"null".as_slice().into(), DataKind::None)
     } else if is_json {
-        let kept = payload(value(text_of(body)?)?).map_err(|rule| reading.faults.add("", rule));
+        let kept = bytes_of(value(text_of(body)?)?).map_err(|rule| reading.faults.add("", rule));
         (kept.unwrap_or_default(), DataKind::Json)
     } else if let (true, Ok(text)) = (is_text, str::from_utf8(body)) {
         reading.data_bytes = Some(body.len());

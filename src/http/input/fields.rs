@@ -15,8 +15,6 @@ use serde_json::value::RawValue;
 
 use crate::base::library_errors::json_fault;
 use crate::http::error::{Code, Faults, Problem, pointer};
-use crate::model::moment::Moment;
-use crate::model::time::Timestamp;
 
 /// Maximum number of members read from an object.
 const MEMBERS_MAX: usize = 256;
@@ -131,22 +129,6 @@ impl<'a> Fields<'a> {
         self.take_value(name, faults).filter(|field| !field.is_null())
     }
 
-    /// Takes `since` (inclusive) and `until` (exclusive).
-    pub(in crate::http) fn times(
-        &mut self,
-        now: Timestamp,
-        faults: &mut Faults,
-    ) -> (Option<Timestamp>, Option<Timestamp>) {
-        let mut time = |name| self.take(name, faults)?.moment(now, faults);
-        let (since, until) = (time("since"), time("until"));
-        if let (Some(since), Some(until)) = (since, until)
-            && until <= since
-        {
-            faults.add("/until", "must be later than since");
-        }
-        (since, until)
-    }
-
     /// Takes a member that may be `null`.
     pub(in crate::http) fn take_value(
         &mut self,
@@ -249,30 +231,6 @@ impl<'a> Field<'a> {
         parsed.map_err(|error| faults.add(self.pointer(), error.to_string())).ok()
     }
 
-    /// Reads a string of 1 to `characters_max` characters without control characters.
-    pub(in crate::http) fn printable(
-        &self,
-        characters_max: usize,
-        faults: &mut Faults,
-    ) -> Option<Cow<'a, str>> {
-        let text = self.text(faults)?;
-        if is_printable(&text, characters_max) {
-            return Some(text);
-        }
-        faults.add(self.pointer(), printable_rule(characters_max));
-        None
-    }
-
-    /// Reads a date and time of RFC 3339.
-    pub(in crate::http) fn time(&self, faults: &mut Faults) -> Option<Timestamp> {
-        self.parse(faults)
-    }
-
-    /// Reads a time, or a duration before `now`.
-    pub(in crate::http) fn moment(&self, now: Timestamp, faults: &mut Faults) -> Option<Timestamp> {
-        self.parse::<Moment>(faults).map(|moment| moment.from(now))
-    }
-
     /// Reads `true` or `false`.
     pub(in crate::http) fn flag(&self, faults: &mut Faults) -> Option<bool> {
         match self.value.get() {
@@ -306,16 +264,13 @@ impl<'a> Field<'a> {
         number
     }
 
-    /// Reads an array of whole numbers in `range`. `null` is read as an empty array.
+    /// Reads an array of whole numbers in `range`.
     pub(in crate::http) fn numbers<T: TryFrom<u64>>(
         &self,
         most: usize,
         range: RangeInclusive<u64>,
         faults: &mut Faults,
     ) -> Option<Vec<T>> {
-        if self.is_null() {
-            return Some(Vec::new());
-        }
         let items = self.items(most, "must be an array of whole numbers", faults)?;
         let numbers =
             items.iter().map(|item| item.number_in(range.clone(), faults)?.try_into().ok());

@@ -4,15 +4,17 @@
 
 use std::str::FromStr;
 
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_64;
 
-use crate::http::error::{Code, Faults, Problem, pointer};
+use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::cloud_identity;
-use crate::http::input::fields::{
-    CHAR_BYTES_MAX, Fields, is_printable, is_too_deep, printable_rule, string,
+use crate::http::input::declare::{Body as _, Draft as Declared, body};
+use crate::http::input::fields::{CHAR_BYTES_MAX, is_printable, printable_rule};
+use crate::http::input::kinds::{
+    Rule, pairs, parsed, printable, raw_json, short_pair, short_pairs_schema,
 };
+use crate::http::input::presence::{optional, required, required_or_null};
 use crate::model::cloudevent::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent,
 };
@@ -81,8 +83,33 @@ pub(in crate::http) struct Draft {
     pub(in crate::http) data_bytes: Option<usize>,
 }
 
+body! {
+    /// An event as a producer posts it.
+    pub(in crate::http) struct PostedEvent {
+        /// The type of the event: words that `.`, `/` or `:` separate. Types that begin with
+        /// `triggerd.`, `triggerd/` or `triggerd:` are reserved.
+        event_type: Option<PostedType> = required("type", parsed()).or_named("event_type");
+        /// Any JSON. Its bytes are kept as they came.
+        payload: Option<Box<[u8]>> = required_or_null("payload", raw_json());
+        /// The same id in the deduplication window is the same event. The header `Idempotency-Key`
+        /// means the same.
+        dedup_id: Option<String> = optional("dedup_id", printable(DEDUP_ID_CHARS_MAX));
+        /// Names and values for consumers.
+        labels: Option<Vec<(String, String)>> =
+            optional("labels", pairs(LABELS_MAX, label, || short_pairs_schema(LABEL_CHARS_MAX)));
+        /// The time at which the event happened.
+        occurred_at: Option<Timestamp> = optional("occurred_at", parsed());
+        /// The event is not pushed before this time, which is at most 90 days ahead.
+        deliver_after: Option<Timestamp> = optional("deliver_after", parsed());
+    }
+}
+
+fn label(name: &str, value: &str) -> Result<String, Rule> {
+    short_pair(name, value, LABEL_CHARS_MAX)
+}
+
 /// A type that a producer may post.
-struct PostedType(EventType);
+pub(in crate::http) struct PostedType(EventType);
 
 impl FromStr for PostedType {
     type Err = &'static str;
@@ -107,33 +134,21 @@ pub(in crate::http) fn posted(event_type: EventType) -> Result<EventType, &'stat
 impl Rules {
     /// Reads an event in triggerd's own form.
     pub(in crate::http) fn event(&self, text: &str) -> Result<NewEvent, Problem> {
-        let mut fields = Fields::read(text)?;
-        let mut faults = Faults::default();
+        let Declared { body, fields, mut faults } = PostedEvent::draft(text, &[])?;
+        if body.deliver_after > Some(self.now.wall.plus_ms(DELIVER_AFTER_MS_MAX)) {
+            faults.add("/deliver_after", "must be at most 90 days in the future");
+        }
+        fields.finish(&mut faults);
         let draft = Draft {
-            event_type: event_type(&mut fields, &mut faults),
-            payload: fields.require_value("payload", &mut faults).and_then(|field| {
-                let kept = payload(field.value);
-                kept.map_err(|rule| faults.add(field.pointer(), rule)).ok()
-            }),
-            dedup_id: fields
-                .take("dedup_id", &mut faults)
-                .and_then(|field| field.printable(DEDUP_ID_CHARS_MAX, &mut faults))
-                .map(Into::into),
-            labels: labels(&mut fields, &mut faults),
-            occurred_at: fields
-                .take("occurred_at", &mut faults)
-                .and_then(|field| field.time(&mut faults)),
-            deliver_after: fields.take("deliver_after", &mut faults).and_then(|field| {
-                let time = field.time(&mut faults)?;
-                if time > self.now.wall.plus_ms(DELIVER_AFTER_MS_MAX) {
-                    faults.add(field.pointer(), "must be at most 90 days in the future");
-                }
-                Some(time)
-            }),
+            event_type: body.event_type.map(|PostedType(event_type)| event_type),
+            payload: body.payload,
+            dedup_id: body.dedup_id,
+            labels: body.labels.unwrap_or_default(),
+            occurred_at: body.occurred_at,
+            deliver_after: body.deliver_after,
             cloudevent: None,
             data_bytes: None,
         };
-        fields.finish(&mut faults);
         self.finish(draft, faults)
     }
 
@@ -210,74 +225,9 @@ impl Rules {
     }
 }
 
-/// Returns the bytes of a payload, or the rule that the payload breaks.
-pub(in crate::http) fn payload(value: &RawValue) -> Result<Box<[u8]>, &'static str> {
-    if is_too_deep(value.get()) {
-        return Err("is nested too deep; the limit is 128 levels");
-    }
-    Ok(value.get().as_bytes().into())
-}
-
 /// Returns the first `N` bytes of a digest.
 fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
     digest.first_chunk::<N>().copied().unwrap_or([0; N])
-}
-
-/// Takes `type`, or its alias `event_type`.
-fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType> {
-    let has_alias = fields.has("event_type");
-    let alias = fields.take("event_type", faults);
-    let field = match alias {
-        None if has_alias => return None,
-        None => fields.require("type", faults)?,
-        Some(alias) => {
-            if fields.take("type", faults).is_some() {
-                faults.add(alias.pointer(), "repeats `type`; send only one of them");
-                return None;
-            }
-            alias
-        }
-    };
-    field.parse(faults).map(|PostedType(event_type)| event_type)
-}
-
-fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)> {
-    let Some(field) = fields.take("labels", faults) else { return Vec::new() };
-    let mut labels: Vec<(String, String)> = Vec::new();
-    let members = field.members(faults).unwrap_or_default();
-    if members.len() > LABELS_MAX {
-        faults.add(field.pointer(), format!("must have at most {LABELS_MAX} members"));
-        return labels;
-    }
-    let parent = field.pointer();
-    for (name, value) in members {
-        let at = pointer(&parent, &name);
-        if labels.iter().any(|(other, _)| *other == name) {
-            faults.add(at, "appears more than once");
-            continue;
-        }
-        match string(value) {
-            None => faults.add(at, "must be a string"),
-            Some(text) => add_label(&mut labels, (&name, &text), faults, at),
-        }
-    }
-    labels
-}
-
-/// Keeps a label if its name and value are valid.
-fn add_label(
-    labels: &mut Vec<(String, String)>,
-    (name, text): (&str, &str),
-    faults: &mut Faults,
-    at: String,
-) {
-    if !is_printable(name, LABEL_CHARS_MAX) {
-        faults.add(at, format!("the name {}", printable_rule(LABEL_CHARS_MAX)));
-    } else if text.chars().count() > LABEL_CHARS_MAX {
-        faults.add(at, format!("must be at most {LABEL_CHARS_MAX} characters"));
-    } else {
-        labels.push((name.to_owned(), text.to_owned()));
-    }
 }
 
 #[cfg(test)]
