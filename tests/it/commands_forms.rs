@@ -10,7 +10,7 @@ use super::*;
 use crate::harness::until;
 
 /// Commands of triggerd that are no clients of the API, or whose output has tests of its own.
-const OTHER_COMMANDS: [&str; 17] = [
+const OTHER_COMMANDS: [&str; 18] = [
     "archive",
     "backup",
     "bench",
@@ -22,6 +22,7 @@ const OTHER_COMMANDS: [&str; 17] = [
     "demo",
     "drill",
     "man",
+    "openapi",
     "rebuild",
     "restore",
     "serve",

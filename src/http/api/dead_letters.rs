@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::commands::{
@@ -13,13 +14,15 @@ use crate::http::edge::call::{Answer, Call, json};
 use crate::http::error::Problem;
 use crate::http::input::body::Media;
 use crate::http::input::cursor::{self, List as Lists};
-use crate::http::input::declare::{Body as _, Parameters as _, body, query};
+use crate::http::input::declare::{
+    Body as _, Parameters as _, body, present, query, schema_requiring,
+};
 use crate::http::input::fields::{Fields, text_of};
 use crate::http::input::kinds::{list_of, parsed};
 use crate::http::input::lists::{Page, Span, paging, since_until};
 use crate::http::input::presence::optional;
 use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
-use crate::http::openapi::schemas::schema_of;
+use crate::http::openapi::schemas::{Schemas, schema_of};
 use crate::http::shared::Api;
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
@@ -57,8 +60,25 @@ body! {
     }
 }
 
-const CHOICE: &[Content] =
-    &[Content::json::<DeadLetters>(r#"{"endpoint_id": "ep_01h2xcejqtf2nbrexx3vqjhp41"}"#)];
+/// The members that stand in place of `ids`.
+const FILTERS: [&str; 3] = ["endpoint_id", "since", "until"];
+
+const CHOICE: &[Content] = &[Content::of(
+    "application/json",
+    choice,
+    r#"{"endpoint_id": "ep_01h2xcejqtf2nbrexx3vqjhp41"}"#,
+)];
+
+fn choice(schemas: &mut Schemas) -> Value {
+    schemas.component(DeadLetters::NAME, |schemas| {
+        let mut schema = schema_requiring::<DeadLetters>(schemas, &[]);
+        if let Some(schema) = schema.as_object_mut() {
+            let filters = json!({"anyOf": FILTERS.map(present)});
+            schema.insert("oneOf".to_owned(), json!([present("ids"), filters]));
+        }
+        schema
+    })
+}
 
 pub(in crate::http) static LIST: Operation = Operation::new(
     "listDeadLetters",
@@ -124,7 +144,7 @@ impl Which {
         let body = call.body(BODY_BYTES_MAX).await?;
         let fields = Fields::read(text_of(&body)?)?;
         let has_ids = fields.has("ids");
-        let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
+        let has_filter = FILTERS.iter().any(|name| fields.has(name));
         let mut draft = DeadLetters::draft_of(fields, &[]);
         let (since, until) = draft.body.time.of_body(call.now, &mut draft.faults);
         let is_right = draft.faults.is_empty() && draft.fields.names().next().is_none();

@@ -147,7 +147,7 @@ pub(in crate::http) fn schema_requiring<'a, B: Body<'a>>(
             schema.insert("required".to_owned(), required.into());
         }
         if !choices.is_empty() {
-            schema.insert("anyOf".to_owned(), choices.into());
+            schema.insert("oneOf".to_owned(), choices.into());
         }
         if !conditions.is_empty() {
             schema.insert("allOf".to_owned(), conditions.into());
