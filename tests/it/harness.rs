@@ -419,13 +419,19 @@ pub(crate) fn assert_has(object: &Value, members: &Value) {
 }
 
 /// Calls `ask` repeatedly until there is a result.
+#[track_caller]
 pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+    until_within(PATIENCE, ask).expect("waited in vain")
+}
+
+/// Calls `ask` repeatedly until there is a result, or the time is over.
+pub(crate) fn until_within<T>(at_most: Duration, ask: impl Fn() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || began.elapsed() >= at_most {
             return answer;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain");
         // The pause leaves the processor to the server.
         std::thread::park_timeout(Duration::from_millis(1));
     }

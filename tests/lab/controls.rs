@@ -145,7 +145,8 @@ const CONTROLS: &[Control] = &[
         scenario: "retention",
         rounds: 2,
         catch: Certain,
-        reasons: &["verify finds"],
+        // A row that is left behind may also keep the record on which it stands in its segment.
+        reasons: &["verify finds", "nothing is compacted"],
     },
     Control {
         switch: "rot_ignored",

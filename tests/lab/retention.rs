@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::checker::{check_accounts, check_pulls, check_pushes, check_received};
 use crate::client::Load;
 use crate::copies::copied;
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, command, patience, until_within};
 use crate::ledger::{History, Ledger};
 use crate::random::Random;
 use crate::receiver::Receiver;
@@ -98,7 +98,11 @@ fn check(
     check_pushes(&pushes, &history, receiver);
     check_received(&history, receiver);
     confirm_all_but(LEFT, &pulls, ledger);
-    until(|| (compactions(&pulls) > 0.0).then_some(()));
+    let compacts = || (compactions(&pulls) > 0.0).then_some(());
+    assert!(
+        until_within(patience(Duration::from_mins(1)), compacts).is_some(),
+        "nothing is compacted"
+    );
     check_expired(&pulls, &history, expired);
 }
 
