@@ -39,6 +39,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
     let mut server = Process::start_on(&data, &config(&data));
     let orgs = server.orgs(&ledger, &receiver);
+    let filling = server.org("filling").key;
     let (mut random, mut expired) = (Random::new(plan.seed), BTreeSet::new());
     for round in 0..plan.rounds {
         let (url, copy) = (server.url.clone(), plan.dir.join(format!("copy-{round}")));
@@ -54,6 +55,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             std::fs::remove_dir_all(data.join("sled")).unwrap();
         }
         server = Process::start_on(&data, &config(&data));
+        // The load may have left no more than what stays.
+        store_and_confirm(&Client::new(&server.url, &filling), || {});
         check(&server, &orgs, (&ledger, &receiver), &mut expired);
     }
     assert_eq!(server.stop().0, Some(0));
