@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::faults::{Fault, FaultyFiles, Unsynced};
 use super::tests::{Written, all, append, body, open_faulty, open_small, segment_files};
-use super::{AppendError, Files as _, Group, JournalError, Log as _, ReadLog as _};
+use super::writer::ROOM_MIN;
+use super::{AppendError, Files as _, Group, JournalError, Log as _, ReadLog as _, open};
 
 const APPENDS: usize = 30;
 
@@ -167,6 +168,35 @@ fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
     let (_, _, report) = open_faulty(dir.path(), &files).unwrap();
     assert!(report.no_space, "{report:?}");
     assert!(segment_files(dir.path()).is_empty());
+}
+
+#[test]
+fn a_disk_without_room_for_a_whole_segment_gets_smaller_ones() {
+    const USUAL: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, reader, _) = open(dir.path(), files.clone(), USUAL).unwrap();
+    let mut written = append(&mut writer, &[body(1, 900 << 10)]).unwrap();
+    files.refuse_longer(Some(200 << 10));
+    for n in 2..12 {
+        written.extend(append(&mut writer, &[body(n, 60 << 10)]).unwrap());
+    }
+    // A group that is larger than the room that there is.
+    let refused = append(&mut writer, &[body(12, 300 << 10)]);
+    assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
+    files.refuse_longer(Some(ROOM_MIN - 1));
+    let refused = append(&mut writer, &[body(13, 200)]);
+    assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
+    files.refuse_longer(None);
+    written.extend(append(&mut writer, &[body(14, 300 << 10)]).unwrap());
+    assert_eq!(all(&reader).unwrap(), written);
+    let paths = segment_files(dir.path());
+    let sizes: Vec<_> = paths.iter().map(|path| fs::metadata(path).unwrap().len()).collect();
+    assert!(sizes[1..sizes.len() - 1].iter().all(|size| *size <= 200 << 10), "{sizes:?}");
+    assert!(sizes[0] > USUAL && sizes[sizes.len() - 1] > USUAL, "{sizes:?}");
+    drop(writer);
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
 }
 
 #[test]

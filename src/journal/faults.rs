@@ -4,6 +4,7 @@
 //!
 //! * fail the n-th operation ([`FaultyFiles::fail_at`]),
 //! * refuse to name files ([`FaultyFiles::refuse_names`]),
+//! * have no space for large files ([`FaultyFiles::refuse_longer`]),
 //! * have bad sectors ([`FaultyFiles::make_unreadable`]),
 //! * acknowledge syncs without doing them ([`FaultyFiles::skip_syncs`]): the negative control of
 //!   every test that claims to notice a lost sync,
@@ -59,6 +60,8 @@ struct State {
     skip_syncs: bool,
     /// Set if files without a name cannot get one.
     refuses_names: bool,
+    /// The largest size that a file gets, in bytes.
+    longest: Option<u64>,
     /// Bad sectors, as inodes and byte ranges.
     unreadable: Vec<(u64, Range<u64>)>,
     /// The path of every open file, by inode.
@@ -107,6 +110,11 @@ impl FaultyFiles {
     /// From now on no file without a name gets one, as on a system where /proc is closed.
     pub fn refuse_names(&self) {
         self.state().refuses_names = true;
+    }
+
+    /// From now on there is no space for a file of more than `longest` bytes; `None` ends this.
+    pub fn refuse_longer(&self, longest: Option<u64>) {
+        self.state().longest = longest;
     }
 
     /// Makes reads of these bytes of a file fail from now on.
@@ -328,6 +336,9 @@ impl Files for FaultyFiles {
 
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
         self.check()?;
+        if self.state().longest.is_some_and(|longest| longest < len) {
+            return Err(error_of(Fault::NoSpace));
+        }
         self.before_change(file)?;
         OsFiles.allocate(file, len)
     }

@@ -21,6 +21,9 @@ use crate::base::library_errors::is_no_space;
 /// thread that makes spares took a fifth of the processor.
 const LARGE_GROUP_BYTES: u64 = 64 << 10;
 
+/// The smallest room of a segment in bytes, unless a group needs more.
+pub(super) const ROOM_MIN: u64 = 64 << 10;
+
 /// Appends groups of records, and syncs each.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -130,10 +133,22 @@ impl Writer {
         }
     }
 
-    /// Creates the segment that begins at the end of the log, with room for at least `bytes`.
+    /// Creates the segment that begins at the end of the log, with room for at least `bytes`. If
+    /// the disk has no space for a segment of the usual size, the segment is smaller: what gives
+    /// space back has to be written first, such as confirmations, erasures and expiry.
     pub(super) fn make_active(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
+        let (mut room, room_min) = (self.segment_bytes.max(bytes), ROOM_MIN.max(bytes));
+        loop {
+            match self.make_active_with(room) {
+                Err(AppendError::NoSpace(_)) if room > room_min => room = room_min.max(room / 2),
+                made => return made,
+            }
+        }
+    }
+
+    /// Creates the segment that begins at the end of the log.
+    fn make_active_with(&mut self, room: u64) -> Result<Arc<Segment>, AppendError> {
         let last = self.shared.segments().last().cloned();
-        let room = self.segment_bytes.max(bytes);
         let (segment, len) = match last.filter(|last| last.first == self.end) {
             Some(empty) => {
                 let len = self.remake(&empty, room)?;
