@@ -298,5 +298,5 @@ pub(super) fn block_of(
     {
         return Ok(Some((first, block)));
     }
-    Ok(state.events.last(lowest..=key)?.map(|((_, first), block)| (first, block)))
+    Ok(state.events.at_or_before(lowest, key)?.map(|((_, first), block)| (first, block)))
 }

@@ -309,7 +309,8 @@ impl Store {
         if let Some(row) = state.deliveries.get((endpoint, event))? {
             return Ok(Some(row.org));
         }
-        Ok(state.pending.last((endpoint, EventId(0))..=(endpoint, event))?.map(|(_, row)| row.org))
+        let row = state.pending.at_or_before((endpoint, EventId(0)), (endpoint, event))?;
+        Ok(row.map(|(_, row)| row.org))
     }
 
     /// Returns the steady time at which the oldest undelivered event of an endpoint that takes
@@ -436,7 +437,7 @@ fn pending_from(
 ) -> Result<Vec<EventId>, StateError> {
     let mut events = Vec::new();
     // The block of an event begins before the event.
-    let block = state.pending.last((endpoint, EventId(0))..=(endpoint, mark))?;
+    let block = state.pending.at_or_before((endpoint, EventId(0)), (endpoint, mark))?;
     let mut from = block.map_or(mark, |((_, first), _)| first);
     while events.len() < limit {
         let rows = state

@@ -73,7 +73,7 @@ impl Store {
     pub fn inbox_news(&self, org: OrgNo, after: EventId) -> Result<InboxNews, StateError> {
         let state = self.read();
         let mut news = InboxNews { seen: newest(&state, org)?, ..InboxNews::default() };
-        let begins = state.open.last((org, EventId(0))..=(org, after))?;
+        let begins = state.open.at_or_before((org, EventId(0)), (org, after))?;
         let from = begins.map_or((org, after), |(key, _)| key);
         let blocks = state.open.range(from..=(org, EventId(u128::MAX)), NEWS_BLOCKS_MAX)?;
         news.is_complete = blocks.len() < NEWS_BLOCKS_MAX;
@@ -100,7 +100,7 @@ impl Store {
         let since = query.since.map_or(0, |since| EventId::first_of(since).0.saturating_sub(1));
         let mut after = EventId(query.after.map_or(0, |id| id.0).max(since));
         let last = (org, EventId(u128::MAX));
-        let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
+        let begins = self.read().open.at_or_before((org, EventId(0)), (org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
         // Every later event has a larger id.
         let mut page =

@@ -131,7 +131,7 @@ fn history(
     let rows = state.unrouted.range((org, from)..=(org, row.last), 1)?;
     let unrouted = rows.first().map(|((_, event), _)| *event);
     // The block of an event begins before the event.
-    let block = state.events.last((org, EventId(0))..=(org, from))?;
+    let block = state.events.at_or_before((org, EventId(0)), (org, from))?;
     let start = block.map_or(from, |((_, first), _)| first);
     let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
     for ((_, first), block) in &blocks {

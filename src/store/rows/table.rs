@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, btree_map};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,6 +242,28 @@ impl<R: Row> Table<R> {
         limit: usize,
     ) -> Result<Vec<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, true).take(limit).collect())
+    }
+
+    /// Returns the row with the greatest key from `lowest` to `key`, and nothing if this row was
+    /// removed since the last write-back. Unlike [`Table::last`], it does not go on to the row
+    /// before: while the disk is short nothing is written back, so the removed rows are many. For
+    /// tables in which no other row takes over what a removed row stood for.
+    pub(crate) fn at_or_before(
+        &self,
+        lowest: R::Key,
+        key: R::Key,
+    ) -> Result<Option<KeyedRow<R>>, StateError> {
+        let fresh = self.layer.range(lowest..=key).next_back();
+        let from = fresh.map_or_else(
+            || Bound::Included(tree_key::<R>(lowest)),
+            |(fresh, _)| Bound::Excluded(tree_key::<R>(*fresh)),
+        );
+        let in_tree = self.noted(|| {
+            let range = (from, Bound::Included(tree_key::<R>(key)));
+            let found = (!R::RESIDENT).then(|| self.tree.range(range).next_back()).flatten();
+            found.map(read_pair_shared::<R>).transpose()
+        })?;
+        Ok(in_tree.or_else(|| fresh.and_then(|(key, slot)| Some((*key, slot.row.clone()?)))))
     }
 
     /// Returns the last row of the range.

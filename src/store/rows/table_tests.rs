@@ -67,6 +67,32 @@ fn every_row_that_cannot_be_read_is_an_error_and_breaks_the_state() {
 }
 
 #[test]
+fn a_removed_row_is_the_nearest_one_until_it_is_written_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 8 << 20, Position::MAX).unwrap();
+    let key = |number| (OrgNo(1), EventId(number));
+    let bytes = write_row(&OpenBits::default()).unwrap();
+    for number in [10, 20, 30] {
+        store.db().insert(tree_key::<OpenBits>(key(number)), bytes.as_slice()).unwrap();
+    }
+    let other = (OrgNo(2), EventId(5));
+    store.db().insert(tree_key::<OpenBits>(other), bytes.as_slice()).unwrap();
+    let mut table = Table::<OpenBits>::open(store.db(), &Arc::default()).unwrap();
+    table.remove(key(20));
+    table.insert_new(key(27), OpenBits::default());
+    let near = |number| {
+        let found = table.at_or_before(key(0), key(number)).unwrap();
+        found.map(|((_, EventId(found)), _)| found)
+    };
+    let expected = [(9, None), (10, Some(10)), (19, Some(10)), (20, None), (26, None)];
+    for (number, expected) in expected.into_iter().chain([(27, Some(27)), (29, Some(27))]) {
+        assert_eq!(near(number), expected, "{number}");
+    }
+    assert_eq!((near(30), near(u128::MAX)), (Some(30), Some(30)));
+    assert_eq!(table.last(key(0)..=key(26)).unwrap().unwrap().0, key(10));
+}
+
+#[test]
 fn a_row_that_another_one_promises_is_never_missed_silently() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
