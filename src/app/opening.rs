@@ -227,10 +227,14 @@ fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirErr
     credential.map_or_else(|| data_dir.admin_token(), Ok)
 }
 
-/// Maximum share of the filesystem for one segment (one sixteenth), so that a small filesystem
-/// still holds several segments.
-const SEGMENT_SHARE: u64 = 16;
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Returns the size in bytes of a segment, or of the journal between two snapshots: as configured,
+/// but at most a sixteenth of the filesystem. So a small filesystem holds several segments, and has
+/// snapshots before it is full.
+pub(super) fn within_share(configured: u64, filesystem_bytes: Option<u64>) -> u64 {
+    const SHARE: u64 = 16;
+    const AT_LEAST: u64 = 64 << 10;
+    filesystem_bytes.map_or(configured, |bytes| configured.min((bytes / SHARE).max(AT_LEAST)))
+}
 
 /// Opens the journal. The flag is true if the journal is a copy.
 fn open_journal(
@@ -238,8 +242,8 @@ fn open_journal(
     data_dir: &DataDir,
 ) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
-    let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
-    let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
+    let segment_bytes =
+        within_share(config.storage.segment_bytes, filesystem_bytes(data_dir.path()));
     let files: Arc<dyn Files> = Arc::new(OsFiles);
     let format = data_dir.format_file();
     // In a copy, the snapshot may be younger than FORMAT.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::opening::within_share;
 use super::{StartError, systemd};
 use crate::base::threads::{Stop, Thread, spawn_critical};
 use crate::commit::{
@@ -39,6 +40,8 @@ impl Writing {
         (config, journal): (&Config, PathBuf),
     ) -> Result<Self, StartError> {
         let spares = writer.spares();
+        let with_room = Arc::clone(engine);
+        writer.ask_for_room(Box::new(move |bytes| with_room.space.has_room_for_segment(bytes)));
         let group = GroupLimits {
             commands: config.intake.group_commands,
             bytes: config.intake.group_bytes,
@@ -56,7 +59,7 @@ impl Writing {
         };
         let closing = Arc::clone(&flusher.progress);
         let limits = SnapshotLimits {
-            bytes: config.storage.snapshot_bytes,
+            bytes: within_share(config.storage.snapshot_bytes, engine.space.size()),
             piled_up: PILED_UP_BYTES,
             grace: config.retention.grace,
             stop: config.server.shutdown.saturating_sub(AFTER_SNAPSHOT),

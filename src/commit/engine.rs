@@ -58,8 +58,8 @@ impl Engine {
 
     /// Refuses what makes more while the rest of the disk is kept for what gives space back.
     pub fn look_at_rest(&self) {
-        let (to_free, was_kept) = (self.snapshots.sizes().0, self.intake.keeps_rest());
-        self.intake.keep_rest(self.space.is_rest(to_free, was_kept));
+        let is_rest = self.space.is_rest(self.intake.keeps_rest());
+        self.intake.keep_rest(is_rest);
     }
 
     /// An engine for tests, with an empty journal and a disk that is never full.

@@ -46,6 +46,8 @@ const COPIED_BYTES_MAX: usize = 64 << 20;
 const PILED_UP_SHARE: u32 = 4;
 /// Number of whole snapshots that are always kept.
 const KEPT_MIN: usize = 2;
+/// The next snapshots may be larger than the last ones by this part.
+const GROWTH_SHARE: u64 = 4;
 /// A stop takes a snapshot if the journal has grown by this part of what makes one due.
 const STOP_SHARE: u64 = 4;
 
@@ -435,7 +437,9 @@ impl SnapshotMaker {
         let size = newest.map(|newest| newest.size).unwrap_or_default();
         metrics.snapshot_bytes.set(gauge(size.bytes));
         metrics.snapshot_rows.set(gauge(size.rows));
-        snapshots.note_sizes(self.kept_bytes());
+        let (kept, all) = self.kept_bytes();
+        self.engine.space.note_to_free(kept.saturating_add(kept / GROWTH_SHARE));
+        snapshots.note_sizes((kept, all));
         snapshots.publish(self.kept());
         let from = newest.map_or(records.first(), |newest| newest.file.position);
         let is_later = self.retry_at.is_some() || self.is_piled_up();

@@ -2,7 +2,7 @@
 //! and housekeeping ask here. This module knows no row.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,10 @@ const TIMES_WRITTEN: u64 = 3;
 /// Time for which events are refused after the disk quota was exceeded. Then the server tries
 /// again.
 const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
+
+/// Maximum room for the next snapshots that sled and new segments leave alone, in bytes. On a large
+/// disk confirmations do not wait for gigabytes.
+const LEFT_BYTES_MAX: u64 = 64 << 20;
 
 /// After an estimate was too low, sled is kept from this many times the usual bytes. The need of
 /// the rows is not multiplied: after a start on a full disk all rows of the state wait in memory,
@@ -59,7 +63,7 @@ impl Shortage {
         match self {
             Self::Bytes => {
                 "the disk has less free space than the reserve ([storage] reserve_bytes; 0 means \
-                 2 % of the filesystem)"
+                 2 % of the filesystem, and more if the snapshots need more)"
             }
             Self::Files => {
                 "the disk has fewer free inodes than [storage] reserve_files, although it may have \
@@ -95,6 +99,8 @@ pub struct Space {
     disk_free: DiskFree,
     /// Bytes to be kept free.
     reserve_bytes: u64,
+    /// The disk space that the next snapshots need before anything comes free, in bytes.
+    to_free: AtomicU64,
     /// Returns how many files can still be created.
     files_free: DiskFree,
     /// Number of inodes to be kept free.
@@ -122,6 +128,7 @@ impl Space {
         Self {
             disk_free,
             reserve_bytes,
+            to_free: AtomicU64::new(0),
             files_free: Box::new(|| None),
             reserve_files: 0,
             size: Box::new(|| None),
@@ -163,14 +170,47 @@ impl Space {
         (self.disk_free)()
     }
 
-    /// Returns the number of bytes to be kept free.
+    /// Returns the number of bytes to be kept free: the configured reserve, or more if the next
+    /// snapshots need more. Without them compaction gives no space back. Half of the configured
+    /// reserve is left to what comes before that, such as confirmations and expiry.
     pub fn reserve_bytes(&self) -> u64 {
-        self.reserve_bytes
+        let half = self.reserve_bytes / 2;
+        let needed = self.wanted_to_free(self.to_free()).saturating_add(half);
+        if self.is_small() { self.reserve_bytes } else { needed.max(self.reserve_bytes) }
+    }
+
+    /// Notes how many bytes the next snapshots need.
+    pub fn note_to_free(&self, bytes: u64) {
+        self.to_free.store(bytes, Ordering::Relaxed);
+    }
+
+    fn to_free(&self) -> u64 {
+        self.to_free.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the configured reserve is smaller than what sled needs. Then there is no part
+    /// that could be kept for the next snapshots.
+    fn is_small(&self) -> bool {
+        self.reserve_bytes < self.kept_bytes()
+    }
+
+    /// Returns true if the disk has room for a new segment of this size, and for the next
+    /// snapshots.
+    pub fn has_room_for_segment(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.left_bytes());
+        self.is_small() || self.free().is_none_or(|free| free >= wanted)
+    }
+
+    /// The bytes that sled and new segments never get: the part of the reserve that keeps sled from
+    /// a write without space, and room for the next snapshots.
+    fn left_bytes(&self) -> u64 {
+        let to_free = if self.is_small() { 0 } else { self.to_free().min(LEFT_BYTES_MAX) };
+        self.wanted_to_free(to_free)
     }
 
     /// Returns the resource below its reserve, if any. Events are refused then.
     pub fn shortage(&self) -> Option<Shortage> {
-        if self.free().is_some_and(|free| free < self.reserve_bytes) {
+        if self.free().is_some_and(|free| free < self.reserve_bytes()) {
             return Some(Shortage::Bytes);
         }
         if self.free_files().is_some_and(|free| free < self.reserve_files) {
@@ -216,20 +256,19 @@ impl Space {
     }
 
     /// Returns how fast attempts may go on to endpoints that did not accept the last request.
-    /// `to_free` is the number of bytes that compaction needs to give space back. While they are
-    /// held back already (`is_held`), a tenth more has to be free, so that a disk at the limit does
+    /// While they are held back already (`is_held`), a tenth more has to be free, so that a disk at the limit does
     /// not change this with each segment.
     ///
     /// An attempt that fails adds to the journal and ends nothing, and a retry schedule may have
     /// any number of them. So such attempts leave a part of the reserve to what gives space back:
     /// confirmations, erasures, expiry, and the snapshot and the segments of compaction.
-    pub fn pace_of_failing(&self, to_free: u64, is_held: bool) -> FailingPace {
+    pub fn pace_of_failing(&self, is_held: bool) -> FailingPace {
         let Some(free) = self.free().filter(|_| self.reserve_bytes > 0) else {
             return FailingPace::Free;
         };
-        let kept = self.kept_bytes().min(self.reserve_bytes);
+        let (kept, reserve) = (self.kept_bytes().min(self.reserve_bytes), self.reserve_bytes());
         let middle = kept.midpoint(self.reserve_bytes);
-        let floor = kept.saturating_add(to_free).clamp(middle, self.reserve_bytes);
+        let floor = kept.saturating_add(self.to_free()).clamp(middle, reserve);
         let floor = if is_held { floor.saturating_add(floor / 10) } else { floor };
         match free {
             _ if free >= floor => FailingPace::Free,
@@ -240,8 +279,8 @@ impl Space {
 
     /// Returns true if the free space is all kept for what gives space back: see
     /// [`Space::pace_of_failing`].
-    pub fn is_rest(&self, to_free: u64, is_held: bool) -> bool {
-        self.pace_of_failing(to_free, is_held) != FailingPace::Free
+    pub fn is_rest(&self, is_held: bool) -> bool {
+        self.pace_of_failing(is_held) != FailingPace::Free
     }
 
     /// The part of the reserve that sled never gets, in bytes.
@@ -264,8 +303,8 @@ impl Space {
         let rows = self.rewritten(fresh.rows);
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
         let times = if self.is_overrun() { PLENTY } else { 1 };
-        let kept = self.kept_bytes().saturating_mul(times);
-        let wanted = rows.saturating_add(bytes).saturating_add(kept);
+        let left = self.left_bytes().saturating_mul(times);
+        let wanted = rows.saturating_add(bytes).saturating_add(left);
         let is_short = self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted);
         if !is_short {
             self.overrun.store(false, Ordering::SeqCst);
@@ -306,15 +345,42 @@ mod tests {
     }
 
     #[test]
+    fn events_leave_room_for_the_next_snapshots_and_so_do_new_segments() {
+        const MIB: u64 = 1 << 20;
+        let space = |free: u64, reserve: u64, to_free: u64| {
+            let space = Space::new(Box::new(move || Some(free)), reserve);
+            space.note_to_free(to_free);
+            space
+        };
+        // The configured reserve, the size of the snapshots, the reserve, and what segments leave.
+        let cases = [(16, 0, 16, 8), (16, 1, 17, 9), (16, 20, 36, 28), (256, 64, 256, 128)];
+        for (configured, to_free, reserve, left) in cases {
+            let at = |free: u64| space(free, configured * MIB, to_free * MIB);
+            assert_eq!(at(0).reserve_bytes(), reserve * MIB);
+            assert!(at(reserve * MIB).shortage().is_none());
+            assert_eq!(at(reserve * MIB - 1).shortage(), Some(Shortage::Bytes));
+            assert!(at((left + 1) * MIB).has_room_for_segment(MIB));
+            assert!(!at((left + 1) * MIB - 1).has_room_for_segment(MIB));
+        }
+        let large = space(128 * MIB, 256 * MIB, 10_000 * MIB);
+        assert_eq!(large.reserve_bytes(), (10_000 + 64 + 128) * MIB);
+        assert!(large.has_room_for_segment(0) && !large.has_room_for_segment(1));
+        let small = space(1, 1, 10_000 * MIB);
+        assert!(small.reserve_bytes() == 1 && small.has_room_for_segment(MIB));
+    }
+
+    #[test]
     fn failing_attempts_leave_a_part_of_the_reserve_to_what_frees_space() {
         const MIB: u64 = 1 << 20;
         let pace = |free: u64, reserve: u64, to_free: u64| {
-            Space::new(Box::new(move || Some(free)), reserve).pace_of_failing(to_free, false)
+            let space = Space::new(Box::new(move || Some(free)), reserve);
+            space.note_to_free(to_free);
+            space.pace_of_failing(false)
         };
         let slow = |seconds| FailingPace::OneIn(Duration::from_secs(seconds));
         // The reserve, what compaction needs, the floor, and the part that sled never gets.
         let cases =
-            [(1, 0, 1, 1), (16, 0, 12, 8), (256, 0, 160, 64), (16, 6, 14, 8), (16, 9, 16, 8)];
+            [(1, 0, 1, 1), (16, 0, 12, 8), (256, 0, 160, 64), (16, 6, 14, 8), (16, 9, 17, 8)];
         for (reserve, to_free, floor, kept) in cases {
             let unit = if reserve == 1 { 1 } else { MIB };
             let pace = |free| pace(free, reserve * unit, to_free * unit);
@@ -327,9 +393,9 @@ mod tests {
         assert_eq!(pace(0, 0, 0), FailingPace::Free);
         for (free, is_held, expected) in [(12, true, slow(1)), (12, false, FailingPace::Free)] {
             let space = Space::new(Box::new(move || Some(free * MIB)), 16 * MIB);
-            assert_eq!(space.pace_of_failing(0, is_held), expected);
+            assert_eq!(space.pace_of_failing(is_held), expected);
         }
-        assert_eq!(Space::default().pace_of_failing(0, true), FailingPace::Free);
+        assert_eq!(Space::default().pace_of_failing(true), FailingPace::Free);
     }
 
     #[test]

@@ -184,14 +184,16 @@ section! {
         /// Bytes by which the journal grows before the next [snapshot](operations.md#snapshots) of
         /// the state is taken, or the size of the last snapshot if that is more. A start that has
         /// to compute the state reads the newest snapshot and the journal behind it. Lower it for
-        /// faster starts; raise it to write less.
+        /// faster starts; raise it to write less. At most 1/16 of the filesystem counts, so that a
+        /// small one has snapshots before it is full.
         snapshot_bytes: u64 = size("snapshot_bytes", 256 * MIB, 64 * KIB..=1024 * GIB);
 
         /// Bytes of free disk space below which new events are refused with 507, so that
         /// acknowledging and delivering can go on. 0 means 2 % of the filesystem, but at least
         /// 16 MiB and at most 256 MiB. Raise it when other programs fill the same disk. A quarter
         /// of it (between 8 and 64 MiB) is never given to the state, whose changes stay in memory
-        /// then.
+        /// then. If the next snapshots need more room than that leaves, the reserve is larger by what
+        /// they need: without them, no space comes back. `/metrics` has the reserve in force.
         reserve_bytes: u64 = size("reserve_bytes", 0, 0..=1024 * GIB);
 
         /// Free inodes below which new events are refused with 507: the journal and the state need

@@ -168,7 +168,7 @@ impl Attempter {
 
     /// Leaves out the receiver's answer while the disk is almost full.
     fn shortened(&self, outcome: AttemptOutcome) -> AttemptOutcome {
-        match self.engine.space.pace_of_failing(self.engine.snapshots.sizes().0, false) {
+        match self.engine.space.pace_of_failing(false) {
             FailingPace::Free => outcome,
             FailingPace::OneIn(_) => {
                 AttemptOutcome { body: Vec::new(), headers: Vec::new(), ..outcome }

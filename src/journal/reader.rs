@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
 use super::files::Files;
@@ -35,7 +35,12 @@ pub(super) struct Shared {
     damaged: AtomicBool,
     /// The first position of the segment that the writer is asked to seal. Zero if there is none.
     seal_asked: AtomicU64,
+    /// Tells if a new segment may have so many bytes.
+    room: OnceLock<RoomFor>,
 }
+
+/// Returns true if the disk has room for a new segment of so many bytes.
+pub(super) type RoomFor = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
 impl Shared {
     pub(super) fn new(
@@ -46,7 +51,27 @@ impl Shared {
     ) -> Self {
         let (segments, end) = (RwLock::new(segments), AtomicU64::new(end.0));
         let (last_group, seal_asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { dir, files, segments, end, last_group, damaged: false.into(), seal_asked }
+        Self {
+            dir,
+            files,
+            segments,
+            end,
+            last_group,
+            damaged: false.into(),
+            seal_asked,
+            room: OnceLock::new(),
+        }
+    }
+
+    /// From now on a new segment is made only if `room` agrees.
+    pub(super) fn ask_for_room(&self, room: RoomFor) {
+        drop(self.room.set(room));
+    }
+
+    /// Returns the error of a full disk if a new segment may not have so many bytes.
+    pub(super) fn require_room(&self, bytes: u64) -> io::Result<()> {
+        let has_room = self.room.get().is_none_or(|room| room(bytes));
+        if has_room { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     /// Asks the writer to seal the segment that begins at `first` before the next group.

@@ -12,13 +12,13 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::files::Files;
 use super::new_file::is_unsupported;
+use super::reader::Shared;
 
 /// Number of bytes that are written at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -34,8 +34,7 @@ pub(super) struct Spares {
 
 /// The maker of spares, for a thread of its own.
 pub struct SpareMaker {
-    dir: PathBuf,
-    files: Arc<dyn Files>,
+    shared: Arc<Shared>,
     requests: Receiver<u64>,
     /// The finished spares with their lengths. A spare is absent if it could not be made; the
     /// writer may ask again.
@@ -43,13 +42,10 @@ pub struct SpareMaker {
 }
 
 /// Creates both ends of the exchange.
-pub(super) fn pair(dir: PathBuf, files: Arc<dyn Files>) -> (Spares, SpareMaker) {
+pub(super) fn pair(shared: Arc<Shared>) -> (Spares, SpareMaker) {
     let (requests, asked) = bounded(1);
     let (made, ready) = bounded(1);
-    (
-        Spares { requests, ready, asked: false },
-        SpareMaker { dir, files, requests: asked, ready: made },
-    )
+    (Spares { requests, ready, asked: false }, SpareMaker { shared, requests: asked, ready: made })
 }
 
 impl Spares {
@@ -95,8 +91,10 @@ impl SpareMaker {
     }
 
     fn make(&self, len: u64) {
-        let made = self.files.create_unnamed(&self.dir).and_then(|file| {
-            fill(self.files.as_ref(), &file, len)?;
+        let Shared { dir, files, .. } = &*self.shared;
+        let made = self.shared.require_room(len).and_then(|()| {
+            let file = files.create_unnamed(dir)?;
+            fill(files.as_ref(), &file, len)?;
             Ok(file)
         });
         let made = made.inspect_err(|error| {

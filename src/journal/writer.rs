@@ -70,9 +70,15 @@ impl Writer {
 
     /// Lets the returned maker prepare the next segments' files ahead of time.
     pub fn spares(&mut self) -> SpareMaker {
-        let (spares, maker) = spare::pair(self.shared.dir.clone(), Arc::clone(&self.shared.files));
+        let (spares, maker) = spare::pair(Arc::clone(&self.shared));
         self.spares = Some(spares);
         maker
+    }
+
+    /// From now on a new segment is made only if `room` agrees. Without its agreement an append
+    /// fails like on a full disk.
+    pub fn ask_for_room(&self, room: Box<dyn Fn(u64) -> bool + Send + Sync>) {
+        self.shared.ask_for_room(room);
     }
 
     /// Asks for a spare when three quarters of the active segment are used. Large groups need no
@@ -244,11 +250,13 @@ impl Writer {
         let files = Arc::clone(&self.shared.files);
         let len = SEGMENT_HEADER_BYTES + room;
         let is_first = self.end == Position::FIRST;
-        let made = if is_first {
-            spare::fill(files.as_ref(), file, len)
-        } else {
-            files.allocate(file, len)
-        };
+        let made = self.shared.require_room(len).and_then(|()| {
+            if is_first {
+                spare::fill(files.as_ref(), file, len)
+            } else {
+                files.allocate(file, len)
+            }
+        });
         self.or_no_space(made)
     }
 

@@ -43,8 +43,7 @@ impl<A: Attempts> Scheduler<A> {
     /// those that are held back may be asked now.
     fn pace_failing(&mut self) -> bool {
         let engine = &self.engine;
-        let (to_free, is_held) = (engine.snapshots.sizes().0, self.failing_at.is_some());
-        let pace = match engine.space.pace_of_failing(to_free, is_held) {
+        let pace = match engine.space.pace_of_failing(self.failing_at.is_some()) {
             FailingPace::Free => None,
             FailingPace::OneIn(time) => Some(time),
         };
