@@ -153,10 +153,10 @@ impl DataDir {
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
-        accessible(path, true)?;
+        accessible(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
         let locks = Locks::alone(path)?;
         // The check needs the lock: files come and go under a running server.
-        check_access(path)?;
+        check_access(path, Access::READ_OK | Access::WRITE_OK)?;
         Ok(locks)
     }
 
@@ -169,6 +169,7 @@ impl DataDir {
         fs::read_dir(path).map_err(of_directory(path))?;
         refuse_backup(path)?;
         let locks = Locks::beside_others(path)?;
+        check_access(path, Access::READ_OK)?;
         Ok(LookedAt { path: path.to_owned(), format: Format::read(path)?, _locks: locks })
     }
 
@@ -318,24 +319,27 @@ fn refuse_backup(dir: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Checks that triggerd's files can be read and written, so that a file without access is named
-/// before anything has begun.
-fn check_access(dir: &Path) -> Result<(), DataDirError> {
+/// Checks that triggerd's files are accessible in these ways, so that a file without access is
+/// named before anything has begun, and is not taken for a missing or damaged one.
+fn check_access(dir: &Path, wanted: Access) -> Result<(), DataDirError> {
     let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
     while let Some(path) = paths.pop() {
-        let Ok(facts) = fs::metadata(&path) else { continue };
-        accessible(&path, facts.is_dir())?;
-        if facts.is_dir() {
-            let entries = fs::read_dir(&path).map_err(io_at(&path))?;
-            paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        let facts = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            facts => facts.map_err(io_at(&path))?,
+        };
+        if !facts.is_dir() {
+            accessible(&path, wanted)?;
+            continue;
         }
+        accessible(&path, wanted | Access::EXEC_OK)?;
+        let entries = fs::read_dir(&path).map_err(io_at(&path))?;
+        paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
     }
     Ok(())
 }
 
-fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
-    let wanted =
-        Access::READ_OK | Access::WRITE_OK | if is_dir { Access::EXEC_OK } else { Access::empty() };
+fn accessible(path: &Path, wanted: Access) -> Result<(), DataDirError> {
     access(path, wanted).map_err(|errno| io_at(path)(errno.into()))
 }
 

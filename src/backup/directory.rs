@@ -12,6 +12,7 @@ use super::error::{BackupError, io_at};
 use super::lock::lock;
 use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use super::source::{Part, Source, Step};
+use crate::base::exit_code::ExitCode;
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
 use crate::data_dir::{JOURNAL, instance_id, lies_within};
@@ -212,12 +213,20 @@ pub(super) fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(target).map_err(io_at(target))? {
         let path = entry.map_err(io_at(target))?.path();
-        if time_of(&path).is_some() && path.is_dir() {
+        if time_of(&path).is_some() && is_directory(&path)? {
             found.push(path);
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Returns false for a path that is no directory or is gone.
+fn is_directory(path: &Path) -> Result<bool, BackupError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        facts => facts.map(|facts| facts.is_dir()).map_err(io_at(path)),
+    }
 }
 
 /// Returns the complete backups of this instance, the oldest first. Another server may have its
@@ -283,8 +292,10 @@ pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
 /// There is no complete backup; or the newest one has a damaged manifest, or the backups are of
 /// several servers: one has to be named.
 pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
-    if path.join(MANIFEST).symlink_metadata().is_ok() {
-        return Ok(path.to_owned());
+    let manifest = path.join(MANIFEST);
+    match manifest.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found.map(|_| path.to_owned()).map_err(io_at(&manifest)),
     }
     let (mut newest, mut others) = (None::<Whole>, Vec::new());
     for backup in named_in(path)?.into_iter().rev() {
@@ -294,6 +305,7 @@ pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
                 others.push(backup);
             }
             (Err(BackupError::Io { cause, .. }), _) if cause.kind() == io::ErrorKind::NotFound => {}
+            (Err(error), None) if error.exit_code() == ExitCode::NotPermitted => return Err(error),
             (Err(error), None) => {
                 let message = format!("{error}; to take an older backup, name its directory");
                 return Err(BackupError::Damaged(message));
