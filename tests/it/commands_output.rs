@@ -1,6 +1,8 @@
 //! Output of the commands: secrets that nobody saw, failed writes, and foreign text.
 
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -218,3 +220,51 @@ fn a_file_that_is_no_text_is_named_with_what_to_do() {
     let ran = run(dir.path(), &["inbox", "--limit", "many"]);
     assert!(ran.code == Some(2) && ran.err.contains("a whole number is needed"), "{ran:?}");
 }
+
+/// Answers every request with this head and a body without an end. Counts the bytes that it wrote.
+fn endless(head: &'static str) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            drop(stream.read(&mut [0; 16 << 10]));
+            let mut piece = format!("HTTP/1.1 {head}\r\n\r\n{{\"data\":[").into_bytes();
+            while stream.write_all(&piece).is_ok() {
+                count.fetch_add(piece.len() as u64, Ordering::SeqCst);
+                piece = vec![b' '; 64 << 10];
+            }
+        }
+    });
+    (url, written)
+}
+
+#[test]
+fn an_answer_without_an_end_is_given_up_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, refusal) = ("200 OK\r\ncontent-type: application/json", "500 Oh");
+    let commands: [&[&str]; 5] = [
+        &["inbox"],
+        &["events", "--jsonl"],
+        &["send", "a.b", "1"],
+        &["tail"],
+        &["archive", "1h..", "."],
+    ];
+    for (head, mib, commands) in [(json, 48, &commands[..3]), (refusal, 16, &commands[..])] {
+        for words in commands {
+            let (url, written) = endless(head);
+            let admin = ["--admin-token-file", "token"];
+            std::fs::write(dir.path().join("token"), "trgadm_0123456789abcdef").unwrap();
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(dir.path().join("token"), permissions).unwrap();
+            let with = if words[0] == "archive" { admin } else { ["--key", "k"] };
+            let ran = run(dir.path(), &[words, &["--url", &url][..], &with].concat());
+            let is_said = ran.err.contains("bytes") && ran.err.contains("the URL of triggerd");
+            assert!(ran.code == Some(1) && is_said, "{words:?}: {ran:?}");
+            let written = written.load(Ordering::SeqCst) >> 20;
+            assert!(written < mib, "{words:?}: {written} MiB were read of {head}");
+        }
+    }
+}
+
