@@ -11,7 +11,9 @@ use super::client::{Client, Method};
 use super::confirm::Yes;
 use super::form::Form;
 use super::list::{Limit, List, each};
-use super::output::{one_line, print, print_done, print_secret, require_a_reader};
+use super::output::{
+    one_line, print, print_done, print_secret, require_a_reader, require_a_reader_of_secrets,
+};
 use super::reach::{Key, Server, Settings, With};
 use super::table::{Cell, Column, cell, details};
 use crate::base::exit_code::ExitCode;
@@ -134,7 +136,7 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
 
 impl Create {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let client = match self.org {
             Some(_) => self.admin.client(&self.server, settings)?,
             None => self.server.client(&self.key, settings)?,
@@ -218,6 +220,7 @@ impl All {
 
 impl Show {
     fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let client = self.with.client(settings)?;
         let key = match &self.id {
             Some(id) => found(&client, &|key| text(key, "id") == id)?.ok_or_else(|| {
@@ -264,7 +267,7 @@ fn scopes_of(key: &Answer) -> Vec<String> {
 
 impl Rotate {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let Self { grace, with } = self;
         let (client, context) = with.client_and_context(settings)?;
         let body = json!({ "grace_seconds": grace }).to_string();

@@ -27,7 +27,7 @@ use super::admin::Admin;
 use super::answer::text;
 use super::audit::dir_failure;
 use super::client::Client;
-use super::output::{counted, eprint, print};
+use super::output::{counted, eprint, print, require_a_reader};
 use super::reach::{Server, Settings};
 use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
@@ -95,6 +95,7 @@ impl Backup {
             if io::stdout().is_terminal() {
                 return usage("a backup is not for a terminal; name a file, or a pipe".to_owned());
             }
+            require_a_reader()?;
             return Ok(Target::Stdout);
         }
         if let Some(Err(fault)) = S3Url::of(path) {

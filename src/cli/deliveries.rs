@@ -7,7 +7,7 @@ use super::answer::{Answer, text};
 use super::arguments::{Span, checked_id};
 use super::client::Method;
 use super::list::{Limit, List, with_query};
-use super::output::{one_line, print, print_done};
+use super::output::{one_line, print, print_done, require_a_reader};
 use super::reach::{Settings, With};
 use super::table::{Cell, Column, Table, cell, details};
 use crate::base::exit_code::ExitCode;
@@ -118,6 +118,7 @@ impl One {
     }
 
     fn show(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let delivery = self.call(settings, Method::GET, "")?;
         if self.with.server.form.is_json() {
             print(&one_line(delivery.as_text()))?;

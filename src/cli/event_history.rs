@@ -9,7 +9,7 @@ use super::client::Method;
 use super::confirm::Yes;
 use super::deliveries::COLUMNS as DELIVERY_COLUMNS;
 use super::list::{Limit, List, with_query};
-use super::output::{one_line, print, print_done, print_json};
+use super::output::{one_line, print, print_done, print_json, require_a_reader};
 use super::reach::{Settings, With};
 use super::table::{Cell, Column, Table, cell, details};
 use crate::base::exit_code::ExitCode;
@@ -112,6 +112,7 @@ fn path(id: &str) -> Result<String, Failure> {
 
 impl Show {
     fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let path = path(&self.id)?;
         let client = self.with.client(settings)?;
         let event = client.call(Method::GET, &path, None, &["id", "received_at"])?;

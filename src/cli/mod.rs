@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::failure::Failure;
-use self::output::{eprint, print};
+use self::output::{eprint, print, require_a_reader};
 use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
@@ -173,31 +173,37 @@ enum ClientCommand {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are not errors; clap prints each to the right stream.
-            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Clean };
-            return match error.print() {
-                Ok(()) => code,
-                Err(unwritten) => {
-                    eprint(&format!("triggerd: {}", output::unwritten(&unwritten)));
-                    ExitCode::Failed
-                }
-            };
-        }
+        Err(answer) => return told(&answer).unwrap_or_else(failed),
     };
-    match dispatch(cli) {
-        Ok(code) => code,
-        Err(Failure { code, message }) => {
-            if !message.is_empty() {
-                // For systemd's journal, each line begins with its priority; sd-daemon(3).
-                let priority =
-                    if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
-                let message = format!("triggerd: {message}");
-                message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
-            }
-            code
-        }
+    dispatch(cli).unwrap_or_else(failed)
+}
+
+/// Prints clap's answer to the arguments: help or a version on standard output, or an error.
+fn told(answer: &clap::Error) -> Result<ExitCode, Failure> {
+    if !answer.use_stderr() {
+        require_a_reader()?;
+    } else if logging::is_read_by_journal(&std::io::stderr()) {
+        complain(&answer.render().to_string());
+        return Ok(ExitCode::Usage);
     }
+    let failure = |error| Failure::new(ExitCode::Failed, output::unwritten(&error));
+    answer.print().map_err(failure)?;
+    Ok(if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Clean })
+}
+
+/// Prints the reason of a failure.
+fn failed(Failure { code, message }: Failure) -> ExitCode {
+    if !message.is_empty() {
+        complain(&format!("triggerd: {message}"));
+    }
+    code
+}
+
+/// Prints a message on standard error. For systemd's journal, each line begins with its priority;
+/// sd-daemon(3).
+fn complain(message: &str) {
+    let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
+    message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {

@@ -177,8 +177,7 @@ fn reload(app: &mut App, file: Option<&Path>, status: &str) {
         }
         Err(error) => {
             tracing::error!(error, "reload refused: the configuration is unchanged");
-            let first = error.lines().next().unwrap_or_default();
-            systemd::ready(&format!("{status}; the last reload was refused: {first}"));
+            systemd::ready(&format!("{status}; the last reload was refused: {error}"));
         }
     }
 }

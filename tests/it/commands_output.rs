@@ -221,6 +221,60 @@ fn a_file_that_is_no_text_is_named_with_what_to_do() {
     assert!(ran.code == Some(2) && ran.err.contains("a whole number is needed"), "{ran:?}");
 }
 
+/// Runs a command with a closed standard output.
+fn closed(dir: &Path, words: &[&str]) -> Ran {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(binary()).args(words).current_dir(dir);
+    Ran::of(shell.output().unwrap())
+}
+
+#[test]
+fn nothing_is_shown_on_a_closed_output_and_a_change_or_a_verdict_needs_none() {
+    let world = World::new();
+    let event = world.org.send("a.b", &json!(1)).id();
+    let endpoint = world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let with = ["--url", &world.server.url, "--key", &world.org.key];
+    let shows: [&[&str]; 13] = [
+        &["inbox"],
+        &["inbox", "--json"],
+        &["inbox", "--jsonl"],
+        &["events"],
+        &["event", "show", &event],
+        &["explain", &event],
+        &["tail"],
+        &["deliveries"],
+        &["dead-letters", "list"],
+        &["replay", "list"],
+        &["key", "show"],
+        &["endpoint", "show", &endpoint],
+        &["endpoint", "stats", &endpoint],
+    ];
+    let local: [&[&str]; 6] = [
+        &["--help"],
+        &["--version"],
+        &["completions", "bash"],
+        &["man"],
+        &["config", "init"],
+        &["config", "reference"],
+    ];
+    let shows = shows.map(|words| [words, &with].concat());
+    for words in shows.into_iter().chain(local.map(<[_]>::to_vec)) {
+        let ran = closed(&world.empty(), &words);
+        assert!(ran.code == Some(1) && ran.err.contains("is closed"), "{words:?}: {ran:?}");
+    }
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let ran = closed(&world.empty(), &["backup", "-", "--url", url, "--admin-token-file", &file]);
+    let is_said = ran.err.contains("is closed") && !ran.err.contains("complete");
+    assert!(ran.code == Some(1) && is_said, "{ran:?}");
+    for words in [&["ack", &event][..], &["send", "a.b", "2"], &["status"]] {
+        let ran = closed(
+            &world.empty(),
+            &[words, &with[..if words[0] == "status" { 2 } else { 4 }]].concat(),
+        );
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?}");
+    }
+}
+
 /// Answers every request with this head and a body without an end. Counts the bytes that it wrote.
 fn endless(head: &'static str) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
