@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind};
 
 use url::ParseError;
 
-/// Returns true if the disk or the quota is full.
+/// Returns true if the disk or the quota is full, or the file is as large as the process may make
+/// it (`ulimit -f`).
 pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// The beginnings of serde_json's messages and their meanings. Longer beginnings come before

@@ -43,11 +43,14 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::failure::Failure;
 use self::output::{eprint, print, require_a_reader};
 use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 use crate::config::{Config, Source};
 use crate::logging;
 
@@ -175,7 +178,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return told(&answer).unwrap_or_else(failed),
     };
-    dispatch(cli).unwrap_or_else(failed)
+    survive_the_limit_of_file_sizes().and_then(|()| dispatch(cli)).unwrap_or_else(failed)
 }
 
 /// Prints clap's answer to the arguments: help or a version on standard output, or an error.
@@ -204,6 +207,21 @@ fn failed(Failure { code, message }: Failure) -> ExitCode {
 fn complain(message: &str) {
     let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
     message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail like one on a full disk.
+/// Without a handler for its signal, the system would end the process. The handler stays when the
+/// runtime has gone.
+fn survive_the_limit_of_file_sizes() -> Result<(), Failure> {
+    let heard = tokio::runtime::Builder::new_current_thread().enable_io().build().and_then(|it| {
+        let _in_runtime = it.enter();
+        signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
+    });
+    let failure = |error: std::io::Error| {
+        let message = format!("the signal SIGXFSZ cannot be caught: {}", os_words(&error));
+        Failure::new(ExitCode::Failed, message)
+    };
+    heard.map(drop).map_err(failure)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {

@@ -322,3 +322,16 @@ fn an_answer_without_an_end_is_given_up_early() {
     }
 }
 
+#[test]
+fn a_key_in_a_file_that_may_not_grow_is_ended_again() {
+    let world = World::new();
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let output = world.empty().join("key.json");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(binary());
+    shell.args(["key", "create", "--org", "Limited", "--json", "--url", url]);
+    shell.args(["--admin-token-file", &file]).stdout(File::create(&output).unwrap());
+    let ran = Ran::of(shell.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+    assert!(ran.code == Some(1) && ran.err.contains("File too large"), "{ran:?}");
+    assert!(ran.err.contains("was revoked"), "{ran:?}");
+}
