@@ -38,7 +38,7 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
-pub use inside::lies_within;
+pub use inside::{data_dir_around, lies_within};
 pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES, SMALL_FILES};
 pub use portable::{
     JOURNAL, SmallFile, instance_id, is_held, let_deliver, settle_restored, small_files,
@@ -114,15 +114,7 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        Self::open_beside(path, &[])
-    }
-
-    /// Opens a directory like [`DataDir::open`]; these paths of triggerd may lie inside.
-    ///
-    /// # Errors
-    /// See [`DataDirError`].
-    pub fn open_beside(path: &Path, beside: &[PathBuf]) -> Result<Self, DataDirError> {
-        let locks = Self::enter(path, beside)?;
+        let locks = Self::enter(path)?;
         let format = match Format::read(path)? {
             Ok(format) => Some(format),
             Err(FormatFault::Missing) => None,
@@ -138,7 +130,7 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open_to_repair(path: &Path) -> Result<Self, DataDirError> {
-        let locks = Self::enter(path, &[])?;
+        let locks = Self::enter(path)?;
         let format = match Format::read(path)? {
             Err(fault @ FormatFault::Directory) => return Err(of_format(path, fault)),
             other => other.ok(),
@@ -147,10 +139,10 @@ impl DataDir {
     }
 
     /// Creates the directory if it is missing, locks it and checks the access to its files.
-    fn enter(path: &Path, beside: &[PathBuf]) -> Result<Locks, DataDirError> {
+    fn enter(path: &Path) -> Result<Locks, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
         refuse_backup(path)?;
-        if let Some((found, more)) = contents::foreign(path, beside) {
+        if let Some((found, more)) = contents::foreign(path) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
         accessible(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;

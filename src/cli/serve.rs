@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Failure;
-use crate::app::{App, Reloaded, StartError, StartOptions, systemd};
+use crate::app::{App, Reloaded, StartError, StartOptions, check_log_directory, systemd};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::failpoint;
@@ -74,6 +74,8 @@ impl Serve {
         file: Option<&Path>,
         (config, source): (Config, Source),
     ) -> Result<ExitCode, Failure> {
+        let refused = |error: StartError| Failure::new(error.exit_code(), error);
+        check_log_directory(&config).map_err(refused)?;
         let guard =
             logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
         tracing::info!(%source, "configuration loaded");

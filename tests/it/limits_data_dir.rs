@@ -230,16 +230,15 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
         );
     }
     assert_eq!(fs::read_dir(&home).unwrap().count(), 7, "something was made in it");
-    // A fresh filesystem is free to use, and logs may be beside the data.
+    // A fresh filesystem is free to use.
     let fresh = dir.path().join("fresh");
     fs::create_dir_all(fresh.join("lost+found")).unwrap();
-    let config = format!("[log]\ndirectory = {:?}\n", fresh.join("logs").display().to_string());
     for _ in 0..2 {
-        assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+        assert_eq!(Start::on(&fresh).ready().stop().0, Some(0));
     }
     // An existing data directory may hold any other files.
     fs::write(fresh.join("notes.txt"), "").unwrap();
-    assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+    assert_eq!(Start::on(&fresh).ready().stop().0, Some(0));
 }
 
 #[test]
