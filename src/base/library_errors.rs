@@ -2,6 +2,7 @@
 //! with versions.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use url::ParseError;
 
@@ -132,6 +133,11 @@ pub fn io_words(error: &std::io::Error) -> String {
         ErrorKind::IsADirectory => "it is a directory, but a file is needed".to_owned(),
         _ => os_words(error),
     }
+}
+
+/// Returns the error with the file in its words, for a writer that does not know the file.
+pub fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {}", path.display(), io_words(error)))
 }
 
 /// Returns the text of an error of the operating system, without the error number.

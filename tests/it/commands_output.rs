@@ -166,9 +166,9 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         let own: Value = serde_json::from_str(&payload).unwrap();
         assert_eq!(event["payload"], own, "{ran:?}");
     }
-    let description = EVIL.replace(char::is_control, "");
+    let note = EVIL.replace(char::is_control, "");
     let made =
-        world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "description": description}));
+        world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "metadata": {"note": note}}));
     for words in [
         &["endpoint", "list"][..],
         &["endpoint", "list", "--json"],
@@ -334,4 +334,22 @@ fn a_key_in_a_file_that_may_not_grow_is_ended_again() {
     let ran = Ran::of(shell.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
     assert!(ran.code == Some(1) && ran.err.contains("File too large"), "{ran:?}");
     assert!(ran.err.contains("was revoked"), "{ran:?}");
+}
+
+#[test]
+fn a_full_disk_is_said_with_the_file_that_could_not_be_written() {
+    let world = World::new();
+    world.org.send("a.b", &json!("x".repeat(10_000)));
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let with = ["--url", url, "--admin-token-file", &file];
+    for (words, name) in [
+        (&["backup", "b.tar.zst"][..], "b.tar.zst"),
+        (&["archive", "1h..", "archives"], "archives/events-"),
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(binary()).args(words).args(with);
+        let ran = Ran::of(shell.current_dir(world.empty()).output().unwrap());
+        let is_said = ran.err.contains(name) && ran.err.contains("File too large");
+        assert!(ran.code == Some(1) && is_said, "{words:?}: {ran:?}");
+    }
 }
