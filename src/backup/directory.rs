@@ -2,12 +2,12 @@
 //! old ones.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::copy::{To, copy, create_dir, sync_dir, write_whole};
+use super::copy::{NewDirectories, To, copy, create_dir, sync_dir, write_whole};
 use super::error::{BackupError, io_at};
 use super::lock::lock;
 use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
@@ -15,7 +15,7 @@ use super::source::{Part, Source, Step};
 use crate::base::exit_code::ExitCode;
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
-use crate::data_dir::{JOURNAL, instance_id, lies_within};
+use crate::data_dir::{JOURNAL, data_dir_around, instance_id};
 use crate::model::time::Timestamp;
 
 /// Length of a backup's name, such as `2026-01-31T10-00-00.000Z`.
@@ -64,9 +64,9 @@ pub fn make(
     at: Timestamp,
     step: &Step<'_>,
 ) -> Result<Made, BackupError> {
-    require_outside(target, &source.data_dir)?;
+    require_outside(target)?;
     require_place(target)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(io_at(target))?;
+    let _made = NewDirectories::create(target)?;
     let _lock = lock(target, &busy(target))?;
     clear_unfinished(target)?;
     let last = own_in(target, source.instance())?.pop().map(Last::of);
@@ -85,19 +85,17 @@ pub fn make(
     made
 }
 
-/// Refuses a place in the data directory: a backup is no part of what it is made of.
+/// Refuses a place in a data directory, which holds nothing but its own files.
 ///
 /// # Errors
-/// The place is in the data directory.
-pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError> {
-    if lies_within(target, data_dir).map_err(io_at(target))? {
-        return Err(BackupError::Refused(format!(
-            "{} is in the data directory {}; name a place outside for backups",
-            target.display(),
-            data_dir.display()
-        )));
-    }
-    Ok(())
+/// The place is in a data directory.
+pub fn require_outside(target: &Path) -> Result<(), BackupError> {
+    let Some(data_dir) = data_dir_around(target).map_err(io_at(target))? else { return Ok(()) };
+    Err(BackupError::Refused(format!(
+        "{} is in the data directory {}, which holds nothing else; name a place outside",
+        target.display(),
+        data_dir.display()
+    )))
 }
 
 /// Refuses a directory that is a data directory or a single backup.
@@ -376,9 +374,11 @@ fn delete(backup: &Path) -> Result<(), BackupError> {
     fs::remove_dir_all(backup).map_err(io_at(backup))
 }
 
-/// Removes what an interrupted backup left behind.
+/// Removes what an interrupted backup left behind. A data directory can have the name of a backup.
 fn clear_unfinished(target: &Path) -> Result<(), BackupError> {
-    for path in named_in(target)?.into_iter().filter(|path| !path.join(MANIFEST).exists()) {
+    let is_left_behind =
+        |path: &PathBuf| !["LOCK", MANIFEST].iter().any(|name| path.join(name).exists());
+    for path in named_in(target)?.into_iter().filter(is_left_behind) {
         tracing::info!(path = %path.display(), "a backup that was interrupted is removed");
         fs::remove_dir_all(&path).map_err(io_at(&path))?;
     }
@@ -397,6 +397,18 @@ mod tests {
         for other in ["", "data", "2026-01-31", "2026-01-31T10-00-00.000Z.new", "T", &name[1..]] {
             assert_eq!(time_of(Path::new(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn only_what_a_backup_left_behind_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [left, whole, data] = [1, 2, 3].map(|at| dir.path().join(name_of(Timestamp(at))));
+        for (path, file) in [(&left, "FORMAT"), (&whole, MANIFEST), (&data, "LOCK")] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(file), "").unwrap();
+        }
+        clear_unfinished(dir.path()).unwrap();
+        assert_eq!([left, whole, data].map(|path| path.exists()), [false, true, true]);
     }
 
     #[test]

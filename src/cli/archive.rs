@@ -14,6 +14,7 @@ use super::admin::Admin;
 use super::output::{counted, print};
 use super::reach::{Server, Settings};
 use crate::archive::{ArchiveFile, Draft, EXTENSION};
+use crate::backup::require_outside;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::{io_words, of_file};
 use crate::model::id::EventId;
@@ -56,6 +57,8 @@ struct Placed {
 impl Archive {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let path = self.path()?;
+        let inside = require_outside(&self.directory);
+        inside.map_err(|error| Failure::new(error.exit_code(), error))?;
         let client = self.admin.client(&self.server, settings)?;
         let mut days = Days::new(&self.directory);
         let read = client.download((&path, LINES), "the archive", &mut days);

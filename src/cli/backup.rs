@@ -68,8 +68,10 @@ enum Target<'a> {
 impl Backup {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let target = self.target()?;
-        if let Target::File(path) = target {
-            self.require_outside(settings, path)?;
+        if let Target::File(path) = target
+            && S3Url::of(path).is_none()
+        {
+            require_outside(path).map_err(failure)?;
         }
         match (self.stopped(settings)?, target) {
             (Some(looked_at), Target::Directory(dir)) => self.make(settings, &looked_at, dir),
@@ -132,15 +134,6 @@ impl Backup {
             Err(DataDirError::InUse(_)) => Ok(None),
             Err(error) => Err(dir_failure(&error)),
         }
-    }
-
-    /// Refuses a file in the data directory, if it is on this machine.
-    fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
-        if self.server.is_named(settings)? || S3Url::of(path).is_some() {
-            return Ok(());
-        }
-        let data_dir = settings.load()?.0.storage.data_dir;
-        if data_dir.exists() { require_outside(path, &data_dir).map_err(failure) } else { Ok(()) }
     }
 
     fn client(&self, settings: &Settings) -> Result<Client, Failure> {
