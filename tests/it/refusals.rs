@@ -56,6 +56,20 @@ fn every_route_refuses_a_parameter_that_it_does_not_know() {
 }
 
 #[test]
+fn a_query_that_is_no_text_is_refused() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    for path in
+        ["/api/events?type=%ff", "/api/inbox?type=a.b&type%C3=x", "/api/tail?type=%ED%A0%80"]
+    {
+        let answer = org.get(path);
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request"), "{path}: {answer:?}");
+        assert!(answer.text.contains("must be UTF-8 text"), "{path}: {answer:?}");
+    }
+    assert_eq!(org.get("/api/events?type=%C3%A9.b").status, 200);
+}
+
+#[test]
 fn a_number_in_a_query_has_digits_only() {
     let (server, _dir) = server();
     let org = server.org("Acme");

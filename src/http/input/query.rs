@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::http::error::{Code, Faults, Problem};
@@ -30,12 +31,19 @@ impl<'a> Query<'a> {
     pub(in crate::http) fn read(text: &'a str) -> Self {
         let mut faults = Faults::default();
         let mut all = form_urlencoded::parse(text.as_bytes());
-        let parameters = all.by_ref().take(PARAMETERS_MAX).collect();
+        let parameters: Vec<_> = all.by_ref().take(PARAMETERS_MAX).collect();
         if all.next().is_some() {
             faults.add(
                 "?",
                 format!("the query string must have at most {PARAMETERS_MAX} parameters"),
             );
+        }
+        // The parser replaces bytes that are not UTF-8, and such a value would mean another one.
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        for (pair, (name, _)) in pairs.zip(&parameters) {
+            if percent_decode_str(pair).decode_utf8().is_err() {
+                faults.add(format!("?{name}"), "must be UTF-8 text, percent-encoded");
+            }
         }
         Self { parameters, faults }
     }
@@ -162,6 +170,13 @@ mod tests {
         let mut query = Query::read("since=2026-01-31T10:00:00Z&until=2026-01-31T10:00:00Z");
         query.times(Timestamp(0));
         assert!(query.finish().is_err(), "nothing is between them");
+
+        let mut query = Query::read("a=%EF%BF%BD&&type=%ff");
+        query.text("a").unwrap();
+        query.text("type").unwrap();
+        let body = serde_json::to_value(query.finish().unwrap_err().document(None)).unwrap();
+        assert_eq!(body["errors"][0]["pointer"], "?type", "{body}");
+        assert_eq!(body["errors"].as_array().unwrap().len(), 1, "{body}");
 
         let mut query = Query::read("since=2h&until=1h30m");
         assert_eq!(
