@@ -13,13 +13,16 @@ use serde_json::Value;
 use crate::base::vault::Vault;
 use crate::delivery::secrets;
 use crate::http::error::{Code, Faults, Problem, pointer};
-use crate::http::input::fields::{Field, Fields, is_printable, printable_rule, string};
+use crate::http::input::fields::{
+    Field, Fields, invisible_rule, is_printable, printable_rule, string,
+};
 use crate::model::endpoint::{
     DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
     HEADER_VALUE_BYTES_MAX, HEADERS_MAX, MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX,
     PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX, RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX,
     URL_BYTES_MAX,
 };
+use crate::model::event::is_invisible;
 use crate::model::id::EndpointId;
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressError, EgressRules};
@@ -137,6 +140,9 @@ impl<'a> Reading<'a> {
                     field.pointer(),
                     format!("must be at most {DESCRIPTION_CHARS_MAX} characters"),
                 );
+            }
+            if let Some(c) = settings.description.chars().find(|c| is_invisible(*c)) {
+                self.faults.add(field.pointer(), invisible_rule(c));
             }
         }
         if let Some(field) = self.take("headers") {

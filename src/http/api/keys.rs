@@ -146,7 +146,7 @@ fn read_by_admin(
     let mut fields = Fields::read(text)?;
     let mut faults = Faults::default();
     let organization = fields.require("organization", &mut faults).and_then(|field| {
-        field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
+        field.name(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
     });
     if organization.as_deref() == Some("") {
         faults.add("/organization", "must not be blank");
@@ -307,7 +307,7 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
     let name = fields
         .take("name", &mut faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(String::from));
+        .and_then(|field| field.name(NAME_CHARS_MAX, &mut faults).map(String::from));
     let scopes =
         fields.take("scopes", &mut faults).and_then(|field| scopes_of(&field, &mut faults));
     let expires_at = fields

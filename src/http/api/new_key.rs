@@ -48,7 +48,7 @@ pub(super) fn key_request(
 ) -> KeyRequest {
     let name = fields
         .take("name", faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
+        .and_then(|field| field.name(NAME_CHARS_MAX, faults).map(String::from));
     let scopes = fields.take("scopes", faults).and_then(|field| scopes_of(&field, faults));
     let expires_at =
         fields.take("expires_at", faults).and_then(|field| end_of(&field, now, faults));

@@ -116,7 +116,7 @@ pub(in crate::http) fn show(call: &Call) -> Answer {
 
 /// Reads the name of an organization.
 fn name_of(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
-    let name = field.printable(NAME_CHARS_MAX, faults)?.trim().to_owned();
+    let name = field.name(NAME_CHARS_MAX, faults)?.trim().to_owned();
     if name.is_empty() {
         faults.add(field.pointer(), "must not be blank");
     } else if looks_like_id(&name) {

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::base::library_errors::json_fault;
 use crate::http::error::{Code, Faults, Problem, pointer};
+use crate::model::event::is_invisible;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
@@ -249,6 +250,21 @@ impl<'a> Field<'a> {
         parsed.map_err(|error| faults.add(self.pointer(), error.to_string())).ok()
     }
 
+    /// Reads a name for people: a [printable](Self::printable) string in which no character hides
+    /// its neighbors or turns them around.
+    pub(in crate::http) fn name(
+        &self,
+        characters_max: usize,
+        faults: &mut Faults,
+    ) -> Option<Cow<'a, str>> {
+        let text = self.printable(characters_max, faults)?;
+        if let Some(c) = text.chars().find(|c| is_invisible(*c)) {
+            faults.add(self.pointer(), invisible_rule(c));
+            return None;
+        }
+        Some(text)
+    }
+
     /// Reads a string of 1 to `characters_max` characters without control characters.
     pub(in crate::http) fn printable(
         &self,
@@ -377,6 +393,11 @@ pub(in crate::http) fn is_printable(text: &str, characters_max: usize) -> bool {
     !text.is_empty()
         && text.chars().count() <= characters_max
         && !text.chars().any(char::is_control)
+}
+
+/// The rule that a text for people breaks by this character.
+pub(in crate::http) fn invisible_rule(c: char) -> String {
+    format!("must not have invisible characters such as U+{:04X}", u32::from(c))
 }
 
 pub(in crate::http) fn printable_rule(characters_max: usize) -> String {
