@@ -11,11 +11,9 @@ use super::client::{Client, Method};
 use super::confirm::Yes;
 use super::form::Form;
 use super::list::{Limit, List, each};
-use super::output::{
-    one_line, print, print_done, print_secret, require_a_reader, require_a_reader_of_secrets,
-};
+use super::output::{print_change, print_secret, require_a_reader, require_a_reader_of_secrets};
 use super::reach::{Key, Server, Settings, With};
-use super::table::{Cell, Column, cell, details};
+use super::table::{Cell, Column, cell, print_details};
 use crate::base::exit_code::ExitCode;
 use crate::model::key::Scope;
 use crate::model::org::Tier;
@@ -230,12 +228,7 @@ impl Show {
             })?,
             None => current(&client)?,
         };
-        if self.with.server.form.is_json() {
-            print(&one_line(key.as_text()))?;
-        } else {
-            details(&key, &[]).iter().try_for_each(|line| print(line))?;
-        }
-        Ok(ExitCode::Clean)
+        print_details(self.with.server.form, &key, (&[], None))
     }
 }
 
@@ -299,9 +292,6 @@ impl Revoke {
             .confirm(&format!("Revoke the key {id}? Every program that uses it is refused."))?;
         client.delete(&format!("{PATH}/{id}"))?;
         let done = format!("{id} is revoked");
-        let line =
-            if server.form.is_json() { json!({ "id": id }).to_string() } else { done.clone() };
-        print_done(&line, &format!("{done}."))?;
-        Ok(ExitCode::Clean)
+        print_change(server.form, &json!({ "id": id }).to_string(), &done)
     }
 }

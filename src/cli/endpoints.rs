@@ -11,7 +11,7 @@ use super::confirm::Yes;
 use super::endpoint_settings::EndpointOptions;
 use super::list::{Limit, List};
 use super::output::{
-    one_line, print, print_done, print_secret, require_a_reader, require_a_reader_of_secrets,
+    one_line, print, print_change, print_secret, require_a_reader, require_a_reader_of_secrets,
 };
 use super::reach::{Server, Settings, With};
 use super::table::{Cell, Column, cell, details, readable};
@@ -232,10 +232,7 @@ impl Delete {
         yes.confirm(&format!("Delete {id}? Deliveries that wait for it are canceled."))?;
         client.delete(&path)?;
         let done = format!("{id} is deleted");
-        let is_json = with.server.form.is_json();
-        let line = if is_json { json!({ "id": id }).to_string() } else { done.clone() };
-        print_done(&line, &format!("{done}."))?;
-        Ok(ExitCode::Clean)
+        print_change(with.server.form, &json!({ "id": id }).to_string(), &done)
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use super::Failure;
+use super::form::Form;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::os_words;
 use crate::config::allows_colours;
@@ -98,6 +99,13 @@ pub(super) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
         ExitCode::Clean => failure,
         code => Failure::new(code, format!("{}. {done}", failure.message)),
     })
+}
+
+/// Prints the result of a change: its JSON for programs, or what is said to people, without a
+/// period.
+pub(super) fn print_change(form: Form, json: &str, said: &str) -> Result<ExitCode, Failure> {
+    let line = if form.is_json() { one_line(json) } else { said.to_owned() };
+    print_done(&line, &format!("{said}.")).map(|()| ExitCode::Clean)
 }
 
 /// Prints a secret that is shown only once.
