@@ -28,6 +28,7 @@
 //! - `base/addresses.rs`: spellings of IP addresses that programs read differently
 //! - `base/clock.rs`: the wall clock, or a clock for tests to move
 //! - `base/codec.rs`: bincode behind two functions
+//! - `base/compression.rs`: compression with zstd
 //! - `base/descriptors.rs`: the limit of open files, and its shares for connections
 //! - `base/exit_code.rs`: exit codes, and the fatal end of the process
 //! - `base/keyed.rs`: a shared value for each key, kept while somebody uses the value
@@ -42,6 +43,7 @@
 //! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
 //! - `base/peek.rs`: looks for bytes that wait in a socket
 //! - `base/peer.rs`: the client address of the connection that a thread works on
+//! - `base/pieces.rs`: a stream in pieces, from a thread to its reader
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/regular.rs`: opens files that must be regular ones
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
