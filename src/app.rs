@@ -6,6 +6,7 @@
 mod archiving;
 mod assembly;
 mod dir_watch;
+mod directories;
 mod kept_file;
 mod limits;
 mod listening;
@@ -42,7 +43,7 @@ use crate::journal::{Compaction, Reader};
 use crate::model::id::{EventId, OrgNo};
 use crate::store::Store;
 
-pub use archiving::check_archive;
+pub use directories::{check_directories, check_log_directory};
 pub use lost_secrets::check_secrets;
 pub use reload::Reloaded;
 pub use start_error::StartError;
@@ -108,7 +109,7 @@ impl App {
         clock: Clock,
         options: StartOptions,
     ) -> Result<Self, StartError> {
-        let archive_answers = check_archive(&given)?;
+        let archive_answers = check_directories(&given)?;
         let descriptors = limits::enough(&given, descriptors::raise())?;
         let config = Arc::new(limits::fitted(&given, descriptors));
         let opened = opening::open(&config, &clock, options.forget_secrets)?;

@@ -38,7 +38,7 @@ use crate::model::time::Timestamp;
 pub use contents::lost_journal;
 pub use error::{DataDirError, FormatFault};
 pub use format_file::FormatFile;
-pub use inside::lies_within;
+pub use inside::{data_dir_around, lies_within};
 pub use names::{ADMIN_TOKEN_FILE, BACKUP_MANIFEST, DAMAGED_PREFIX, RESTORED_FILES, SMALL_FILES};
 pub use portable::{
     JOURNAL, SmallFile, instance_id, is_held, let_deliver, settle_restored, small_files,
@@ -114,15 +114,7 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        Self::open_beside(path, &[])
-    }
-
-    /// Opens a directory like [`DataDir::open`]; these paths of triggerd may lie inside.
-    ///
-    /// # Errors
-    /// See [`DataDirError`].
-    pub fn open_beside(path: &Path, beside: &[PathBuf]) -> Result<Self, DataDirError> {
-        let locks = Self::enter(path, beside)?;
+        let locks = Self::enter(path)?;
         let format = match Format::read(path)? {
             Ok(format) => Some(format),
             Err(FormatFault::Missing) => None,
@@ -138,7 +130,7 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open_to_repair(path: &Path) -> Result<Self, DataDirError> {
-        let locks = Self::enter(path, &[])?;
+        let locks = Self::enter(path)?;
         let format = match Format::read(path)? {
             Err(fault @ FormatFault::Directory) => return Err(of_format(path, fault)),
             other => other.ok(),
@@ -147,16 +139,16 @@ impl DataDir {
     }
 
     /// Creates the directory if it is missing, locks it and checks the access to its files.
-    fn enter(path: &Path, beside: &[PathBuf]) -> Result<Locks, DataDirError> {
+    fn enter(path: &Path) -> Result<Locks, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
         refuse_backup(path)?;
-        if let Some((found, more)) = contents::foreign(path, beside) {
+        if let Some((found, more)) = contents::foreign(path) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
-        accessible(path, true)?;
+        accessible(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
         let locks = Locks::alone(path)?;
         // The check needs the lock: files come and go under a running server.
-        check_access(path)?;
+        check_access(path, Access::READ_OK | Access::WRITE_OK)?;
         Ok(locks)
     }
 
@@ -169,6 +161,7 @@ impl DataDir {
         fs::read_dir(path).map_err(of_directory(path))?;
         refuse_backup(path)?;
         let locks = Locks::beside_others(path)?;
+        check_access(path, Access::READ_OK)?;
         Ok(LookedAt { path: path.to_owned(), format: Format::read(path)?, _locks: locks })
     }
 
@@ -318,24 +311,27 @@ fn refuse_backup(dir: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Checks that triggerd's files can be read and written, so that a file without access is named
-/// before anything has begun.
-fn check_access(dir: &Path) -> Result<(), DataDirError> {
+/// Checks that triggerd's files are accessible in these ways, so that a file without access is
+/// named before anything has begun, and is not taken for a missing or damaged one.
+fn check_access(dir: &Path, wanted: Access) -> Result<(), DataDirError> {
     let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
     while let Some(path) = paths.pop() {
-        let Ok(facts) = fs::metadata(&path) else { continue };
-        accessible(&path, facts.is_dir())?;
-        if facts.is_dir() {
-            let entries = fs::read_dir(&path).map_err(io_at(&path))?;
-            paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        let facts = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            facts => facts.map_err(io_at(&path))?,
+        };
+        if !facts.is_dir() {
+            accessible(&path, wanted)?;
+            continue;
         }
+        accessible(&path, wanted | Access::EXEC_OK)?;
+        let entries = fs::read_dir(&path).map_err(io_at(&path))?;
+        paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
     }
     Ok(())
 }
 
-fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
-    let wanted =
-        Access::READ_OK | Access::WRITE_OK | if is_dir { Access::EXEC_OK } else { Access::empty() };
+fn accessible(path: &Path, wanted: Access) -> Result<(), DataDirError> {
     access(path, wanted).map_err(|errno| io_at(path)(errno.into()))
 }
 

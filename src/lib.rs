@@ -28,6 +28,7 @@
 //! - `base/addresses.rs`: spellings of IP addresses that programs read differently
 //! - `base/clock.rs`: the wall clock, or a clock for tests to move
 //! - `base/codec.rs`: bincode behind two functions
+//! - `base/compression.rs`: compression with zstd
 //! - `base/descriptors.rs`: the limit of open files, and its shares for connections
 //! - `base/exit_code.rs`: exit codes, and the fatal end of the process
 //! - `base/keyed.rs`: a shared value for each key, kept while somebody uses the value
@@ -42,6 +43,7 @@
 //! - `base/pairs.rs`: pairs of a name and a value, written as an object of JSON
 //! - `base/peek.rs`: looks for bytes that wait in a socket
 //! - `base/peer.rs`: the client address of the connection that a thread works on
+//! - `base/pieces.rs`: a stream in pieces, from a thread to its reader
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/regular.rs`: opens files that must be regular ones
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
@@ -307,8 +309,7 @@
 //! - `delivery/scheduler/passes.rs`: passes over endpoints, and the progress of the scan
 //! - `delivery/scheduler/reports.rs`: begins attempts, and takes in their outcomes
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
-//! - `delivery/scheduler/turns.rs`: gives endpoints their turns, and holds failing ones back while
-//!   the disk is almost full
+//! - `delivery/scheduler/turns.rs`: gives endpoints their turns
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
 //! - `delivery/subject.rs`: the ids in log lines about deliveries
@@ -330,8 +331,7 @@
 //! - `http/edge/call.rs`: one request, with its caller and its limits
 //! - `http/edge/client_address.rs`: the client's address, also behind proxies
 //! - `http/edge/connection.rs`: one connection and its state
-//! - `http/edge/connection_state.rs`: parses the bytes of a connection, and decides which to pass
-//!   on
+//! - `http/edge/connection_state.rs`: decides which bytes of a connection to pass on
 //! - `http/edge/connections.rs`: ends connections that take too long, or to make room
 //! - `http/edge/cors.rs`: the web pages that may call
 //! - `http/edge/eviction.rs`: the order in which connections make room for new ones
@@ -395,6 +395,7 @@
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/archiving.rs`: the archive of expiring events, whose directory may not answer
 //! - `app/assembly.rs`: assembles the engine
+//! - `app/directories.rs`: refuses directories in the data directory
 //! - `app/kept_file.rs`: a file that only a start reads, compared with its former content
 //! - `app/limits.rs`: fits the number of connections to the limit of open files
 //! - `app/listening.rs`: listens on the address, and waits while another process uses it

@@ -7,32 +7,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 
-use super::start_error::StartError;
-use crate::archive::{Archiver, Place, place_of};
+use crate::archive::Archiver;
 use crate::base::threads::{Thread, spawn_critical};
 use crate::commit::Engine;
 use crate::config::Config;
 use crate::http::{self, Api};
 
-/// Time that the directory of the archive has to answer at the start.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// Time that the archive has at a stop to finish its file.
 const END_MAX: Duration = Duration::from_secs(3);
-
-/// Refuses a directory for archives in the data directory. Returns false if the directory does not
-/// answer; this prevents no start.
-///
-/// # Errors
-/// [`StartError::ArchiveInside`], or no thread can be started.
-pub fn check_archive(config: &Config) -> Result<bool, StartError> {
-    let Some(directory) = &config.retention.archive_directory else { return Ok(true) };
-    let place = place_of(directory, &config.storage.data_dir, ANSWER_MAX);
-    match place.map_err(StartError::Threads)? {
-        Place::Inside => Err(StartError::ArchiveInside(directory.clone())),
-        Place::Outside => Ok(true),
-        Place::Unknown => Ok(false),
-    }
-}
 
 /// Tells if the directory did not answer at the start.
 pub(super) fn tell(answers: bool, health: &http::Health) {

@@ -66,9 +66,7 @@ fn open_all(
     (metrics, space): (Arc<Metrics>, Arc<Space>),
     forget_secrets: bool,
 ) -> Result<Opened, StartError> {
-    let beside: Vec<_> = config.log.directory.iter().cloned().collect();
-    let mut data_dir =
-        DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
+    let mut data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
     // These checks come before everything that creates or changes a file.
     if let Some(lost) = lost_journal(data_dir.path()) {
         return Err(StartError::NoJournal(lost));

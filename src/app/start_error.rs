@@ -109,13 +109,17 @@ pub enum StartError {
     /// The metrics cannot be registered.
     #[error(transparent)]
     Metrics(MetricsError),
-    /// The directory for archives is in the data directory.
+    /// A directory of the configuration is in the data directory.
     #[error(
-        "[retention] archive_directory is in the data directory, which holds nothing else: {}; \
-         name a directory outside, preferably on another disk",
-        .0.display()
+        "{key} is in the data directory, which holds nothing else: {path}; name a directory \
+         outside, preferably on another disk"
     )]
-    ArchiveInside(PathBuf),
+    DirectoryInside {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The directory.
+        path: PathBuf,
+    },
     /// A thread cannot be started.
     #[error("threads cannot be started: {}", os_words(.0))]
     Threads(std::io::Error),
@@ -158,7 +162,7 @@ impl StartError {
                 source,
                 ..
             }))) if is_unreadable(source) => ExitCode::Damaged,
-            Self::TooFewFiles { .. } | Self::ArchiveInside(_) => ExitCode::Usage,
+            Self::TooFewFiles { .. } | Self::DirectoryInside { .. } => ExitCode::Usage,
             Self::NoSpace { cause, .. } => cause.exit_code(),
             Self::Journal(JournalError::Io { source, .. })
             | Self::Recovery(RecoveryError::Records(RecordError::Log(ReadError::Io {

@@ -15,7 +15,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells systemd: the server is ready.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
 }
 
 /// Tells systemd: the server reloads its configuration.
@@ -38,7 +38,12 @@ pub(super) fn alive() {
 
 /// Asks systemd for more time while a start takes long.
 pub(super) fn extend(status: &str) {
-    tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION_US), NotifyState::Status(status)]);
+    tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION_US), NotifyState::Status(&one_line(status))]);
+}
+
+/// Returns a status as one line, because a line break would end it.
+fn one_line(status: &str) -> String {
+    status.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::base::compression::encoder;
 use crate::base::library_errors::io_words;
 use crate::base::ownership::open_unfollowed;
 
@@ -18,8 +19,6 @@ use crate::base::ownership::open_unfollowed;
 pub const EXTENSION: &str = "jsonl.zst";
 /// The beginning of the names of files with events that expired.
 pub(super) const EXPIRED: &str = "expired-";
-/// Level of the compression; higher levels cost more of the processor than they save.
-const LEVEL: i32 = 3;
 /// Maximum number of files that got the same name.
 const SAME_NAMES_MAX: u32 = 10_000;
 
@@ -107,9 +106,7 @@ impl ArchiveFile {
             Some(portion) => portion,
             none => {
                 self.file.seek(SeekFrom::Start(self.whole))?;
-                let mut encoder = zstd::Encoder::new(self.file.try_clone()?, LEVEL)?;
-                encoder.include_checksum(true)?;
-                none.insert(encoder)
+                none.insert(encoder(self.file.try_clone()?)?)
             }
         };
         portion.write_all(line)?;

@@ -11,11 +11,10 @@ use super::copy::{To, copy, create_dir, sync_dir};
 use super::error::BackupError;
 use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest, hex, is_known};
 use super::source::{Source, Step};
+use crate::base::compression::encoder;
 use crate::data_dir::JOURNAL;
 use crate::model::time::Timestamp;
 
-/// Level of the compression; higher levels cost more of the processor than they save.
-const LEVEL: i32 = 3;
 /// Largest window of zstd that is read, as a power of two: 8 MiB.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -38,9 +37,7 @@ pub fn write_archive<W: Write>(
     at: Timestamp,
     step: &Step<'_>,
 ) -> io::Result<Archived<W>> {
-    let mut encoder = zstd::Encoder::new(output, LEVEL)?;
-    encoder.include_checksum(true)?;
-    let mut tar = tar::Builder::new(encoder);
+    let mut tar = tar::Builder::new(encoder(output)?);
     let mut files = Vec::with_capacity(source.parts.len());
     for part in &source.parts {
         let mut reading = Summed::new(part.read(step));
@@ -126,8 +123,7 @@ pub fn read_archive(
 
 /// Writes all of the input, compressed. Returns the length and the SHA-256 of the input.
 pub(super) fn compressed(input: impl Read, output: &mut dyn Write) -> io::Result<(u64, String)> {
-    let mut encoder = zstd::Encoder::new(output, LEVEL)?;
-    encoder.include_checksum(true)?;
+    let mut encoder = encoder(output)?;
     let mut reading = Summed::new(input);
     io::copy(&mut reading, &mut encoder)?;
     encoder.finish().map(|_| reading.sum())

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -81,6 +81,29 @@ pub(super) fn create(path: &Path) -> Result<File, BackupError> {
 /// Creates a directory that only its owner can use.
 pub(super) fn create_dir(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new().mode(0o700).create(path).map_err(io_at(path))
+}
+
+/// Directories that were missing and are made for other files. On drop, those that are still empty
+/// are removed again.
+pub(super) struct NewDirectories(Vec<PathBuf>);
+
+impl NewDirectories {
+    /// Creates the directory and its missing parents, which only their owner can use.
+    pub(super) fn create(path: &Path) -> Result<Self, BackupError> {
+        let missing = path.ancestors().take_while(|path| path.symlink_metadata().is_err());
+        let made = Self(missing.map(Path::to_owned).collect());
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_at(path))?;
+        Ok(made)
+    }
+}
+
+impl Drop for NewDirectories {
+    fn drop(&mut self) {
+        let removed = self.0.iter().try_for_each(fs::remove_dir);
+        if let Err(error) = removed {
+            tracing::trace!(%error, "a new directory is in use");
+        }
+    }
 }
 
 /// Writes a small file under another name, syncs it, and gives it its name.

@@ -2,19 +2,20 @@
 //! old ones.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::copy::{To, copy, create_dir, sync_dir, write_whole};
+use super::copy::{NewDirectories, To, copy, create_dir, sync_dir, write_whole};
 use super::error::{BackupError, io_at};
 use super::lock::lock;
 use super::manifest::{Entry, MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use super::source::{Part, Source, Step};
+use crate::base::exit_code::ExitCode;
 use crate::base::failpoint::{self, Switch};
 use crate::base::{ownership, regular};
-use crate::data_dir::{JOURNAL, instance_id, lies_within};
+use crate::data_dir::{JOURNAL, data_dir_around, instance_id};
 use crate::model::time::Timestamp;
 
 /// Length of a backup's name, such as `2026-01-31T10-00-00.000Z`.
@@ -63,9 +64,9 @@ pub fn make(
     at: Timestamp,
     step: &Step<'_>,
 ) -> Result<Made, BackupError> {
-    require_outside(target, &source.data_dir)?;
+    require_outside(target)?;
     require_place(target)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(io_at(target))?;
+    let _made = NewDirectories::create(target)?;
     let _lock = lock(target, &busy(target))?;
     clear_unfinished(target)?;
     let last = own_in(target, source.instance())?.pop().map(Last::of);
@@ -84,19 +85,17 @@ pub fn make(
     made
 }
 
-/// Refuses a place in the data directory: a backup is no part of what it is made of.
+/// Refuses a place in a data directory, which holds nothing but its own files.
 ///
 /// # Errors
-/// The place is in the data directory.
-pub fn require_outside(target: &Path, data_dir: &Path) -> Result<(), BackupError> {
-    if lies_within(target, data_dir).map_err(io_at(target))? {
-        return Err(BackupError::Refused(format!(
-            "{} is in the data directory {}; name a place outside for backups",
-            target.display(),
-            data_dir.display()
-        )));
-    }
-    Ok(())
+/// The place is in a data directory.
+pub fn require_outside(target: &Path) -> Result<(), BackupError> {
+    let Some(data_dir) = data_dir_around(target).map_err(io_at(target))? else { return Ok(()) };
+    Err(BackupError::Refused(format!(
+        "{} is in the data directory {}, which holds nothing else; name a place outside",
+        target.display(),
+        data_dir.display()
+    )))
 }
 
 /// Refuses a directory that is a data directory or a single backup.
@@ -212,12 +211,20 @@ pub(super) fn named_in(target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(target).map_err(io_at(target))? {
         let path = entry.map_err(io_at(target))?.path();
-        if time_of(&path).is_some() && path.is_dir() {
+        if time_of(&path).is_some() && is_directory(&path)? {
             found.push(path);
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Returns false for a path that is no directory or is gone.
+fn is_directory(path: &Path) -> Result<bool, BackupError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        facts => facts.map(|facts| facts.is_dir()).map_err(io_at(path)),
+    }
 }
 
 /// Returns the complete backups of this instance, the oldest first. Another server may have its
@@ -283,8 +290,10 @@ pub(super) fn read_manifest(backup: &Path) -> Result<Manifest, BackupError> {
 /// There is no complete backup; or the newest one has a damaged manifest, or the backups are of
 /// several servers: one has to be named.
 pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
-    if path.join(MANIFEST).symlink_metadata().is_ok() {
-        return Ok(path.to_owned());
+    let manifest = path.join(MANIFEST);
+    match manifest.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found.map(|_| path.to_owned()).map_err(io_at(&manifest)),
     }
     let (mut newest, mut others) = (None::<Whole>, Vec::new());
     for backup in named_in(path)?.into_iter().rev() {
@@ -294,6 +303,7 @@ pub fn find(path: &Path) -> Result<PathBuf, BackupError> {
                 others.push(backup);
             }
             (Err(BackupError::Io { cause, .. }), _) if cause.kind() == io::ErrorKind::NotFound => {}
+            (Err(error), None) if error.exit_code() == ExitCode::NotPermitted => return Err(error),
             (Err(error), None) => {
                 let message = format!("{error}; to take an older backup, name its directory");
                 return Err(BackupError::Damaged(message));
@@ -364,9 +374,11 @@ fn delete(backup: &Path) -> Result<(), BackupError> {
     fs::remove_dir_all(backup).map_err(io_at(backup))
 }
 
-/// Removes what an interrupted backup left behind.
+/// Removes what an interrupted backup left behind. A data directory can have the name of a backup.
 fn clear_unfinished(target: &Path) -> Result<(), BackupError> {
-    for path in named_in(target)?.into_iter().filter(|path| !path.join(MANIFEST).exists()) {
+    let is_left_behind =
+        |path: &PathBuf| !["LOCK", MANIFEST].iter().any(|name| path.join(name).exists());
+    for path in named_in(target)?.into_iter().filter(is_left_behind) {
         tracing::info!(path = %path.display(), "a backup that was interrupted is removed");
         fs::remove_dir_all(&path).map_err(io_at(&path))?;
     }
@@ -385,6 +397,18 @@ mod tests {
         for other in ["", "data", "2026-01-31", "2026-01-31T10-00-00.000Z.new", "T", &name[1..]] {
             assert_eq!(time_of(Path::new(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn only_what_a_backup_left_behind_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [left, whole, data] = [1, 2, 3].map(|at| dir.path().join(name_of(Timestamp(at))));
+        for (path, file) in [(&left, "FORMAT"), (&whole, MANIFEST), (&data, "LOCK")] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join(file), "").unwrap();
+        }
+        clear_unfinished(dir.path()).unwrap();
+        assert_eq!([left, whole, data].map(|path| path.exists()), [false, true, true]);
     }
 
     #[test]

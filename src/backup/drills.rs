@@ -21,7 +21,7 @@ use super::jobs::{Agenda, Busy, Job, JobKind, JobState, Jobs, left_of};
 use super::manifest::Manifest;
 use super::pace::Pace;
 use super::room::Room;
-use crate::base::library_errors::shortened;
+use crate::base::library_errors::{is_no_space, shortened};
 use crate::base::regular;
 use crate::base::threads::locked;
 use crate::base::units::{gauge, millis};
@@ -414,8 +414,7 @@ fn tell(path: &Path, manifest: &Manifest, took: Duration) {
 
 /// Returns true if the disk was full, although there seemed to be room.
 fn is_full(error: &BackupError) -> bool {
-    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    matches!(error, BackupError::Io { cause, .. } if full.contains(&cause.kind()))
+    matches!(error, BackupError::Io { cause, .. } if is_no_space(cause))
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@
 //! server takes the directory.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::copy::{create_dir, sync_dir};
+use super::copy::{NewDirectories, create_dir, sync_dir};
 use super::error::{BackupError, io_at};
 use super::lock::lock;
 use crate::base::ownership;
@@ -27,6 +26,8 @@ pub(super) struct Place {
     parent: PathBuf,
     is_there: bool,
     _lock: File,
+    /// Last, because they are removed if nothing is in them.
+    _parents: NewDirectories,
 }
 
 impl Place {
@@ -41,13 +42,12 @@ impl Place {
         let mut name = OsString::from(name);
         name.push(DRAFT);
         let draft = if is_there { absolute.join(DRAFT) } else { parent.join(name) };
-        let mut parents = DirBuilder::new();
-        parents.recursive(true).mode(0o700).create(parent).map_err(io_at(parent))?;
+        let parents = NewDirectories::create(parent)?;
         remove_former(&draft, to)?;
         create_dir(&draft)?;
         let lock = lock(&draft, &busy(to))?;
         let parent = parent.to_owned();
-        Ok(Self { to: absolute, draft, parent, is_there, _lock: lock })
+        Ok(Self { to: absolute, draft, parent, is_there, _lock: lock, _parents: parents })
     }
 
     /// The directory into which the files are written.

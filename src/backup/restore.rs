@@ -8,6 +8,7 @@ use super::archive::read_archive;
 use super::bucket_backup::BucketBackup;
 use super::check::{Stepped, check_at_pace, open};
 use super::copy::{To, copy, create_dir, sync_dir};
+use super::directory::require_outside;
 use super::error::{BackupError, io_at};
 use super::manifest::Manifest;
 use super::place::Place;
@@ -39,12 +40,15 @@ pub struct Restored {
 /// After a failure, nothing is left behind.
 ///
 /// # Errors
-/// The directory is in use, the backup is wrong, or a file cannot be written.
+/// The directory is in use or in a data directory, the backup is wrong, or a file cannot be written.
 pub fn restore(
     from: Origin<'_>,
     to: &Path,
     until: Option<Timestamp>,
 ) -> Result<Restored, BackupError> {
+    // A data directory itself is not empty, which is said below.
+    let absolute = std::path::absolute(to).map_err(io_at(to))?;
+    absolute.parent().map_or(Ok(()), require_outside)?;
     restore_at_pace(from, to, until, &|_| Ok(()))
 }
 

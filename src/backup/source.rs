@@ -33,8 +33,6 @@ pub type Step<'a> = dyn Fn(u64) -> io::Result<()> + 'a;
 
 /// The files of a backup, as of one moment.
 pub struct Source {
-    /// The data directory.
-    pub(super) data_dir: PathBuf,
     pub(super) parts: Vec<Part>,
     about: About,
 }
@@ -141,8 +139,7 @@ impl Source {
             counts,
             ..About::default()
         };
-        let data_dir = from.data_dir.to_owned();
-        Ok(Some(Self { data_dir, parts: Part::all(small, newest, segments)?, about }))
+        Ok(Some(Self { parts: Part::all(small, newest, segments)?, about }))
     }
 
     /// Returns the bytes of all files.

@@ -4,38 +4,32 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-
 use super::archive::write_archive;
 use super::jobs::Busy;
 use super::manifest::Manifest;
 use super::pace::Pace;
 use super::scheduled::Backups;
 use super::source::Source;
+use crate::base::pieces::{Pieces, Received};
 use crate::model::time::Timestamp;
-
-/// Size of a piece of a stream, and the number of pieces that wait for the reader.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES: usize = 8;
 
 impl Backups {
     /// Begins a backup as a stream. The pieces end with an error if the backup fails.
     ///
     /// # Errors
     /// Another stream is open, or the thread cannot be started.
-    pub fn stream(self: &Arc<Self>) -> Result<mpsc::Receiver<io::Result<Bytes>>, Busy> {
-        let (sender, receiver) = mpsc::channel(PIECES);
+    pub fn stream(self: &Arc<Self>) -> Result<Received, Busy> {
+        let (pieces, received) = Pieces::new();
         let backups = Arc::clone(self);
         let started = self.streaming.start("backup-stream", move |place| {
-            let pieces = backups.write_stream(sender);
+            let pieces = backups.write_stream(pieces);
             // The reader sees the end after the place is free.
             drop((place, pieces));
         });
         let started = started.inspect_err(|error| {
             tracing::error!(%error, "the thread of a backup cannot be started");
         });
-        if started.unwrap_or(false) { Ok(receiver) } else { Err(Busy(None)) }
+        if started.unwrap_or(false) { Ok(received) } else { Err(Busy(None)) }
     }
 
     /// Waits for the stream, which ends when its reader has left. Returns true if it ended in time.
@@ -57,9 +51,8 @@ impl Backups {
     }
 
     /// Sends a backup, and returns the open end of the stream.
-    fn write_stream(&self, sender: mpsc::Sender<io::Result<Bytes>>) -> Pieces {
+    fn write_stream(&self, mut pieces: Pieces) -> Pieces {
         let began = self.now();
-        let mut pieces = Pieces { sender, piece: Vec::with_capacity(PIECE_BYTES) };
         let pace = Pace::new(&self.engine, false);
         let written = self.write_pieces(&mut pieces, began, &pace);
         match written {
@@ -70,35 +63,9 @@ impl Backups {
             Err(error) => {
                 self.engine.metrics.backup_failures.inc();
                 tracing::error!(%error, "a backup that was sent as a stream failed");
-                // The reader sees a stream that breaks off. It may have left before.
-                drop(pieces.sender.blocking_send(Err(error)));
+                pieces.break_off(error);
             }
         }
         pieces
-    }
-}
-
-/// Sends what is written in pieces, and waits for the reader.
-struct Pieces {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    piece: Vec<u8>,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        let sent = self.sender.blocking_send(Ok(piece.into()));
-        sent.map_err(|_gone| io::Error::other("the reader of the backup has left"))
     }
 }

@@ -2,12 +2,15 @@
 //! with versions.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use url::ParseError;
 
-/// Returns true if the disk or the quota is full.
+/// Returns true if the disk or the quota is full, or the file is as large as the process may make
+/// it (`ulimit -f`).
 pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// The beginnings of serde_json's messages and their meanings. Longer beginnings come before
@@ -130,6 +133,11 @@ pub fn io_words(error: &std::io::Error) -> String {
         ErrorKind::IsADirectory => "it is a directory, but a file is needed".to_owned(),
         _ => os_words(error),
     }
+}
+
+/// Returns the error with the file in its words, for a writer that does not know the file.
+pub fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {}", path.display(), io_words(error)))
 }
 
 /// Returns the text of an error of the operating system, without the error number.

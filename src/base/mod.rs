@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod clock;
 pub mod codec;
+pub mod compression;
 pub mod descriptors;
 pub mod exit_code;
 pub mod failpoint;
@@ -17,6 +18,7 @@ pub mod ownership;
 pub mod pairs;
 pub mod peek;
 pub mod peer;
+pub mod pieces;
 pub mod present_name;
 pub mod random;
 pub mod regular;

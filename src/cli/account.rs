@@ -11,9 +11,9 @@ use super::client::{Client, Method};
 use super::confirm::Yes;
 use super::form::Form;
 use super::list::{Limit, List, each};
-use super::output::{one_line, print, print_done, print_secret, require_a_reader};
+use super::output::{print_change, print_secret, require_a_reader, require_a_reader_of_secrets};
 use super::reach::{Key, Server, Settings, With};
-use super::table::{Cell, Column, cell, details};
+use super::table::{Cell, Column, cell, print_details};
 use crate::base::exit_code::ExitCode;
 use crate::model::key::Scope;
 use crate::model::org::Tier;
@@ -134,7 +134,7 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
 
 impl Create {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let client = match self.org {
             Some(_) => self.admin.client(&self.server, settings)?,
             None => self.server.client(&self.key, settings)?,
@@ -218,6 +218,7 @@ impl All {
 
 impl Show {
     fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let client = self.with.client(settings)?;
         let key = match &self.id {
             Some(id) => found(&client, &|key| text(key, "id") == id)?.ok_or_else(|| {
@@ -227,12 +228,7 @@ impl Show {
             })?,
             None => current(&client)?,
         };
-        if self.with.server.form.is_json() {
-            print(&one_line(key.as_text()))?;
-        } else {
-            details(&key, &[]).iter().try_for_each(|line| print(line))?;
-        }
-        Ok(ExitCode::Clean)
+        print_details(self.with.server.form, &key, (&[], None))
     }
 }
 
@@ -264,7 +260,7 @@ fn scopes_of(key: &Answer) -> Vec<String> {
 
 impl Rotate {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let Self { grace, with } = self;
         let (client, context) = with.client_and_context(settings)?;
         let body = json!({ "grace_seconds": grace }).to_string();
@@ -296,9 +292,6 @@ impl Revoke {
             .confirm(&format!("Revoke the key {id}? Every program that uses it is refused."))?;
         client.delete(&format!("{PATH}/{id}"))?;
         let done = format!("{id} is revoked");
-        let line =
-            if server.form.is_json() { json!({ "id": id }).to_string() } else { done.clone() };
-        print_done(&line, &format!("{done}."))?;
-        Ok(ExitCode::Clean)
+        print_change(server.form, &json!({ "id": id }).to_string(), &done)
     }
 }

@@ -14,8 +14,9 @@ use super::admin::Admin;
 use super::output::{counted, print};
 use super::reach::{Server, Settings};
 use crate::archive::{ArchiveFile, Draft, EXTENSION};
+use crate::backup::require_outside;
 use crate::base::exit_code::ExitCode;
-use crate::base::library_errors::io_words;
+use crate::base::library_errors::{io_words, of_file};
 use crate::model::id::EventId;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
@@ -56,6 +57,8 @@ struct Placed {
 impl Archive {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let path = self.path()?;
+        let inside = require_outside(&self.directory);
+        inside.map_err(|error| Failure::new(error.exit_code(), error))?;
         let client = self.admin.client(&self.server, settings)?;
         let mut days = Days::new(&self.directory);
         let read = client.download((&path, LINES), "the archive", &mut days);
@@ -140,6 +143,7 @@ struct Days<'a> {
 
 struct Day {
     date: String,
+    path: PathBuf,
     file: ArchiveFile,
     events: u64,
 }
@@ -160,14 +164,14 @@ impl<'a> Days<'a> {
             let path = self.directory.join(name);
             let file = ArchiveFile::create(&path, Draft::Discarded);
             let file = file.map_err(|error| named(&path, &error))?;
-            self.open = Some(Day { date, file, events: 0 });
+            self.open = Some(Day { date, path, file, events: 0 });
         }
         if placed.unreadable {
             self.unreadable.get_or_insert((placed.id.to_string(), 0)).1 += 1;
         }
         let Some(day) = &mut self.open else { return Ok(()) };
         day.events += 1;
-        day.file.add(line)
+        day.file.add(line).map_err(|error| named(&day.path, &error))
     }
 
     /// Finishes the last day, after a whole line.
@@ -180,20 +184,21 @@ impl<'a> Days<'a> {
 
     /// Finishes the open day.
     fn finish(&mut self) -> io::Result<()> {
-        let Some(Day { file, events, .. }) = self.open.take() else { return Ok(()) };
-        self.files.extend(file.finish()?.map(|path| (path, events)));
+        let Some(Day { path, file, events, .. }) = self.open.take() else { return Ok(()) };
+        let finished = file.finish().map_err(|error| named(&path, &error))?;
+        self.files.extend(finished.map(|path| (path, events)));
         Ok(())
     }
 }
 
 /// Returns the error with the path in its words.
 fn named(path: &Path, error: &io::Error) -> io::Error {
-    let path = path.display();
     match error.kind() {
         io::ErrorKind::AlreadyExists => io::Error::other(format!(
-            "{path} exists already; name another directory, or a later FROM"
+            "{} exists already; name another directory, or a later FROM",
+            path.display()
         )),
-        kind => io::Error::new(kind, format!("{path}: {}", io_words(error))),
+        _ => of_file(path, error),
     }
 }
 

@@ -27,7 +27,7 @@ use super::admin::Admin;
 use super::answer::text;
 use super::audit::dir_failure;
 use super::client::Client;
-use super::output::{counted, eprint, print};
+use super::output::{counted, eprint, print, require_a_reader};
 use super::reach::{Server, Settings};
 use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
@@ -68,8 +68,10 @@ enum Target<'a> {
 impl Backup {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
         let target = self.target()?;
-        if let Target::File(path) = target {
-            self.require_outside(settings, path)?;
+        if let Target::File(path) = target
+            && S3Url::of(path).is_none()
+        {
+            require_outside(path).map_err(failure)?;
         }
         match (self.stopped(settings)?, target) {
             (Some(looked_at), Target::Directory(dir)) => self.make(settings, &looked_at, dir),
@@ -95,6 +97,7 @@ impl Backup {
             if io::stdout().is_terminal() {
                 return usage("a backup is not for a terminal; name a file, or a pipe".to_owned());
             }
+            require_a_reader()?;
             return Ok(Target::Stdout);
         }
         if let Some(Err(fault)) = S3Url::of(path) {
@@ -131,15 +134,6 @@ impl Backup {
             Err(DataDirError::InUse(_)) => Ok(None),
             Err(error) => Err(dir_failure(&error)),
         }
-    }
-
-    /// Refuses a file in the data directory, if it is on this machine.
-    fn require_outside(&self, settings: &Settings, path: &Path) -> Result<(), Failure> {
-        if self.server.is_named(settings)? || S3Url::of(path).is_some() {
-            return Ok(());
-        }
-        let data_dir = settings.load()?.0.storage.data_dir;
-        if data_dir.exists() { require_outside(path, &data_dir).map_err(failure) } else { Ok(()) }
     }
 
     fn client(&self, settings: &Settings) -> Result<Client, Failure> {

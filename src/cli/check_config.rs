@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Failure;
 use super::output::{eprint, print_text};
-use crate::app::check_archive;
+use crate::app::check_directories;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
 
@@ -17,7 +17,7 @@ pub(super) struct CheckConfig {
 
 impl CheckConfig {
     pub(super) fn run(&self, (config, source): &(Config, Source)) -> Result<ExitCode, Failure> {
-        let answers = check_archive(config);
+        let answers = check_directories(config);
         let answers = answers.map_err(|error| Failure::new(error.exit_code(), error))?;
         if !self.quiet {
             print_text(&format!("# from: {source}\n{}", config.effective().trim_end()))?;

@@ -31,11 +31,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// Maximum length of a line in a stream, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// Maximum size of an answer, in bytes: more than a page of 500 events of maximum size, with all
-/// characters escaped once more.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Maximum size of the answer of a probe, in bytes: the server may be another program.
-const PROBE_BYTES_MAX: usize = 1 << 20;
+/// Maximum size of an answer, in bytes. The server may be another program, whose answer has no end.
+/// A page of triggerd ends at 4 MiB, with at most one more event of maximum size.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Maximum size of the answer of a probe and of a refusal, in bytes.
+const SMALL_BYTES_MAX: usize = 1 << 20;
 /// The status of an answer without a body.
 const NO_CONTENT: u16 = 204;
 /// The status of a probe that failed.
@@ -119,7 +119,7 @@ impl Client {
     pub(super) fn without_key(target: Target) -> Result<Self, Failure> {
         let credential = Credential { text: String::new(), origin: "not needed".to_owned() };
         let client = Self::new(target, credential)?;
-        Ok(Self { patience: PROBE_PATIENCE, bytes_max: PROBE_BYTES_MAX, ..client })
+        Ok(Self { patience: PROBE_PATIENCE, bytes_max: SMALL_BYTES_MAX, ..client })
     }
 
     /// Returns the URL of the server, without user and password.
@@ -224,28 +224,35 @@ impl Client {
             };
             let answer = request.send().await.map_err(|error| self.no_answer(&error, doubt))?;
             let head = Head::of(&answer);
-            let text = self.body(answer).await.map_err(|error| match error {
-                Some(error) => self.no_answer(&error, doubt),
-                None => Failure::new(
-                    ExitCode::Failed,
-                    format!("the answer of {} has more than {} bytes", self.shown, self.bytes_max),
-                ),
+            let text = self.body(&head, answer).await.map_err(|unread| match unread {
+                Unread::BrokenOff(error) => self.no_answer(&error, doubt),
+                Unread::TooLong(bytes) => self.too_long(bytes),
             })?;
             Ok((head, text))
         })
     }
 
-    /// Reads the body as text. The error is absent if the body is too long.
-    async fn body(&self, mut answer: reqwest::Response) -> Result<String, Option<reqwest::Error>> {
+    /// Reads the body as text.
+    async fn body(&self, head: &Head, mut answer: reqwest::Response) -> Result<String, Unread> {
+        let bytes_max =
+            if head.is_success() { self.bytes_max } else { self.bytes_max.min(SMALL_BYTES_MAX) };
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
+        while let Some(chunk) = answer.chunk().await.map_err(Unread::BrokenOff)? {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > self.bytes_max {
-                return Err(None);
+            if bytes.len() > bytes_max {
+                return Err(Unread::TooLong(bytes_max));
             }
         }
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Returns the failure for an answer with a refusal.
+    async fn refused(&self, head: &Head, answer: reqwest::Response) -> Failure {
+        match self.body(head, answer).await {
+            Err(Unread::TooLong(bytes)) => self.too_long(bytes),
+            text => self.refusal(head, &text.unwrap_or_default()),
+        }
     }
 
     /// From now on, Ctrl-C no longer ends the process; [`Self::pause`] returns instead.
@@ -319,7 +326,7 @@ impl Client {
         let answer = sent.map_err(|error| Broken::Lost(self.no_answer(&error, Doubt::None)))?;
         let head = Head::of(&answer);
         if !head.is_success() {
-            let failure = self.refusal(&head, &self.body(answer).await.unwrap_or_default());
+            let failure = self.refused(&head, answer).await;
             let may_be_other_later = head.status >= 500 || head.status == 429;
             return Err(if may_be_other_later {
                 Broken::Lost(failure)
@@ -341,6 +348,13 @@ impl Client {
 
 /// Receives Ctrl-C, also between two waits.
 pub(super) struct Interrupts(Signal);
+
+/// The reason why the body of an answer was not read to its end.
+enum Unread {
+    BrokenOff(reqwest::Error),
+    /// It has more than this number of bytes.
+    TooLong(usize),
+}
 
 /// The change that the server may have made although no answer came.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::Failure;
-use super::output::{print, print_text};
+use super::output::{print, print_document};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
 use crate::base::ownership;
@@ -33,12 +33,12 @@ pub(super) enum ConfigCommand {
 impl ConfigCommand {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Init { to: None } => print_text(commented_file().trim_end())?,
+            Self::Init { to: None } => print_document(commented_file().as_bytes())?,
             Self::Init { to: Some(path) } => {
                 write_new(path, &commented_file())?;
                 print(&format!("wrote {}", path.display()))?;
             }
-            Self::Reference => print_text(reference_page().trim_end())?,
+            Self::Reference => print_document(reference_page().as_bytes())?,
         }
         Ok(ExitCode::Clean)
     }

@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::confirm::Yes;
 use super::contexts::{Context, Contexts, context_name, path};
 use super::form::Form;
-use super::output::{print, print_done};
+use super::output::{print, print_done, require_a_reader};
 use super::reach::in_effect;
 use super::table::{Cell, Column, Table, cell, details};
 use super::target::Target;
@@ -177,6 +177,7 @@ fn select(Named { name, form }: &Named) -> Result<(), Failure> {
 }
 
 fn show(name: Option<&str>, form: Form) -> Result<(), Failure> {
+    require_a_reader()?;
     let contexts = Contexts::load()?;
     let found = match name {
         Some(name) => contexts.named(name, "context show")?,

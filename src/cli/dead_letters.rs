@@ -9,7 +9,7 @@ use super::arguments::{Span, checked_id};
 use super::client::{Client, Method};
 use super::confirm::Yes;
 use super::list::{Limit, List, with_query};
-use super::output::{counted, print_done};
+use super::output::{counted, print_change};
 use super::reach::{Settings, With};
 use super::table::{Column, cell};
 use crate::base::clock::Clock;
@@ -143,13 +143,7 @@ impl Chosen {
             requests.map(|done| Ok(done?.0)).sum::<Result<u64, Failure>>()?
         };
         let told = format!("{} {}", counted(count, "dead letter"), change.count);
-        let line = if with.server.form.is_json() {
-            json!({ change.count: count }).to_string()
-        } else {
-            told.clone()
-        };
-        print_done(&line, &format!("{told}."))?;
-        Ok(ExitCode::Clean)
+        print_change(with.server.form, &json!({ change.count: count }).to_string(), &told)
     }
 }
 

@@ -7,9 +7,9 @@ use super::answer::{Answer, text};
 use super::arguments::{Span, checked_id};
 use super::client::Method;
 use super::list::{Limit, List, with_query};
-use super::output::{one_line, print, print_done};
+use super::output::{print_change, require_a_reader};
 use super::reach::{Settings, With};
-use super::table::{Cell, Column, Table, cell, details};
+use super::table::{Cell, Column, cell, print_details};
 use crate::base::exit_code::ExitCode;
 use crate::model::delivery::DeliveryStatus;
 
@@ -118,18 +118,10 @@ impl One {
     }
 
     fn show(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let delivery = self.call(settings, Method::GET, "")?;
-        if self.with.server.form.is_json() {
-            print(&one_line(delivery.as_text()))?;
-            return Ok(ExitCode::Clean);
-        }
-        details(&delivery, &[ATTEMPTS]).iter().try_for_each(|line| print(line))?;
-        let attempts = Table::of(&delivery.items(ATTEMPTS), &ATTEMPT_COLUMNS);
-        if !attempts.is_empty() {
-            print("")?;
-            attempts.print()?;
-        }
-        Ok(ExitCode::Clean)
+        let attempts = (ATTEMPTS, ATTEMPT_COLUMNS.as_slice());
+        print_details(self.with.server.form, &delivery, (&[ATTEMPTS], Some(attempts)))
     }
 
     fn retry(&self, settings: &Settings) -> Result<ExitCode, Failure> {
@@ -137,9 +129,6 @@ impl One {
         let member = |name| text(&delivery, name);
         let (id, state, due) = (member("id"), member("state"), member("next_attempt_at"));
         let told = format!("{id} is {state}; the next attempt is due {due}");
-        let is_json = self.with.server.form.is_json();
-        let line = if is_json { one_line(delivery.as_text()) } else { told.clone() };
-        print_done(&line, &format!("{told}."))?;
-        Ok(ExitCode::Clean)
+        print_change(self.with.server.form, delivery.as_text(), &told)
     }
 }

@@ -10,7 +10,9 @@ use super::client::{Client, Method};
 use super::confirm::Yes;
 use super::endpoint_settings::EndpointOptions;
 use super::list::{Limit, List};
-use super::output::{one_line, print, print_done, print_secret, require_a_reader};
+use super::output::{
+    one_line, print, print_change, print_secret, require_a_reader, require_a_reader_of_secrets,
+};
 use super::reach::{Server, Settings, With};
 use super::table::{Cell, Column, cell, details, readable};
 use crate::base::exit_code::ExitCode;
@@ -135,7 +137,7 @@ impl EndpointCommand {
 
 impl Create {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let body = self.options.body(Some(self.target));
         let client = self.with.client(settings)?;
         let made = client.call(
@@ -165,7 +167,7 @@ impl Create {
 
 impl Rotate {
     fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
-        require_a_reader()?;
+        require_a_reader_of_secrets()?;
         let Self { one, overlap } = self;
         let path = format!("{}/secret/rotate", path(&one.id)?);
         let body = json!({ "overlap_seconds": overlap }).to_string();
@@ -196,6 +198,9 @@ impl One {
         body: Option<Value>,
         words: Words,
     ) -> Result<ExitCode, Failure> {
+        if method == Method::GET {
+            require_a_reader()?;
+        }
         let path = format!("{}{below}", path(&self.id)?);
         let client: Client = self.with.client(settings)?;
         let client = if below == TEST { client.patient() } else { client };
@@ -227,10 +232,7 @@ impl Delete {
         yes.confirm(&format!("Delete {id}? Deliveries that wait for it are canceled."))?;
         client.delete(&path)?;
         let done = format!("{id} is deleted");
-        let is_json = with.server.form.is_json();
-        let line = if is_json { json!({ "id": id }).to_string() } else { done.clone() };
-        print_done(&line, &format!("{done}."))?;
-        Ok(ExitCode::Clean)
+        print_change(with.server.form, &json!({ "id": id }).to_string(), &done)
     }
 }
 

@@ -9,9 +9,9 @@ use super::client::Method;
 use super::confirm::Yes;
 use super::deliveries::COLUMNS as DELIVERY_COLUMNS;
 use super::list::{Limit, List, with_query};
-use super::output::{one_line, print, print_done, print_json};
+use super::output::{print_change, require_a_reader};
 use super::reach::{Settings, With};
-use super::table::{Cell, Column, Table, cell, details};
+use super::table::{Cell, Column, cell, print_details};
 use crate::base::exit_code::ExitCode;
 use crate::model::event::EventStatus;
 
@@ -112,20 +112,12 @@ fn path(id: &str) -> Result<String, Failure> {
 
 impl Show {
     fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let path = path(&self.id)?;
         let client = self.with.client(settings)?;
         let event = client.call(Method::GET, &path, None, &["id", "received_at"])?;
-        if self.with.server.form.is_json() {
-            print_json(event.as_text())?;
-            return Ok(ExitCode::Clean);
-        }
-        details(&event, &LISTS).iter().try_for_each(|line| print(line))?;
-        let deliveries = Table::of(&event.items("deliveries"), &DELIVERY_COLUMNS);
-        if !deliveries.is_empty() {
-            print("")?;
-            deliveries.print()?;
-        }
-        Ok(ExitCode::Clean)
+        let deliveries = ("deliveries", DELIVERY_COLUMNS.as_slice());
+        print_details(self.with.server.form, &event, (&LISTS, Some(deliveries)))
     }
 }
 
@@ -138,9 +130,6 @@ impl Erase {
         let erased = client.call(Method::DELETE, &path, None, &["id", "erased_at", "gone_by"])?;
         let (at, gone_by) = (text(&erased, "erased_at"), text(&erased, "gone_by"));
         let told = format!("{} erased {at}; its bytes leave the files by {gone_by}", self.id);
-        let is_json = self.with.server.form.is_json();
-        let line = if is_json { one_line(erased.as_text()) } else { told.clone() };
-        print_done(&line, &format!("{told}."))?;
-        Ok(ExitCode::Clean)
+        print_change(self.with.server.form, erased.as_text(), &told)
     }
 }

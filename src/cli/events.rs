@@ -11,7 +11,7 @@ use super::answer::{Answer, text};
 use super::arguments::{EVENT_ID, Types, checked_id, whole_number};
 use super::client::Method;
 use super::list::{Limit, List, with_query};
-use super::output::{one_line, print_done};
+use super::output::{one_line, print_change, print_done};
 use super::reach::{Settings, With};
 use super::table::{Cell, Column, cell};
 use crate::base::exit_code::ExitCode;
@@ -104,10 +104,7 @@ impl Send {
         let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
         let word = if duplicate { "was already accepted at" } else { "accepted" };
         let told = format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at"));
-        let line =
-            if self.with.server.form.is_json() { one_line(sent.as_text()) } else { told.clone() };
-        print_done(&line, &format!("{told}."))?;
-        Ok(ExitCode::Clean)
+        print_change(self.with.server.form, sent.as_text(), &told)
     }
 }
 

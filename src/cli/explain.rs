@@ -7,7 +7,7 @@ use super::Failure;
 use super::answer::{items, text};
 use super::arguments::{EVENT_ID, checked_id};
 use super::client::Method;
-use super::output::{print, print_json};
+use super::output::{print, print_json, require_a_reader};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
 use crate::model::routing::RouteReason;
@@ -24,6 +24,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let id = checked_id(&self.id, EVENT_ID)?;
         let client = self.with.client(settings)?;
         let event =

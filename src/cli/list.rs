@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::arguments::at_least_one;
 use super::client::{Client, Method};
 use super::form::Form;
-use super::output::{one_line, print, print_json, remark};
+use super::output::{one_line, print, print_json, remark, require_a_reader};
 use super::table::{Column, Table};
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::json_fault;
@@ -66,6 +66,7 @@ impl List<'_> {
         form: Form,
         Limit { limit }: &Limit,
     ) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let mut items = Vec::new();
         let mut table = Table::of(&[], self.columns);
         let end = read(client, &self.path, *limit, &mut |item| {

@@ -44,11 +44,14 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::failure::Failure;
-use self::output::{eprint, print};
+use self::output::{eprint, print, require_a_reader};
 use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::os_words;
 use crate::config::{Config, Source};
 use crate::logging;
 
@@ -176,31 +179,52 @@ enum ClientCommand {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are not errors; clap prints each to the right stream.
-            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Clean };
-            return match error.print() {
-                Ok(()) => code,
-                Err(unwritten) => {
-                    eprint(&format!("triggerd: {}", output::unwritten(&unwritten)));
-                    ExitCode::Failed
-                }
-            };
-        }
+        Err(answer) => return told(&answer).unwrap_or_else(failed),
     };
-    match dispatch(cli) {
-        Ok(code) => code,
-        Err(Failure { code, message }) => {
-            if !message.is_empty() {
-                // For systemd's journal, each line begins with its priority; sd-daemon(3).
-                let priority =
-                    if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
-                let message = format!("triggerd: {message}");
-                message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
-            }
-            code
-        }
+    survive_the_limit_of_file_sizes().and_then(|()| dispatch(cli)).unwrap_or_else(failed)
+}
+
+/// Prints clap's answer to the arguments: help or a version on standard output, or an error.
+fn told(answer: &clap::Error) -> Result<ExitCode, Failure> {
+    if !answer.use_stderr() {
+        require_a_reader()?;
+    } else if logging::is_read_by_journal(&std::io::stderr()) {
+        complain(&answer.render().to_string());
+        return Ok(ExitCode::Usage);
     }
+    let failure = |error| Failure::new(ExitCode::Failed, output::unwritten(&error));
+    answer.print().map_err(failure)?;
+    Ok(if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Clean })
+}
+
+/// Prints the reason of a failure.
+fn failed(Failure { code, message }: Failure) -> ExitCode {
+    if !message.is_empty() {
+        complain(&format!("triggerd: {message}"));
+    }
+    code
+}
+
+/// Prints a message on standard error. For systemd's journal, each line begins with its priority;
+/// sd-daemon(3).
+fn complain(message: &str) {
+    let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
+    message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail like one on a full disk.
+/// Without a handler for its signal, the system would end the process. The handler stays when the
+/// runtime has gone.
+fn survive_the_limit_of_file_sizes() -> Result<(), Failure> {
+    let heard = tokio::runtime::Builder::new_current_thread().enable_io().build().and_then(|it| {
+        let _in_runtime = it.enter();
+        signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
+    });
+    let failure = |error: std::io::Error| {
+        let message = format!("the signal SIGXFSZ cannot be caught: {}", os_words(&error));
+        Failure::new(ExitCode::Failed, message)
+    };
+    heard.map(drop).map_err(failure)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use super::Failure;
+use super::form::Form;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::os_words;
 use crate::config::allows_colours;
@@ -69,6 +70,7 @@ pub(super) fn print_parts<'a>(
 
 /// Prints a document of triggerd's own, such as a script for a shell, byte for byte.
 pub(super) fn print_document(document: &[u8]) -> Result<(), Failure> {
+    require_a_reader()?;
     write_bytes(document).map_err(|error| of_output(&error))
 }
 
@@ -99,6 +101,13 @@ pub(super) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
     })
 }
 
+/// Prints the result of a change: its JSON for programs, or what is said to people, without a
+/// period.
+pub(super) fn print_change(form: Form, json: &str, said: &str) -> Result<ExitCode, Failure> {
+    let line = if form.is_json() { one_line(json) } else { said.to_owned() };
+    print_done(&line, &format!("{said}.")).map(|()| ExitCode::Clean)
+}
+
 /// Prints a secret that is shown only once.
 ///
 /// # Errors
@@ -108,9 +117,20 @@ pub(super) fn print_secret(lines: &[String]) -> Result<(), String> {
     lines.iter().try_for_each(|line| write_line(line)).map_err(|error| unwritten(&error))
 }
 
-/// Refuses to create a secret that nobody could see. If standard output is closed, a Rust program
-/// opens `/dev/null` for reading and writing in its place at the start, and a write succeeds.
+/// Refuses to show something if standard output is closed. A command that is asked for a change or
+/// for a verdict does without a reader, because the change or the exit code is its result.
 pub(super) fn require_a_reader() -> Result<(), Failure> {
+    refuse_if_closed("so nothing can be shown; to discard the output, write > /dev/null")
+}
+
+/// Refuses to create a secret that nobody could see.
+pub(super) fn require_a_reader_of_secrets() -> Result<(), Failure> {
+    refuse_if_closed("so the secret cannot be shown; nothing was created")
+}
+
+/// If standard output is closed, a Rust program opens `/dev/null` for reading and writing in its
+/// place at the start, and a write succeeds.
+fn refuse_if_closed(consequence: &str) -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let is_null = fstat(&stdout).is_ok_and(|facts| {
         FileType::from_raw_mode(facts.st_mode) == FileType::CharacterDevice
@@ -118,8 +138,7 @@ pub(super) fn require_a_reader() -> Result<(), Failure> {
     });
     let access = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE);
     if is_null && access == Ok(OFlags::RDWR) {
-        let message =
-            "standard output is closed, so the secret cannot be shown; nothing was created";
+        let message = format!("standard output is closed, {consequence}");
         return Err(Failure::new(ExitCode::Failed, message));
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::answer::{Answer, text};
 use super::arguments::{Patterns, Span, checked_id};
 use super::client::{Client, Interrupts, Method};
 use super::list::{Limit, List};
-use super::output::{eprint, one_line, print_done};
+use super::output::{eprint, one_line, print_done, require_a_reader};
 use super::reach::{Server, Settings, With};
 use super::table::{Cell, Column, cell};
 use crate::base::exit_code::ExitCode;
@@ -164,6 +164,9 @@ fn goes_on(replay: &Value) -> String {
 
 impl One {
     fn call(self, settings: &Settings, method: Method) -> Result<ExitCode, Failure> {
+        if method == Method::GET {
+            require_a_reader()?;
+        }
         let path = format!("/api/replays/{}", checked_id(&self.id, "a replay's id (rpl_…)")?);
         show(
             &self.with.server,

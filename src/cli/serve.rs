@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Failure;
-use crate::app::{App, Reloaded, StartError, StartOptions, systemd};
+use crate::app::{App, Reloaded, StartError, StartOptions, check_log_directory, systemd};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::failpoint;
@@ -74,6 +74,8 @@ impl Serve {
         file: Option<&Path>,
         (config, source): (Config, Source),
     ) -> Result<ExitCode, Failure> {
+        let refused = |error: StartError| Failure::new(error.exit_code(), error);
+        check_log_directory(&config).map_err(refused)?;
         let guard =
             logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
         tracing::info!(%source, "configuration loaded");
@@ -177,8 +179,7 @@ fn reload(app: &mut App, file: Option<&Path>, status: &str) {
         }
         Err(error) => {
             tracing::error!(error, "reload refused: the configuration is unchanged");
-            let first = error.lines().next().unwrap_or_default();
-            systemd::ready(&format!("{status}; the last reload was refused: {first}"));
+            systemd::ready(&format!("{status}; the last reload was refused: {error}"));
         }
     }
 }

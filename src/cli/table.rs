@@ -9,7 +9,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::Failure;
 use super::answer::{Answer, lenient_text};
-use super::output::{Tone, one_line, print_parts, visible};
+use super::form::Form;
+use super::output::{Tone, one_line, print, print_json, print_parts, visible};
+use crate::base::exit_code::ExitCode;
 
 /// Shown in the place of a value that is absent.
 const NOTHING: &str = "-";
@@ -117,6 +119,25 @@ impl Table {
 /// and most emoji need two (Unicode Standard Annex 11).
 fn columns_of(text: &str) -> usize {
     visible(text).width()
+}
+
+/// Prints one thing with all its members: for people without some of them, and with the items of a
+/// list in it as a table.
+pub(super) fn print_details(
+    form: Form,
+    thing: &Answer,
+    (without, list): (&[&str], Option<(&str, &[Column])>),
+) -> Result<ExitCode, Failure> {
+    if form.is_json() {
+        return print_json(thing.as_text()).map(|()| ExitCode::Clean);
+    }
+    details(thing, without).iter().try_for_each(|line| print(line))?;
+    let items = list.map(|(name, columns)| Table::of(&thing.items(name), columns));
+    if let Some(items) = items.filter(|items| !items.is_empty()) {
+        print("")?;
+        items.print()?;
+    }
+    Ok(ExitCode::Clean)
 }
 
 /// Formats each member of an answer as a line, except for these members.

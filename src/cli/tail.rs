@@ -12,7 +12,7 @@ use super::arguments::Types;
 use super::client::{Broken, Client};
 use super::explain::why_given_up;
 use super::list::with_query;
-use super::output::{eprint, print, print_json};
+use super::output::{eprint, print, print_json, require_a_reader};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
 
@@ -34,6 +34,7 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let types = self.types.filter();
         let parameters = [("type", types.as_deref()), ("endpoint_id", self.endpoint.as_deref())];
         let path = with_query("/api/tail", parameters);

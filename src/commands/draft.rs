@@ -14,12 +14,27 @@ use crate::store::Refusal;
 pub struct Draft {
     requester: Option<Requester>,
     command: Command,
+    /// Set if the requester makes less of what the disk keeps, although the command can make more.
+    is_less: bool,
 }
+
+/// A draft that makes less of what the disk keeps than there is now.
+pub struct Less<D>(pub D);
 
 /// A type whose values can be submitted. Its values become commands of one kind.
 pub trait Drafted: Into<Draft> {
     /// The kind of command that a draft becomes.
     type Kind: Submitted;
+}
+
+impl<D: Drafted> Drafted for Less<D> {
+    type Kind = D::Kind;
+}
+
+impl<D: Drafted> From<Less<D>> for Draft {
+    fn from(Less(draft): Less<D>) -> Self {
+        Self { is_less: true, ..draft.into() }
+    }
 }
 
 /// Makes a draft of a command. The committer gives ids, numbers and times anew.
@@ -29,6 +44,7 @@ impl From<Command> for Draft {
         Self {
             requester: authority.map(|Authority { key, needs, .. }| Requester { key, needs }),
             command,
+            is_less: false,
         }
     }
 }
@@ -65,7 +81,7 @@ impl Draft {
                 | Command::StartReplay(_)
                 | Command::RetryDelivery(_)
         );
-        is_more && self.requester.is_some()
+        is_more && !self.is_less && self.requester.is_some()
     }
 
     /// Returns the producer's key and the dedup id of an event that has a dedup id.

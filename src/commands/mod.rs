@@ -45,7 +45,7 @@ pub use change_key::ChangeKeyOutcome;
 pub use change_org::ChangeOrgOutcome;
 pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
-pub use draft::{Draft, Drafted};
+pub use draft::{Draft, Drafted, Less};
 pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;

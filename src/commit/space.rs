@@ -23,8 +23,8 @@ const ROW_BYTES: u64 = 4 << 10;
 /// times, with blocks of 12 KiB, the largest rows.
 const TIMES_WRITTEN: u64 = 3;
 
-/// Time for which events are refused after the disk quota was exceeded. Then the server tries
-/// again.
+/// Time for which events are refused after the disk quota or the limit on the size of a file was
+/// exceeded. Then the server tries again.
 const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
 
 /// Maximum room for the next snapshots that sled and new segments leave alone, in bytes. On a large
@@ -46,6 +46,8 @@ pub enum Shortage {
     Files = 2,
     /// The user's quota is exceeded, although the disk may have room.
     Quota = 3,
+    /// A file is as large as the process may make it, although the disk may have room.
+    FileSize = 4,
 }
 
 impl Shortage {
@@ -55,6 +57,7 @@ impl Shortage {
             Self::Bytes => "below_reserve",
             Self::Files => "too_few_files",
             Self::Quota => "quota_exceeded",
+            Self::FileSize => "file_too_large",
         }
     }
 
@@ -73,11 +76,17 @@ impl Shortage {
             Self::Quota => {
                 "the disk quota of the server's user is used up, although the disk may have room"
             }
+            Self::FileSize => {
+                "the server may make no file so large, although the disk may have room; raise its \
+                 limit on the size of files (LimitFSIZE= of the systemd unit, ulimit -f) and \
+                 restart it"
+            }
         }
     }
 
     pub(super) fn of_code(code: u8) -> Option<Self> {
-        [Self::Bytes, Self::Files, Self::Quota].into_iter().find(|shortage| *shortage as u8 == code)
+        let all = [Self::Bytes, Self::Files, Self::Quota, Self::FileSize];
+        all.into_iter().find(|shortage| *shortage as u8 == code)
     }
 }
 
@@ -109,8 +118,8 @@ pub struct Space {
     size: DiskFree,
     /// Returns the disk space of the state in bytes.
     state_bytes: DiskFree,
-    /// The time at which the quota was last exceeded.
-    over_quota: Mutex<Option<Instant>>,
+    /// The time at which the quota or the limit on the size of a file was last exceeded.
+    over_limit: Mutex<Option<(Instant, Shortage)>>,
     /// Set when sled ran out of room although the estimate was enough.
     overrun: AtomicBool,
 }
@@ -133,7 +142,7 @@ impl Space {
             reserve_files: 0,
             size: Box::new(|| None),
             state_bytes: Box::new(|| None),
-            over_quota: Mutex::default(),
+            over_limit: Mutex::default(),
             overrun: false.into(),
         }
     }
@@ -216,16 +225,23 @@ impl Space {
         if self.free_files().is_some_and(|free| free < self.reserve_files) {
             return Some(Shortage::Files);
         }
-        let over_quota = *self.over_quota.lock().unwrap_or_else(PoisonError::into_inner);
-        over_quota.filter(|noted| noted.elapsed() < QUOTA_BELIEVED).map(|_| Shortage::Quota)
+        let over_limit = *self.over_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        let believed = over_limit.filter(|(noted, _)| noted.elapsed() < QUOTA_BELIEVED);
+        believed.map(|(_, shortage)| shortage)
     }
 
     /// Returns the likely shortage after the operating system reported that there is no space.
     pub fn explain(&self, kind: io::ErrorKind) -> Shortage {
-        if kind == io::ErrorKind::QuotaExceeded {
-            // Nothing reports when the quota has room again, so the server tries now and then.
-            *self.over_quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            return Shortage::Quota;
+        let shortage = match kind {
+            io::ErrorKind::QuotaExceeded => Some(Shortage::Quota),
+            io::ErrorKind::FileTooLarge => Some(Shortage::FileSize),
+            _ => None,
+        };
+        if let Some(shortage) = shortage {
+            // Nothing reports when there is room again, so the server tries now and then.
+            let noted = Some((Instant::now(), shortage));
+            *self.over_limit.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+            return shortage;
         }
         let has_files = self.free_files() != Some(0);
         self.shortage().unwrap_or(if has_files { Shortage::Bytes } else { Shortage::Files })
@@ -342,6 +358,9 @@ mod tests {
         let space = of(100, Some(10));
         assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
         assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
+        let space = of(100, Some(10));
+        assert_eq!(space.explain(io::ErrorKind::FileTooLarge), Shortage::FileSize);
+        assert_eq!(space.shortage(), Some(Shortage::FileSize));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source as _, Value, ValueKind};
 
+use toml::de::{DeTable, DeValue};
+
 use super::declare::{Group, Values, join};
 use super::environment::{ClientVariable, Environment, PREFIX, SEPARATOR};
 use super::fault::{ConfigError, Fault};
@@ -226,10 +228,46 @@ impl Layers {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
-    FileFormat::Toml.parse(None, text).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        detail: without_excerpt(&error.to_string()),
+    FileFormat::Toml.parse(None, text).map_err(|error| {
+        // The parser does not say which number it cannot hold.
+        let faults = too_large(text, path);
+        if !faults.is_empty() {
+            return ConfigError::Faults(faults);
+        }
+        let detail = without_excerpt(&error.to_string());
+        ConfigError::Syntax { path: path.to_owned(), detail }
     })
+}
+
+/// Returns a fault for each whole number of more than 64 bits. It does not show the number, because
+/// the value may be a secret.
+fn too_large(text: &str, path: &Path) -> Vec<Fault> {
+    fn walk(key: &str, value: &DeValue<'_>, found: &mut Vec<String>) {
+        match value {
+            DeValue::Integer(number)
+                if i64::from_str_radix(number.as_str(), number.radix()).is_err() =>
+            {
+                found.push(key.to_owned());
+            }
+            DeValue::Array(items) => items.iter().for_each(|it| walk(key, it.get_ref(), found)),
+            DeValue::Table(table) => {
+                table.iter().for_each(|(name, value)| {
+                    walk(&join(key, name.get_ref()), value.get_ref(), found);
+                });
+            }
+            _ => {}
+        }
+    }
+    let (mut found, lines) = (Vec::new(), lines(text));
+    if let Ok(table) = DeTable::parse(text) {
+        walk("", &DeValue::Table(table.into_inner()), &mut found);
+    }
+    let fault = |key: String| {
+        let line = lines.get(&key).map_or(String::new(), |line| format!(" line {line}"));
+        let origin = format!("{}{line}", path.display());
+        Fault { key, origin, detail: "the number is too large".to_owned() }
+    };
+    found.into_iter().map(fault).collect()
 }
 
 /// Removes the quoted line of the file from the parser's message, because the line may hold the
@@ -247,7 +285,7 @@ fn without_excerpt(message: &str) -> String {
 fn lines(text: &str) -> BTreeMap<String, usize> {
     fn walk(
         section: &str,
-        table: &toml::de::DeTable<'_>,
+        table: &DeTable<'_>,
         line: &dyn Fn(usize) -> usize,
         into: &mut BTreeMap<String, usize>,
     ) {
@@ -261,7 +299,7 @@ fn lines(text: &str) -> BTreeMap<String, usize> {
     }
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     let mut found = BTreeMap::new();
-    if let Ok(table) = toml::de::DeTable::parse(text) {
+    if let Ok(table) = DeTable::parse(text) {
         walk("", table.get_ref(), &line, &mut found);
     }
     found

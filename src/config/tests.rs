@@ -310,6 +310,26 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_number_of_more_than_64_bits_is_said_with_its_key_and_not_shown() {
+    let large = "99999999999999999999";
+    let text = format!(
+        "[server]\nworkers = {large}\n[tiers.pro]\nburst = 0x1{large}\n[delivery]\nretry_schedule \
+         = [1, {large}]\n[keys]\nadmin_token = {large}\n"
+    );
+    let error = Config::from_toml(&text).unwrap_err().to_string();
+    for part in [
+        "4 faults",
+        "server.workers: the number is too large (set in (text) line 2)",
+        "tiers.pro.burst: the number is too large (set in (text) line 4)",
+        "delivery.retry_schedule: the number is too large (set in (text) line 6)",
+        "keys.admin_token: the number is too large (set in (text) line 8)",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains(large), "it may be a secret: {error}");
+}
+
+#[test]
 fn a_syntax_error_names_the_line_and_shows_none_of_it() {
     let error = Config::from_toml("[keys]\nadmin_token = \"canary-canary-canary\n").unwrap_err();
     let text = error.to_string();

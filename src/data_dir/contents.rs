@@ -28,18 +28,14 @@ pub(super) fn listed(names: &[String], more: usize) -> String {
 }
 
 /// Returns the names of foreign files: the first few, and the number of the others. None if the
-/// directory is triggerd's, or free to become a data directory. `beside` are paths of triggerd that
-/// may lie inside, such as the log directory.
-pub(super) fn foreign(dir: &Path, beside: &[PathBuf]) -> Option<(Vec<String>, usize)> {
+/// directory is triggerd's, or free to become a data directory.
+pub(super) fn foreign(dir: &Path) -> Option<(Vec<String>, usize)> {
     if dir.join(FORMAT_FILE).exists() || has_segments(&dir.join(JOURNAL_DIR)) {
         return None;
     }
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let (whole, beside) = (real(dir), beside.iter().map(|path| real(path)).collect::<Vec<_>>());
     // If the directory cannot be read, the next step reports the error.
     let entries = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
-    let is_beside = |name: &OsStr| beside.iter().any(|path| path.starts_with(whole.join(name)));
-    let names = entries.filter(|name| !is_free(name) && !is_beside(name));
+    let names = entries.filter(|name| !is_free(name));
     let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort();
     let more = names.len().saturating_sub(NAMED_MAX);
@@ -113,18 +109,17 @@ mod tests {
         ] {
             fs::write(dir.join(name), "").unwrap();
         }
-        assert_eq!(foreign(dir, &[]), Some((vec!["logs".to_owned()], 0)));
-        assert_eq!(foreign(dir, &[dir.join("logs/of/triggerd")]), None);
+        assert_eq!(foreign(dir), Some((vec!["logs".to_owned()], 0)));
         for number in 0..9 {
             fs::write(dir.join(format!("photo-{number}.jpg")), "").unwrap();
         }
         fs::write(dir.join(".bashrc"), "").unwrap();
-        let (names, more) = foreign(dir, &[]).unwrap();
+        let (names, more) = foreign(dir).unwrap();
         assert_eq!(
             (names.join(" "), more),
             (".bashrc logs photo-0.jpg photo-1.jpg photo-2.jpg".to_owned(), 6)
         );
         fs::write(dir.join("journal/00000000000000000001.seg"), "").unwrap();
-        assert_eq!(foreign(dir, &[]), None, "one that lost its FORMAT is ours all the same");
+        assert_eq!(foreign(dir), None, "one that lost its FORMAT is ours all the same");
     }
 }

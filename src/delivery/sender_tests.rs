@@ -235,7 +235,24 @@ fn every_form_of_retry_after_is_understood_or_ignored() {
     );
     assert_eq!(retry_after_ms("Sat Jan 31 10:00:01 2026", NOW), Some(1), "the form of asctime");
     assert_eq!(retry_after_ms("Thu, 01 Jan 1970 00:00:00 GMT", NOW), Some(0), "has passed");
-    for odd in ["", "-1", "1.5", "+3", "tomorrow", "31 Jan"] {
+    for odd in [
+        "",
+        "-1",
+        "1.5",
+        "1,5",
+        "5.0",
+        "5 s",
+        "1e3",
+        "0x5",
+        "\u{ff15}",
+        "+3",
+        "tomorrow",
+        "31 Jan",
+        "Sat, 31 Jan 2026 10:00:01",
+        "Sat, 31 Jan 2026 10:00:01 +0000",
+        "Sat, 31 Jan 2026 10:00:01.5 GMT",
+        "2026-01-31T10:00:01Z",
+    ] {
         assert_eq!(retry_after_ms(odd, NOW), None, "{odd}");
     }
 }

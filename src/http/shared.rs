@@ -70,6 +70,8 @@ pub struct Api {
     ids: Mutex<IdSource>,
     /// Locks that keep changes of one organization's settings apart.
     settings_locks: Keyed<OrgNo, tokio::sync::Mutex<()>>,
+    /// Turns of one organization's requests that replay or drop dead letters.
+    dead_letter_turns: Keyed<OrgNo, tokio::sync::Mutex<()>>,
     pub(super) began: Instant,
 }
 
@@ -131,6 +133,7 @@ impl Api {
             document,
             ids: Mutex::new(IdSource::after(0)),
             settings_locks: Keyed::default(),
+            dead_letter_turns: Keyed::default(),
             began: Instant::now(),
             engine,
             config,
@@ -184,6 +187,12 @@ impl Api {
     /// the change. Other organizations do not wait.
     pub(super) async fn settings_lock(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
         self.settings_locks.of(org, tokio::sync::Mutex::default).lock_owned().await
+    }
+
+    /// Waits for the turn of a request that replays or drops many dead letters of the organization.
+    /// Changes of its settings do not wait.
+    pub(super) async fn dead_letter_turn(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
+        self.dead_letter_turns.of(org, tokio::sync::Mutex::default).lock_owned().await
     }
 }
 

@@ -175,7 +175,8 @@ fn a_disk_without_room_for_a_whole_segment_gets_smaller_ones() {
     const USUAL: u64 = 1 << 20;
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(FaultyFiles::new());
-    let (mut writer, reader, _) = open(dir.path(), files.clone(), USUAL).unwrap();
+    let (mut writer, reader, _) =
+        open(dir.path(), Arc::<FaultyFiles>::clone(&files), USUAL).unwrap();
     let mut written = append(&mut writer, &[body(1, 900 << 10)]).unwrap();
     files.refuse_longer(Some(200 << 10));
     for n in 2..12 {

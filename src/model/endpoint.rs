@@ -260,6 +260,19 @@ impl EndpointSettings {
     pub fn url_without_query(&self) -> &str {
         self.url.split(['?', '#']).next().unwrap_or_default()
     }
+
+    /// Returns the bytes of the settings whose length the organization chooses.
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.bytes().len());
+        let metadata = self.metadata.iter().map(|(name, value)| name.len() + value.len());
+        self.url.len() + self.description.len() + headers.chain(metadata).sum::<usize>()
+    }
+}
+
+/// Returns true if the new value is less than the old one, false if both are equal, and none if it
+/// is more.
+fn less<T: Ord + Copy>(new: T, old: T) -> Option<bool> {
+    (new <= old).then_some(new < old)
 }
 
 /// A rotated secret. It signs beside its successor until `until`.
@@ -315,6 +328,31 @@ impl Endpoint {
     /// Returns true if events are pushed to the endpoint.
     pub fn is_enabled(&self) -> bool {
         self.disabled.is_none()
+    }
+
+    /// Returns true if this value makes less work and data than the one before: it is disabled, or
+    /// it has fewer types, fewer attempts or shorter settings, and nothing of it makes more.
+    pub fn is_less_than(&self, before: &Self) -> bool {
+        let (new, old) = (&self.settings, &before.settings);
+        let enabled = less(self.is_enabled(), before.is_enabled());
+        let types = match (new.event_types.as_slice(), old.event_types.as_slice()) {
+            (new, old) if new == old => Some(false),
+            ([], _) => None,
+            (_, []) => Some(true),
+            (new, old) => new.iter().all(|kind| old.contains(kind)).then_some(true),
+        };
+        let attempts = match (&new.retry_schedule_s, &old.retry_schedule_s) {
+            (Some(new), Some(old)) => less(new.len(), old.len()),
+            (new, old) => (new == old).then_some(false),
+        };
+        let parts = [
+            enabled,
+            types,
+            attempts,
+            less(new.bytes(), old.bytes()),
+            (self.secret == before.secret && self.retiring == before.retiring).then_some(false),
+        ];
+        parts.iter().all(Option::is_some) && parts.contains(&Some(true))
     }
 
     /// Returns the secrets that sign at this steady time, the newest first.

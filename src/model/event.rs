@@ -109,7 +109,7 @@ pub fn is_control(c: char) -> bool {
 
 /// Returns true for characters without a shape that hide or change their neighbors (Unicode: Cf, Zl
 /// and Zp).
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' |
         '\u{2060}'..='\u{206f}'

@@ -272,15 +272,24 @@ fn a_directory_in_the_data_directory_is_refused() {
     fs::create_dir(&data).unwrap();
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&data, &link).unwrap();
-    for archive in [data.join("archive"), link.clone(), link.join("archive")] {
-        let config = settings(&data, &archiving(&archive));
-        let (status, log) = Process::spawn(&data, &config, &[]).ready().err().unwrap();
-        assert_eq!(status.code(), Some(2), "{log}");
-        assert!(log.contains("[retention] archive_directory is in the data directory"), "{log}");
-        let (code, said) = command(&data, &["check-config"]);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("[retention] archive_directory is in the data directory"), "{said}");
+    for inside in [data.join("archive"), data.join("a/b"), link.clone(), link.join("archive")] {
+        let of = |section| format!("[{section}]\ndirectory = {:?}\n", inside.display().to_string());
+        for (key, more) in [
+            ("[retention] archive_directory", archiving(&inside)),
+            ("[backup] directory", of("backup")),
+            ("[log] directory", of("log")),
+        ] {
+            let config = settings(&data, &more);
+            let (status, log) = Process::spawn(&data, &config, &[]).ready().err().unwrap();
+            let said = format!("{key} is in the data directory");
+            // There is no log yet that could say it of its own directory.
+            let is_said = log.contains(&said) || key == "[log] directory";
+            assert!(status.code() == Some(2) && is_said, "{log}");
+            let (code, text) = command(&data, &["check-config"]);
+            assert!(code == Some(2) && text.contains(&said), "{text}");
+        }
     }
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "something was made in it");
 }
 
 #[test]

@@ -44,10 +44,10 @@ impl Backed {
 
     /// Asserts that the backup is refused, and that a restore leaves nothing behind.
     fn assert_wrong(&self, backup: &Path, says: &str) {
-        let to = self.path("to");
+        let to = self.path("new/deep/to");
         self.assert_refused(&["verify", text(backup)], says);
         self.assert_refused(&["restore", text(backup), text(&to)], says);
-        assert!(!to.exists() && !self.path("to.restoring").exists());
+        assert!(!self.path("new").exists(), "the parents that were made are removed, too");
     }
 }
 
@@ -58,7 +58,16 @@ fn a_backup_is_not_made_in_the_data_directory_and_not_under_a_misleading_name() 
     for name in ["backups", "journal", "not/there/yet", "b.tar.zst", "../data/b.zst"] {
         let target = data.join(name);
         backed.assert_refused(&["backup", text(&target)], "is in the data directory");
+        let backups = backed.path("backups");
+        let restore = ["restore", text(&backups), text(&target)];
+        backed.assert_refused(&restore, "is in the data directory");
+        let archive = ["archive", "1h..", text(&target), "--url", "127.0.0.1:1"];
+        backed.assert_refused(&archive, "is in the data directory");
     }
+    // Also if the configuration does not name it.
+    let target = data.join("b.tar.zst");
+    let elsewhere = ["backup", text(&target), "--url", "127.0.0.1:1"];
+    backed.assert_refused(&elsewhere, "is in the data directory");
     std::os::unix::fs::symlink(&data, backed.path("link")).unwrap();
     let target = backed.path("link/backups");
     backed.assert_refused(&["backup", text(&target)], "is in the data directory");

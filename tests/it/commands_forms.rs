@@ -106,7 +106,7 @@ impl Scene {
         let hidden = EVIL.replace(char::is_control, "");
         let settings = json!({
             "url": receiver.url(), "retry_schedule": [], "metadata": {"a": hidden},
-            "description": hidden, "event_types": ["hostile.*"],
+            "event_types": ["hostile.*"],
         });
         let endpoint = world.org.endpoint(&settings);
         world.org.send("hostile.b", &json!({ "text": EVIL }));

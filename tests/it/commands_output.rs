@@ -1,6 +1,8 @@
 //! Output of the commands: secrets that nobody saw, failed writes, and foreign text.
 
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -164,9 +166,9 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         let own: Value = serde_json::from_str(&payload).unwrap();
         assert_eq!(event["payload"], own, "{ran:?}");
     }
-    let description = EVIL.replace(char::is_control, "");
+    let note = EVIL.replace(char::is_control, "");
     let made =
-        world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "description": description}));
+        world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "metadata": {"note": note}}));
     for words in [
         &["endpoint", "list"][..],
         &["endpoint", "list", "--json"],
@@ -217,4 +219,137 @@ fn a_file_that_is_no_text_is_named_with_what_to_do() {
     assert!(!ran.err.contains("os error"), "{ran:?}");
     let ran = run(dir.path(), &["inbox", "--limit", "many"]);
     assert!(ran.code == Some(2) && ran.err.contains("a whole number is needed"), "{ran:?}");
+}
+
+/// Runs a command with a closed standard output.
+fn closed(dir: &Path, words: &[&str]) -> Ran {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(binary()).args(words).current_dir(dir);
+    Ran::of(shell.output().unwrap())
+}
+
+#[test]
+fn nothing_is_shown_on_a_closed_output_and_a_change_or_a_verdict_needs_none() {
+    let world = World::new();
+    let event = world.org.send("a.b", &json!(1)).id();
+    let endpoint = world.org.endpoint(&json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    let with = ["--url", &world.server.url, "--key", &world.org.key];
+    let shows: [&[&str]; 13] = [
+        &["inbox"],
+        &["inbox", "--json"],
+        &["inbox", "--jsonl"],
+        &["events"],
+        &["event", "show", &event],
+        &["explain", &event],
+        &["tail"],
+        &["deliveries"],
+        &["dead-letters", "list"],
+        &["replay", "list"],
+        &["key", "show"],
+        &["endpoint", "show", &endpoint],
+        &["endpoint", "stats", &endpoint],
+    ];
+    let local: [&[&str]; 6] = [
+        &["--help"],
+        &["--version"],
+        &["completions", "bash"],
+        &["man"],
+        &["config", "init"],
+        &["config", "reference"],
+    ];
+    let shows = shows.map(|words| [words, &with].concat());
+    for words in shows.into_iter().chain(local.map(<[_]>::to_vec)) {
+        let ran = closed(&world.empty(), &words);
+        assert!(ran.code == Some(1) && ran.err.contains("is closed"), "{words:?}: {ran:?}");
+    }
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let ran = closed(&world.empty(), &["backup", "-", "--url", url, "--admin-token-file", &file]);
+    let is_said = ran.err.contains("is closed") && !ran.err.contains("complete");
+    assert!(ran.code == Some(1) && is_said, "{ran:?}");
+    for words in [&["ack", &event][..], &["send", "a.b", "2"], &["status"]] {
+        let ran = closed(
+            &world.empty(),
+            &[words, &with[..if words[0] == "status" { 2 } else { 4 }]].concat(),
+        );
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?}");
+    }
+}
+
+/// Answers every request with this head and a body without an end. Counts the bytes that it wrote.
+fn endless(head: &'static str) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            drop(stream.read(&mut [0; 16 << 10]));
+            let mut piece = format!("HTTP/1.1 {head}\r\n\r\n{{\"data\":[").into_bytes();
+            while stream.write_all(&piece).is_ok() {
+                count.fetch_add(piece.len() as u64, Ordering::SeqCst);
+                piece = vec![b' '; 64 << 10];
+            }
+        }
+    });
+    (url, written)
+}
+
+#[test]
+fn an_answer_without_an_end_is_given_up_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, refusal) = ("200 OK\r\ncontent-type: application/json", "500 Oh");
+    let commands: [&[&str]; 5] = [
+        &["inbox"],
+        &["events", "--jsonl"],
+        &["send", "a.b", "1"],
+        &["tail"],
+        &["archive", "1h..", "."],
+    ];
+    for (head, mib, commands) in [(json, 48, &commands[..3]), (refusal, 16, &commands[..])] {
+        for words in commands {
+            let (url, written) = endless(head);
+            let admin = ["--admin-token-file", "token"];
+            std::fs::write(dir.path().join("token"), "trgadm_0123456789abcdef").unwrap();
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(dir.path().join("token"), permissions).unwrap();
+            let with = if words[0] == "archive" { admin } else { ["--key", "k"] };
+            let ran = run(dir.path(), &[words, &["--url", &url][..], &with].concat());
+            let is_said = ran.err.contains("bytes") && ran.err.contains("the URL of triggerd");
+            assert!(ran.code == Some(1) && is_said, "{words:?}: {ran:?}");
+            let written = written.load(Ordering::SeqCst) >> 20;
+            assert!(written < mib, "{words:?}: {written} MiB were read of {head}");
+        }
+    }
+}
+
+#[test]
+fn a_key_in_a_file_that_may_not_grow_is_ended_again() {
+    let world = World::new();
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let output = world.empty().join("key.json");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(binary());
+    shell.args(["key", "create", "--org", "Limited", "--json", "--url", url]);
+    shell.args(["--admin-token-file", &file]).stdout(File::create(&output).unwrap());
+    let ran = Ran::of(shell.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+    assert!(ran.code == Some(1) && ran.err.contains("File too large"), "{ran:?}");
+    assert!(ran.err.contains("was revoked"), "{ran:?}");
+}
+
+#[test]
+fn a_full_disk_is_said_with_the_file_that_could_not_be_written() {
+    let world = World::new();
+    world.org.send("a.b", &json!("x".repeat(10_000)));
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let with = ["--url", url, "--admin-token-file", &file];
+    for (words, name) in [
+        (&["backup", "b.tar.zst"][..], "b.tar.zst"),
+        (&["archive", "1h..", "archives"], "archives/events-"),
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(binary()).args(words).args(with);
+        let ran = Ran::of(shell.current_dir(world.empty()).output().unwrap());
+        let is_said = ran.err.contains(name) && ran.err.contains("File too large");
+        assert!(ran.code == Some(1) && is_said, "{words:?}: {ran:?}");
+    }
 }

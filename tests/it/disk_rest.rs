@@ -28,7 +28,7 @@ fn what_makes_more_is_refused_and_what_gives_space_back_goes_on() {
     let server = Process::start_on(&data, &plain);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     receiver.answer_next([500]);
-    let settings_of = json!({"url": receiver.url(), "retry_schedule": []});
+    let settings_of = json!({"url": receiver.url(), "retry_schedule": [], "description": "longer"});
     let endpoint = org.endpoint(&settings_of);
     let event = org.send("a.b", &json!(1)).id();
     let delivery = dead(&org, &event);
@@ -59,7 +59,24 @@ fn what_makes_more_is_refused_and_what_gives_space_back_goes_on() {
         let detail = refused.json["detail"].as_str().unwrap();
         assert!(detail.contains("its rest is kept for what gives space back"), "{detail}");
     }
-    assert_eq!(org.patch(&of_endpoint, &json!({"description": "x"})).status, 507);
+    // A change of an endpoint is judged by what it does.
+    for (change, status) in [
+        (json!({"description": "longer still"}), 507),
+        (json!({"description": "LONGER"}), 507),
+        (json!({"description": "short"}), 200),
+        (json!({"retry_schedule": [1]}), 507),
+        (json!({"event_types": ["a.*", "b.*"]}), 200),
+        (json!({"event_types": ["c.*"]}), 507),
+        (json!({"event_types": []}), 507),
+        (json!({"event_types": ["a.*"], "description": "longer"}), 507),
+        (json!({"event_types": ["a.*"]}), 200),
+        (json!({"enabled": false, "metadata": {"why": "the disk"}}), 507),
+        (json!({"enabled": false}), 200),
+        (json!({"enabled": true}), 507),
+    ] {
+        let answer = org.patch(&of_endpoint, &change);
+        assert_eq!(answer.status, status, "{change}: {answer:?}");
+    }
     assert_eq!(org.ack(&event).status, 200);
     let json = [("Content-Type", "application/json")];
     let drop = |body: &Value| {

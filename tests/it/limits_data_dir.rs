@@ -230,14 +230,28 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
         );
     }
     assert_eq!(fs::read_dir(&home).unwrap().count(), 7, "something was made in it");
-    // A fresh filesystem is free to use, and logs may be beside the data.
+    // A fresh filesystem is free to use.
     let fresh = dir.path().join("fresh");
     fs::create_dir_all(fresh.join("lost+found")).unwrap();
-    let config = format!("[log]\ndirectory = {:?}\n", fresh.join("logs").display().to_string());
     for _ in 0..2 {
-        assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+        assert_eq!(Start::on(&fresh).ready().stop().0, Some(0));
     }
     // An existing data directory may hold any other files.
     fs::write(fresh.join("notes.txt"), "").unwrap();
-    assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+    assert_eq!(Start::on(&fresh).ready().stop().0, Some(0));
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_a_full_disk_and_no_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    // Less than a segment of the journal.
+    let server = Start::on(&data).under(&["prlimit", "--fsize=524288"]).ready();
+    let admin = server.admin();
+    let refused = admin.post("/api/keys/generate", &json!({"organization": "Acme"}));
+    assert_eq!((refused.status, refused.json["code"].as_str()), (507, Some("disk_full")));
+    assert!(refused.json["detail"].as_str().unwrap().contains("LimitFSIZE="), "{refused:?}");
+    let health = until(|| Some(admin.get("/health")).filter(|health| health.status == 503));
+    assert_eq!(health.json["checks"]["disk"], "file_too_large", "{health:?}");
+    assert_eq!(server.stop().0, Some(0));
 }

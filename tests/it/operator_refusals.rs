@@ -64,6 +64,70 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
     assert_eq!(service().ready().stop().0, Some(0));
 }
 
+/// Makes a part of a directory unreadable for other users, and asserts that each command says so.
+fn assert_unreadable_is_named(data: &Path, part: &Path, commands: &[&[&str]]) {
+    let mode = fs::metadata(part).unwrap().permissions();
+    fs::set_permissions(part, fs::Permissions::from_mode(0o000)).unwrap();
+    for words in commands {
+        let (code, text) = run(data, words, &AS_NOBODY);
+        let named = [part.to_str().unwrap(), "belongs to root (user 0)", "runs as nobody"];
+        let is_named = named.iter().all(|it| text.contains(it));
+        assert!(code == Some(5) && is_named, "{} {words:?}: {code:?} {text}", part.display());
+    }
+    fs::set_permissions(part, mode).unwrap();
+}
+
+/// Lets every user read everything below a directory.
+fn open_to_all(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            open_to_all(&path);
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_part_that_may_not_be_read_is_neither_damaged_nor_missing() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let key = server.admin().new_org("Acme").key;
+    server.client(&key).send("a.b", &json!(1));
+    assert_eq!(server.stop().0, Some(0));
+    let (all, restored) = (dir.path().join("backups"), dir.path().join("restored"));
+    fs::create_dir(&all).unwrap();
+    let [all, restored] = [&all, &restored].map(|path| path.to_str().unwrap());
+    assert_eq!(run(&data, &["backup", all], &[]).0, Some(0));
+    let backup = fs::read_dir(all).unwrap().next().unwrap().unwrap().path();
+    [&data, Path::new(all)].into_iter().for_each(open_to_all);
+    let first = "journal/00000000000000000001.seg";
+    let generation = fs::read_dir(data.join("sled")).unwrap().next().unwrap().unwrap().path();
+    let in_data = ["FORMAT", "journal", first, "sled"].map(|name| data.join(name));
+    for part in in_data.iter().chain([&data, &generation]) {
+        assert_unreadable_is_named(&data, part, &[&["verify"], &["backup", all]]);
+    }
+    let one = backup.to_str().unwrap();
+    let both: [&[&str]; 4] = [
+        &["verify", all],
+        &["verify", one],
+        &["restore", all, restored],
+        &["restore", one, restored],
+    ];
+    for name in ["manifest.json", "journal", first, ""] {
+        let part = if name.is_empty() { backup.clone() } else { backup.join(name) };
+        assert_unreadable_is_named(&data, &part, &both);
+    }
+    assert_unreadable_is_named(&data, Path::new(all), &both);
+}
+
 #[test]
 fn who_owns_the_data_directory_gets_no_other_file_of_roots() {
     if !is_root() {

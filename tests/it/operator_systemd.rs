@@ -46,7 +46,13 @@ fn systemd_hears_of_a_reload_of_one_that_is_refused_and_of_a_start_that_takes_lo
     told(&socket, "READY=1");
     server.reload("[tiers]\nwrong = 1", "reload refused");
     told(&socket, "RELOADING=1");
-    assert!(told(&socket, "READY=1").contains("refused"), "the status says so");
+    let refused = told(&socket, "READY=1");
+    let status = refused.lines().find_map(|line| line.strip_prefix("STATUS=")).unwrap();
+    assert!(status.contains("refused") && status.contains("tiers.wrong"), "{refused}");
+    assert!(
+        refused.lines().all(|line| line.contains('=')),
+        "a line break ends a status: {refused}"
+    );
     server.admin().new_org("Acme").send("a.b", &json!("x"));
     assert_eq!(server.stop().0, Some(0));
     told(&socket, "STOPPING=1");
@@ -77,6 +83,10 @@ fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_a
         Start::on(&data).config("[log]\nlevel = \"inof\"\n").variable("JOURNAL_STREAM", &stream);
     let (code, text) = broken.ended();
     assert_eq!(code, Some(2));
+    let words = ["--no-such-option"];
+    let usage = Start::on(&data).words(&words).variable("JOURNAL_STREAM", &stream).ended();
+    assert!(usage.0 == Some(2) && usage.1.contains("--no-such-option"), "{usage:?}");
+    assert!(usage.1.lines().all(|line| line.starts_with("<3>")), "{usage:?}");
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("<3>") && last.contains("did you mean info?"), "{last}");
     // On a terminal the log is text. The address is in use, so the server ends.

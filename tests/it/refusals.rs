@@ -56,6 +56,46 @@ fn every_route_refuses_a_parameter_that_it_does_not_know() {
 }
 
 #[test]
+fn a_query_that_is_no_text_is_refused() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    for path in
+        ["/api/events?type=%ff", "/api/inbox?type=a.b&type%C3=x", "/api/tail?type=%ED%A0%80"]
+    {
+        let answer = org.get(path);
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request"), "{path}: {answer:?}");
+        assert!(answer.text.contains("must be UTF-8 text"), "{path}: {answer:?}");
+    }
+    assert_eq!(org.get("/api/events?type=%C3%A9.b").status, 200);
+}
+
+#[test]
+fn a_name_that_turns_its_neighbors_around_is_refused() {
+    let (server, _dir) = server();
+    let (org, admin) = (server.org("Acme"), server.admin());
+    let own = org.get("/api/whoami").json["key"]["id"].as_str().unwrap_or_default().to_owned();
+    for hidden in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}'] {
+        let (name, rule) = (format!("Acme{hidden}2"), format!("U+{:04X}", u32::from(hidden)));
+        let endpoint = json!({"url": "http://127.0.0.1:1/", "description": name});
+        for (answer, pointer) in [
+            (admin.post("/api/orgs", &json!({"name": name})), "/name"),
+            (admin.post("/api/keys/generate", &json!({"organization": name})), "/organization"),
+            (
+                org.post("/api/keys/generate", &json!({"name": name, "scopes": ["events:read"]})),
+                "/name",
+            ),
+            (org.patch(&format!("/api/keys/{own}"), &json!({"name": name})), "/name"),
+            (org.post("/api/endpoints", &endpoint), "/description"),
+        ] {
+            assert_eq!(answer.status, 422, "{answer:?}");
+            let (at, detail) = fault(&answer);
+            assert!(at == pointer && detail.contains(&rule), "{answer:?}");
+        }
+    }
+    assert_eq!(admin.post("/api/orgs", &json!({"name": "Åcme 漢字 😀"})).status, 201);
+}
+
+#[test]
 fn a_number_in_a_query_has_digits_only() {
     let (server, _dir) = server();
     let org = server.org("Acme");

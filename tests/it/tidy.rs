@@ -74,7 +74,10 @@ const SOLE_IMPORTERS: &[Sole] = &[
     },
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
     Sole { needles: &["tar"], homes: &["backup/archive.rs"] },
-    Sole { needles: &["zstd"], homes: &["backup/archive.rs", "archive/file.rs"] },
+    Sole {
+        needles: &["zstd"],
+        homes: &["base/compression.rs", "backup/archive.rs", "archive/file.rs"],
+    },
     Sole { needles: &["object_store"], homes: &["backup/s3.rs"] },
     Sole { needles: &["age"], homes: &["cli/backup/encryption.rs"] },
     Sole {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
-use crate::base::library_errors::io_words;
+use crate::base::library_errors::{io_words, of_file};
 use crate::base::ownership::open_unfollowed;
 use crate::cli::failure::Failure;
 
@@ -57,11 +57,11 @@ impl OutputFile {
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).map_err(|error| of_file(&self.draft, &error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.flush().map_err(|error| of_file(&self.draft, &error))
     }
 }
 

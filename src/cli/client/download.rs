@@ -30,7 +30,7 @@ impl Client {
             let answer = sent.map_err(|error| self.no_answer(&error, Doubt::None))?;
             let head = Head::of(&answer);
             if !head.is_success() {
-                return Err(self.refusal(&head, &self.body(answer).await.unwrap_or_default()));
+                return Err(self.refused(&head, answer).await);
             }
             if !head.content_type.starts_with(content_type) {
                 return Err(self.foreign(&head, ""));

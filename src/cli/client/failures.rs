@@ -119,6 +119,16 @@ impl Client {
         )
     }
 
+    /// The failure for an answer that is longer than any of triggerd's.
+    pub(super) fn too_long(&self, bytes: usize) -> Failure {
+        let Self { shown, url_origin, .. } = self;
+        let message = format!(
+            "the answer of {shown} ({url_origin}) has more than {bytes} bytes, which is more than \
+             triggerd answers. {IS_IT_OURS}"
+        );
+        Failure::new(ExitCode::Failed, message)
+    }
+
     /// The failure for an answer of another program.
     pub(super) fn foreign(&self, head: &Head, text: &str) -> Failure {
         let Self { shown, url_origin, .. } = self;

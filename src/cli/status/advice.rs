@@ -86,6 +86,12 @@ fn disk(word: &str) -> Option<(&'static str, &'static str)> {
              everything else goes on",
             "Raise the quota. The server goes on by itself.",
         ),
+        "file_too_large" => (
+            "a file is as large as the server may make it: new events are refused with 507, and \
+             everything else goes on",
+            "Raise the server's limit on the size of files (LimitFSIZE= of the systemd unit, \
+             ulimit -f), and restart it.",
+        ),
         _ => return None,
     })
 }
@@ -108,7 +114,7 @@ mod tests {
         for (check, words) in [
             ("server", &["starting", "stopping"][..]),
             ("data_dir", &["lost", "incomplete"]),
-            ("disk", &["below_reserve", "too_few_files", "quota_exceeded"]),
+            ("disk", &["below_reserve", "too_few_files", "quota_exceeded", "file_too_large"]),
             ("state", &["unreadable"]),
             ("journal", &["damaged"]),
             ("intake", &["full"]),

@@ -2,18 +2,18 @@
 //! expire are archived in the same form.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes};
+use actix_web::web;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::mpsc::{self, Sender};
 
 use super::event_history::{Deliveries, deliveries};
 use super::stored_event::{has_expired, item};
 use crate::archive::Line;
+use crate::base::pieces::Pieces;
 use crate::base::splice::Splice;
 use crate::base::threads::Signal;
 use crate::http::edge::audit;
@@ -28,9 +28,6 @@ use crate::model::time::Timestamp;
 
 /// The content type of lines of JSON.
 const LINES: &str = "application/jsonl";
-/// Size of a piece of the answer, and the number of pieces that wait for the reader.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES: usize = 8;
 /// Longest rest after a piece.
 const REST_MAX: Duration = Duration::from_millis(20);
 /// Seconds after which another archive may be possible.
@@ -124,23 +121,24 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
     query.finish()?;
     // Without an end: events may have been received while the clock was ahead.
     let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
-    let (sender, pieces) = mpsc::channel(PIECES);
+    let (pieces, received) = Pieces::new();
     let api = web::Data::clone(&call.api);
     let started = call.api.archive_stream.start("archive-stream", move |place| {
-        let sender = Pieces::new(&api, sender).send(time);
+        let since = Instant::now();
+        let pieces = Sending { api: &api, pieces, since }.send(time);
         // The reader sees the end after the place is free.
-        drop((place, sender));
+        drop((place, pieces));
     });
     if !started.map_err(|error| Problem::internal(&error))? {
         let detail = "another archive is being read; try again when it is done";
         return Err(Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S));
     }
     audit::archive(call);
-    let pieces = stream::unfold(pieces, |mut pieces| async move {
-        let piece: io::Result<Bytes> = pieces.recv().await?;
-        Some((piece, pieces))
+    let received = stream::unfold(received, |mut received| async move {
+        let piece = received.recv().await?;
+        Some((piece, received))
     });
-    Ok(HttpResponse::Ok().content_type(LINES).streaming(pieces))
+    Ok(HttpResponse::Ok().content_type(LINES).streaming(received))
 }
 
 /// The reader of the answer has gone, or the server stops.
@@ -149,10 +147,9 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
 struct Gone;
 
 /// The answer on its way.
-struct Pieces<'a> {
+struct Sending<'a> {
     api: &'a Api,
-    sender: Sender<io::Result<Bytes>>,
-    piece: Vec<u8>,
+    pieces: Pieces,
     since: Instant,
 }
 
@@ -165,20 +162,16 @@ struct Wanted {
     last: Option<EventId>,
 }
 
-impl<'a> Pieces<'a> {
-    fn new(api: &'a Api, sender: Sender<io::Result<Bytes>>) -> Self {
-        Self { api, sender, piece: Vec::new(), since: Instant::now() }
-    }
-
+impl Sending<'_> {
     /// Sends the events of this time, and returns the open end of the answer.
-    fn send(mut self, time: (Timestamp, Timestamp)) -> Sender<io::Result<Bytes>> {
+    fn send(mut self, time: (Timestamp, Timestamp)) -> Pieces {
         if let Err(error) = self.send_days(time).and_then(|()| self.flush()) {
             let why = error.cause().unwrap_or("it cannot be read").to_owned();
             tracing::warn!(why, "an archive was not sent to its end");
-            // The reader sees a stream that breaks off, and takes no part for the whole.
-            drop(self.sender.blocking_send(Err(io::Error::other(why))));
+            // The reader takes no part for the whole.
+            self.pieces.break_off(io::Error::other(why));
         }
-        self.sender
+        self.pieces
     }
 
     /// Sends the events of each day, organization by organization.
@@ -248,15 +241,17 @@ impl<'a> Pieces<'a> {
             if let Some(why) = line.unreadable {
                 tracing::warn!(%event, why, "an archive has this event without its payload");
             }
-            self.piece.extend_from_slice(&line.json);
-            self.piece.push(b'\n');
+            self.pieces.add(&line.json);
+            if self.pieces.add(b"\n") {
+                return self.flush();
+            }
         }
-        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+        Ok(())
     }
 
     /// Ends the archive if the server stops or the reader has gone. Rests after some work.
     fn check(&mut self) -> Result<(), Problem> {
-        if self.api.engine.stop.is_set() || self.sender.is_closed() {
+        if self.api.engine.stop.is_set() || self.pieces.is_closed() {
             return Err(Problem::internal(&Gone));
         }
         if self.since.elapsed() >= REST_MAX {
@@ -267,9 +262,7 @@ impl<'a> Pieces<'a> {
 
     /// Sends what is written, and rests.
     fn flush(&mut self) -> Result<(), Problem> {
-        let piece = Bytes::from(std::mem::take(&mut self.piece));
-        let is_stopping = self.api.engine.stop.is_set();
-        if is_stopping || self.sender.blocking_send(Ok(piece)).is_err() {
+        if self.api.engine.stop.is_set() || self.pieces.flush().is_err() {
             return Err(Problem::internal(&Gone));
         }
         self.rest();

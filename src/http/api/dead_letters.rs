@@ -222,7 +222,7 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     let chosen = call.run(move || choose(&api, org, which)).await?;
     // One such request of an organization at a time, in small parts: changes of others are stored
     // between them.
-    let _turn = call.settings_lock(org).await?;
+    let _turn = call.in_line(call.api.dead_letter_turn(org)).await?;
     let mut count = 0;
     for part in chosen.deliveries.chunks(COMMANDS_AT_ONCE) {
         let commands = part.iter().map(|(endpoint, event)| command(*endpoint, *event));

@@ -13,8 +13,8 @@ use crate::http::error::{Code, Faults, Problem, pointer};
 use crate::http::input::declare::{Draft, body};
 use crate::http::input::fields::Fields;
 use crate::http::input::kinds::{
-    Flag, Rule, Texts, flag, list_of, number, numbers, pairs, parsed, short_pair,
-    short_pairs_schema, text, url,
+    Flag, Rule, Texts, description, flag, list_of, number, numbers, pairs, parsed, short_pair,
+    short_pairs_schema, url,
 };
 use crate::http::input::presence::{Optional, nullable, optional};
 use crate::model::endpoint::{
@@ -63,7 +63,7 @@ body! {
         /// False if nothing is pushed.
         enabled: Option<bool> = enabled();
         /// A text for people.
-        description: Option<String> = optional("description", text(DESCRIPTION_CHARS_MAX));
+        description: Option<String> = optional("description", description(DESCRIPTION_CHARS_MAX));
         /// Headers of each request. An answer shows `(set)` in place of a value, and `(set)` in a
         /// request keeps the value.
         headers: Option<Vec<(String, String)>> =

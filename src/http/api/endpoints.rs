@@ -12,7 +12,8 @@ use crate::base::pairs::as_map;
 use crate::base::random;
 use crate::base::shares::Exhausted;
 use crate::commands::{
-    DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome,
+    DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, Less, PutEndpoint,
+    PutEndpointOutcome,
 };
 use crate::delivery::envelope::Body;
 use crate::delivery::lookups::NoLookup;
@@ -212,7 +213,13 @@ pub(in crate::http) async fn put(
     sets_enabled: bool,
 ) -> Result<(), Problem> {
     let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
-    match call.commit(command).await? {
+    let before = call.api.engine.store.endpoint_of(org, endpoint.id)?;
+    let outcome = if before.is_some_and(|(before, _)| endpoint.is_less_than(&before)) {
+        call.commit(Less(command)).await?
+    } else {
+        call.commit(command).await?
+    };
+    match outcome {
         PutEndpointOutcome::Put => Ok(()),
         // The endpoint was deleted meanwhile.
         PutEndpointOutcome::NotFound => Err(absent()),

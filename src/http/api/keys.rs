@@ -22,7 +22,7 @@ use crate::http::input::declare::{
     Body as _, Draft, Parameters as _, body, members_of, present, query, schema_requiring,
 };
 use crate::http::input::fields::text_of;
-use crate::http::input::kinds::{number, parsed, printable};
+use crate::http::input::kinds::{self, number, parsed};
 use crate::http::input::lists::{Page, paging};
 use crate::http::input::presence::optional;
 use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
@@ -42,7 +42,7 @@ body! {
     struct KeyOrder {
         /// The name of a new organization or the id of an existing one. Only for the admin token,
         /// which needs it.
-        organization: Option<String> = optional("organization", printable(NAME_CHARS_MAX));
+        organization: Option<String> = optional("organization", kinds::name(NAME_CHARS_MAX));
         /// The tier of a new organization, `free` without this member. Only for the admin token.
         tier: Option<Tier> = optional("tier", parsed());
         /// The properties of the key.

@@ -13,7 +13,7 @@ use crate::http::edge::call::{Answer, Call, json};
 use crate::http::edge::verify::Hashed;
 use crate::http::error::{Code, Faults, Problem};
 use crate::http::input::declare::body;
-use crate::http::input::kinds::{list_of, parsed, printable};
+use crate::http::input::kinds::{self, list_of, parsed};
 use crate::http::input::presence::optional;
 use crate::http::openapi::operation::Reply;
 use crate::http::openapi::schemas::schema_of;
@@ -30,7 +30,7 @@ body! {
     /// The properties of a key that its maker chooses.
     pub(super) struct KeySettings {
         /// The name of the key, for people.
-        name: Option<String> = optional("name", printable(NAME_CHARS_MAX));
+        name: Option<String> = optional("name", kinds::name(NAME_CHARS_MAX));
         /// The rights of the key: scopes, and sets of scopes.
         scopes: Option<Vec<NamedScopes>> = optional("scopes", list_of(1..=NamedScopes::COUNT));
         /// The time at which the key ends.

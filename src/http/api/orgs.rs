@@ -19,8 +19,8 @@ use crate::http::input::cursor::List;
 use crate::http::input::declare::{
     Body as _, Draft, Parameters as _, body, members_of, query, schema_requiring,
 };
-use crate::http::input::fields::{is_printable, printable_rule, text_of};
-use crate::http::input::kinds::{Rule, flag, parsed, text};
+use crate::http::input::fields::text_of;
+use crate::http::input::kinds::{Rule, flag, name_is_shown, parsed, text};
 use crate::http::input::lists::{Page, paging};
 use crate::http::input::presence::optional;
 use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
@@ -136,10 +136,9 @@ impl FromStr for OrgName {
     type Err = Rule;
 
     fn from_str(text: &str) -> Result<Self, Rule> {
+        name_is_shown(text, NAME_CHARS_MAX)?;
         let name = text.trim();
-        if !is_printable(text, NAME_CHARS_MAX) {
-            Err(printable_rule(NAME_CHARS_MAX).into())
-        } else if name.is_empty() {
+        if name.is_empty() {
             Err("must not be blank".into())
         } else if looks_like_id(name) {
             Err("cannot begin with org_, which is the beginning of ids".into())

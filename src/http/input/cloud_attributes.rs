@@ -30,6 +30,8 @@ pub(in crate::http) fn of_json(name: &str, value: &RawValue) -> Result<Attribute
         _ if is_core => Err("must be a string".into()),
         Some(b't') => Ok(AttributeValue::Boolean(true)),
         Some(b'f') => Ok(AttributeValue::Boolean(false)),
+        // A 32-bit integer has no negative zero, and would come back without its sign.
+        Some(b'-') if text == "-0" => Err("must be a 32-bit integer: write 0, not -0".into()),
         Some(b'-' | b'0'..=b'9') => {
             let number = text.parse().map_err(|_not_whole| "must be a 32-bit integer")?;
             Ok(AttributeValue::Integer(number))
@@ -223,6 +225,16 @@ mod tests {
     ];
 
     #[test]
+    fn a_number_that_would_come_back_as_another_one_is_refused() {
+        let read = |text: &str| of_json("ext", &RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!(read("0").unwrap(), AttributeValue::Integer(0));
+        assert_eq!(read("-2147483648").unwrap(), AttributeValue::Integer(i32::MIN));
+        for odd in ["-0", "-0.0", "1.0", "2147483648", "1e3"] {
+            assert!(read(odd).unwrap_err().contains("32-bit integer"), "{odd}");
+        }
+    }
+
+    #[test]
     fn each_attribute_of_the_core_has_its_rule() {
         check(
             "id",
@@ -292,9 +304,7 @@ mod tests {
         assert_eq!(read("ext", "\"a\\u00e4\""), Ok(AttributeValue::Text("aä".to_owned())));
         assert_eq!(read("ext", "true"), Ok(AttributeValue::Boolean(true)));
         assert_eq!(read("ext", "false"), Ok(AttributeValue::Boolean(false)));
-        for (json, number) in
-            [("0", 0), ("-0", 0), ("2147483647", i32::MAX), ("-2147483648", i32::MIN)]
-        {
+        for (json, number) in [("0", 0), ("2147483647", i32::MAX), ("-2147483648", i32::MIN)] {
             assert_eq!(read("ext", json), Ok(AttributeValue::Integer(number)));
         }
         for json in [

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::base::library_errors::json_fault;
 use crate::http::error::{Code, Faults, Problem, pointer};
+use crate::model::event::is_invisible;
 
 /// Maximum number of members read from an object.
 const MEMBERS_MAX: usize = 256;
@@ -332,6 +333,19 @@ pub(in crate::http) fn is_printable(text: &str, characters_max: usize) -> bool {
     !text.is_empty()
         && text.chars().count() <= characters_max
         && !text.chars().any(char::is_control)
+}
+
+/// Checks that no character of a text for people hides its neighbors or turns them around.
+///
+/// # Errors
+/// The broken rule.
+pub(in crate::http) fn all_visible(text: &str) -> Result<(), String> {
+    match text.chars().find(|c| is_invisible(*c)) {
+        None => Ok(()),
+        Some(c) => {
+            Err(format!("must not have invisible characters such as U+{:04X}", u32::from(c)))
+        }
+    }
 }
 
 pub(in crate::http) fn printable_rule(characters_max: usize) -> String {

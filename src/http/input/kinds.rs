@@ -13,8 +13,10 @@ use utoipa::ToSchema;
 
 use crate::http::error::{Faults, pointer};
 use crate::http::input::cursor::{List, Place};
-use crate::http::input::fields::{Field, is_printable, is_too_deep, printable_rule, string};
-use crate::http::openapi::schemas::{PRINTABLE, Schemas};
+use crate::http::input::fields::{
+    Field, all_visible, is_printable, is_too_deep, printable_rule, string,
+};
+use crate::http::openapi::schemas::{PRINTABLE, Schemas, VISIBLE};
 
 /// A rule that a text breaks, in words.
 pub(in crate::http) type Rule = Cow<'static, str>;
@@ -130,6 +132,37 @@ pub(in crate::http) fn printable(most: usize) -> Text<impl Fn(&str) -> Result<()
     let schema =
         |most| json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": PRINTABLE});
     Text { check, most, schema }
+}
+
+/// A name for people: 1 to `most` printable characters, all of them visible.
+pub(in crate::http) fn name(most: usize) -> Text<impl Fn(&str) -> Result<(), Rule>> {
+    let check = move |text: &str| name_is_shown(text, most);
+    let schema =
+        |most| json!({"type": "string", "minLength": 1, "maxLength": most, "pattern": VISIBLE});
+    Text { check, most, schema }
+}
+
+/// Checks what [`name`] accepts.
+///
+/// # Errors
+/// The broken rule.
+pub(in crate::http) fn name_is_shown(text: &str, most: usize) -> Result<(), Rule> {
+    if !is_printable(text, most) {
+        return Err(printable_rule(most).into());
+    }
+    Ok(all_visible(text)?)
+}
+
+/// A description for people: at most `most` characters, all of them visible.
+pub(in crate::http) fn description(most: usize) -> Text<impl Fn(&str) -> Result<(), Rule>> {
+    let check = move |text: &str| -> Result<(), Rule> {
+        let is_short = text.chars().count() <= most;
+        if !is_short {
+            return Err(format!("must be at most {most} characters").into());
+        }
+        Ok(all_visible(text)?)
+    };
+    Text { check, most, schema: |most| json!({"type": "string", "maxLength": most}) }
 }
 
 /// At most `most` characters of any kind.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use crate::http::error::{Code, Faults, Problem};
@@ -20,12 +21,19 @@ impl<'a> Query<'a> {
     pub(in crate::http) fn read(text: &'a str) -> Self {
         let mut faults = Faults::default();
         let mut all = form_urlencoded::parse(text.as_bytes());
-        let parameters = all.by_ref().take(PARAMETERS_MAX).collect();
+        let parameters: Vec<_> = all.by_ref().take(PARAMETERS_MAX).collect();
         if all.next().is_some() {
             faults.add(
                 "?",
                 format!("the query string must have at most {PARAMETERS_MAX} parameters"),
             );
+        }
+        // The parser replaces bytes that are not UTF-8, and such a value would mean another one.
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        for (pair, (name, _)) in pairs.zip(&parameters) {
+            if percent_decode_str(pair).decode_utf8().is_err() {
+                faults.add(format!("?{name}"), "must be UTF-8 text, percent-encoded");
+            }
         }
         Self { parameters, faults }
     }
@@ -115,6 +123,9 @@ mod tests {
         let (wanted, query) = Wanted::draft("limit=0&since=x&type=a&type=b&colour=red");
         assert_eq!((wanted.limit, wanted.types), (50, None));
         assert_eq!(pointers(query), ["?limit", "?type", "?since", "?colour"]);
+
+        let query = Query::read("a=%EF%BF%BD&&type=%ff");
+        assert_eq!(pointers(query)[0], "?type");
 
         let many = "a&".repeat(PARAMETERS_MAX + 1);
         assert_eq!(pointers(Query::read(&many))[0], "?");

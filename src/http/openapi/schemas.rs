@@ -9,6 +9,13 @@ use utoipa::ToSchema;
 /// The pattern of a text without control characters (Unicode: Cc).
 pub(in crate::http) const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
+/// The pattern of a name for people: no character that is invisible or turns its neighbors around,
+/// as far as a pattern of every language can say it.
+pub(in crate::http) const VISIBLE: &str = concat!(
+    r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e",
+    r"\u2060-\u206f\ufeff\ufff9-\ufffb]*$",
+);
+
 /// Makes a schema. Types that the schema names are collected.
 pub(in crate::http) type MakeSchema = fn(&mut Schemas) -> Value;
 
