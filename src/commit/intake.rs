@@ -213,16 +213,20 @@ impl Intake {
     }
 
     /// Hands over commands of one kind that a request asks for, without waiting. After a crash
-    /// either all of them are stored or a first part of them.
+    /// either all of them are stored or a first part of them. The first one has the requester's
+    /// note.
     ///
     /// # Errors
     /// See [`Intake::submit_all`], and [`Draft::asked_by`].
     pub fn submit_requested<D: Drafted>(
         &self,
         drafts: impl IntoIterator<Item = D>,
-        requester: Requester,
+        mut requester: Requester,
     ) -> Result<Pending<D::Kind>, CommitError> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester));
+        let drafts = drafts.into_iter().map(|draft| {
+            let note = requester.note.take();
+            draft.into().asked_by(Requester { note, ..requester.clone() })
+        });
         let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
         Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }
@@ -456,13 +460,19 @@ mod tests {
         let (intake, _queue) = intake(100);
         intake.keep_rest(true);
         let operator = |command| {
-            let requester = Requester { key: None, needs: Scope::EndpointsWrite.into() };
+            let requester = Requester {
+                key: None,
+                needs: Scope::EndpointsWrite.into(),
+                origin: None,
+                note: None,
+            };
             Draft::from(command).asked_by(requester).unwrap()
         };
         let org = operator(create_org(InboxMode::Auto, 1));
         assert_eq!(intake.submit_all([org.clone()]).unwrap_err(), Refused::RestKept);
-        let by_key = Requester { key: Some(KeyId(1)), needs: Scopes::all() };
-        let asked = |command| Draft::from(command).asked_by(by_key).unwrap();
+        let by_key =
+            Requester { key: Some(KeyId(1)), needs: Scopes::all(), origin: None, note: None };
+        let asked = |command| Draft::from(command).asked_by(by_key.clone()).unwrap();
         let mixed = [asked(ack(1)), asked(put_endpoint(50))];
         assert_eq!(intake.submit_all(mixed).unwrap_err(), Refused::RestKept);
         assert!(intake.submit_all([asked(ack(1))]).is_ok());

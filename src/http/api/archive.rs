@@ -118,10 +118,11 @@ fn on_one_line(json: &mut [u8]) {
 }
 
 /// `POST`: answers with the events that were received from `since` until `until`.
-pub(in crate::http) fn archive(call: &mut Call) -> Answer {
+pub(in crate::http) async fn archive(call: &mut Call) -> Answer {
     let (wanted, mut query) = ArchiveQuery::draft(call.request.query_string());
     let (since, until) = wanted.time.of_query(call.now, &mut query);
     query.finish()?;
+    audit::archive(call, (since, until)).await?;
     // Without an end: events may have been received while the clock was ahead.
     let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -135,7 +136,6 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
         let detail = "another archive is being read; try again when it is done";
         return Err(Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S));
     }
-    audit::archive(call);
     let pieces = stream::unfold(pieces, |mut pieces| async move {
         let piece: io::Result<Bytes> = pieces.recv().await?;
         Some((piece, pieces))
