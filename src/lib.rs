@@ -423,6 +423,7 @@
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/arguments.rs`: options that mean the same in every command
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
+//! - `cli/audit_log.rs`: `audit`
 //! - `cli/backup.rs`: `backup`
 //! - `cli/backup/check.rs`: `verify` of a backup
 //! - `cli/backup/drill.rs`: `drill`
@@ -471,6 +472,7 @@
 //! - `cli/list.rs`: lists of the API, page by page
 //! - `cli/losses.rs`: losses and differences, as a list
 //! - `cli/openapi.rs`: `openapi`
+//! - `cli/orgs.rs`: `org`
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: finds the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
@@ -492,6 +494,7 @@
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`
 //! - `cli/verify/report.rs`: its result, for people and for programs
+//! - `cli/whoami.rs`: `whoami`
 //! - `main.rs`: the binary: parse, match, exit code
 
 /// Code shared by unit and integration tests names the crate in this way.
