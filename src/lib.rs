@@ -59,6 +59,7 @@
 //!
 //! - `model/mod.rs`: the terms of the product as types
 //! - `model/activity.rs`: what watchers see of applied commands
+//! - `model/audit.rs`: entries of the audit log
 //! - `model/authority.rs`: the key or token that authorizes a change
 //! - `model/cloudevent.rs`: a CloudEvent's attributes, beside its payload
 //! - `model/delivery.rs`: attempts and states of a delivery
@@ -158,6 +159,7 @@
 //! - `store/error.rs`: the reason why the state cannot be used
 //! - `store/change/mod.rs`: a change: the rows, and operations that several commands share
 //! - `store/change/again.rs`: deliveries that are made again
+//! - `store/change/audit.rs`: the changes of a command, for the audit log
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
 //! - `store/change/expiry.rs`: expired events, which leave with all their rows
@@ -170,6 +172,7 @@
 //! - `store/rows/state.rs`: all tables, and the indexes in memory
 //! - `store/rows/table.rs`: a table with a layer of fresh rows above it
 //! - `store/queries/mod.rs`: questions to the state
+//! - `store/queries/audit.rs`: the audit log
 //! - `store/queries/dead_letters.rs`: deliveries that were given up
 //! - `store/queries/deliveries.rs`: deliveries that are due
 //! - `store/queries/delivery.rs`: one delivery as its owner sees it
@@ -190,6 +193,7 @@
 //! - `store/lifecycle/mod.rs`: the state as a whole
 //! - `store/lifecycle/audit.rs`: contradictions between the tables of a state
 //! - `store/lifecycle/audit/blocks.rs`: contradictions in blocks of events
+//! - `store/lifecycle/audit/log.rs`: contradictions in the audit log
 //! - `store/lifecycle/differences.rs`: the rows that differ between two states
 //! - `store/lifecycle/dump.rs`: every row as text, to compare states
 //! - `store/lifecycle/generation.rs`: the directories of the state, and the valid one
@@ -341,6 +345,7 @@
 //! - `http/edge/limit.rs`: the rate limit of each organization
 //! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
 //! - `http/edge/own_answers.rs`: answers to requests that no route sees
+//! - `http/edge/refused_admin.rs`: counts requests without the admin token
 //! - `http/edge/request_id.rs`: ids of requests
 //! - `http/edge/route.rs`: a route: method, path, permission, cost, handler and operation
 //! - `http/edge/scrapes.rs`: the text of `/metrics`, made a few times a second at most
@@ -372,6 +377,7 @@
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/archive.rs`: `/api/admin/archive`
+//! - `http/api/audit.rs`: `/api/audit`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
 //! - `http/api/docs.rs`: `/docs`: the manual
@@ -418,6 +424,7 @@
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/arguments.rs`: options that mean the same in every command
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
+//! - `cli/audit_log.rs`: `audit`
 //! - `cli/backup.rs`: `backup`
 //! - `cli/backup/check.rs`: `verify` of a backup
 //! - `cli/backup/drill.rs`: `drill`
@@ -466,6 +473,7 @@
 //! - `cli/list.rs`: lists of the API, page by page
 //! - `cli/losses.rs`: losses and differences, as a list
 //! - `cli/openapi.rs`: `openapi`
+//! - `cli/orgs.rs`: `org`
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: finds the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
@@ -487,6 +495,7 @@
 //! - `cli/target.rs`: a server's address and a caller's key, with their sources
 //! - `cli/verify.rs`: `verify`
 //! - `cli/verify/report.rs`: its result, for people and for programs
+//! - `cli/whoami.rs`: `whoami`
 //! - `main.rs`: the binary: parse, match, exit code
 
 /// Code shared by unit and integration tests names the crate in this way.

@@ -2,9 +2,33 @@
 //! restart.
 
 use super::App;
+use crate::commands::NoteAudit;
 use crate::config::{Change, Config};
 use crate::delivery::sender::SenderError;
 use crate::logging;
+use crate::model::audit::{Action, Actor, AuditEntry, Changed, Note, Subject};
+use crate::model::time::Timestamp;
+
+/// Makes the entry of the audit log. The committer sets its time.
+fn entry(changed: &[Change]) -> AuditEntry {
+    let shown = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
+    let properties = changed.iter().map(|change| Changed {
+        field: change.key.clone(),
+        before: shown(&change.was),
+        after: shown(&change.is),
+    });
+    AuditEntry {
+        at: Timestamp(0),
+        actor: Actor::Operator,
+        origin: None,
+        organization: None,
+        note: Note {
+            action: Action::ConfigurationReloaded,
+            subject: Subject::Configuration,
+            changes: properties.collect(),
+        },
+    }
+}
 
 /// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +65,7 @@ impl App {
         self.api.reload(&fitted, tester);
         self.workers.reload(&fitted);
         logging::set_level(&taken.log.level);
+        self.engine.intake.push([NoteAudit::new(entry(&changed))]);
         super::tell_proxies(&taken);
         self.config = std::sync::Arc::new(taken);
         Ok(Reloaded { changed, needs_restart })

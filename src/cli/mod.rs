@@ -7,6 +7,7 @@ mod answer;
 mod archive;
 mod arguments;
 mod audit;
+mod audit_log;
 mod backup;
 mod bench;
 mod check_config;
@@ -29,6 +30,7 @@ mod form;
 mod list;
 mod losses;
 mod openapi;
+mod orgs;
 mod output;
 mod reach;
 mod rebuild;
@@ -40,6 +42,7 @@ mod table;
 mod tail;
 mod target;
 mod verify;
+mod whoami;
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +66,7 @@ Commands that talk to a server need no configuration file. The first source that
                out the contexts of the environment and of `context use`
   the key      --key, the key of --context, TRIGGERD_API_KEY, the key of the context that gave the
                server
-  the admin token, for `key create --org`
+  the admin token, for `key create --org`, `org` and `audit --as-admin`
                --admin-token-file, TRIGGERD_ADMIN_TOKEN_FILE, [keys] admin_token of the
                configuration, the systemd credential admin.token, <data_dir>/admin.token
 An unreadable configuration file in a default place is ignored; a file that --config names must be
@@ -135,6 +138,13 @@ enum ClientCommand {
     /// Create organizations and manage API keys
     #[command(subcommand, alias = "keys")]
     Key(account::KeyCommand),
+    /// Show the calling key, its scopes and its organization
+    Whoami(whoami::Whoami),
+    /// Manage the organizations of a server; needs the admin token
+    #[command(subcommand, alias = "orgs")]
+    Org(orgs::OrgCommand),
+    /// Show who changed what, when, and from where
+    Audit(Box<audit_log::AuditLog>),
     /// Post an event
     Send(events::Send),
     /// Show the events that are not acknowledged, oldest first
@@ -262,6 +272,9 @@ impl ClientCommand {
         match self {
             Self::Status(command) => command.run(settings),
             Self::Key(command) => account::run(command, settings),
+            Self::Whoami(command) => command.run(settings),
+            Self::Org(command) => command.run(settings),
+            Self::Audit(command) => command.run(settings),
             Self::Send(command) => command.run(settings),
             Self::Inbox(command) => command.run(settings),
             Self::Ack(command) => command.run(settings),

@@ -406,6 +406,8 @@ fn pages_follow_one_another_through_blocks_and_a_write_back() {
 mod accounts;
 #[path = "apply_activity_tests.rs"]
 mod activity;
+#[path = "apply_audit_tests.rs"]
+mod audit;
 #[path = "apply_broken_tests.rs"]
 mod broken;
 #[path = "apply_dedup_tests.rs"]

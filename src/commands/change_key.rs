@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Scope, Scopes};
 use crate::model::time::{Now, Timestamp};
@@ -45,9 +46,15 @@ impl Kind for ChangeKey {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = ChangeKeyOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Key(self.key)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

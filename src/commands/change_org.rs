@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{OrgId, OrgNo};
 use crate::model::org::{InboxMode, Tier};
 use crate::model::time::Timestamp;
@@ -43,9 +44,15 @@ impl Kind for ChangeOrg {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Operator;
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = ChangeOrgOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Organization]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

@@ -4,8 +4,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::codec::encode_into;
 use crate::commands::*;
 use crate::journal::Position;
+use crate::model::audit::{Action, Actor, AuditEntry, Changed, Note, Origin, Subject};
 use crate::model::authority::Authority;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::delivery::{
@@ -16,7 +18,7 @@ use crate::model::endpoint::{
 };
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, OrgNo, ReplayId};
-use crate::model::key::{Key, Scopes};
+use crate::model::key::{Key, Scope, Scopes};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
@@ -32,7 +34,7 @@ const ENDPOINT: EndpointId = EndpointId(6);
 const AT: Timestamp = Timestamp(0x0807);
 
 fn key() -> Key {
-    let scopes = Scopes::all();
+    let scopes = scopes();
     Key {
         id: KeyId(7),
         name: "n".into(),
@@ -201,7 +203,7 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     let deleted_before = Position(9);
     commands.push(Command::ForgetDeleted(ForgetDeleted { org: ORG, before: AT, deleted_before }));
     commands.push(EndOverlaps { endpoints: vec![ENDPOINT], at: AT }.into());
-    let (name, scopes, expires_at) = (Some("n".to_owned()), Some(Scopes::all()), Some(AT));
+    let (name, scopes, expires_at) = (Some("n".to_owned()), Some(scopes()), Some(AT));
     commands.push(
         ChangeOrg {
             org: ORG,
@@ -217,6 +219,8 @@ pub(crate) fn one_of_each() -> Vec<Command> {
     commands.push(ChangeKey { org: ORG, key, name, scopes, expires_at, at }.into());
     let report = settled().operational_events.remove(0);
     commands.push(ReportKeyEnd { org: ORG, key, expires_at: AT, report }.into());
+    commands.push(ExpireAudit { before: AT }.into());
+    commands.push(NoteAudit { entry: audit_entry(), at: AT.into() }.into());
     commands
 }
 
@@ -236,9 +240,34 @@ fn expiring() -> ExpireEvents {
     }
 }
 
+/// The scopes of the first version of the format.
+fn scopes() -> Scopes {
+    Scope::ALL.iter().copied().filter(|scope| *scope != Scope::AuditRead).collect()
+}
+
+fn origin() -> Origin {
+    Origin { address: Some([127, 0, 0, 1].into()), request_id: "r".to_owned() }
+}
+
+fn audit_entry() -> AuditEntry {
+    AuditEntry {
+        at: AT,
+        actor: Actor::Key(KeyId(7)),
+        origin: Some(origin()),
+        organization: Some(OrgId(8)),
+        note: note(),
+    }
+}
+
+fn note() -> Note {
+    let changes = vec![Changed { field: "url".into(), before: None, after: Some("u".into()) }];
+    Note { action: Action::EndpointChanged, subject: Subject::Endpoint(ENDPOINT), changes }
+}
+
 fn requested() -> Command {
     let ack = Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT });
-    ack.requested(Authority { key: Some(KeyId(14)), needs: Scopes::all(), at: AT.into() })
+    let authority = Authority { key: Some(KeyId(14)), needs: scopes(), at: AT.into() };
+    ack.requested_from(authority, (Some(origin()), Some(note())))
 }
 
 fn body(command: &Command) -> Vec<u8> {
@@ -264,20 +293,19 @@ fn every_kind_has_its_number_and_reads_back() {
     }
 }
 
+/// Returns the length and the CRC32.
+fn digest(bytes: &[u8]) -> String {
+    format!("{}:{:08x}", bytes.len(), crc32fast::hash(bytes))
+}
+
 #[test]
 fn the_bytes_of_each_kind_are_frozen() {
-    let digests: Vec<String> = one_of_each()
-        .iter()
-        .map(|command| {
-            let body = body(command);
-            format!("{}:{:08x}", body.len(), crc32fast::hash(&body))
-        })
-        .collect();
+    let digests: Vec<String> = one_of_each().iter().map(|command| digest(&body(command))).collect();
     assert_eq!(digests, FROZEN);
 }
 
 /// Length and CRC32 of each command's body.
-const FROZEN: [&str; 29] = [
+const FROZEN: [&str; 31] = [
     "109:12766989",
     "67:f822631c",
     "91:f6f2bf37",
@@ -299,7 +327,7 @@ const FROZEN: [&str; 29] = [
     "32:bbbba2f3",
     "52:daabbea9",
     "40:f567ceef",
-    "65:68f83cfc",
+    "139:f05706cf",
     "36:2ee58853",
     "148:2fef909c",
     "20:4d237964",
@@ -307,6 +335,8 @@ const FROZEN: [&str; 29] = [
     "34:062e9b15",
     "58:324428e0",
     "75:1270a3e1",
+    "8:5c089817",
+    "134:19351535",
 ];
 
 #[test]
@@ -371,6 +401,33 @@ fn a_cloud_event_stands_between_head_and_payload() {
 }
 
 #[test]
+fn the_origins_and_notes_of_requests_are_known_since_the_third_version() {
+    let Command::Requested(requested) = requested() else { unreachable!() };
+    let whole = body(&Command::Requested(requested.clone()));
+    let mut source = Vec::new();
+    encode_into(&(&requested.origin, &requested.note), &mut source).unwrap();
+    let at = whole.windows(source.len()).position(|bytes| bytes == source).unwrap();
+    let without = [&whole[..at], &whole[at + source.len()..]].concat();
+    assert_eq!(digest(&without), "65:68f83cfc");
+    let read = Command::read(Requested::NUMBER, 2, &without).unwrap();
+    let expected = requested.command.requested(requested.authority);
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn commands_name_their_things_exactly_if_they_are_declared_to_be_in_the_audit_log() {
+    let named: Vec<_> = one_of_each()
+        .iter()
+        .filter(|it| !it.audited().is_empty())
+        .map(|it| it.kind().name)
+        .collect();
+    let declared: Vec<_> =
+        KINDS.iter().filter(|kind| kind.is_audited).map(|kind| kind.name).collect();
+    assert_eq!(named.len(), 11);
+    assert!(declared.iter().all(|name| named.contains(name)) && declared.len() == 11);
+}
+
+#[test]
 fn a_request_is_for_one_thing_and_for_no_event() {
     let requested = body(&requested());
     let authority = requested.len() - 2 - 28;
@@ -396,8 +453,8 @@ fn a_request_is_for_one_thing_and_for_no_event() {
 #[test]
 fn an_organization_of_version_2_always_had_a_key() {
     let mut bytes = Vec::new();
-    crate::base::codec::encode_into(&(ORG, org(), key()), &mut bytes).unwrap();
-    assert_eq!(format!("{}:{:08x}", bytes.len(), crc32fast::hash(&bytes)), "108:d3d27266");
+    encode_into(&(ORG, org(), key()), &mut bytes).unwrap();
+    assert_eq!(digest(&bytes), "108:d3d27266");
     let read = |version| Command::read(CreateOrg::NUMBER, version, &bytes);
     assert_eq!(read(2).unwrap(), one_of_each().remove(0));
     for other in [1, 3] {
@@ -424,7 +481,7 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0u8..31, version in 0u8..4,
+    fn no_bytes_panic(kind in 0u8..34, version in 0u8..4,
     bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         drop(Command::read(kind, version, &bytes));
     }

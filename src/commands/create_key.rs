@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Key, Scope};
 use crate::store::{Change, KeyAdded, Refusal, Unapplied};
@@ -22,9 +23,15 @@ impl Kind for CreateKey {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = KeyAdded;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Key(self.key.id)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

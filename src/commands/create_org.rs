@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::only_current;
 use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownRecord};
 use crate::base::codec::{CodecError, decode, encode_into};
+use crate::model::audit::Changing;
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
@@ -59,7 +60,14 @@ impl Kind for CreateOrg {
     const VERSION: u8 = 3;
     const ASKED_BY: AskedBy = AskedBy::Operator;
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = CreateOrgOutcome;
+
+    fn audited(&self) -> Vec<Changing> {
+        let key = self.key.as_ref().map(|key| Changing::Key(key.id));
+        [Changing::Organization].into_iter().chain(key).collect()
+    }
 
     fn org(&self) -> Option<OrgNo> {
         None

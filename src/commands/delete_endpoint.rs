@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{EndpointId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::rows::schema::{EndedRow, TombstoneRow};
@@ -32,9 +33,15 @@ impl Kind for DeleteEndpoint {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = DeleteEndpointOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Endpoint(self.endpoint)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

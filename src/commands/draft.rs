@@ -40,12 +40,8 @@ impl<D: Drafted> From<Less<D>> for Draft {
 /// Makes a draft of a command. The committer gives ids, numbers and times anew.
 impl From<Command> for Draft {
     fn from(command: Command) -> Self {
-        let (authority, command) = command.opened();
-        Self {
-            requester: authority.map(|Authority { key, needs, .. }| Requester { key, needs }),
-            command,
-            is_less: false,
-        }
+        let (requester, command) = command.opened();
+        Self { requester, command, is_less: false }
     }
 }
 
@@ -56,7 +52,7 @@ impl Draft {
     /// # Errors
     /// The declaration of the command does not allow this requester.
     pub fn asked_by(self, requester: Requester) -> Result<Self, Refusal> {
-        if self.command.kind().asked_by.allows(requester) {
+        if self.command.kind().asked_by.allows(&requester) {
             Ok(Self { requester: Some(requester), ..self })
         } else {
             Err(Refusal::Forbidden)
@@ -87,7 +83,7 @@ impl Draft {
     /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
         let Command::SubmitEvent(submit) = &self.command else { return None };
-        let key = self.requester.map_or(submit.by, |requester| requester.key);
+        let key = self.requester.as_ref().map_or(submit.by, |requester| requester.key);
         Some((key, submit.event.dedup.as_ref()?))
     }
 
@@ -107,9 +103,9 @@ impl Draft {
         self.command.stamp(stamp);
         match self.requester {
             None => self.command,
-            Some(Requester { key, needs }) => {
+            Some(Requester { key, needs, origin, note }) => {
                 let at = Now::new(stamp.now(), stamp.steady());
-                self.command.requested(Authority { key, needs, at })
+                self.command.requested_from(Authority { key, needs, at }, (origin, note))
             }
         }
     }
@@ -153,7 +149,8 @@ mod tests {
 
     #[test]
     fn drafts_become_commands_with_the_next_ids_and_numbers_whatever_was_in_them() {
-        let requester = Requester { key: Some(KeyId(3)), needs: Scopes::all() };
+        let requester =
+            Requester { key: Some(KeyId(3)), needs: Scopes::all(), origin: None, note: None };
         let mut noticing = settle(1, 50, 1, Verdict::Delivered);
         let Command::SettleAttempt(settling) = &mut noticing else { unreachable!() };
         let (kind, payload) = (OperationalEventKind::DiskLow, Box::from(b"1".as_slice()));
@@ -165,13 +162,13 @@ mod tests {
             payload,
         }];
         let drafts = [
-            Draft::from(submit(1, 2, None)).asked_by(requester).unwrap(),
+            Draft::from(submit(1, 2, None)).asked_by(requester.clone()).unwrap(),
             noticing.into(),
             create_org(InboxMode::Auto, 1).into(),
             Draft::from(create_org(InboxMode::Auto, 2))
-                .asked_by(Requester { key: None, ..requester })
+                .asked_by(Requester { key: None, ..requester.clone() })
                 .unwrap(),
-            Draft::from(put_endpoint(50)).asked_by(requester).unwrap(),
+            Draft::from(put_endpoint(50)).asked_by(requester.clone()).unwrap(),
         ];
         let mut stamp = Counting::default();
         let [event, settled, first, second, put] = drafts.map(|draft| draft.stamped(&mut stamp));
@@ -195,14 +192,16 @@ mod tests {
 
     #[test]
     fn a_declaration_allows_the_keys_and_the_operator_that_it_names() {
-        let operator = Requester { key: None, needs: Scope::KeysWrite.into() };
+        let operator =
+            Requester { key: None, needs: Scope::KeysWrite.into(), origin: None, note: None };
         let (some, none) = (Some(KeyId(3)), Scopes::none());
-        let with = |scope: Scope| Requester { key: some, needs: scope.into() };
+        let with =
+            |scope: Scope| Requester { key: some, needs: scope.into(), origin: None, note: None };
         let requesters = [
             operator,
             with(Scope::KeysWrite),
             with(Scope::EventsWrite),
-            Requester { key: some, needs: none },
+            Requester { key: some, needs: none, origin: None, note: None },
         ];
         for (declared, allowed) in [
             (AskedBy::Server, [false; 4]),
@@ -213,7 +212,7 @@ mod tests {
             (AskedBy::OperatorOr(Scope::KeysWrite), [true, true, false, false]),
         ] {
             assert_eq!(
-                requesters.map(|requester| declared.allows(requester)),
+                requesters.each_ref().map(|requester| declared.allows(requester)),
                 allowed,
                 "{declared:?}"
             );

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{OrgNo, ReplayId};
 use crate::model::key::Scope;
 use crate::model::replay::ReplayEnd;
@@ -36,9 +37,15 @@ impl Kind for EndReplay {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = EndReplayOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Replay(self.replay)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::journal::Position;
+use crate::model::audit::Changing;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::routing::RoutingEnd;
@@ -51,9 +52,15 @@ impl Kind for EraseEvent {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EventsWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = EraseOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Event(self.event)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

@@ -1,6 +1,7 @@
 //! A kind of command: the declaration that each command's file gives.
 
 use crate::base::codec::CodecError;
+use crate::model::audit::{Changing, Note, Origin};
 use crate::model::event::StoredEvent;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::{Scope, Scopes};
@@ -18,6 +19,9 @@ pub trait Kind: Sized {
     const VERSION: u8;
     /// The scope or role that may ask for the command.
     const ASKED_BY: AskedBy;
+
+    /// Set if a request for the command leaves entries in the audit log.
+    const IS_AUDITED: bool = false;
 
     /// The answer to the submitter of the command.
     type Outcome;
@@ -73,6 +77,12 @@ pub trait Kind: Sized {
         None
     }
 
+    /// Returns the things whose changes by a request belong into the audit log. Not empty exactly if
+    /// [`Kind::IS_AUDITED`] is set.
+    fn audited(&self) -> Vec<Changing> {
+        Vec::new()
+    }
+
     /// Returns the event with this id, if the command can store it.
     fn into_event(self, _id: EventId) -> Option<StoredEvent> {
         None
@@ -122,7 +132,7 @@ pub enum AskedBy {
 impl AskedBy {
     /// Returns true if a request of this requester may make the command. The key and its scopes are
     /// judged later, when the command is applied.
-    pub fn allows(self, requester: Requester) -> bool {
+    pub fn allows(self, requester: &Requester) -> bool {
         match self {
             Self::Server | Self::Inner => false,
             Self::Key(scope) => requester.key.is_some() && requester.needs.allows(scope),
@@ -144,15 +154,21 @@ pub struct KindInfo {
     pub name: &'static str,
     /// The value of [`Kind::ASKED_BY`].
     pub asked_by: AskedBy,
+    /// The value of [`Kind::IS_AUDITED`].
+    pub is_audited: bool,
 }
 
 /// The key that asks for a command, and the scopes that the key must have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Requester {
     /// The key; `None` stands for the operator.
     pub key: Option<KeyId>,
     /// The scopes that the key must have.
     pub needs: Scopes,
+    /// The origin of the request, for the audit log. Absent for commands that leave no entry.
+    pub origin: Option<Origin>,
+    /// An entry of the audit log for the first of the requested commands.
+    pub note: Option<Note>,
 }
 
 /// The committer's part in a command.

@@ -19,12 +19,14 @@ mod end_key;
 mod end_overlaps;
 mod end_replay;
 mod erase_event;
+mod expire_audit;
 mod expire_dedup;
 mod expire_events;
 mod expire_keys;
 mod forget_deleted;
 mod kind;
 mod need;
+mod note_audit;
 mod note_keys_used;
 mod note_loss;
 mod note_route_crash;
@@ -71,6 +73,7 @@ use codec::read_as;
 
 use crate::base::codec::CodecError;
 use crate::journal::Position;
+use crate::model::audit::Changing;
 use crate::model::event::StoredEvent;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::routing::RoutingEnd;
@@ -174,6 +177,7 @@ macro_rules! registry {
             version: <$name as Kind>::VERSION,
             name: stringify!($module),
             asked_by: <$name as Kind>::ASKED_BY,
+            is_audited: <$name as Kind>::IS_AUDITED,
         }),*];
 
         impl Command {
@@ -185,6 +189,7 @@ macro_rules! registry {
                         version: <$name as Kind>::VERSION,
                         name: stringify!($module),
                         asked_by: <$name as Kind>::ASKED_BY,
+                        is_audited: <$name as Kind>::IS_AUDITED,
                     },)*
                 }
             }
@@ -273,6 +278,13 @@ macro_rules! registry {
                 }
             }
 
+            /// Returns the things in the audit log, see [`Kind::audited`].
+            pub(crate) fn audited(&self) -> Vec<Changing> {
+                match self {
+                    $(Self::$name(command) => command.audited(),)*
+                }
+            }
+
             /// Returns the end of a routing, see [`Kind::into_routing_end`].
             fn into_routing_end(self) -> Option<RoutingEnd> {
                 match self {
@@ -340,6 +352,8 @@ registry! {
     change_org::ChangeOrg,
     change_key::ChangeKey,
     report_key_end::ReportKeyEnd,
+    expire_audit::ExpireAudit,
+    note_audit::NoteAudit,
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
 use crate::model::key::Scope;
@@ -42,9 +43,15 @@ impl Kind for PutEndpoint {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = PutEndpointOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Endpoint(self.endpoint.id)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

@@ -1,13 +1,16 @@
 //! Envelope: a command asked for by a request.
 
-use super::codec::only_current;
-use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownRecord};
+use super::{Applied, AskedBy, Command, Kind, KindInfo, Requester, SubmitEvent, UnknownRecord};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
+use crate::model::audit::{Note, Origin};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::routing::RoutingEnd;
 use crate::model::time::Timestamp;
-use crate::store::{Change, Unapplied};
+use crate::store::{AuditSource, Change, Unapplied};
+
+/// The version before the origin of the request was written.
+const WITHOUT_ORIGIN: u8 = 2;
 
 /// A command asked for by a request. It has an effect only if the request's key may ask for it when
 /// it is applied. Events need no envelope, because they name their key.
@@ -15,27 +18,46 @@ use crate::store::{Change, Unapplied};
 pub struct Requested {
     /// The asking key and the scopes that the command needs.
     pub authority: Authority,
+    /// The origin of the request, for the audit log.
+    pub origin: Option<Origin>,
+    /// The entry of the audit log about the request, if no comparison gives one.
+    pub note: Option<Note>,
     /// The command; neither an event nor another envelope.
     pub command: Command,
 }
 
 impl Command {
-    /// Returns the command as asked for by a request with this authority.
+    /// Returns the command as asked for by a request with this authority, of unknown origin.
     #[must_use]
     pub fn requested(self, authority: Authority) -> Self {
+        self.requested_from(authority, (None, None))
+    }
+
+    /// Returns the command as asked for by a request with this authority, its origin, and its entry
+    /// of the audit log if no comparison gives one.
+    #[must_use]
+    pub fn requested_from(
+        self,
+        authority: Authority,
+        (origin, note): (Option<Origin>, Option<Note>),
+    ) -> Self {
         match self {
             Self::SubmitEvent(mut submit) => {
                 submit.by = authority.key;
                 Self::SubmitEvent(submit)
             }
-            command => Requested { authority, command }.into(),
+            command => Requested { authority, origin, note, command }.into(),
         }
     }
 
     /// Takes the command out of its envelope, if it has one.
-    pub(super) fn opened(self) -> (Option<Authority>, Self) {
+    pub(super) fn opened(self) -> (Option<Requester>, Self) {
         match self {
-            Self::Requested(requested) => (Some(requested.authority), requested.command),
+            Self::Requested(requested) => {
+                let Requested { authority: Authority { key, needs, .. }, origin, note, command } =
+                    *requested;
+                (Some(Requester { key, needs, origin, note }), command)
+            }
             command => (None, command),
         }
     }
@@ -51,7 +73,7 @@ impl Command {
 
 impl Kind for Requested {
     const NUMBER: u8 = 23;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const ASKED_BY: AskedBy = AskedBy::Inner;
 
     type Outcome = Applied;
@@ -88,22 +110,30 @@ impl Kind for Requested {
         self.command.into_routing_end()
     }
 
-    /// Writes the authority, then the kind, the version and the body of the command.
+    /// Writes the authority, the origin, the note, then the kind, the version and the body of the command.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&self.authority, out)?;
+        encode_into(&self.origin, out)?;
+        encode_into(&self.note, out)?;
         let KindInfo { number, version, .. } = self.command.kind();
         out.extend_from_slice(&[number, version]);
         self.command.write(out)
     }
 
     fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
-        only_current::<Self>(version)?;
+        if version < WITHOUT_ORIGIN {
+            return Err(CodecError::new("its version is of before the first release").into());
+        }
         let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
-        match body.get(authority_len..).and_then(<[u8]>::split_first_chunk) {
+        let body = body.get(authority_len..).unwrap_or_default();
+        let ((origin, note), source_len): ((Option<Origin>, Option<Note>), usize) =
+            if version == WITHOUT_ORIGIN { ((None, None), 0) } else { decode_prefix(body)? };
+        match body.get(source_len..).and_then(<[u8]>::split_first_chunk) {
             Some(([number, version], body))
                 if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) =>
             {
-                Ok(Self { authority, command: Command::read(*number, *version, body)? })
+                let command = Command::read(*number, *version, body)?;
+                Ok(Self { authority, origin, note, command })
             }
             _ => Err(CodecError::new("a request for nothing that can be asked for so").into()),
         }
@@ -111,6 +141,10 @@ impl Kind for Requested {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<Applied, Unapplied> {
         change.judge(self.authority, self.command.org())?;
-        self.command.apply(change)
+        let Some(origin) = &self.origin else { return self.command.apply(change) };
+        let org = self.command.org().or_else(|| self.command.made_org());
+        let source = AuditSource { org, authority: self.authority, origin };
+        let (audited, note) = (self.command.audited(), self.note.as_ref());
+        change.recorded(source, (&audited, note), |change| self.command.apply(change))
     }
 }

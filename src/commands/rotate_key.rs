@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
@@ -28,9 +29,15 @@ impl Kind for RotateKey {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::AnyKey;
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = KeyAdded;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::RotatedKey(self.old), Changing::Key(self.new.id)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

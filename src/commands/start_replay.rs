@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::model::audit::Changing;
 use crate::model::id::{EventId, OrgNo, ReplayId};
 use crate::model::key::Scope;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayRequest};
@@ -41,9 +42,15 @@ impl Kind for StartReplay {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
 
+    const IS_AUDITED: bool = true;
+
     type Outcome = StartReplayOutcome;
 
     plain_body!();
+
+    fn audited(&self) -> Vec<Changing> {
+        vec![Changing::Replay(self.replay)]
+    }
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)

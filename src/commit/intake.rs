@@ -213,16 +213,20 @@ impl Intake {
     }
 
     /// Hands over commands of one kind that a request asks for, without waiting. After a crash
-    /// either all of them are stored or a first part of them.
+    /// either all of them are stored or a first part of them. The first one has the requester's
+    /// note.
     ///
     /// # Errors
     /// See [`Intake::submit_all`], and [`Draft::asked_by`].
     pub fn submit_requested<D: Drafted>(
         &self,
         drafts: impl IntoIterator<Item = D>,
-        requester: Requester,
+        mut requester: Requester,
     ) -> Result<Pending<D::Kind>, CommitError> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(requester));
+        let drafts = drafts.into_iter().map(|draft| {
+            let note = requester.note.take();
+            draft.into().asked_by(Requester { note, ..requester.clone() })
+        });
         let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
         Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }

@@ -74,13 +74,14 @@ fn the_rest_of_the_disk_is_refused_to_what_a_requester_makes_more_of_and_to_noth
     let (intake, _queue) = intake(100);
     intake.keep_rest(true);
     let operator = |command| {
-        let requester = Requester { key: None, needs: Scope::EndpointsWrite.into() };
+        let requester =
+            Requester { key: None, needs: Scope::EndpointsWrite.into(), origin: None, note: None };
         Draft::from(command).asked_by(requester).unwrap()
     };
     let org = operator(create_org(InboxMode::Auto, 1));
     assert_eq!(intake.submit_all([org.clone()]).unwrap_err(), Refused::RestKept);
-    let by_key = Requester { key: Some(KeyId(1)), needs: Scopes::all() };
-    let asked = |command| Draft::from(command).asked_by(by_key).unwrap();
+    let by_key = Requester { key: Some(KeyId(1)), needs: Scopes::all(), origin: None, note: None };
+    let asked = |command| Draft::from(command).asked_by(by_key.clone()).unwrap();
     let mixed = [asked(ack(1)), asked(put_endpoint(50))];
     assert_eq!(intake.submit_all(mixed).unwrap_err(), Refused::RestKept);
     assert!(intake.submit_all([asked(ack(1))]).is_ok());

@@ -55,6 +55,11 @@ section! {
         /// the disk is short of space. Empty means that events expire without an archive.
         archive_directory: Option<PathBuf> = optional_path("archive_directory");
 
+        /// Seconds for which the entries of the [audit log](api.md#audit) stay: who changed what,
+        /// when, and from where. With 0, they stay for ever.
+        audit: Duration =
+            seconds("audit_seconds", 400 * DAY_SECONDS, 0..=RETENTION_SECONDS_MAX).reloaded();
+
         /// Seconds for which a file that is no longer needed is kept, so that a copy of the data
         /// directory that began before still finds it. Make it longer than a backup takes, and
         /// `erase_seconds` at least eight times as long.

@@ -8,8 +8,8 @@ use futures_util::future::LocalBoxFuture;
 
 use super::api::endpoints::operations as endpoint_operations;
 use super::api::{
-    admin, archive, dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox,
-    keys, ops, orgs, replays, tail, webhook, whoami,
+    admin, archive, audit, dead_letters, deliveries, docs, endpoints, event_history, events, hooks,
+    inbox, keys, ops, orgs, replays, tail, webhook, whoami,
 };
 use super::edge::auth::Who;
 use super::edge::middleware::{Target, serve};
@@ -20,14 +20,14 @@ use crate::base::metrics::{Metrics, MetricsError, UNMATCHED_ROUTE};
 use crate::model::key::Scope;
 
 use Scope::{
-    DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead, EventsWrite,
-    InboxRead, InboxWrite, KeysRead, KeysWrite,
+    AuditRead, DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead,
+    EventsWrite, InboxRead, InboxWrite, KeysRead, KeysWrite,
 };
 use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AdminOrAnyKey, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 55] = [
+static ROUTES: [Route; 56] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call)), &events::POST),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call)), &events::POST_BATCH).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call)), &event_history::LIST),
@@ -72,8 +72,9 @@ static ROUTES: [Route; 55] = [
     Route::new(Get,    "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(async move { orgs::show(call) }), &orgs::SHOW),
     Route::new(Patch,  "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::change(call)), &orgs::CHANGE),
     Route::new(Post,   "/api/orgs/{org_id}/keys", Admin,             |call| Box::pin(orgs::make_key(call)), &orgs::MAKE_KEY),
+    Route::new(Get,    "/api/audit",          AdminOr(AuditRead),    |call| Box::pin(audit::list(call)), &audit::LIST),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call)), &admin::BACKUP),
-    Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(async move { archive::archive(call) }), &archive::ARCHIVE),
+    Route::new(Post,   "/api/admin/archive",  Admin,                 |call| Box::pin(archive::archive(call)), &archive::ARCHIVE),
     Route::new(Post,   "/api/admin/drill",    Admin,                 |call| Box::pin(admin::drill(call)), &admin::DRILL),
     Route::new(Get,    "/api/admin/jobs",     Admin,                 |call| Box::pin(async move { admin::jobs(call) }), &admin::JOBS),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) }), &ops::HEALTH),
@@ -179,7 +180,7 @@ mod tests {
         let of_key: &[&str] = match who {
             Public => return (&[], &[]),
             Admin => return (&[], OF_OPERATOR),
-            AdminOrAnyKey => return (&["rotate_key"], OF_OPERATOR),
+            AdminOrAnyKey | AdminOr(AuditRead) => return (&["rotate_key"], OF_OPERATOR),
             AdminOr(KeysWrite) => {
                 return (&["create_key", "rotate_key", "end_key", "change_key"], OF_OPERATOR);
             }
@@ -193,7 +194,9 @@ mod tests {
             Needs(EventsRead | InboxRead | EndpointsRead | DeliveriesRead | KeysRead) => {
                 &["rotate_key"]
             }
-            AdminOr(_) | Needs(KeysWrite) => panic!("{who:?} is the permission of no route"),
+            AdminOr(_) | Needs(KeysWrite | AuditRead) => {
+                panic!("{who:?} is the permission of no route")
+            }
         };
         (of_key, &[])
     }
@@ -210,12 +213,13 @@ mod tests {
                     AdminOr(_) | AdminOrAnyKey => true,
                     AnyKey | Needs(_) => key.is_some(),
                 };
-                let requester = Requester { key, needs };
+                let requester = Requester { key, needs, origin: None, note: None };
                 // A draft is of the command in an envelope, never of the envelope.
                 let commands = one_of_each().into_iter();
                 for command in commands.filter(|it| it.kind().asked_by != AskedBy::Inner) {
                     let kind = command.kind();
-                    let is_made = is_caller && Draft::from(command).asked_by(requester).is_ok();
+                    let is_made =
+                        is_caller && Draft::from(command).asked_by(requester.clone()).is_ok();
                     let is_expected = expected.contains(&kind.name);
                     assert_eq!(is_made, is_expected, "{} as {key:?}: {}", route.path, kind.name);
                 }

@@ -14,6 +14,7 @@ use super::edge::blocking::Blocking;
 use super::edge::cors::Cors;
 use super::edge::health::Health;
 use super::edge::limit::RateLimits;
+use super::edge::refused_admin::RefusedAdmin;
 use super::edge::request_id::RequestIds;
 use super::edge::scrapes::Scrapes;
 use super::input::body_memory::BodyMemory;
@@ -61,6 +62,7 @@ pub struct Api {
     /// Sends the events of a time to the operator.
     pub(super) archive_stream: SingleThread,
     pub(super) cors: Option<Cors>,
+    pub(super) refused_admin: RefusedAdmin,
     pub(super) request_ids: RequestIds,
     pub(super) scrapes: Scrapes,
     pub(super) series: RouteSeries,
@@ -127,6 +129,7 @@ impl Api {
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
             archive_stream: SingleThread::default(),
             cors: Cors::new(&config.server.cors_origins),
+            refused_admin: RefusedAdmin::default(),
             request_ids: RequestIds::default(),
             scrapes: Scrapes::default(),
             series,

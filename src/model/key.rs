@@ -68,6 +68,9 @@ pub enum Scope {
     /// The key may retry and replay deliveries, and drop dead letters.
     #[strum(serialize = "deliveries:write")]
     DeliveriesWrite = 512,
+    /// The key may read the organization's audit log.
+    #[strum(serialize = "audit:read")]
+    AuditRead = 1_024,
 }
 
 named!(Scope);
@@ -117,6 +120,7 @@ impl ScopeSet {
             Scope::EndpointsRead,
             Scope::DeliveriesRead,
             Scope::KeysRead,
+            Scope::AuditRead,
         ];
         reads.iter().chain(changes).copied().collect()
     }
@@ -430,7 +434,7 @@ mod tests {
         assert_eq!(named("events:write").unwrap(), "events:write");
         assert_eq!(named("producer").unwrap(), "events:write");
         assert_eq!(named("consumer").unwrap(), "inbox:read inbox:write");
-        let reads = "inbox:read endpoints:read keys:read events:read deliveries:read";
+        let reads = "inbox:read endpoints:read keys:read events:read deliveries:read audit:read";
         assert_eq!(named("read_only").unwrap(), reads);
         let operator = ScopeSet::Operator.scopes();
         assert!(operator.covers(ScopeSet::ReadOnly.scopes()));

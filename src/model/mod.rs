@@ -3,6 +3,7 @@
 //! bytes in `commands/codec_tests.rs` freeze it.
 
 pub mod activity;
+pub mod audit;
 pub mod authority;
 pub mod cloudevent;
 pub mod delivery;
@@ -20,6 +21,7 @@ pub mod time;
 
 #[cfg(test)]
 mod tests {
+    use super::audit::Action;
     use super::cloudevent::DataKind;
     use super::delivery::{DeadReason, DeliveryStatus, ErrorCode, Trigger};
     use super::endpoint::{BodyForm, DisabledReason, Ordering};
@@ -39,7 +41,7 @@ mod tests {
     fn names_of_organizations_keys_and_events_never_change() {
         let kinds = [DataKind::Json, DataKind::Base64, DataKind::None];
         let scopes = "events:write inbox:read inbox:write endpoints:read endpoints:write keys:read \
-                      keys:write events:read deliveries:read deliveries:write";
+                      keys:write events:read deliveries:read deliveries:write audit:read";
         let reasons = "type_wanted type_not_wanted disabled made_later not_routed_yet \
                        routing_failed erased replayed";
         let statuses = "accepted delivered acknowledged dead";
@@ -50,6 +52,17 @@ mod tests {
         assert_eq!(names(EventStatus::ALL, EventStatus::name), statuses);
         assert_eq!(names(&kinds, DataKind::name), "json base64 none");
         assert_eq!(names(RouteReason::ALL, RouteReason::name), reasons);
+    }
+
+    #[test]
+    fn names_of_actions_never_change() {
+        let actions = "organization.created organization.changed key.created key.changed \
+                       key.rotated key.revoked endpoint.created endpoint.changed \
+                       endpoint.deleted event.erased replay.started replay.canceled \
+                       configuration.reloaded administration.refused delivery.retried \
+                       dead_letters.replayed dead_letters.dropped backup.requested \
+                       drill.requested archive.requested";
+        assert_eq!(names(Action::ALL, Action::name), actions);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, datetime};
@@ -73,6 +74,15 @@ impl Timestamp {
     #[must_use]
     pub fn minus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
+    }
+
+    /// Returns the time before which everything has this age. The age zero stands for never.
+    #[must_use]
+    pub fn before_age(self, age: Duration) -> Self {
+        match u64::try_from(age.as_millis()) {
+            Ok(0) | Err(_) => Self(0),
+            Ok(age_ms) => self.minus_ms(age_ms),
+        }
     }
 
     fn text(self) -> String {

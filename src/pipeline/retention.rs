@@ -38,13 +38,15 @@ const SEARCHES_MAX: u32 = 4;
 /// has begun is finished.
 const DELETED_MAX: Duration = Duration::from_millis(200);
 
-/// The ages at which events expire.
+/// The ages at which events and entries of the audit log expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages {
     /// The ages of finished and of open events of each tier; zero stands for never.
     tiers: [(Duration, Duration); 3],
     /// The time within which compaction removes an erased payload from a running server.
     erase: Duration,
+    /// The age of entries of the audit log; zero stands for never.
+    audit: Duration,
 }
 
 impl Ages {
@@ -56,7 +58,7 @@ impl Ages {
             let finished = or(own.retention_finished, retention.finished);
             (finished, or(own.retention_open, retention.open))
         });
-        Self { tiers, erase: retention.erase }
+        Self { tiers, erase: retention.erase, audit: retention.audit }
     }
 
     /// Returns the ages of finished and of open events.
@@ -73,13 +75,14 @@ impl Ages {
     /// compaction needs it to find what was erased before, so until then no erased event expires.
     fn cutoffs(&self, tier: Tier, (now, up): (Timestamp, Duration)) -> Cutoffs {
         let (finished, open) = self.of_tier(tier);
-        let before = |age: Duration| match u64::try_from(age.as_millis()) {
-            Ok(0) | Err(_) => Timestamp(0),
-            Ok(age_ms) => now.minus_ms(age_ms),
-        };
-        let erased = if up < self.erase { Timestamp(0) } else { before(self.erase) };
-        let [finished, open] = [finished, open].map(before);
+        let erased = if up < self.erase { Timestamp(0) } else { now.before_age(self.erase) };
+        let [finished, open] = [finished, open].map(|age| now.before_age(age));
         Cutoffs { finished, dead: open, open, erased, now }
+    }
+
+    /// Returns the steady time before which entries of the audit log expire.
+    pub(super) fn audit_before(&self, now: Timestamp) -> Timestamp {
+        now.before_age(self.audit)
     }
 
     /// Returns the time from the beginning of a pass to the beginning of the next pass.

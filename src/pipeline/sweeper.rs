@@ -19,7 +19,9 @@ use crate::base::live::Live;
 use crate::base::metrics::{OperationalEvent, Queue};
 use crate::base::threads::Signal;
 use crate::base::units::gauge;
-use crate::commands::{EndOverlaps, ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
+use crate::commands::{
+    EndOverlaps, ExpireAudit, ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome,
+};
 use crate::commit::{Engine, Shortage};
 use crate::journal::Reader;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -127,6 +129,7 @@ impl Sweeper {
             rounds.retention.measure(&self.engine, &limits);
         } else {
             rounds.retention.call(&self.engine, (&ages, &limits))?;
+            self.expire_audit(&ages)?;
         }
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();
@@ -217,6 +220,16 @@ impl Sweeper {
         let before = Timestamp(clock.steady_ms()).minus_ms(self.dedup_window_ms);
         if store.has_expired_dedup(before)? {
             intake.push([ExpireDedup { before }]);
+        }
+        Ok(())
+    }
+
+    /// Removes a bounded number of the oldest entries of the audit log, if they have expired.
+    fn expire_audit(&self, ages: &Ages) -> Result<(), StateError> {
+        let Engine { clock, store, intake, .. } = &*self.engine;
+        let before = ages.audit_before(Timestamp(clock.steady_ms()));
+        if store.has_expired_audit(before)? {
+            intake.push([ExpireAudit { before }]);
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub(crate) mod rows;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use change::audit::AuditSource;
 pub use change::{
     Batch, Change, Effects, GRACE_KEYS_PER_FAMILY, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
     Unapplied,
@@ -30,6 +31,7 @@ pub use lifecycle::losses::{Named, NamedKind};
 pub use lifecycle::verify::StateValidity;
 pub use lifecycle::walk::{FreshHandling, SnapshotRows, Walked};
 pub use lifecycle::write_back::FreshSize;
+pub use queries::audit::{AuditPage, AuditPlace, AuditQuery};
 pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use queries::deliveries::{Destination, DueDelivery, InOrder, Then, WaitingEndpoint};
 pub use queries::delivery::{AttemptTarget, Delivery, DeliveryDetails, DeliverySituation};

@@ -77,7 +77,7 @@ impl Held {
 }
 
 /// A request body that the route accepts.
-fn body(path: &str, ids: &Ids) -> Value {
+pub(crate) fn body(path: &str, ids: &Ids) -> Value {
     match path {
         "/api/events" => json!({"type": "a.b", "payload": 1, "dedup_id": "held"}),
         "/api/events/batch" => {
@@ -100,11 +100,11 @@ fn body(path: &str, ids: &Ids) -> Value {
 }
 
 /// Ids of an organization's objects, for the parameters of paths.
-struct Ids {
+pub(crate) struct Ids {
     event: String,
-    endpoint: String,
+    pub(crate) endpoint: String,
     delivery: String,
-    replay: String,
+    pub(crate) replay: String,
     hook: String,
     key: String,
     org: String,
@@ -114,7 +114,7 @@ impl Ids {
     const ABSENT: &str = "01h2xcejqtf2nbrexx3vqjhp41";
 
     /// Creates an event, a dead letter at an endpoint that refuses, and the other objects.
-    fn make(org: &Client) -> Self {
+    pub(crate) fn make(org: &Client) -> Self {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://{closed}/");
         let endpoint = org.post("/api/webhook/config", &json!({"url": url})).id();
@@ -144,7 +144,7 @@ impl Ids {
         Self { event, endpoint, delivery, replay, hook, key, org }
     }
 
-    fn path(&self, route: &Route) -> String {
+    pub(crate) fn path(&self, route: &Route) -> String {
         let path =
             route.path.replace("{event_id}", &self.event).replace("{endpoint_id}", &self.endpoint);
         let path =

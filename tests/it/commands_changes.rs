@@ -165,7 +165,7 @@ fn a_key_is_created_by_a_key_listed_and_revoked() {
     assert_eq!(json_of(&world, &["key", "show"])["current"], json!(true));
     let whole = json_of(&world, &["key", "create"]);
     let all = json_of(&world, &["key", "show", whole["key_id"].as_str().unwrap()]);
-    assert_eq!(all["scopes"].as_array().unwrap().len(), 10, "those of the calling key");
+    assert_eq!(all["scopes"].as_array().unwrap().len(), 11, "those of the calling key");
     let listed = world.run(&["key", "list"]).out;
     let current: Vec<_> = listed.lines().filter(|line| line.starts_with('*')).collect();
     assert!(current.len() == 1 && current[0].ends_with(" all"), "{listed}");

@@ -39,7 +39,7 @@ type Row = (&'static str, Arguments, Option<&'static str>);
 
 const NONE: Arguments = |_| vec![];
 
-const ROWS: [Row; 33] = [
+const ROWS: [Row; 41] = [
     ("context add", |_| words(&["a", "--url", "h", "--key", "k", "--replace"]), None),
     ("context list", NONE, Some("CURRENT")),
     ("context use", |_| words(&["a"]), None),
@@ -73,6 +73,14 @@ const ROWS: [Row; 33] = [
     ("replay cancel", |scene| vec![scene.replay.clone()], None),
     ("key list", NONE, Some("CURRENT")),
     ("key show", NONE, None),
+    ("whoami", NONE, None),
+    ("audit", NONE, Some("WHEN")),
+    ("org list", NONE, Some("ID")),
+    ("org show", |scene| vec![scene.fresh_org()], None),
+    ("org create", |scene| vec![scene.fresh_name()], None),
+    ("org update", |scene| vec![scene.fresh_org(), "--tier=pro".into()], None),
+    ("org suspend", |scene| vec![scene.fresh_org()], None),
+    ("org resume", |scene| vec![scene.fresh_org()], None),
 ];
 
 /// Rows that change what the other rows show.
@@ -133,6 +141,14 @@ impl Scene {
         made.json["key_id"].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned()
     }
 
+    fn fresh_name(&self) -> String {
+        format!("Acme {}", self.event())
+    }
+
+    fn fresh_org(&self) -> String {
+        self.world.server.admin().post("/api/orgs", &json!({"name": self.fresh_name()})).id()
+    }
+
     fn context(&self) -> String {
         let words = ["context", "add", "b", "--url", "h", "--replace"];
         assert_eq!(self.command(&words).output().unwrap().status.code(), Some(0));
@@ -153,7 +169,9 @@ impl Scene {
         if !name.starts_with("context") {
             all.extend(words(&["--url", &self.world.server.url]));
         }
-        if !name.starts_with("context") && name != "status" {
+        if name.starts_with("org ") {
+            all.extend(words(&["--admin-token-file", &self.world.token_file()]));
+        } else if !name.starts_with("context") && name != "status" {
             all.extend(words(&["--key", &self.world.org.key]));
         }
         all

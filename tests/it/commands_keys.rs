@@ -1,13 +1,16 @@
-//! The commands about keys, and the users who may run them.
+//! The commands about keys, organizations and the audit log, and the users who may run them.
 
+use std::cell::Cell;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use serde_json::json;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use super::{Ran, World, run, run_with};
-use crate::harness::{Process, binary};
+use super::{Ran, World, command, run, run_with};
+use crate::harness::{Process, assert_has, binary, until};
 
 #[test]
 fn key_create_says_where_it_looked_for_the_token() {
@@ -179,4 +182,78 @@ fn of_many_requests_for_one_name_one_creates_the_organization() {
     std::fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Process::start(&data);
     assert_eq!(server.admin().post("/api/keys/generate", &request).status, 409);
+}
+
+#[test]
+fn a_caller_learns_who_it_is_and_the_operator_runs_organizations() {
+    let world = World::new();
+    let who = world.run(&["whoami"]);
+    assert!(who.code == Some(0) && who.out.starts_with("organization  Acme (org_"), "{who:?}");
+    assert!(
+        who.out.contains("\ntier          free\n") && who.out.contains("audit:read"),
+        "{who:?}"
+    );
+    let admin = |words: &[&str]| Ran::of(world.admin(words).output().unwrap());
+    let made = admin(&["org", "create", "Beta", "--tier", "pro", "--json"]).json();
+    let id = made["id"].as_str().unwrap();
+    let taken = admin(&["org", "create", "Beta"]);
+    assert!(taken.code == Some(1) && taken.err.contains(id), "{taken:?}");
+    let nothing = admin(&["org", "update", id]);
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    let changed = admin(&["org", "update", id, "--name", "Gamma", "--inbox-mode", "ack_only"]);
+    assert_eq!(changed.out, format!("{id} is changed\n"));
+    assert_eq!(admin(&["org", "suspend", id]).out, format!("{id} is suspended\n"));
+    let shown = admin(&["org", "show", id, "--json"]).json();
+    let expected = json!({
+        "name": "Gamma", "tier": "pro", "inbox_mode": "ack_only", "suspended": true,
+    });
+    assert_has(&shown, &expected);
+    assert_eq!(admin(&["org", "resume", id]).out, format!("{id} is active\n"));
+    let listed = admin(&["org", "list", "--name", "Gamma"]);
+    assert!(listed.out.contains(id) && listed.out.lines().count() == 2, "{listed:?}");
+    let audit = admin(&["audit", "--as-admin", "--org", id, "--action", "organization.changed"]);
+    let suspended = "suspended: false -> true";
+    assert!(audit.out.contains(suspended) && audit.out.lines().count() == 4, "{audit:?}");
+    let own = world.run(&["audit"]);
+    assert!(!own.out.contains(id) && own.out.contains("key.created"), "{own:?}");
+    assert_eq!(world.run(&["audit", "--org", id]).code, Some(2), "it needs the admin token");
+}
+
+#[test]
+fn the_audit_log_is_followed_from_now_on_or_from_a_time_on_until_ctrl_c() {
+    let world = World::new();
+    let (url, key) = (world.server.url.as_str(), world.org.key.as_str());
+    let follow = |more: &[&str]| {
+        let words = ["audit", "--follow", "--jsonl", "--url", url, "--key", key];
+        let mut command = command(&world.empty(), &[&words, more].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let next =
+            move || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+        (child, next)
+    };
+    let (mut all, mut next) = follow(&["--since", "1h"]);
+    assert_eq!(next()["action"], "organization.created");
+    assert_eq!(next()["action"], "key.created");
+    let endpoint = world.org.endpoint(&json!({"url": "https://example.com/"}));
+    assert_eq!(next()["action"], "endpoint.created");
+    // Only what comes after the command has begun; it may begin at any time.
+    let (mut new, next_new) = follow(&[]);
+    let (sender, first) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut next_new = next_new;
+        drop(sender.send(next_new()));
+    });
+    let number = Cell::new(0);
+    let first = until(|| {
+        number.set(number.get() + 1);
+        let description = json!({"description": number.get().to_string()});
+        world.org.patch(&format!("/api/endpoints/{endpoint}"), &description);
+        first.try_recv().ok()
+    });
+    assert_eq!(first["action"], "endpoint.changed");
+    for child in [&mut all, &mut new] {
+        kill_process(Pid::from_child(child), Signal::INT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "Ctrl-C is no failure");
+    }
 }

@@ -14,6 +14,7 @@
 
 mod answers;
 mod archive;
+mod audit;
 mod authority;
 mod backups;
 mod backups_disk;

@@ -33,6 +33,15 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     }
     let rest = server.lines("these changes need a restart").pop().unwrap();
     assert_eq!(rest["changed"], "workers.threads (2 → 3)", "{text}");
+    let entry = until(|| {
+        let page = server.admin().get("/api/audit?action=configuration.reloaded").json;
+        page["data"].get(0).cloned()
+    });
+    assert_eq!(entry["actor"]["type"], "admin");
+    let burst = json!({"field": "tiers.free.burst", "before": "1000000", "after": "7"});
+    let changes = entry["changes"].as_array().unwrap();
+    assert!(changes.contains(&burst), "{entry}");
+    assert!(changes.iter().all(|change| change["field"] != "workers.threads"), "{entry}");
     assert_eq!(org.post("/api/endpoints", &endpoint).status, 201, "the network is allowed now");
     assert_eq!(limit(&org), "70", "ten times as many requests as events");
     // A new log level takes effect at once.

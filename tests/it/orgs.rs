@@ -124,7 +124,8 @@ fn a_key_made_for_an_organization_knows_who_it_is_and_has_the_tier_of_this_momen
         "endpoints:read",
         "keys:read",
         "events:read",
-        "deliveries:read"
+        "deliveries:read",
+        "audit:read"
     ]);
     let who = key.get("/api/whoami");
     let expected = json!({

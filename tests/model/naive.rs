@@ -14,6 +14,7 @@ use triggerd::model::time::{Now, Timestamp};
 
 use crate::replays::NaiveReplay;
 
+mod audit;
 mod effects;
 mod expected;
 mod expiry;
@@ -25,6 +26,8 @@ pub(crate) struct Naive {
     pub(crate) last_event: Option<EventId>,
     /// The steady time of the last command.
     pub(crate) steady: Timestamp,
+    /// The entries of the audit log, the oldest first.
+    audit: Vec<audit::NaiveEntry>,
 }
 
 #[derive(Clone)]

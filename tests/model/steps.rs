@@ -102,7 +102,7 @@ impl World {
             85..88 => self.replay(org),
             88..90 => {
                 self.pass_time();
-                let due = vec![self.expire(), self.end_overlaps()];
+                let due = vec![self.expire(), self.expire_audit(), self.end_overlaps()];
                 self.submit(&[due])
             }
             90..92 => self.expire_events(org),
@@ -301,6 +301,7 @@ impl World {
         check_inbox(naive, org, store, limit)?;
         check_due(naive, store, self.now())?;
         check_accounts(naive, org, store)?;
+        self.naive.check_audit(Some(org), store, (limit, limit % 2 == 0))?;
         if looks_at_dead_letters {
             check_dead_letters(naive, org, store, limit)?;
         }
@@ -311,6 +312,7 @@ impl World {
     }
 
     fn check_all(&self) -> Result<(), String> {
+        self.naive.check_audit(None, self.system.store(), (500, true))?;
         check_all(&self.naive, (self.system.store(), self.system.records()), self.now())
     }
 

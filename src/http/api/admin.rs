@@ -180,8 +180,8 @@ pub(in crate::http) async fn backup(call: &mut Call) -> Answer {
     let directory = directory_of(optional_json(call.request.headers(), &body)?, is_stream)?;
     let backups = &call.api.backups;
     if is_stream {
+        audit::backup(call, None).await?;
         let pieces = backups.stream().map_err(busy)?;
-        audit::backup(call, None);
         return Ok(streamed(pieces));
     }
     let directory = directory.as_deref().or_else(|| backups.directory());
@@ -189,8 +189,8 @@ pub(in crate::http) async fn backup(call: &mut Call) -> Answer {
         let detail = "is required, because the configuration has no [backup] directory";
         return Err(Problem::fault(Code::ValidationFailed, "/directory", detail));
     };
+    audit::backup(call, Some(directory)).await?;
     let job = backups.ask(directory).map_err(busy)?;
-    audit::backup(call, Some(directory));
     json(StatusCode::ACCEPTED, &Shown::of(job))
 }
 
@@ -198,12 +198,14 @@ pub(in crate::http) async fn backup(call: &mut Call) -> Answer {
 pub(in crate::http) async fn drill(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     DrillOrder::read(optional_json(call.request.headers(), &body)?)?;
+    if call.api.backups.directory().is_some() {
+        audit::drill(call).await?;
+    }
     let Some(job) = call.api.backups.drills().ask().map_err(busy_drill)? else {
         let detail = "the configuration has no [backup] directory, whose newest backup a drill \
             restores";
         return Err(Problem::new(Code::ValidationFailed, detail));
     };
-    audit::drill(call);
     json(StatusCode::ACCEPTED, &Shown::of(job))
 }
 

@@ -115,10 +115,11 @@ fn on_one_line(json: &mut [u8]) {
 }
 
 /// `POST`: answers with the events that were received from `since` until `until`.
-pub(in crate::http) fn archive(call: &mut Call) -> Answer {
+pub(in crate::http) async fn archive(call: &mut Call) -> Answer {
     let (wanted, mut query) = ArchiveQuery::draft(call.request.query_string());
     let (since, until) = wanted.time.of_query(call.now, &mut query);
     query.finish()?;
+    audit::archive(call, (since, until)).await?;
     // Without an end: events may have been received while the clock was ahead.
     let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
     let (pieces, received) = Pieces::new();
@@ -133,7 +134,6 @@ pub(in crate::http) fn archive(call: &mut Call) -> Answer {
         let detail = "another archive is being read; try again when it is done";
         return Err(Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S));
     }
-    audit::archive(call);
     let received = stream::unfold(received, |mut received| async move {
         let piece = received.recv().await?;
         Some((piece, received))

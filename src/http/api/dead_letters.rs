@@ -24,6 +24,7 @@ use crate::http::input::presence::optional;
 use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
 use crate::http::openapi::schemas::{Schemas, schema_of};
 use crate::http::shared::Api;
+use crate::model::audit::{Action, Changed, Note, Subject};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -211,7 +212,7 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     call: &mut Call,
     also_of_deleted: bool,
     command: impl Fn(EndpointId, EventId) -> D,
-    wanted: <D::Kind as Kind>::Outcome,
+    (wanted, action): (<D::Kind as Kind>::Outcome, Action),
 ) -> Result<(usize, Option<Timestamp>), Problem> {
     let org = call.org()?;
     let mut which = Which::read(call).await?;
@@ -223,13 +224,19 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     // One such request of an organization at a time, in small parts: changes of others are stored
     // between them.
     let _turn = call.in_line(call.api.dead_letter_turn(org)).await?;
-    let mut count = 0;
+    let (mut count, mut note) = (0, Some(note(action, chosen.deliveries.len())));
     for part in chosen.deliveries.chunks(COMMANDS_AT_ONCE) {
         let commands = part.iter().map(|(endpoint, event)| command(*endpoint, *event));
-        let outcomes = call.commit_all(commands.collect::<Vec<D>>()).await?;
+        let outcomes = call.commit_all(commands.collect::<Vec<D>>(), note.take()).await?;
         count += outcomes.iter().filter(|outcome| **outcome == wanted).count();
     }
     Ok((count, chosen.next_since))
+}
+
+/// Makes the entry of the audit log, which is stored with the first of the changes.
+fn note(action: Action, selected: usize) -> Note {
+    let changes = vec![Changed::new("selected", &selected)];
+    Note { action, subject: Subject::DeadLetters, changes }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -250,7 +257,8 @@ pub(in crate::http) async fn replay(call: &mut Call) -> Answer {
     let trigger = Trigger::Replay;
     let retry =
         |endpoint, event| RetryDelivery { org, endpoint, event, at, only_dead: true, trigger };
-    let (replayed, next_since) = each(call, false, retry, RetryOutcome::Queued).await?;
+    let (replayed, next_since) =
+        each(call, false, retry, (RetryOutcome::Queued, Action::DeadLettersReplayed)).await?;
     json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
 }
 
@@ -269,6 +277,7 @@ struct DropAnswer {
 pub(in crate::http) async fn discard(call: &mut Call) -> Answer {
     let org = call.org()?;
     let drop = |endpoint, event| DropDead { org, endpoint, event };
-    let (dropped, next_since) = each(call, true, drop, DropOutcome::Dropped).await?;
+    let (dropped, next_since) =
+        each(call, true, drop, (DropOutcome::Dropped, Action::DeadLettersDropped)).await?;
     json(StatusCode::OK, &DropAnswer { dropped, has_more: next_since.is_some(), next_since })
 }

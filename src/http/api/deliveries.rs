@@ -23,6 +23,7 @@ use crate::http::openapi::operation::{Operation, Reply, Tag};
 use crate::http::openapi::schemas::schema_of;
 use crate::http::shared::Api;
 use crate::journal::Position;
+use crate::model::audit::{Action, Changed, Note, Subject};
 use crate::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, Timing, Trigger,
 };
@@ -368,19 +369,21 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
         ));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
+    // It is judged again when the command is applied.
+    if let Some(at) = call.api.engine.store.event(org, event)?.and_then(|known| known.erased_at) {
+        return Err(erased(at));
+    }
+    let id = DeliveryId::of(event, found.delivery.endpoint_number);
+    let note = Note {
+        action: Action::DeliveryRetried,
+        subject: Subject::Delivery(id),
+        changes: vec![Changed::new("endpoint_id", &endpoint)],
+    };
     let (at, trigger) = (call.api.steady(), Trigger::Retry);
     let retry = RetryDelivery { org, endpoint, event, at, only_dead: false, trigger };
-    match call.commit(retry).await? {
+    match call.commit_noted(retry, note).await? {
         RetryOutcome::Queued => {}
-        RetryOutcome::Erased { at } => {
-            return Err(Problem::new(
-                Code::EventErased,
-                format!(
-                    "the payload of this delivery's event was erased at {at}, so the delivery \
-                     cannot be retried"
-                ),
-            ));
-        }
+        RetryOutcome::Erased { at } => return Err(erased(at)),
         RetryOutcome::NotFound => return Err(absent()),
     }
     let (_, found) = named(call)?;
@@ -390,4 +393,11 @@ pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
     let api = web::Data::clone(&call.api);
     let details = call.run(move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
+}
+
+fn erased(at: Timestamp) -> Problem {
+    let detail = format!(
+        "the payload of this delivery's event was erased at {at}, so the delivery cannot be retried"
+    );
+    Problem::new(Code::EventErased, detail)
 }

@@ -348,7 +348,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     let answer_bytes = drafts.len() * STORED_ITEM_BYTES
         + results.iter().flatten().map(Item::rejected_bytes).sum::<usize>();
     let room = call.api.bounds.answers.reserve(call.principal(), answer_bytes)?;
-    let mut outcomes = call.commit_all(drafts).await?.into_iter();
+    let mut outcomes = call.commit_all(drafts, None).await?.into_iter();
     let mut item_results = Vec::with_capacity(results.len());
     for result in results {
         let item = match result {

@@ -4,25 +4,31 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Instant;
 
 use tracing::field::display;
 
-use crate::commands::ChangeOrg;
-use crate::http::edge::auth::{Caller, shown};
+use crate::commands::{ChangeOrg, NoteAudit};
+use crate::commit::CommitError;
+use crate::http::edge::auth::{Caller, Who, shown};
 use crate::http::edge::call::Call;
+use crate::http::edge::refused_admin::Refused;
 use crate::http::error::{Code, Problem};
 use crate::logging::{AUDIT, FLOODS};
+use crate::model::audit::{Action, Actor, AuditEntry, Changed, Note, Subject};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, ReplayId};
 use crate::model::key::KeyText;
 use crate::model::org::InboxMode;
+use crate::model::time::Timestamp;
 
 /// The target of lines about refused requests, unless the refusal depends on the load (`FLOODS`).
 const REFUSED: &str = "triggerd::http::refused";
 /// Maximum length of a path in a line, in characters.
 const PATH_CHARS_MAX: usize = 200;
 /// The beginnings of keys, of the admin token, and of endpoints' secrets.
-const SECRET_PREFIXES: [&str; 3] = ["trg_", "trgadm_", "whsec_"];
+const SECRET_PREFIXES: [&str; 3] = ["trg_", ADMIN_TOKEN_PREFIX, "whsec_"];
+const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 
 /// Returns the actor as text: `admin`, `anyone`, or the id of a key.
 fn by(call: &Call) -> String {
@@ -91,23 +97,81 @@ pub(in crate::http) fn replay(call: &Call, replay: ReplayId, what: &'static str)
     tracing::info!(target: AUDIT, organization, %replay, by, address, "a replay was {what}");
 }
 
-/// Records a backup in a directory, or one that is sent as a stream.
-pub(in crate::http) fn backup(call: &Call, directory: Option<&Path>) {
+/// Records that the operator asks for a backup, in a directory or as a stream. The entry is stored
+/// before the backup begins.
+pub(in crate::http) async fn backup(call: &Call, directory: Option<&Path>) -> Result<(), Problem> {
     let (by, address) = (by(call), address(call));
     let directory = directory.map(|directory| directory.display().to_string());
+    let changes = directory.iter().map(|directory| Changed::new("directory", directory)).collect();
+    let note = Note { action: Action::BackupRequested, subject: Subject::Backup, changes };
+    store(call, note).await?;
     tracing::info!(target: AUDIT, directory, by, address, "a backup was asked for");
+    Ok(())
 }
 
-/// Records that the events of all organizations were asked for.
-pub(in crate::http) fn archive(call: &Call) {
+/// Records that the operator asks for the events of all organizations, before they are read.
+pub(in crate::http) async fn archive(
+    call: &Call,
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
+) -> Result<(), Problem> {
     let (by, address) = (by(call), address(call));
+    let time = [("since", since), ("until", until)];
+    let changes =
+        time.iter().filter_map(|(name, at)| Some(Changed::new(name, at.as_ref()?))).collect();
+    let note = Note { action: Action::ArchiveRequested, subject: Subject::Archive, changes };
+    store(call, note).await?;
     tracing::info!(target: AUDIT, by, address, "an archive of events was asked for");
+    Ok(())
 }
 
-/// Records a drill.
-pub(in crate::http) fn drill(call: &Call) {
+/// Records that the operator asks for a drill, before it begins.
+pub(in crate::http) async fn drill(call: &Call) -> Result<(), Problem> {
     let (by, address) = (by(call), address(call));
+    let note = Note { action: Action::DrillRequested, subject: Subject::Backup, changes: vec![] };
+    store(call, note).await?;
     tracing::info!(target: AUDIT, by, address, "a drill was asked for");
+    Ok(())
+}
+
+/// Makes an entry about the server as a whole. The committer sets the time.
+fn entry(call: &Call, actor: Actor, note: Note) -> NoteAudit {
+    let origin = Some(call.origin());
+    NoteAudit::new(AuditEntry { at: Timestamp(0), actor, origin, organization: None, note })
+}
+
+/// Stores an entry about what the operator asks for.
+async fn store(call: &Call, note: Note) -> Result<(), Problem> {
+    let pending = call.api.engine.intake.submit(entry(call, Actor::Operator, note))?;
+    match pending.outcome().await {
+        Ok(()) => Ok(()),
+        Err(CommitError::Refused(refused)) => Err(refused.into()),
+        Err(CommitError::NotAllowed(_)) => Err(Problem::internal(&"an entry was not allowed")),
+    }
+}
+
+/// Adds a request that tried to pass for the operator to the audit log; see [`RefusedAdmin`]. While
+/// the disk is short, such requests are only counted.
+///
+/// [`RefusedAdmin`]: super::refused_admin::RefusedAdmin
+pub(in crate::http) fn refused_admin(call: &Call, problem: &Problem) {
+    let is_refused = matches!(problem.code(), Code::Unauthorized | Code::Forbidden);
+    let has_token =
+        || shown(call.request.headers()).any(|(_, text)| text.starts_with(ADMIN_TOKEN_PREFIX));
+    let intake = &call.api.engine.intake;
+    if !is_refused || (call.who != Who::Admin && !has_token()) || intake.is_disk_low() {
+        return;
+    }
+    let refused = call.api.refused_admin.count(call.client_address(), Instant::now());
+    let Some(Refused { count, addresses }) = refused else { return };
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let changes =
+        vec![Changed::new("requests", &count), Changed::new("addresses", &addresses.join(" "))];
+    let note =
+        Note { action: Action::AdministrationRefused, subject: Subject::Administration, changes };
+    let actor = call.key().map_or(Actor::Unknown, |key| Actor::Key(key.key().id));
+    if let Err(refused) = intake.submit(entry(call, actor, note)) {
+        tracing::debug!(%refused, "a refused request is missing in the audit log");
+    }
 }
 
 /// A refused request, as its line shows it.

@@ -24,6 +24,7 @@ use crate::http::input::body::{self, BodyLimit};
 use crate::http::input::body_memory::Reserved;
 use crate::http::principal::Principal;
 use crate::http::shared::Api;
+use crate::model::audit::{Note, Origin};
 use crate::model::id::OrgNo;
 use crate::model::key::Scope;
 use crate::model::org::Tier;
@@ -56,6 +57,8 @@ pub(in crate::http) struct Call {
     /// The permission required by the table of routes.
     pub(in crate::http) who: Who,
     pub(in crate::http) caller: Caller,
+    /// The id of the request.
+    pub(in crate::http) request_id: String,
     /// The time at which the request came.
     pub(in crate::http) now: Timestamp,
     /// The budget to which the request is charged.
@@ -72,10 +75,11 @@ pub(in crate::http) struct Call {
 }
 
 impl Call {
-    /// Begins a call, whose caller is not known yet. `now` is the time at which the request came.
+    /// Begins a call, whose caller is not known yet. `now` is the time at which the request came,
+    /// `request_id` the id of the request.
     pub(in crate::http) fn new(
         (api, now): (web::Data<Api>, Timestamp),
-        (request, payload): (HttpRequest, dev::Payload),
+        (request, payload, request_id): (HttpRequest, dev::Payload, String),
         connection: Handle,
         (who, budget): (Who, Budget),
     ) -> Self {
@@ -85,6 +89,7 @@ impl Call {
             payload,
             who,
             caller: Caller::Anyone,
+            request_id,
             now,
             budget,
             admission: None,
@@ -314,6 +319,11 @@ impl Call {
         Some(client_address(peer, self.request.headers(), &self.api.settings.get().trusted_proxies))
     }
 
+    /// Returns the origin of the request, for the audit log.
+    pub(in crate::http) fn origin(&self) -> Origin {
+        Origin { address: self.client_address(), request_id: self.request_id.clone() }
+    }
+
     /// Returns a path parameter, or an empty text if the route has no such parameter.
     pub(in crate::http) fn path(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
@@ -365,26 +375,37 @@ impl Call {
         &self,
         draft: D,
     ) -> Result<OutcomeOf<D>, Problem> {
-        self.committed([draft], Pending::outcome).await
+        self.committed([draft], None, Pending::outcome).await
     }
 
-    /// Commits changes of the same kind together, and returns the outcome of each.
+    /// Does the same as [`Call::commit`], with this entry of the audit log.
+    pub(in crate::http) async fn commit_noted<D: Drafted>(
+        &self,
+        draft: D,
+        note: Note,
+    ) -> Result<OutcomeOf<D>, Problem> {
+        self.committed([draft], Some(note), Pending::outcome).await
+    }
+
+    /// Commits changes of one kind together, with a note if there is one; returns each outcome.
     ///
     /// # Errors
     /// Fails like [`Call::commit`]; then none of the changes was made.
     pub(in crate::http) async fn commit_all<D: Drafted>(
         &self,
         drafts: Vec<D>,
+        note: Option<Note>,
     ) -> Result<Vec<OutcomeOf<D>>, Problem> {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        self.committed(drafts, Pending::outcomes).await
+        self.committed(drafts, note, Pending::outcomes).await
     }
 
     async fn committed<D: Drafted, T, F: Future<Output = Result<T, CommitError>>>(
         &self,
         drafts: impl IntoIterator<Item = D>,
+        note: Option<Note>,
         wait: impl FnOnce(Pending<D::Kind>) -> F,
     ) -> Result<T, Problem> {
         let key = match &self.caller {
@@ -392,7 +413,8 @@ impl Call {
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        let requester = Requester { key, needs: self.who.needs() };
+        let origin = (D::Kind::IS_AUDITED || note.is_some()).then(|| self.origin());
+        let requester = Requester { key, needs: self.who.needs(), origin, note };
         let _place = self.api.bounds.submissions.take(self.principal(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {

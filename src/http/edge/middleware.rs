@@ -71,16 +71,17 @@ pub(in crate::http) async fn serve(
         return Problem::internal(&"an unknown connection").render(&request_id);
     };
     let in_hand = connection.begin(&request);
-    let mut call = Call::new((api, now), (request, payload), connection, target.terms());
+    let mut call =
+        Call::new((api, now), (request, payload, request_id), connection, target.terms());
     let (mut response, problem) = match answer(&target, &mut call).await {
         Ok(response) => (response, None),
-        Err(problem) => (problem.render(&request_id), Some(problem)),
+        Err(problem) => (problem.render(&call.request_id), Some(problem)),
     };
     debug_assert!(
         is_declared(&target, response.status().as_u16(), problem.as_ref()),
         "the operation of the route does not declare its answer"
     );
-    decorate(&call, &request_id, response.headers_mut());
+    decorate(&call, response.headers_mut());
     call.connection.leave_if_crowded();
     if call.connection.is_leaving() {
         response.head_mut().set_connection_type(ConnectionType::Close);
@@ -91,12 +92,7 @@ pub(in crate::http) async fn serve(
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     note(&call, &target, problem.as_ref());
-    log(
-        &call,
-        &target,
-        (&request_id, response.status().as_u16(), began.elapsed()),
-        problem.as_ref(),
-    );
+    log(&call, &target, (response.status().as_u16(), began.elapsed()), problem.as_ref());
     sent_in_pieces(response, in_hand, is_ended_by_close)
 }
 
@@ -215,8 +211,8 @@ fn wrong_method(call: &Call, allow: &str) -> Answer {
 }
 
 /// Adds the headers common to all answers.
-fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+fn decorate(call: &Call, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(&call.request_id) {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -249,12 +245,8 @@ fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
 
 /// Updates the metrics of the route, and logs the request: a refused one with its reason, and every
 /// one at debug with its duration.
-fn log(
-    call: &Call,
-    target: &Target,
-    (request_id, status, took): (&str, u16, Duration),
-    problem: Option<&Problem>,
-) {
+fn log(call: &Call, target: &Target, (status, took): (u16, Duration), problem: Option<&Problem>) {
+    let request_id = call.request_id.as_str();
     let (series, route) = match target {
         Target::Route(number, route) => (call.api.series.matched.get(*number), route.path),
         Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
@@ -267,6 +259,7 @@ fn log(
     if let Some(problem) = problem {
         let traceparent = traceparent();
         audit::refused(call, &RefusedRequest { request_id, traceparent, route, problem });
+        audit::refused_admin(call, problem);
     }
     // The fields are computed only if the level is enabled.
     tracing::debug!(

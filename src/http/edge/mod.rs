@@ -18,6 +18,7 @@ pub(super) mod health;
 pub(super) mod limit;
 pub(super) mod middleware;
 pub(super) mod own_answers;
+pub(super) mod refused_admin;
 pub(super) mod request_id;
 pub(super) mod route;
 pub(super) mod scrapes;

@@ -8,9 +8,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
-use crate::store::DeadPlace;
+use crate::store::{AuditPlace, DeadPlace};
 
 const VERSION: u8 = 3;
 
@@ -20,6 +21,10 @@ pub(in crate::http) const NEWEST: EventId = EventId(u128::MAX);
 /// The beginning of a list of dead letters, the newest first.
 pub(in crate::http) const NEWEST_DEAD: DeadPlace =
     (Timestamp(u64::MAX), NEWEST, EndpointId(u128::MAX));
+
+/// The place before the first entry of the audit log. The first entry of an empty log will come
+/// behind it.
+pub(in crate::http) const AUDIT_BEGINS: AuditPlace = (Position(0), 0);
 
 /// A list with pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
@@ -32,6 +37,7 @@ pub(in crate::http) enum List {
     Replays,
     Keys,
     Organizations,
+    Audit,
 }
 
 impl List {
@@ -48,6 +54,7 @@ impl List {
             Self::Replays => (6, "GET /api/replays"),
             Self::Keys => (7, "GET /api/keys"),
             Self::Organizations => (8, "GET /api/orgs"),
+            Self::Audit => (10, "GET /api/audit"),
         }
     }
 
@@ -124,6 +131,19 @@ impl Place for DeadPlace {
     }
 }
 
+impl Place for AuditPlace {
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.0.0.to_be_bytes());
+        bytes.extend_from_slice(&self.1.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (position, rest) = bytes.split_first_chunk::<8>()?;
+        let number = u32::from_be_bytes(rest.try_into().ok()?);
+        Some((Position(u64::from_be_bytes(*position)), number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -155,10 +175,12 @@ mod tests {
             for other in List::ALL.iter().copied() {
                 let cursor = match other {
                     List::DeadLetters => other.cursor(NEWEST_DEAD),
+                    List::Audit => other.cursor(AUDIT_BEGINS),
                     _ => other.cursor(NEWEST),
                 };
                 let read = match list {
                     List::DeadLetters => list.place::<DeadPlace>(&cursor).map(drop),
+                    List::Audit => list.place::<AuditPlace>(&cursor).map(drop),
                     _ => list.place::<EventId>(&cursor).map(drop),
                 };
                 let refused = WrongCursor::OfAnother { is_of: other, wanted: list };

@@ -19,6 +19,7 @@ pub(in crate::http) enum Tag {
     RestHooks,
     Keys,
     Organizations,
+    Audit,
     Administration,
     Operations,
 }
@@ -40,6 +41,7 @@ impl Tag {
             Self::RestHooks => "Subscriptions as Zapier makes them.",
             Self::Keys => "API keys, and the caller of a request.",
             Self::Organizations => "The owners of keys, events and endpoints, for the operator.",
+            Self::Audit => "Who changed what, when, and from where.",
             Self::Administration => "Backups, drills and archives, for the operator.",
             Self::Operations => "Health, metrics and documents; no key is needed.",
         }

@@ -7,6 +7,7 @@ use crate::backup::{DrillOutcome, JobKind};
 use crate::commit::Pressure;
 use crate::http::error::Code as ProblemCode;
 use crate::http::input::wire::PostedType;
+use crate::model::audit::{Action, EntryOrder};
 use crate::model::cloudevent::DataKind;
 use crate::model::delivery::{DeadReason, DeliveryStatus, ErrorCode, Trigger};
 use crate::model::endpoint::{
@@ -68,6 +69,8 @@ texts! {
     KeyId: "The id of an API key." = id(KeyId::PREFIX);
     OrgId: "The id of an organization." = id(OrgId::PREFIX);
     ReplayId: "The id of a replay." = id(ReplayId::PREFIX);
+    Action: "A kind of change in the audit log." = name_of::<Action>();
+    EntryOrder: "The order of the entries of the audit log." = name_of::<EntryOrder>();
     BodyForm: "The form of the body of an endpoint's requests." = name_of::<BodyForm>();
     DataKind: "The part of a CloudEvent's data that the payload holds." = name_of::<DataKind>();
     DeadReason: "The reason why a delivery became a dead letter." = name_of::<DeadReason>();

@@ -6,6 +6,7 @@
 //! varying values (ids, times, windows) are part of the command.
 
 mod again;
+pub(super) mod audit;
 mod deliveries;
 mod events;
 mod expiry;

@@ -2,6 +2,7 @@
 //! not how `apply` keeps them.
 
 mod blocks;
+mod log;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -28,6 +29,7 @@ impl Store {
         let events = audit.events()?;
         let deliveries = audit.deliveries()?;
         audit.replays()?;
+        audit.audit_log()?;
         audit.totals(&events, &deliveries)?;
         Ok(audit.found)
     }

@@ -1,5 +1,6 @@
 //! Questions to the state, one file for each kind.
 
+pub(super) mod audit;
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
 pub(super) mod delivery;

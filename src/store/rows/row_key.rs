@@ -82,6 +82,10 @@ key!(
     |key| [key.0.0.to_be_bytes(), key.1.0.to_be_bytes(), key.2.to_be_bytes()],
     |rest| (org(rest)?, position(rest)?, u32::from_be_bytes(take(rest)?))
 );
+key!((Position, u32), 12, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes()], |rest| (
+    position(rest)?,
+    u32::from_be_bytes(take(rest)?)
+));
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
 key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (

@@ -23,6 +23,8 @@
 //! dead         org 4 · dead_at 8 · event 16 · endpoint 16  DeadRow: the reason
 //! replays      org 4 · replay 16                  ReplayRow: the request and the progress
 //! running      org 4 · replay 16                  RunningRow: empty; the replay runs
+//! audit        position 8 · number 4              AuditRow: an entry of the audit log
+//! audit_of     org 4 · position 8 · number 4      AuditOfRow: how many came before
 //! ```
 //!
 //! `due` is grouped by endpoint, so that no endpoint comes before another. If [`FORMAT`] differs,
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Position;
+use crate::model::audit::AuditEntry;
 use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
@@ -48,7 +51,7 @@ use crate::model::time::{Now, Timestamp};
 use crate::store::rows::row::row;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 19;
+pub(crate) const FORMAT: u32 = 20;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -438,3 +441,22 @@ impl ReplayRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunningRow;
 row!(RunningRow, 19, "running", (OrgNo, ReplayId), resident);
+
+/// An entry of the audit log. Entries of one command have numbers from 0 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditRow {
+    /// The organization that can read the entry.
+    pub(crate) org: Option<OrgNo>,
+    /// The steady time of the entry, by which it expires.
+    pub(crate) steady: Timestamp,
+    pub(crate) entry: AuditEntry,
+}
+row!(AuditRow, 21, "audit", (Position, u32), |row| row.entry.note.changes.len() * 128);
+
+/// Marks an entry of an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditOfRow {
+    /// The number of entries that the organization had made before.
+    pub(crate) ordinal: u64,
+}
+row!(AuditOfRow, 22, "audit_of", (OrgNo, Position, u32));

@@ -8,9 +8,9 @@ use crate::model::id::{EndpointId, OrgId, OrgNo};
 use crate::store::error::StateError;
 use crate::store::rows::dedup::DedupIndex;
 use crate::store::rows::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventAddress,
-    EventBlock, HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits,
-    ReplayRow, RunningRow, TombstoneRow, UnroutedRow,
+    AuditOfRow, AuditRow, DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow,
+    EndpointRow, EventAddress, EventBlock, HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits,
+    OrgRow, PendingBits, ReplayRow, RunningRow, TombstoneRow, UnroutedRow,
 };
 use crate::store::rows::table::{AnyTable, Table};
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) dead: Table<DeadRow>,
     pub(crate) replays: Table<ReplayRow>,
     pub(crate) running: Table<RunningRow>,
+    pub(crate) audit: Table<AuditRow>,
+    pub(crate) audit_of: Table<AuditOfRow>,
     pub(crate) dedup_index: DedupIndex,
     /// The organization with each name, computed from the rows.
     pub(crate) org_names: BTreeMap<String, OrgId>,
@@ -72,6 +74,8 @@ impl State {
             dead: Table::open(db, broken)?,
             replays: Table::open(db, broken)?,
             running: Table::open(db, broken)?,
+            audit: Table::open(db, broken)?,
+            audit_of: Table::open(db, broken)?,
         })
     }
 
@@ -97,7 +101,7 @@ impl State {
     }
 
     /// Returns the tables without their row types, for the write-back.
-    pub(crate) fn tables(&self) -> [&dyn AnyTable; 20] {
+    pub(crate) fn tables(&self) -> [&dyn AnyTable; 22] {
         [
             &self.meta,
             &self.orgs,
@@ -119,10 +123,12 @@ impl State {
             &self.dead,
             &self.replays,
             &self.running,
+            &self.audit,
+            &self.audit_of,
         ]
     }
 
-    pub(crate) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
+    pub(crate) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 22] {
         [
             &mut self.meta,
             &mut self.orgs,
@@ -144,6 +150,8 @@ impl State {
             &mut self.dead,
             &mut self.replays,
             &mut self.running,
+            &mut self.audit,
+            &mut self.audit_of,
         ]
     }
 }

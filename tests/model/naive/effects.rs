@@ -138,6 +138,14 @@ impl Naive {
 
     /// Applies the command, given its allowed outcome.
     pub(crate) fn take_over(&mut self, command: &Command, outcome: &Applying) {
+        let before = self.named(command);
+        self.take_over_requested(command, outcome);
+        if outcome.is_ok() {
+            self.record(command, &before);
+        }
+    }
+
+    fn take_over_requested(&mut self, command: &Command, outcome: &Applying) {
         if let Some((key, at, _)) = self.authority(command) {
             self.end_if_over(command.org(), key, at);
         }
@@ -334,6 +342,7 @@ impl Naive {
                 self.replaying(command);
             }
             Command::ForgetDeleted(forget) => self.forget(forget),
+            Command::ExpireAudit(expire) => self.expire_audit(expire.before),
             Command::ChangeOrg(change) => self.org_changed(change),
             delivering => self.delivering(delivering),
         }

@@ -2,9 +2,10 @@
 
 use triggerd::commands::{
     AckEvent, CancelDeliveries, ChangeOrg, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead,
-    EndKey, EndOverlaps, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash,
-    PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    EndKey, EndOverlaps, EraseEvent, ExpireAudit, ExpireDedup, ExpireKeys, NoteKeysUsed,
+    NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
+use triggerd::model::audit::Origin;
 use triggerd::model::authority::Authority;
 use triggerd::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
@@ -34,7 +35,8 @@ fn with_fingerprint(mut event: NewEvent) -> NewEvent {
 }
 
 impl World {
-    /// Makes a command of the API come from a key of the organization, which may have ended.
+    /// Makes a command of the API come from a key of the organization, which may have ended, or from
+    /// the operator.
     pub(super) fn by_somebody(&mut self, org: OrgNo, command: Command) -> Command {
         let asks = matches!(
             command,
@@ -48,9 +50,15 @@ impl World {
                 | Command::EndKey(_)
                 | Command::RotateKey(_)
         );
-        let key = self.some_key(org);
-        let (key, needs, at) = (Some(key), Scope::InboxRead.into(), self.moment());
-        if asks { command.requested(Authority { key, needs, at }) } else { command }
+        let is_operators = matches!(command, Command::ChangeOrg(_));
+        if !asks && !is_operators {
+            return command;
+        }
+        let key = (!is_operators).then(|| self.some_key(org));
+        let (needs, at) = (Scope::InboxRead.into(), self.moment());
+        let request_id = self.id().to_string();
+        let origin = command.kind().is_audited.then_some(Origin { address: None, request_id });
+        command.requested_from(Authority { key, needs, at }, (origin, None))
     }
 
     fn some_key(&mut self, org: OrgNo) -> KeyId {
@@ -353,6 +361,11 @@ impl World {
 
     pub(super) fn expire(&self) -> Command {
         Command::ExpireDedup(ExpireDedup { before: self.moment().steady.minus_ms(WINDOW_MS) })
+    }
+
+    pub(super) fn expire_audit(&mut self) -> Command {
+        let age_ms = self.random.below(WINDOW_MS);
+        ExpireAudit { before: self.moment().steady.minus_ms(age_ms) }.into()
     }
 
     pub(super) fn end_overlaps(&self) -> Command {
