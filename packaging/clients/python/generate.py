@@ -32,6 +32,7 @@ def main() -> None:
         # Of rules about members together, only those about required members become types.
         if "properties" in schema:
             schema.pop("anyOf", None)
+            schema.pop("oneOf", None)
             for rule in schema.pop("allOf", []):
                 schema["required"] = schema.get("required", []) + rule.get("required", [])
     write_types(document, to / "types.py")
