@@ -22,6 +22,7 @@ mod backups_hostile;
 mod backups_s3;
 mod backups_shown;
 mod backups_slow;
+mod clients;
 mod clock_steps;
 mod cloudevents;
 mod commands;

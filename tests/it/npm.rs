@@ -56,6 +56,10 @@ fn the_lock_files_name_versions_and_no_registry() {
             include_str!("../clients/standardwebhooks/package-lock.json"),
             ("standardwebhooks", "1.1.1"),
         ),
+        (
+            include_str!("../../packaging/clients/typescript/package-lock.json"),
+            ("openapi-typescript", "7.13.0"),
+        ),
     ] {
         assert!(lock.contains("\"integrity\": \"sha512-") && !lock.contains("\"resolved\""));
         let (name, version) = version;

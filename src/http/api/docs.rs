@@ -35,10 +35,11 @@ const EXPLORER: &str = "<h2 id=\"explorer\">Explorer</h2>\n<p>Each operation of 
     src=\"/docs/explorer.js\" defer></script>\n";
 
 /// The pages in the order of the navigation. The first one is `/docs` itself.
-static PAGES: [Page; 13] = pages![
+static PAGES: [Page; 14] = pages![
     "index",
     "api",
     "cli",
+    "clients",
     "problems",
     "operational-events",
     "configuration",

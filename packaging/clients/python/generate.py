@@ -1,0 +1,177 @@
+"""Makes the files of the package that follow from the OpenAPI document.
+
+`generate.py DIRECTORY` writes them into this directory, without it into the package.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DOCUMENT = HERE.parents[2] / "docs" / "openapi.json"
+PROJECT = HERE / "pyproject.toml"
+GENERATED = '"""Made by generate.py from docs/openapi.json."""\n\n'
+SIMPLE = {"string": "str", "integer": "int", "boolean": "bool", "number": "float"}
+JSON = "application/json"
+OPTIONS = """
+    --input-file-type openapi --output-model-type typing.TypedDict --target-python-version 3.10
+    --use-standard-collections --use-union-operator --enum-field-as-literal all
+    --use-schema-description --use-field-description --disable-timestamp --disable-warnings
+    --formatters builtin
+""".split()
+
+
+def main() -> None:
+    to = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "src" / "triggerd"
+    document = json.loads(DOCUMENT.read_text())
+    for schema in document["components"]["schemas"].values():
+        # Of rules about members together, only those about required members become types.
+        if "properties" in schema:
+            schema.pop("anyOf", None)
+            schema.pop("oneOf", None)
+            for rule in schema.pop("allOf", []):
+                schema["required"] = schema.get("required", []) + rule.get("required", [])
+    write_types(document, to / "types.py")
+    (to / "problems.py").write_text(problems(document))
+    (to / "operations.py").write_text(operations(document))
+    files: list[str | Path] = [to / "types.py", to / "problems.py", to / "operations.py"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--quiet",
+        "--config",
+        PROJECT,
+    ]
+    subprocess.run([*command, *files], check=True)
+
+
+def write_types(document: dict[str, Any], to: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "openapi.json"
+        source.write_text(json.dumps(document))
+        files: list[str | Path] = ["--input", source, "--output", to]
+        command = [sys.executable, "-m", "datamodel_code_generator", *files, *OPTIONS]
+        subprocess.run(command, check=True)
+    own = re.sub(r"\A(#.*\n)+\n*", GENERATED, to.read_text())
+    pushed = [
+        reference(item["post"]["requestBody"]["content"][JSON]["schema"])
+        for name, item in document["webhooks"].items()
+        if name.startswith("triggerd.")
+    ]
+    own += f"\n\nOperationalEvent: TypeAlias = {' | '.join(pushed)}\n"
+    to.write_text(own + '"""\nAn event of triggerd itself, as an endpoint receives it.\n"""\n')
+
+
+def problems(document: dict[str, Any]) -> str:
+    codes = document["components"]["schemas"]["ProblemCode"]["enum"]
+    names = {code: re.sub("_?([a-z]+)", lambda m: m[1].capitalize(), code) for code in codes}
+    classes = (
+        f'class {name}Error(ProblemError):\n    """The problem `{code}`, which `docs/problems.md` '
+        f'explains."""\n\n\n'
+        for code, name in names.items()
+    )
+    table = ", ".join(f'"{code}": {name}Error' for code, name in names.items())
+    head = f"{GENERATED}from .errors import ProblemError\n\n\n"
+    return f"{head}{''.join(classes)}BY_CODE: dict[str, type[ProblemError]] = {{{table}}}\n"
+
+
+def operations(document: dict[str, Any]) -> str:
+    head = (
+        "from typing import Any, Literal\n\nfrom . import types\n"
+        "from ._core import ListOperation, Operation, path\n\n\n"
+    )
+    made = (
+        operation(document, route, method, item)
+        for route, methods in document["paths"].items()
+        for method, item in methods.items()
+    )
+    return GENERATED + head + "\n\n".join(text for text in made if text)
+
+
+def operation(document: dict[str, Any], route: str, method: str, item: dict[str, Any]) -> str:
+    """Returns a function that makes the operation; the empty text for a stream without an end."""
+    content = [r.get("content", {}) for s, r in item["responses"].items() if s.startswith("2")]
+    if any("text/event-stream" in forms for forms in content):
+        return ""
+    answer = " | ".join(dict.fromkeys(answer_type(forms) for forms in content))
+    parameters = item.get("parameters", [])
+    groups = {
+        place: [it for it in parameters if it["in"] == place]
+        for place in ("path", "query", "header")
+    }
+    signature = [f"{snake(it['name'])}: {type_of(it['schema'])}" for it in groups["path"]]
+    call = [f'"{method.upper()}"', path_of(route, groups["path"])]
+    if body := item.get("requestBody"):
+        default = "" if body.get("required") else " | None = None"
+        signature.append(f"body: {body_type(body)}{default}")
+        call.append("body=body")
+    options = groups["query"] + groups["header"]
+    if options:
+        signature.append("*")
+        signature += [
+            f"{snake(it['name'])}: {type_of(it['schema'])}"
+            + ("" if it.get("required") else " | None = None")
+            for it in options
+        ]
+    for place, argument in (("query", "query"), ("header", "headers")):
+        if groups[place]:
+            pairs = (f'"{it["name"]}": {snake(it["name"])}' for it in groups[place])
+            call.append(f"{argument}={{{', '.join(pairs)}}}")
+    kind = f"Operation[{answer}]"
+    page = document["components"]["schemas"].get(answer.removeprefix("types."), {})
+    if "next_cursor" in page.get("properties", {}):
+        kind = f"ListOperation[{type_of(page['properties']['data']['items'])}, {answer}]"
+    return (
+        f"def {snake(item['operationId'])}({', '.join(signature)}) -> {kind}:\n"
+        f'    """{item["summary"].rstrip(".")}."""\n'
+        f"    return {kind.split('[', maxsplit=1)[0]}({', '.join(call)})\n"
+    )
+
+
+def answer_type(forms: dict[str, Any]) -> str:
+    if JSON in forms:
+        return type_of(forms[JSON]["schema"])
+    return "str" if forms else "None"
+
+
+def body_type(body: dict[str, Any]) -> str:
+    return type_of(body["content"][JSON]["schema"])
+
+
+def path_of(route: str, parameters: list[dict[str, Any]]) -> str:
+    if not parameters:
+        return f'"{route}"'
+    names = ", ".join(snake(it["name"]) for it in parameters)
+    return f'path("{re.sub("{[^}]*}", "{}", route)}", {names})'
+
+
+def type_of(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return f"types.{reference(schema)}"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " | ".join(dict.fromkeys(type_of(it) for it in choices))
+    if "enum" in schema:
+        return f"Literal{json.dumps(schema['enum'])}"
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list[{type_of(schema['items'])}]"
+    if kind == "object":
+        return "dict[str, Any]"
+    return "None" if kind == "null" else SIMPLE.get(str(kind), "Any")
+
+
+def reference(schema: dict[str, Any]) -> str:
+    return str(schema["$ref"]).rsplit("/", maxsplit=1)[-1]
+
+
+def snake(name: str) -> str:
+    return re.sub("([A-Z])", lambda m: f"_{m[1].lower()}", name.replace("-", "")).lstrip("_")
+
+
+main()

@@ -1,0 +1,189 @@
+"""Requests, answers and retries without any input or output.
+
+A generator yields each step that needs the world (a request, a pause, a handler), and gets its
+result. `Client` and `AsyncClient` only carry out these steps.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from . import problems
+from .errors import ConnectionFailedError, ProblemError
+from .types import Event
+
+__version__ = "0.1.0"
+
+T = TypeVar("T")
+P = TypeVar("P")
+#: The waits of a retry in seconds: the first one, and the longest, also by `Retry-After`.
+PAUSE_MIN, PAUSE_MAX = 0.2, 60.0
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """A request of the API with an answer of the type `T`. `triggerd.operations` makes them."""
+
+    method: str
+    path: str
+    query: Mapping[str, str | int | None] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    body: object = None
+    #: Whether a `POST` may be sent again although an earlier one may have been carried out.
+    repeatable: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        # A `DELETE` with a body chooses what it deletes, so a second one can delete more.
+        is_plain_delete = self.method == "DELETE" and self.body is None
+        return self.repeatable or is_plain_delete or self.method in ("GET", "PUT")
+
+
+@dataclass(frozen=True)
+class ListOperation(Operation[P], Generic[T, P]):
+    """An operation with pages of the type `P` as answers, and items of the type `T` in them."""
+
+
+def path(template: str, *values: str) -> str:
+    """Returns the path with its parameters."""
+    return template.format(*(quote(value, safe="") for value in values))
+
+
+def next_page(operation: ListOperation[T, P], page: dict[str, Any]) -> ListOperation[T, P] | None:
+    """Returns the operation for the page behind this one, or `None` if the list ends."""
+    if not page["has_more"]:
+        return None
+    return replace(operation, query={**operation.query, "cursor": page["next_cursor"]})
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    method: str
+    url: str
+    headers: dict[str, str]
+    content: bytes | None
+    timeout: float
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Sleep:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Give the event to the handler. The result is its exception, or `None`."""
+
+    event: Event
+
+
+Step = HttpRequest | Sleep | Handle
+Steps = Generator[Step, Any, T]
+
+
+@dataclass(frozen=True)
+class Settings:
+    url: str
+    key: str
+    timeout: float
+    retries: int
+
+    def request(self, operation: Operation[Any]) -> HttpRequest:
+        query = {name: value for name, value in operation.query.items() if value is not None}
+        headers = {name: value for name, value in operation.headers.items() if value is not None}
+        headers["User-Agent"] = f"triggerd-python/{__version__}"
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        content = None
+        if operation.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(operation.body, ensure_ascii=False, allow_nan=False).encode()
+        target = operation.path + (f"?{urlencode(query)}" if query else "")
+        wait = int(query.get("wait", 0))
+        url = self.url.rstrip("/") + target
+        return HttpRequest(operation.method, url, headers, content, self.timeout + wait)
+
+
+def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
+    """Sends the request until it has an answer, where sending it again is safe."""
+    request = settings.request(operation)
+    is_unknown = False
+    attempt = 0
+    while True:
+        is_last = attempt >= settings.retries
+        least: float = 0
+        answer: HttpAnswer | ConnectionFailedError = yield request
+        if isinstance(answer, ConnectionFailedError):
+            answer.operation = operation
+            if is_last or not operation.is_repeatable:
+                raise answer
+            is_unknown = True
+        else:
+            if answer.status < 300:
+                return read(answer)  # type: ignore[no-any-return]
+            if answer.status == 404 and is_unknown and operation.method == "DELETE":
+                # An earlier request without an answer deleted it.
+                return None  # type: ignore[return-value]
+            problem = problem_of(answer, operation)
+            least = problem.retry_after or 0
+            if is_last or least > PAUSE_MAX or not may_repeat(problem):
+                raise problem
+            is_unknown = is_unknown or answer.status >= 500
+        yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)))
+        attempt += 1
+
+
+def may_repeat(problem: ProblemError) -> bool:
+    """Returns true if the request can be sent again after this answer."""
+    if problem.status in (429, 503) and problem.retry_after is not None:
+        # The server refused the request before it did anything.
+        return True
+    is_passing = problem.status in (408, 429) or problem.status >= 500
+    return is_passing and problem.operation.is_repeatable
+
+
+def pause(attempt: int, least: float, most: float) -> float:
+    """Returns the wait after an attempt: twice as long each time, with a random share."""
+    longest: float = min(most, least * 2 ** min(attempt, 30))
+    return longest * random.uniform(0.5, 1)
+
+
+def read(answer: HttpAnswer) -> Any:
+    if not answer.content:
+        return None
+    media_type = answer.headers.get("content-type", "").split(";")[0].strip()
+    if media_type.endswith(("/json", "+json")):
+        return json.loads(answer.content)
+    return answer.content.decode(errors="replace")
+
+
+def problem_of(answer: HttpAnswer, operation: Operation[Any]) -> ProblemError:
+    try:
+        retry_after: float | None = float(answer.headers["retry-after"])
+    except (KeyError, ValueError):
+        retry_after = None
+    try:
+        problem = json.loads(answer.content)
+        kind = problems.BY_CODE.get(problem["code"], ProblemError)
+        return kind(problem, operation, retry_after)
+    except (ValueError, KeyError, TypeError):
+        text = answer.content[:200].decode(errors="replace")
+        foreign: Any = {
+            "code": "not_from_triggerd",
+            "status": answer.status,
+            "detail": f"the answer {answer.status} is no problem document: {text}",
+            "request_id": answer.headers.get("x-request-id"),
+        }
+        return ProblemError(foreign, operation, retry_after)

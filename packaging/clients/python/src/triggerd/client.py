@@ -1,0 +1,180 @@
+"""The clients: they carry out the steps of `_core` and `_flows` over httpx2."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+import httpx2
+from typing_extensions import Self
+
+from . import _core, _flows
+from ._core import HttpRequest, ListOperation, Operation, P, Sleep, Step, Steps, T
+from ._flows import ConsumeOptions, Consumer
+from .errors import ConnectionFailedError
+from .types import BatchResult, Event, PostedEvent, Receipt
+
+Handler = Callable[[Event], object]
+AsyncHandler = Callable[[Event], Awaitable[object]]
+H = TypeVar("H")
+
+
+def answer_of(response: httpx2.Response) -> _core.HttpAnswer:
+    return _core.HttpAnswer(response.status_code, response.headers, response.content)
+
+
+def no_answer(error: httpx2.RequestError, request: HttpRequest) -> ConnectionFailedError:
+    why = f"{type(error).__name__}: {error}".rstrip(": ")
+    return ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
+
+
+class _Base(Generic[H]):
+    """Without `url` and `key`, the environment's `TRIGGERD_URL` and `TRIGGERD_API_KEY` count."""
+
+    _http_type: type[H]
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = 30,
+        retries: int = 5,
+        http: H | None = None,
+    ) -> None:
+        url = url or os.environ.get("TRIGGERD_URL") or "http://127.0.0.1:8080"
+        key = key or os.environ.get("TRIGGERD_API_KEY", "")
+        self._settings = _core.Settings(url, key, timeout, retries)
+        self._http = http or self._http_type()
+
+
+class Client(_Base[httpx2.Client]):
+    """A client that blocks. Threads can share it."""
+
+    _http_type = httpx2.Client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, event: PostedEvent) -> Receipt:
+        """Sends an event. Without a `dedup_id` it gets one, so that retries are safe."""
+        return self._run(_flows.send(self._settings, event))
+
+    def send_batch(self, events: Iterable[PostedEvent]) -> list[BatchResult]:
+        """Sends at most 1,000 events. Look at each result: an item can be `rejected`."""
+        return self._run(_flows.send_batch(self._settings, events))
+
+    def request(self, operation: Operation[T]) -> T:
+        """Sends any request of `triggerd.operations`."""
+        return self._run(_core.exchange(self._settings, operation))
+
+    def items(self, operation: ListOperation[T, P]) -> Iterator[T]:
+        """Iterates over the items of a list, page by page."""
+        following: ListOperation[T, P] | None = operation
+        while following:
+            page: Any = self.request(following)
+            yield from page["data"]
+            following = _core.next_page(following, page)
+
+    def consume(self, handler: Handler, how: ConsumeOptions = ConsumeOptions()) -> None:
+        """Gives each event of the inbox to the handler, and acknowledges it when that returns.
+
+        If the handler raises, the event stays in the inbox and comes again after a pause.
+        """
+        self._run(Consumer(self._settings, how).steps(), handler)
+
+    def _run(self, steps: Steps[T], handler: Handler | None = None) -> T:
+        result: object = None
+        try:
+            while True:
+                result = self._take(steps.send(result), handler)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    def _take(self, step: Step, handler: Handler | None) -> object:
+        if isinstance(step, Sleep):
+            time.sleep(step.seconds)
+        elif isinstance(step, HttpRequest):
+            try:
+                return answer_of(self._http.request(**vars(step)))
+            except httpx2.RequestError as error:
+                return no_answer(error, step)
+        elif handler:
+            try:
+                handler(step.event)
+            except Exception as error:
+                return error
+        return None
+
+
+class AsyncClient(_Base[httpx2.AsyncClient]):
+    """The client for asyncio, with the methods of `Client`."""
+
+    _http_type = httpx2.AsyncClient
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def send(self, event: PostedEvent) -> Receipt:
+        return await self._run(_flows.send(self._settings, event))
+
+    async def send_batch(self, events: Iterable[PostedEvent]) -> list[BatchResult]:
+        return await self._run(_flows.send_batch(self._settings, events))
+
+    async def request(self, operation: Operation[T]) -> T:
+        return await self._run(_core.exchange(self._settings, operation))
+
+    async def items(self, operation: ListOperation[T, P]) -> AsyncIterator[T]:
+        following: ListOperation[T, P] | None = operation
+        while following:
+            page: Any = await self.request(following)
+            for item in page["data"]:
+                yield item
+            following = _core.next_page(following, page)
+
+    async def consume(
+        self, handler: Handler | AsyncHandler, how: ConsumeOptions = ConsumeOptions()
+    ) -> None:
+        """Consumes like `Client.consume`. The handler can be a coroutine function."""
+        await self._run(Consumer(self._settings, how).steps(), handler)
+
+    async def _run(self, steps: Steps[T], handler: Handler | None = None) -> T:
+        result: object = None
+        try:
+            while True:
+                result = await self._take(steps.send(result), handler)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    async def _take(self, step: Step, handler: Handler | None) -> object:
+        if isinstance(step, Sleep):
+            await asyncio.sleep(step.seconds)
+        elif isinstance(step, HttpRequest):
+            try:
+                return answer_of(await self._http.request(**vars(step)))
+            except httpx2.RequestError as error:
+                return no_answer(error, step)
+        elif handler:
+            try:
+                result = handler(step.event)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                return error
+        return None

@@ -1,0 +1,177 @@
+"""The rules of retries and of the consumer, as steps without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems
+from triggerd._core import Handle, HttpAnswer, HttpRequest, Operation, Settings, Sleep, exchange
+from triggerd._flows import Consumer, send
+from triggerd.errors import ConnectionFailedError, ProblemError
+
+SETTINGS = Settings("http://127.0.0.1:1/", "key", timeout=9, retries=2)
+LOST = "lost"
+GET = operations.list_events()
+POST: Operation[Any] = operations.create_endpoint({"url": "https://example.com/"})
+SEND: Operation[Any] = replace(operations.post_event({"payload": 1}), repeatable=True)
+DELETE: Operation[Any] = operations.delete_endpoint("ep_1")
+DROP: Operation[Any] = operations.drop_dead_letters({"endpoint_id": "ep_1"})
+
+
+def answer(status: int, value: object = None, **headers: str) -> HttpAnswer:
+    headers = {name.replace("_", "-"): text for name, text in headers.items()}
+    content = b"" if value is None else json.dumps(value).encode()
+    return HttpAnswer(status, {"content-type": "application/problem+json", **headers}, content)
+
+
+def problem(status: int, code: str, **headers: str) -> HttpAnswer:
+    value = {"type": "", "title": "", "status": status, "detail": "why", "code": code}
+    return answer(status, {**value, "request_id": "r1"}, **headers)
+
+
+BUSY = problem(503, "overloaded", retry_after="3")
+LIMITED = problem(429, "rate_limited", retry_after="1")
+INTERNAL = problem(500, "internal")
+GATEWAY = HttpAnswer(503, {"content-type": "text/html"}, b"<html>")
+DONE = answer(200, {"done": True})
+
+
+def play(operation: Operation[Any], *script: HttpAnswer | str) -> tuple[Any, list[float]]:
+    """Gives the answers of the script. Returns the result or the error, and the pauses."""
+    answers, pauses = iter(script), list[float]()
+    steps, given = exchange(SETTINGS, operation), None
+    while True:
+        try:
+            step = steps.send(given)
+        except StopIteration as end:
+            assert next(answers, None) is None
+            return end.value, pauses
+        except Exception as error:
+            assert next(answers, None) is None
+            return error, pauses
+        given = None
+        if isinstance(step, Sleep):
+            pauses.append(step.seconds)
+        else:
+            scripted = next(answers)
+            given = ConnectionFailedError("lost") if isinstance(scripted, str) else scripted
+
+
+@pytest.mark.parametrize("operation", [GET, SEND, DELETE])
+@pytest.mark.parametrize("passing", [LOST, INTERNAL, GATEWAY, BUSY, LIMITED])
+def test_what_is_safe_is_repeated(operation: Operation[Any], passing: HttpAnswer | str) -> None:
+    result, pauses = play(operation, passing, passing, DONE)
+    assert result == {"done": True}
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("operation", [POST, DROP])
+@pytest.mark.parametrize("unclear", [LOST, INTERNAL, GATEWAY])
+def test_what_may_have_been_done_is_not_repeated(
+    operation: Operation[Any], unclear: HttpAnswer | str
+) -> None:
+    error, pauses = play(operation, unclear)
+    assert isinstance(error, ConnectionFailedError if unclear == LOST else ProblemError)
+    assert error.operation == operation
+    assert pauses == []
+
+
+@pytest.mark.parametrize("operation", [POST, DROP, GET])
+def test_a_refusal_with_retry_after_is_waited_for(operation: Operation[Any]) -> None:
+    result, pauses = play(operation, BUSY, LIMITED, DONE)
+    assert (result, pauses) == ({"done": True}, [3.0, 1.0])
+
+
+def test_the_last_error_is_raised_and_long_waits_are_left_to_the_caller() -> None:
+    error, pauses = play(GET, LOST, INTERNAL, BUSY)
+    assert isinstance(error, problems.OverloadedError)
+    assert (error.code, error.status, error.request_id) == ("overloaded", 503, "r1")
+    assert 0 < pauses[0] <= 0.2 < pauses[1] * 2 <= 0.8
+    error, pauses = play(GET, problem(503, "overloaded", retry_after="3600"))
+    assert (error.retry_after, pauses) == (3600, [])
+
+
+def test_errors_of_the_caller_are_not_repeated_and_foreign_answers_are_errors() -> None:
+    for refused in (problem(404, "not_found"), problem(422, "validation_failed")):
+        error, pauses = play(GET, refused)
+        assert isinstance(error, ProblemError)
+        assert pauses == []
+    error, _ = play(GET, problem(418, "a_code_of_a_later_version"))
+    assert (type(error), error.code) == (ProblemError, "a_code_of_a_later_version")
+    error, _ = play(POST, GATEWAY)
+    assert (type(error), error.code, error.status) == (ProblemError, "not_from_triggerd", 503)
+
+
+def test_a_deletion_whose_answer_was_lost_is_done_when_nothing_is_there() -> None:
+    assert play(DELETE, LOST, problem(404, "not_found"))[0] is None
+    assert isinstance(play(DELETE, problem(404, "not_found"))[0], problems.NotFoundError)
+    assert isinstance(play(DELETE, LIMITED, problem(404, "not_found"))[0], problems.NotFoundError)
+
+
+def test_requests_have_the_key_the_query_and_a_dedup_id_that_stays() -> None:
+    request = SETTINGS.request(operations.list_inbox(wait=20, type="a.*,!b"))
+    assert request.url == "http://127.0.0.1:1/api/inbox?wait=20&type=a.%2A%2C%21b"
+    assert request.timeout == 29
+    assert request.headers["Authorization"] == "Bearer key"
+    steps = send(SETTINGS, {"type": "a", "payload": None})
+    first = next(steps)
+    assert isinstance(steps.send(ConnectionFailedError("lost")), Sleep)
+    assert first == steps.send(None)
+    assert isinstance(first, HttpRequest)
+    assert len(json.loads(first.content or b"")["dedup_id"]) == 36
+    with pytest.raises(ValueError, match="JSON compliant"):
+        next(send(SETTINGS, {"type": "a", "payload": float("nan")}))
+
+
+def test_a_consumer_waits_for_its_server_and_ends_when_its_key_does() -> None:
+    steps = Consumer(replace(SETTINGS, retries=0), ConsumeOptions()).steps()
+    assert isinstance(next(steps), HttpRequest)
+    for passing in (ConnectionFailedError("lost"), INTERNAL, BUSY):
+        assert isinstance(steps.send(passing), Sleep)
+        assert isinstance(steps.send(None), HttpRequest)
+    event = {"id": "evt_1", "type": "a", "payload": None}
+    page = {"data": [event], "has_more": False, "next_cursor": "c"}
+    assert steps.send(answer(200, page)) == Handle(event)  # type: ignore[arg-type]
+    acknowledge = steps.send(None)
+    assert isinstance(acknowledge, HttpRequest)
+    assert acknowledge.url.endswith("/api/ack/evt_1")
+    following = steps.send(problem(404, "not_found"))
+    assert isinstance(following, HttpRequest)
+    assert following.url.endswith("/api/inbox?limit=50&cursor=c&wait=20")
+    with pytest.raises(problems.UnauthorizedError):
+        steps.send(problem(401, "unauthorized"))
+
+
+def test_an_event_that_failed_is_read_again_from_the_beginning_when_it_is_due() -> None:
+    told: list[str] = []
+    how = ConsumeOptions(pause=0, on_failure=lambda event, error: told.append(f"{error}"))
+    steps = Consumer(SETTINGS, how).steps()
+    next(steps)
+    page = {"data": [{"id": "evt_1"}], "has_more": False, "next_cursor": "c"}
+    assert isinstance(steps.send(answer(200, page)), Handle)
+    again = steps.send(ValueError("no"))
+    assert isinstance(again, HttpRequest)
+    assert (told, again.url.endswith("/api/inbox?limit=50&wait=0")) == (["no"], True)
+    following = steps.send(answer(200, {**page, "data": []}))
+    assert isinstance(following, HttpRequest)
+    assert following.url.endswith("cursor=c&wait=20"), "an event that left is forgotten"
+
+
+def test_timeouts_are_lost_answers_for_both_clients() -> None:
+    def late(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ReadTimeout("late", request=request)
+
+    transport = httpx2.MockTransport(late)
+    client = Client("http://a", retries=1, http=httpx2.Client(transport=transport))
+    with pytest.raises(ConnectionFailedError, match="GET http://a/api/events: ReadTimeout: late"):
+        client.request(GET)
+    http = httpx2.AsyncClient(transport=transport)
+    with pytest.raises(ConnectionFailedError, match="ReadTimeout: late") as raised:
+        asyncio.run(AsyncClient("http://a", retries=1, http=http).request(GET))
+    assert raised.value.operation == GET

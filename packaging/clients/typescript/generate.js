@@ -1,0 +1,47 @@
+// Makes the files of `src` that follow from the OpenAPI document. `node generate.js DIRECTORY`
+// writes them into this directory.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import openapi, { astToString } from "openapi-typescript";
+
+const HEAD = "// Made by generate.js from docs/openapi.json.\n\n";
+const source = new URL("../../../docs/openapi.json", import.meta.url);
+const target = process.argv[2] ?? new URL("src", import.meta.url).pathname;
+
+const document = JSON.parse(readFileSync(source, "utf8"));
+const { schemas, securitySchemes } = document.components;
+const codes = schemas.ProblemCode.enum;
+for (const schema of Object.values(schemas)) {
+  // Of rules about members together, only those about required members become types.
+  if (!schema.properties) continue;
+  for (const { required = [] } of schema.allOf ?? []) {
+    schema.required = [...(schema.required ?? []), ...required];
+  }
+  delete schema.allOf;
+  delete schema.anyOf;
+  delete schema.oneOf;
+}
+// Refusals are error classes, and the client reads the headers.
+document.components = { schemas, securitySchemes };
+for (const operation of Object.values(document.paths).flatMap(Object.values)) {
+  operation.responses = Object.fromEntries(
+    Object.entries(operation.responses)
+      .filter(([status]) => status.startsWith("2"))
+      .map(([status, { headers: _, ...response }]) => [status, response]),
+  );
+}
+const types = astToString(await openapi(document, { emptyObjectsUnknown: true }));
+writeFileSync(join(target, "schema.ts"), HEAD + types);
+
+const classOf = (code) =>
+  `${code.replace(/(^|_)([a-z])/g, (_, _before, letter) => letter.toUpperCase())}Error`;
+const classes = codes.map(
+  (code) =>
+    `/** The problem \`${code}\`, which \`docs/problems.md\` explains. */\n` +
+    `export class ${classOf(code)} extends ProblemError {\n` +
+    `  override readonly name: string = "${classOf(code)}";\n}\n`,
+);
+const rows = codes.map((code) => `  ${code}: ${classOf(code)},\n`).join("");
+const table = `export const byCode: Record<string, typeof ProblemError> = {\n${rows}};\n`;
+const imports = 'import { ProblemError } from "./errors.js";\n\n';
+writeFileSync(join(target, "problems.ts"), `${HEAD}${imports}${classes.join("\n")}\n${table}`);

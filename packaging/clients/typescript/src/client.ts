@@ -1,0 +1,327 @@
+import { ConnectionFailedError, ProblemError, type SentRequest, TriggerdError } from "./errors.js";
+import { byCode, EventErasedError, NotFoundError } from "./problems.js";
+import type { Answer, Input, Item, ListRoute, Route, Schemas } from "./routes.js";
+
+/** The waits of a retry in milliseconds: the first one, and the longest, also by `Retry-After`. */
+const PAUSE_MIN_MS = 200;
+const PAUSE_MAX_MS = 60_000;
+/** The milliseconds between the tries of a consumer whose server is away. */
+const PAUSE_AWAY_MS = 5_000;
+
+export interface ClientOptions {
+  /** Without it, `TRIGGERD_URL` of the environment, or `http://127.0.0.1:8080`. */
+  url?: string;
+  /** An API key or the admin token; without it, `TRIGGERD_API_KEY` of the environment. */
+  key?: string;
+  /** The milliseconds that one try may take. */
+  timeoutMs?: number;
+  /** How often a request is sent again, where this is safe. */
+  retries?: number;
+  /** Used in the place of the global `fetch`. */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
+}
+
+export interface ConsumeOptions {
+  /** Only these event types, as in the parameter `type` of lists. */
+  type?: string;
+  /** The maximum number of events on a page. */
+  limit?: number;
+  /** The seconds that a request waits for an event, 1 to 30. */
+  wait?: number;
+  /** Milliseconds before a handler that failed gets its event again; twice as long each time. */
+  pauseMs?: number;
+  /** The longest such pause. */
+  pauseMaxMs?: number;
+  /** Ends the consumer between events, and a request that waits for an event. */
+  signal?: AbortSignal;
+  /** Called when a handler failed; without it, the failure is written to the console. */
+  onFailure?: (event: Schemas["Event"], error: unknown) => void;
+}
+
+interface Parts {
+  path?: Record<string, string>;
+  query?: Record<string, string | number | undefined>;
+  header?: Record<string, string | undefined>;
+  body?: unknown;
+}
+
+type Arguments<R extends Route> =
+  Record<never, never> extends Input<R>
+    ? [input?: Input<R>, signal?: AbortSignal]
+    : [input: Input<R>, signal?: AbortSignal];
+
+export class Client {
+  readonly #url: string;
+  readonly #key: string | undefined;
+  readonly #timeoutMs: number;
+  readonly #retries: number;
+  readonly #fetch: NonNullable<ClientOptions["fetch"]>;
+
+  constructor(options: ClientOptions = {}) {
+    const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
+    const url = options.url ?? process?.env?.TRIGGERD_URL ?? "http://127.0.0.1:8080";
+    this.#url = url.replace(/\/+$/, "");
+    this.#key = options.key ?? process?.env?.TRIGGERD_API_KEY;
+    this.#timeoutMs = options.timeoutMs ?? 30_000;
+    this.#retries = options.retries ?? 5;
+    this.#fetch = options.fetch ?? ((to, init) => fetch(to, init));
+  }
+
+  /** Sends an event. Without a `dedup_id` it gets one, so that retries are safe. */
+  async send(event: Schemas["PostedEvent"]): Promise<Schemas["Receipt"]> {
+    const body = identified(event);
+    const sent = requestOf("POST /api/events", { body }, true);
+    return (await this.#exchange(sent)) as Schemas["Receipt"];
+  }
+
+  /** Sends at most 1,000 events. Look at each result: an item can be `rejected`. */
+  async sendBatch(events: Iterable<Schemas["PostedEvent"]>): Promise<Schemas["BatchResult"][]> {
+    const body = { events: Array.from(events, identified) };
+    const sent = requestOf("POST /api/events/batch", { body }, true);
+    return ((await this.#exchange(sent)) as Schemas["BatchResults"]).results;
+  }
+
+  /** Sends any request of the API: `client.request("GET /api/events", { query: { limit: 5 } })`. */
+  async request<R extends Route>(route: R, ...[input, signal]: Arguments<R>): Promise<Answer<R>> {
+    return (await this.#exchange(requestOf(route, input as Parts), signal)) as Answer<R>;
+  }
+
+  /** Sends the request of an error again. */
+  async repeat(error: TriggerdError, signal?: AbortSignal): Promise<unknown> {
+    return this.#exchange(error.request, signal);
+  }
+
+  /** Iterates over the items of a list, page by page. */
+  async *items<R extends ListRoute>(
+    route: R,
+    ...[input, signal]: Arguments<R>
+  ): AsyncGenerator<Item<R>, void> {
+    const parts: Parts = input ?? {};
+    let cursor: string | undefined;
+    do {
+      const query = cursor === undefined ? parts.query : { ...parts.query, cursor };
+      const page = (await this.#exchange(
+        requestOf(route, { ...parts, ...(query && { query }) }),
+        signal,
+      )) as { data: Item<R>[]; has_more: boolean; next_cursor: string };
+      yield* page.data;
+      cursor = page.has_more ? page.next_cursor : undefined;
+    } while (cursor !== undefined);
+  }
+
+  /**
+   * Gives each event of the inbox to the handler, and acknowledges it when that is done. If the
+   * handler throws, the event stays in the inbox and comes again after a pause.
+   */
+  async consume(
+    handler: (event: Schemas["Event"]) => unknown,
+    options: ConsumeOptions = {},
+  ): Promise<void> {
+    // Reads the inbox from its beginning to its end, then waits behind the end. When an event whose
+    // handler failed is due again, the inbox is read from its beginning.
+    const { limit = 50, wait = 20, pauseMs = 1_000, pauseMaxMs = 300_000, type, signal } = options;
+    const onFailure = options.onFailure ?? logFailure;
+    const failures = new Map<string, { times: number; due: number }>();
+    const secondsToDue = () => {
+      const due = Math.min(...Array.from(failures.values(), (failure) => failure.due));
+      return Math.min(wait, Math.max(0, Math.ceil((due - performance.now()) / 1_000)));
+    };
+    let cursor: string | undefined;
+    let began = performance.now();
+    while (!signal?.aborted) {
+      const query = { limit, cursor, type, wait: secondsToDue() };
+      const page = (await this.#patiently(
+        requestOf("GET /api/inbox", { query }),
+        signal,
+        signal,
+      )) as Schemas["EventPage"] | undefined;
+      for (const event of page?.data ?? []) {
+        if (signal?.aborted) return;
+        const times = failures.get(event.id)?.times ?? 0;
+        if ((failures.get(event.id)?.due ?? 0) > performance.now()) continue;
+        try {
+          await handler(event);
+        } catch (error) {
+          const due = performance.now() + pauseAfter(times, pauseMs, pauseMaxMs);
+          failures.set(event.id, { times: times + 1, due });
+          onFailure(event, error);
+          continue;
+        }
+        failures.delete(event.id);
+        await this.#acknowledge(event.id, signal);
+      }
+      cursor = page?.next_cursor;
+      if (page?.has_more) continue;
+      for (const [id, { due }] of failures) {
+        // What was due before this reading and was not met has left the inbox.
+        if (due < began) failures.delete(id);
+      }
+      if (failures.size > 0 && secondsToDue() === 0) {
+        cursor = undefined;
+        began = performance.now();
+      }
+    }
+  }
+
+  async #acknowledge(event_id: string, stop?: AbortSignal): Promise<void> {
+    const request = requestOf("POST /api/ack/{event_id}", { path: { event_id } }, true);
+    try {
+      await this.#patiently(request, undefined, stop);
+    } catch (error) {
+      // An event that expired or was erased has left the inbox, too.
+      if (!(error instanceof NotFoundError || error instanceof EventErasedError)) throw error;
+    }
+  }
+
+  /**
+   * Sends the request until it has an answer: a consumer waits for a server that is away. `signal`
+   * breaks it off, and then there is no answer; `stop` only ends the waiting.
+   */
+  async #patiently(
+    request: SentRequest,
+    signal: AbortSignal | undefined,
+    stop: AbortSignal | undefined,
+  ): Promise<unknown> {
+    for (;;) {
+      try {
+        return await this.#exchange(request, signal);
+      } catch (error) {
+        if (signal?.aborted) return undefined;
+        const isFinal = error instanceof ProblemError && !mayRepeat(error);
+        if (isFinal || !(error instanceof TriggerdError) || stop?.aborted) throw error;
+        console.warn(`the consumer waits for the server: ${error.message}`);
+      }
+      await sleep(PAUSE_AWAY_MS, stop).catch(() => undefined);
+    }
+  }
+
+  /** Sends the request until it has an answer, where sending it again is safe. */
+  async #exchange(request: SentRequest, signal?: AbortSignal): Promise<unknown> {
+    let isUnknown = false;
+    for (let attempt = 0; ; attempt += 1) {
+      const isLast = attempt >= this.#retries;
+      let leastMs = 0;
+      const answer = await this.#attempt(request, signal);
+      if (answer instanceof ConnectionFailedError) {
+        if (isLast || !request.isRepeatable) throw answer;
+        isUnknown = true;
+      } else if (!(answer instanceof ProblemError)) {
+        return answer.value;
+      } else if (answer.status === 404 && isUnknown && request.method === "DELETE") {
+        // An earlier request without an answer deleted it.
+        return undefined;
+      } else {
+        leastMs = answer.retryAfterMs ?? 0;
+        if (isLast || leastMs > PAUSE_MAX_MS || !mayRepeat(answer)) throw answer;
+        isUnknown ||= answer.status >= 500;
+      }
+      await sleep(Math.max(leastMs, pauseAfter(attempt, PAUSE_MIN_MS, PAUSE_MAX_MS)), signal);
+    }
+  }
+
+  async #attempt(
+    request: SentRequest,
+    signal?: AbortSignal,
+  ): Promise<{ value: unknown } | ProblemError | ConnectionFailedError> {
+    const { method, target, body } = request;
+    const headers = new Headers(request.headers);
+    if (this.#key) headers.set("authorization", `Bearer ${this.#key}`);
+    const late = AbortSignal.timeout(this.#timeoutMs + request.waitMs);
+    const init: RequestInit = {
+      method,
+      headers,
+      redirect: "manual",
+      signal: signal ? AbortSignal.any([signal, late]) : late,
+    };
+    if (body !== undefined) init.body = body;
+    try {
+      const response = await this.#fetch(this.#url + target, init);
+      const text = await response.text();
+      if (!response.ok) return problemOf(response, text, request);
+      const isJson = /^[^;]*[/+]json\s*(;|$)/.test(response.headers.get("content-type") ?? "");
+      return { value: text === "" ? undefined : isJson ? JSON.parse(text) : text };
+    } catch (cause) {
+      signal?.throwIfAborted();
+      const why = cause instanceof Error ? (cause.cause ?? cause) : cause;
+      const text = `no answer to ${method} ${this.#url}${target}: ${why}`;
+      return new ConnectionFailedError(text, request, { cause });
+    }
+  }
+}
+
+function identified(event: Schemas["PostedEvent"]): Schemas["PostedEvent"] {
+  return { ...event, dedup_id: event.dedup_id ?? crypto.randomUUID() };
+}
+
+function requestOf(route: Route, input: Parts = {}, isSafe = false): SentRequest {
+  const [method = "", template = ""] = route.split(" ");
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(input.query ?? {})) {
+    if (value !== undefined && value !== null) query.set(name, String(value));
+  }
+  const path = template.replace(/\{(\w+)\}/g, (_, name: string) =>
+    encodeURIComponent(input.path?.[name] ?? ""),
+  );
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(input.header ?? {})) {
+    if (value !== undefined) headers[name] = value;
+  }
+  const body = input.body === undefined ? undefined : JSON.stringify(input.body);
+  if (body !== undefined) headers["content-type"] = "application/json";
+  // A `DELETE` with a body chooses what it deletes, so a second one can delete more.
+  const isPlainDelete = method === "DELETE" && body === undefined;
+  return {
+    method,
+    target: query.size > 0 ? `${path}?${query}` : path,
+    body,
+    headers,
+    isRepeatable: isSafe || isPlainDelete || method === "GET" || method === "PUT",
+    waitMs: Number(input.query?.wait ?? 0) * 1_000,
+  };
+}
+
+/** Returns true if the request can be sent again after this answer. */
+function mayRepeat({ status, retryAfterMs, request }: ProblemError): boolean {
+  // The server refused the request before it did anything.
+  if ((status === 429 || status === 503) && retryAfterMs !== undefined) return true;
+  return (status === 408 || status === 429 || status >= 500) && request.isRepeatable;
+}
+
+function problemOf(response: Response, text: string, request: SentRequest): ProblemError {
+  const after = Number(response.headers.get("retry-after") ?? Number.NaN);
+  const retryAfterMs = Number.isNaN(after) ? undefined : after * 1_000;
+  let problem: Schemas["Problem"];
+  try {
+    problem = JSON.parse(text);
+    if (typeof problem.code !== "string") throw new TypeError("there is no code");
+  } catch {
+    const detail = `the answer ${response.status} is no problem document: ${text.slice(0, 200)}`;
+    const foreign = { code: "not_from_triggerd", status: response.status, detail };
+    problem = foreign as unknown as Schemas["Problem"];
+  }
+  return new (byCode[problem.code] ?? ProblemError)(problem, request, retryAfterMs);
+}
+
+/** Returns the wait after an attempt: twice as long each time, with a random share. */
+function pauseAfter(attempt: number, leastMs: number, mostMs: number): number {
+  return Math.min(mostMs, leastMs * 2 ** attempt) * (0.5 + Math.random() / 2);
+}
+
+async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  await new Promise<void>((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+function logFailure(event: Schemas["Event"], error: unknown): void {
+  console.error(`the handler failed for the event ${event.id}`, error);
+}

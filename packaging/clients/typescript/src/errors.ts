@@ -1,0 +1,57 @@
+import type { components } from "./schema.js";
+
+type Problem = components["schemas"]["Problem"];
+
+/** A request as it was sent, with its `dedup_id`: `client.repeat(error)` sends it again. */
+export interface SentRequest {
+  readonly method: string;
+  readonly target: string;
+  readonly body: string | undefined;
+  readonly headers: Record<string, string>;
+  readonly isRepeatable: boolean;
+  /** The milliseconds that the server may wait before it answers. */
+  readonly waitMs: number;
+}
+
+/** A request failed. */
+export class TriggerdError extends Error {
+  override readonly name: string = "TriggerdError";
+  readonly request: SentRequest;
+
+  constructor(text: string, request: SentRequest, options?: ErrorOptions) {
+    super(text, options);
+    this.request = request;
+  }
+}
+
+/** No answer came, so the outcome of the request is unknown. */
+export class ConnectionFailedError extends TriggerdError {
+  override readonly name: string = "ConnectionFailedError";
+}
+
+/** The server answered with a problem. Its class, such as `NotFoundError`, follows its code. */
+export class ProblemError extends TriggerdError {
+  override readonly name: string = "ProblemError";
+  /** A `ProblemCode`, a code of a later version, or `not_from_triggerd`. */
+  readonly code: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly requestId: string | undefined;
+  readonly errors: NonNullable<Problem["errors"]>;
+  readonly problem: Problem;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(problem: Problem, request: SentRequest, retryAfterMs?: number) {
+    const errors = problem.errors ?? [];
+    const faults = errors.map(({ pointer, detail }) => `; ${pointer} ${detail}`).join("");
+    const requestId = problem.request_id ?? undefined;
+    super(`${problem.code}: ${problem.detail}${faults} (request ${requestId})`, request);
+    this.code = problem.code;
+    this.status = problem.status;
+    this.detail = problem.detail;
+    this.requestId = requestId;
+    this.errors = errors;
+    this.problem = problem;
+    this.retryAfterMs = retryAfterMs;
+  }
+}

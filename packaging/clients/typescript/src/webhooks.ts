@@ -1,0 +1,45 @@
+// Verifies the requests that triggerd makes to an endpoint.
+import { Webhook, WebhookVerificationError } from "standardwebhooks";
+import type { Schemas } from "./routes.js";
+import type { webhooks } from "./schema.js";
+
+export { WebhookVerificationError };
+
+type Types = Extract<keyof webhooks, `triggerd.${string}`>;
+
+/** An event of triggerd itself; its `type` says which one it is. */
+export type OperationalEvent = {
+  [T in Types]: webhooks[T]["post"]["requestBody"]["content"]["application/json"];
+}[Types];
+
+export type Envelope = Schemas["Envelope"];
+
+/**
+ * Returns the event, or throws `WebhookVerificationError` if triggerd did not send it. `body` is
+ * the bytes or the text as they arrived. For an endpoint whose `body` is not `envelope`, the result
+ * is the JSON of that form.
+ */
+export function verify(
+  secret: string,
+  headers: Headers | Record<string, string | string[] | undefined>,
+  body: Uint8Array | string,
+): Envelope | OperationalEvent {
+  const entries = headers instanceof Headers ? [...headers] : Object.entries(headers);
+  const texts = entries.map(([name, value]) => [name, String(value ?? "")] as const);
+  const text = typeof body === "string" ? body : textOf(body);
+  new Webhook(secret).verify(text, Object.fromEntries(texts), { jsonParse: false });
+  return JSON.parse(text);
+}
+
+/** Returns true for an event of triggerd itself. */
+export function isOperational(event: Envelope | OperationalEvent): event is OperationalEvent {
+  return event.type.startsWith("triggerd.");
+}
+
+function textOf(body: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    throw new WebhookVerificationError("The body is not UTF-8");
+  }
+}

@@ -1,0 +1,185 @@
+// The rules of retries and of the consumer, against answers from a script. The clock of timers is a
+// mock, so nothing waits.
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+import {
+  Client,
+  ConnectionFailedError,
+  NotFoundError,
+  OverloadedError,
+  ProblemError,
+  UnauthorizedError,
+} from "triggerd";
+
+const LOST = "lost";
+const GET = (client) => client.request("GET /api/events");
+const SEND = (client) => client.send({ type: "a", payload: null });
+const POST = (client) => client.request("POST /api/endpoints", { body: { url: "https://a.b/" } });
+const DELETE = (client) =>
+  client.request("DELETE /api/endpoints/{endpoint_id}", { path: { endpoint_id: "ep_1" } });
+const DROP = (client) =>
+  client.request("DELETE /api/dead-letters", { body: { endpoint_id: "ep_1" } });
+
+const answer = (status, value, headers = {}) => ({
+  status,
+  body: typeof value === "string" ? value : JSON.stringify(value),
+  headers: { "content-type": "application/json", ...headers },
+});
+const problem = (status, code, headers) =>
+  answer(status, { status, code, detail: "why", request_id: "r1" }, headers);
+const BUSY = problem(503, "overloaded", { "retry-after": "3" });
+const LIMITED = problem(429, "rate_limited", { "retry-after": "1" });
+const INTERNAL = problem(500, "internal");
+const GATEWAY = answer(503, "<html>", { "content-type": "text/html" });
+const GONE = problem(404, "not_found");
+const DONE = answer(200, { done: true });
+
+let pauses;
+beforeEach(() => {
+  pauses = [];
+  mock.restoreAll();
+  mock.method(globalThis, "setTimeout", (done, ms) => {
+    pauses.push(ms);
+    return setImmediate(done);
+  });
+  mock.method(console, "warn", () => undefined);
+});
+
+/** A client with scripted answers. `sent` has its requests. */
+function scripted(answers, options = {}) {
+  const left = [...answers];
+  const sent = [];
+  const fetch = async (url, init) => {
+    sent.push({ url, ...init });
+    const next = left.shift();
+    if (next === LOST) throw new TypeError("fetch failed");
+    return new Response(next.body, next);
+  };
+  return {
+    client: new Client({ url: "http://a/", key: "k", retries: 2, fetch, ...options }),
+    sent,
+  };
+}
+
+async function play(operation, ...answers) {
+  const { client, sent } = scripted(answers);
+  const result = await operation(client).catch((error) => error);
+  assert.equal(sent.length, answers.length);
+  return result;
+}
+
+test("what is safe is repeated", async () => {
+  for (const operation of [GET, SEND, DELETE]) {
+    for (const passing of [LOST, INTERNAL, GATEWAY, BUSY, LIMITED]) {
+      assert.deepEqual(await play(operation, passing, passing, DONE), { done: true });
+    }
+  }
+});
+
+test("what may have been done is not repeated", async () => {
+  for (const operation of [POST, DROP]) {
+    assert.ok((await play(operation, LOST)) instanceof ConnectionFailedError);
+    for (const unclear of [INTERNAL, GATEWAY]) {
+      assert.ok((await play(operation, unclear)) instanceof ProblemError);
+    }
+  }
+  assert.deepEqual(pauses, []);
+});
+
+test("a refusal with Retry-After is waited for", async () => {
+  for (const operation of [POST, DROP, GET]) {
+    assert.deepEqual(await play(operation, BUSY, LIMITED, DONE), { done: true });
+    assert.deepEqual(pauses.splice(0), [3000, 1000]);
+  }
+});
+
+test("the last error is thrown, and long waits are left to the caller", async () => {
+  const error = await play(GET, LOST, INTERNAL, BUSY);
+  assert.ok(error instanceof OverloadedError);
+  assert.deepEqual([error.code, error.status, error.requestId], ["overloaded", 503, "r1"]);
+  assert.ok(pauses[0] <= 200 && pauses[1] >= 200 && pauses[1] <= 400);
+  await play(GET, problem(503, "overloaded", { "retry-after": "3600" }));
+  assert.equal(pauses.length, 2);
+});
+
+test("errors of the caller are not repeated, and foreign answers are errors", async () => {
+  assert.ok((await play(GET, GONE)) instanceof NotFoundError);
+  const later = await play(GET, problem(418, "a_code_of_a_later_version"));
+  assert.deepEqual([later.name, later.code], ["ProblemError", "a_code_of_a_later_version"]);
+  const foreign = await play(POST, GATEWAY);
+  assert.deepEqual([foreign.code, foreign.status], ["not_from_triggerd", 503]);
+});
+
+test("a deletion whose answer was lost is done when nothing is there", async () => {
+  assert.equal(await play(DELETE, LOST, GONE), undefined);
+  assert.ok((await play(DELETE, GONE)) instanceof NotFoundError);
+  assert.ok((await play(DELETE, LIMITED, GONE)) instanceof NotFoundError);
+});
+
+test("requests have the key, the query and a dedup_id that stays", async () => {
+  const { client, sent } = scripted([DONE, LOST, LOST, LOST, DONE]);
+  await client.request("GET /api/inbox", { query: { wait: 20, type: "a.*,!b" } });
+  assert.equal(sent[0].url, "http://a/api/inbox?wait=20&type=a.*%2C%21b");
+  assert.equal(sent[0].headers.get("authorization"), "Bearer k");
+  const error = await SEND(client).catch((failure) => failure);
+  assert.match(error.message, /no answer to POST http:\/\/a\/api\/events: TypeError: fetch failed/);
+  await client.repeat(error);
+  assert.equal(new Set(sent.slice(1).map(({ body }) => body)).size, 1);
+  assert.equal(JSON.parse(sent[1].body).dedup_id.length, 36);
+});
+
+test("a request ends when it is late or its signal says so", async () => {
+  const fetch = (_url, { signal }) =>
+    new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+    });
+  const late = new Client({ url: "http://a", timeoutMs: 1, retries: 1, fetch });
+  const alive = setInterval(() => undefined, 1000);
+  await assert.rejects(GET(late), /ConnectionFailedError: .*TimeoutError/);
+  clearInterval(alive);
+  const stop = new AbortController();
+  const waiting = new Client({ url: "http://a", fetch }).request(
+    "GET /api/events",
+    {},
+    stop.signal,
+  );
+  stop.abort(new Error("enough"));
+  await assert.rejects(waiting, /^Error: enough$/);
+});
+
+test("a consumer waits for its server, and ends when its key does", async () => {
+  const page = { data: [{ id: "evt_1" }], has_more: false, next_cursor: "c" };
+  const answers = [LOST, INTERNAL, BUSY, answer(200, page), GONE, problem(401, "unauthorized")];
+  const { client, sent } = scripted(answers, { retries: 0 });
+  const handled = [];
+  await assert.rejects(
+    client.consume(({ id }) => handled.push(id)),
+    UnauthorizedError,
+  );
+  assert.deepEqual(handled, ["evt_1"]);
+  assert.equal(sent[4].url, "http://a/api/ack/evt_1");
+  assert.equal(sent[5].url, "http://a/api/inbox?limit=50&cursor=c&wait=20");
+});
+
+test("an event that failed is read again from the beginning when it is due", async () => {
+  const page = { data: [{ id: "evt_1" }], has_more: false, next_cursor: "c" };
+  const empty = { ...page, data: [] };
+  const { client, sent } = scripted([answer(200, page), answer(200, empty), answer(200, empty)]);
+  const told = [];
+  const stop = new AbortController();
+  const handle = () => {
+    throw new Error("no");
+  };
+  const onFailure = (_event, error) => told.push(error.message);
+  const consumed = client.consume(handle, { pauseMs: 0, onFailure, signal: stop.signal });
+  while (sent.length < 3) await new Promise(setImmediate);
+  stop.abort();
+  await consumed.catch(() => undefined);
+  assert.deepEqual(told, ["no"]);
+  const queries = sent.map(({ url }) => url.split("?")[1]);
+  assert.deepEqual(queries.slice(0, 3), [
+    "limit=50&wait=20",
+    "limit=50&wait=0",
+    "limit=50&cursor=c&wait=20",
+  ]);
+});
