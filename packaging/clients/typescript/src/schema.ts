@@ -89,6 +89,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show who changed what, when, and from where
+         * @description A key sees the entries of its organization, and the admin token sees all. Secrets, the values of headers and the queries of URLs are never shown.
+         */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/dead-letters": {
         parameters: {
             query?: never;
@@ -935,6 +955,11 @@ export interface components {
             id: components["schemas"]["EventId"];
             status: components["schemas"]["EventStatus"];
         };
+        /**
+         * @description A kind of change in the audit log.
+         * @enum {string}
+         */
+        Action: "organization.created" | "organization.changed" | "key.created" | "key.changed" | "key.rotated" | "key.revoked" | "endpoint.created" | "endpoint.changed" | "endpoint.deleted" | "event.erased" | "replay.started" | "replay.canceled" | "configuration.reloaded" | "administration.refused" | "delivery.retried" | "dead_letters.replayed" | "dead_letters.dropped" | "backup.requested" | "drill.requested" | "archive.requested";
         /** @description An attempt, in a delivery or as the result of testing an endpoint. */
         Attempt: {
             /** @description The address that the attempt reached, or tried to reach. */
@@ -976,6 +1001,39 @@ export interface components {
          * @example atm_01h2xcejqtf2nbrexx3vqjhp41
          */
         AttemptId: string;
+        /** @description An entry of the audit log. */
+        AuditEntry: {
+            action: components["schemas"]["Action"];
+            /** @description The party that made the change. */
+            actor: {
+                id: null | components["schemas"]["KeyId"];
+                /** @description `admin`, `key` or `unknown`. */
+                type: string;
+            };
+            /** @description The address of the client. */
+            address: string | null;
+            at: components["schemas"]["Timestamp"];
+            changes: {
+                after: string | null;
+                before: string | null;
+                field: string;
+            }[];
+            organization_id: null | components["schemas"]["OrgId"];
+            request_id: string | null;
+            /** @description The changed thing. */
+            subject: {
+                id: string | null;
+                type: string;
+            };
+        };
+        /** @description A page of a list. */
+        AuditEntryPage: {
+            data: components["schemas"]["AuditEntry"][];
+            /** @description True if there is a next page now. */
+            has_more: boolean;
+            /** @description The cursor of the next page, also on the last page. */
+            next_cursor: string;
+        };
         /** @description The place of a backup. */
         BackupOrder: {
             /** @description A directory of backups on the server's machine by an absolute path, or a place in a bucket, `s3://BUCKET/PREFIX`. Without this member it is `[backup] directory`. It must be left out with `Accept: application/zstd`. */
@@ -1374,6 +1432,11 @@ export interface components {
         EndpointTest: components["schemas"]["Attempt"] & {
             event_id: components["schemas"]["EventId"];
         };
+        /**
+         * @description The order of the entries of the audit log.
+         * @enum {string}
+         */
+        EntryOrder: "newest" | "oldest";
         /** @description An event as it is pushed by default. */
         Envelope: {
             /** @description The payload of the event, byte for byte. */
@@ -1743,7 +1806,7 @@ export interface components {
          * @description A scope, or a set of scopes by its name.
          * @enum {string}
          */
-        NamedScopes: "events:write" | "inbox:read" | "inbox:write" | "endpoints:read" | "endpoints:write" | "keys:read" | "keys:write" | "events:read" | "deliveries:read" | "deliveries:write" | "producer" | "consumer" | "operator" | "read_only";
+        NamedScopes: "events:write" | "inbox:read" | "inbox:write" | "endpoints:read" | "endpoints:write" | "keys:read" | "keys:write" | "events:read" | "deliveries:read" | "deliveries:write" | "audit:read" | "producer" | "consumer" | "operator" | "read_only";
         /** @description The settings of an endpoint. A change keeps the members that it does not name. */
         NewEndpoint: {
             /** @description The form of the body. */
@@ -2034,7 +2097,7 @@ export interface components {
          * @description A right of a key.
          * @enum {string}
          */
-        Scope: "events:write" | "inbox:read" | "inbox:write" | "endpoints:read" | "endpoints:write" | "keys:read" | "keys:write" | "events:read" | "deliveries:read" | "deliveries:write";
+        Scope: "events:write" | "inbox:read" | "inbox:write" | "endpoints:read" | "endpoints:write" | "keys:read" | "keys:write" | "events:read" | "deliveries:read" | "deliveries:write" | "audit:read";
         /** @description The rotation of a signing secret. */
         SecretRotation: {
             /**
@@ -2288,6 +2351,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Jobs"];
+                };
+            };
+        };
+    };
+    listAudit: {
+        parameters: {
+            query?: {
+                /** @description Maximum number of items on the page. */
+                limit?: number;
+                /** @description The `next_cursor` of the page before; the first page without it. */
+                cursor?: string;
+                /** @description The beginning of the time, inclusive. */
+                since?: components["schemas"]["Moment"];
+                /** @description The end of the time, exclusive. */
+                until?: components["schemas"]["Moment"];
+                /** @description Only changes of this kind. */
+                action?: components["schemas"]["Action"];
+                /** @description The order of the entries; the newest comes first without it. */
+                order?: components["schemas"]["EntryOrder"];
+                /** @description Only entries of this organization; for the admin token. */
+                organization_id?: components["schemas"]["OrgId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the audit log. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditEntryPage"];
                 };
             };
         };

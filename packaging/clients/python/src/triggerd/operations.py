@@ -33,6 +33,32 @@ def list_jobs() -> Operation[types.Jobs]:
     return Operation("GET", "/api/admin/jobs")
 
 
+def list_audit(
+    *,
+    limit: int | None = None,
+    cursor: str | None = None,
+    since: types.Moment | None = None,
+    until: types.Moment | None = None,
+    action: types.Action | None = None,
+    order: types.EntryOrder | None = None,
+    organization_id: types.OrgId | None = None,
+) -> ListOperation[types.AuditEntry, types.AuditEntryPage]:
+    """Show who changed what, when, and from where."""
+    return ListOperation(
+        "GET",
+        "/api/audit",
+        query={
+            "limit": limit,
+            "cursor": cursor,
+            "since": since,
+            "until": until,
+            "action": action,
+            "order": order,
+            "organization_id": organization_id,
+        },
+    )
+
+
 def drop_dead_letters(body: types.DeadLetters) -> Operation[types.DeadLettersDropped]:
     """Drop dead letters."""
     return Operation("DELETE", "/api/dead-letters", body=body)

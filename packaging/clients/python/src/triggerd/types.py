@@ -6,10 +6,56 @@ from typing import Any, Literal, TypeAlias
 
 from typing_extensions import NotRequired, TypedDict
 
+Action: TypeAlias = Literal[
+    "organization.created",
+    "organization.changed",
+    "key.created",
+    "key.changed",
+    "key.rotated",
+    "key.revoked",
+    "endpoint.created",
+    "endpoint.changed",
+    "endpoint.deleted",
+    "event.erased",
+    "replay.started",
+    "replay.canceled",
+    "configuration.reloaded",
+    "administration.refused",
+    "delivery.retried",
+    "dead_letters.replayed",
+    "dead_letters.dropped",
+    "backup.requested",
+    "drill.requested",
+    "archive.requested",
+]
+"""
+A kind of change in the audit log.
+"""
+
+
 AttemptId: TypeAlias = str
 """
 The id of an attempt.
 """
+
+
+class Change(TypedDict):
+    """
+    A property before and after the change.
+    """
+
+    after: str | None
+    before: str | None
+    field: str
+
+
+class Subject(TypedDict):
+    """
+    The changed thing.
+    """
+
+    id: str | None
+    type: str
 
 
 BatchStatus: TypeAlias = Literal["accepted", "duplicate", "rejected"]
@@ -125,6 +171,12 @@ RetryScheduleItem: TypeAlias = int
 EndpointId: TypeAlias = str
 """
 The id of an endpoint.
+"""
+
+
+EntryOrder: TypeAlias = Literal["newest", "oldest"]
+"""
+The order of the entries of the audit log.
 """
 
 
@@ -267,6 +319,7 @@ NamedScopes: TypeAlias = Literal[
     "events:read",
     "deliveries:read",
     "deliveries:write",
+    "audit:read",
     "producer",
     "consumer",
     "operator",
@@ -404,6 +457,7 @@ Scope: TypeAlias = Literal[
     "events:read",
     "deliveries:read",
     "deliveries:write",
+    "audit:read",
 ]
 """
 A right of a key.
@@ -533,6 +587,58 @@ class AttemptError(TypedDict):
     detail: str
     """
     The sentence for people. It names the address, the status or the rule.
+    """
+
+
+class Actor(TypedDict):
+    """
+    The party that made the change.
+    """
+
+    id: KeyId | None
+    type: str
+    """
+    `admin`, `key` or `unknown`.
+    """
+
+
+class AuditEntry(TypedDict):
+    """
+    An entry of the audit log.
+    """
+
+    action: Action
+    actor: Actor
+    """
+    The party that made the change.
+    """
+    address: str | None
+    """
+    The address of the client.
+    """
+    at: Timestamp
+    changes: list[Change]
+    organization_id: OrgId | None
+    request_id: str | None
+    subject: Subject
+    """
+    The changed thing.
+    """
+
+
+class AuditEntryPage(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[AuditEntry]
+    has_more: bool
+    """
+    True if there is a next page now.
+    """
+    next_cursor: str
+    """
+    The cursor of the next page, also on the last page.
     """
 
 
