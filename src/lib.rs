@@ -167,6 +167,7 @@
 //! - `store/rows/mod.rs`: the rows and their tables
 //! - `store/rows/dedup.rs`: the index of the known dedup ids
 //! - `store/rows/row.rs`: a row: its table, its key and its version
+//! - `store/rows/row_bytes.rs`: rows as bytes of sled
 //! - `store/rows/row_key.rs`: the keys of rows as bytes
 //! - `store/rows/schema.rs`: rows and their keys, drawn
 //! - `store/rows/state.rs`: all tables, and the indexes in memory

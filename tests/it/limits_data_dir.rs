@@ -245,8 +245,8 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
 fn a_file_that_may_not_grow_is_a_full_disk_and_no_crash() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    // Less than a segment of the journal.
-    let server = Start::on(&data).under(&["prlimit", "--fsize=524288"]).ready();
+    // Less than the smallest segment of the journal.
+    let server = Start::on(&data).under(&["prlimit", "--fsize=65000"]).ready();
     let admin = server.admin();
     let refused = admin.post("/api/keys/generate", &json!({"organization": "Acme"}));
     assert_eq!((refused.status, refused.json["code"].as_str()), (507, Some("disk_full")));

@@ -11,9 +11,10 @@ use super::write_back::clear_away;
 use crate::journal::Position;
 use crate::model::id::OrgNo;
 use crate::store::rows::row::Row;
+use crate::store::rows::row_bytes::write_row;
 use crate::store::rows::schema::{EventBlock, InboxRow, OrgRow};
 use crate::store::rows::state::State;
-use crate::store::rows::table::{AnyTable, write_row};
+use crate::store::rows::table::AnyTable;
 use crate::store::{FreshSize, StateError, Store};
 
 /// Number of rows, and bytes of rows, that go to sled at once.

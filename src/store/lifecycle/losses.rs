@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::store::rows::row_bytes::KeyedRow;
 use crate::store::rows::schema::{EndpointRow, EventBlock, EventEntry, KeyRow, OrgRow, ReplayRow};
 use crate::store::rows::state::State;
-use crate::store::rows::table::KeyedRow;
 use crate::store::{StateError, Store};
 
 /// An object that differs between two states.

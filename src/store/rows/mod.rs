@@ -2,6 +2,7 @@
 
 pub(super) mod dedup;
 pub(crate) mod row;
+pub(crate) mod row_bytes;
 pub(crate) mod row_key;
 pub(crate) mod schema;
 pub(crate) mod state;
