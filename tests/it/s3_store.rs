@@ -1,19 +1,16 @@
-//! A store with the interface of Amazon S3, as its own program: moto, from Python's index. Needs
-//! python3 with its module `venv`, and the index.
+//! A store with the interface of Amazon S3, as its own program: moto. Needs Python; see `python`.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use reqwest::Method;
 
 use crate::harness::{Client, until};
+use crate::python::installed;
 
-/// The packages of the store, each with its version.
-const REQUIREMENTS: &str = include_str!("../clients/moto/requirements.txt");
 /// The bucket of a store.
 pub(crate) const BUCKET: &str = "backups-of-tests";
 /// The header of a request that somebody has signed. The store does not check the signature.
@@ -33,10 +30,7 @@ pub(crate) struct S3Store {
 impl S3Store {
     /// Starts a store. The error says why there is none.
     pub(crate) fn start(checks_keys: bool) -> Result<Self, String> {
-        let program = installed().inspect_err(|why| {
-            assert!(!must_run(), "there is no store of objects: {why}");
-        })?;
-        let program = program.join("bin/moto_server");
+        let program = installed("moto")?.join("bin/moto_server");
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         // A number of requests whose credentials are not checked: the one that makes the bucket.
@@ -104,39 +98,6 @@ impl Drop for S3Store {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
-}
-
-/// Returns true if a test without a store has to fail, as a scenario of the crash lab has to.
-fn must_run() -> bool {
-    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
-    is("CI", "true") || is("TRIGGERD_LAB_SKIP", "never")
-}
-
-/// Installs moto into a directory of its own, once. The error says why Python or its index is out
-/// of reach.
-fn installed() -> Result<PathBuf, String> {
-    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto");
-    let stamp = to.join("requirements.txt");
-    let lock = File::create(to.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
-        return Ok(to);
-    }
-    let run = |command: &mut Command| {
-        let done = command.output().map_err(|error| format!("there is no python3: {error}"))?;
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        done.status.success().then_some(()).ok_or(said)
-    };
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&to))
-        .map_err(|why| format!("python3 -m venv failed: {why}"))?;
-    let requirements =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/moto/requirements.txt");
-    let mut pip = Command::new(to.join("bin/pip"));
-    pip.args(["install", "--no-deps", "--quiet", "--disable-pip-version-check", "--retries=1"]);
-    run(pip.arg("-r").arg(requirements))
-        .map_err(|why| format!("the index of Python cannot be reached: {why}"))?;
-    std::fs::write(stamp, REQUIREMENTS).unwrap();
-    Ok(to)
 }
 
 /// A way to a store that passes requests on, but holds those with a text until they are released.
