@@ -110,7 +110,8 @@ impl Kind for Requested {
         self.command.into_routing_end()
     }
 
-    /// Writes the authority, the origin, the note, then the kind, the version and the body of the command.
+    /// Writes the authority, the origin, the note, then the kind, the version and the body of the
+    /// command.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&self.authority, out)?;
         encode_into(&self.origin, out)?;

@@ -272,9 +272,9 @@ impl Space {
         bytes.saturating_add(self.kept_bytes())
     }
 
-    /// Returns how fast attempts may go on to endpoints that did not accept the last request.
-    /// While they are held back already (`is_held`), a tenth more has to be free, so that a disk at the limit does
-    /// not change this with each segment.
+    /// Returns how fast attempts may go on to endpoints that did not accept the last request. While
+    /// they are held back already (`is_held`), a tenth more has to be free, so that a disk at the
+    /// limit does not change this with each segment.
     ///
     /// An attempt that fails adds to the journal and ends nothing, and a retry schedule may have
     /// any number of them. So such attempts leave a part of the reserve to what gives space back:
