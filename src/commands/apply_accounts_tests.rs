@@ -103,6 +103,11 @@ fn a_new_inbox_mode_judges_what_is_settled_later_only() {
     assert_eq!(state.inbox(ORG), [delivered, (EventId(2), EventStatus::Accepted)]);
     state.apply(&settle(2, 50, 1, Verdict::Delivered));
     assert_eq!(state.inbox(ORG), [delivered]);
+    // A check of the state knows what an earlier mode has left in the inbox, and what it took out.
+    for mode in [InboxMode::Auto, InboxMode::AckOnly] {
+        state.apply(&change(mode));
+        assert_eq!(state.store.contradictions(9).unwrap(), [""; 0], "{mode:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::model::audit::Changing;
-use crate::model::id::{OrgId, OrgNo};
+use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::org::{InboxMode, Tier};
 use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
@@ -74,12 +74,15 @@ impl Kind for ChangeOrg {
             change.state.org_names.remove(&known.org.name);
             change.state.org_names.insert(name.clone(), id);
         }
+        let newest = EventId(change.state.meta.get(())?.map_or(0, |meta| meta.last_id));
         let row = change.state.orgs.edit_promised(self.org)?;
         if let Some(name) = &self.name {
             row.org.name.clone_from(name);
         }
         row.org.tier = self.tier.unwrap_or(row.org.tier);
-        row.org.inbox_mode = self.inbox_mode.unwrap_or(row.org.inbox_mode);
+        if let Some(mode) = self.inbox_mode.filter(|mode| *mode != row.org.inbox_mode) {
+            (row.org.inbox_mode, row.mode_since) = (mode, Some(newest));
+        }
         match self.suspended {
             Some(true) => row.suspended_at = row.suspended_at.or(Some(self.at)),
             Some(false) => row.suspended_at = None,

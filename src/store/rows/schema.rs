@@ -97,8 +97,11 @@ pub(crate) struct OrgRow {
     pub(crate) next_endpoint: u32,
     /// The time since which the organization is suspended. New in version 2.
     pub(crate) suspended_at: Option<Timestamp>,
+    /// The newest event of all at the last change of the inbox mode. An event up to it may be in the
+    /// inbox, or have left it, by an earlier mode. New in version 2.
+    pub(crate) mode_since: Option<EventId>,
 }
-row!(OrgRow, 2, "orgs", OrgNo, resident, added 1);
+row!(OrgRow, 2, "orgs", OrgNo, resident, added 2);
 
 /// The part that changes with every event, apart from [`OrgRow`], which requests hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::org::InboxMode;
 use crate::store::StateError;
 use crate::store::queries::event_page::ids_ahead_ms;
-use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry};
+use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, OrgRow};
 
 impl Audit<'_> {
     /// Requires a block to be in order, with the events that its organization and its inbox allow.
@@ -25,14 +25,14 @@ impl Audit<'_> {
         self.require(shaped, || {
             format!("the block {first} of {} is empty, too long or not in order", of())
         });
-        let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
-        self.require(mode.is_some(), || {
+        let row = self.state.orgs.get(org)?;
+        self.require(row.is_some(), || {
             format!("the block {first} belongs to {}, which does not exist", of())
         });
         self.require(block.existing().next().is_some(), || {
             format!("every event of the block {first} of {} has expired, the block is left", of())
         });
-        self.entries(org, block, (mode, open))?;
+        self.entries(org, block, (row.as_deref(), open))?;
         let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
         self.require(!beyond, || {
             format!("the block {first} of {} has open events beyond its end", of())
@@ -44,7 +44,7 @@ impl Audit<'_> {
         &mut self,
         org: OrgNo,
         block: &EventBlock,
-        (mode, open): (Option<InboxMode>, u64),
+        (row, open): (Option<&OrgRow>, u64),
     ) -> Result<(), StateError> {
         let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
         for (index, entry) in block.events.iter().enumerate() {
@@ -54,7 +54,7 @@ impl Audit<'_> {
             });
             let event_type = block.event_type(entry);
             let is_own = event_type.is_some_and(EventType::is_own);
-            self.inbox_of(entry, mode, (is_own, open & (1 << index) != 0));
+            self.inbox_of(entry, row, (is_own, open & (1 << index) != 0));
             self.leftovers(org, entry)?;
             self.require(event_type.is_some(), || format!("{} has no type", entry.id));
         }
@@ -65,17 +65,20 @@ impl Audit<'_> {
     fn inbox_of(
         &mut self,
         entry: &EventEntry,
-        mode: Option<InboxMode>,
+        row: Option<&OrgRow>,
         (is_own, is_open): (bool, bool),
     ) {
-        let stays = mode == Some(InboxMode::AckOnly);
+        let stays = row.is_some_and(|row| row.org.inbox_mode == InboxMode::AckOnly);
+        let by_earlier_mode =
+            row.and_then(|row| row.mode_since).is_some_and(|newest| entry.id <= newest);
         let (may_be, must_be) = match entry.status {
             _ if entry.erased_at.is_some() || entry.is_expired => (false, false),
             _ if is_own => (false, false),
+            EventStatus::Acknowledged => (false, false),
+            _ if by_earlier_mode => (true, false),
             // An event that was delivered before has left the inbox.
             EventStatus::Accepted | EventStatus::Dead => (true, stays),
             EventStatus::Delivered => (stays, stays),
-            EventStatus::Acknowledged => (false, false),
         };
         self.require((must_be..=may_be).contains(&is_open), || {
             format!("{} is {}, open: {is_open}", entry.id, entry.status.name())
