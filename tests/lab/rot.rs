@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Client, Process, patience};
@@ -77,8 +78,8 @@ fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
         let what =
             format!("{} under the running server", damage_live(&data.join("sled"), round, random));
         let mut starts = 1;
-        while let Some(wrong) = read_pages(&Client::new(&server.url, &key), &ids) {
-            assert_eq!(wrong, 500, "after {what}");
+        while let Err(status) = read_pages(&Client::new(&server.url, &key), &ids) {
+            assert!(status.is_none_or(|status| status == 500), "{status:?} after {what}");
             assert_eq!(end_of(&mut server), Some(70), "after {what}");
             (met, starts) = (met + 1, starts + 1);
             assert!(starts <= STARTS, "it does not get whole after {what}");
@@ -113,23 +114,24 @@ fn restart_whole(data: &Path, key: &str, ids: &[String], what: &str) {
             }
         };
         match read_pages(&Client::new(&server.url, key), ids) {
-            Some(500) => assert_eq!(end_of(&mut server), Some(70), "after {what}"),
-            Some(status) => panic!("{status} after {what}"),
-            None if server.stop().0 == Some(0) => return,
-            None => {}
+            Err(None | Some(500)) => assert_eq!(end_of(&mut server), Some(70), "after {what}"),
+            Err(Some(status)) => panic!("{status} after {what}"),
+            Ok(()) if server.stop().0 == Some(0) => return,
+            Ok(()) => {}
         }
     }
     panic!("it does not get whole after {what}");
 }
 
 /// Reads the inbox page by page. All shown events must be right. Returns the status of a failed
-/// page.
-fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
+/// page, or nothing if there was no answer: the server also ends when it meets the damage while it
+/// writes rows back, before any page needs them.
+fn read_pages(org: &Client, ids: &[String]) -> Result<(), Option<u16>> {
     let (mut path, mut seen) = ("/api/inbox?limit=100".to_owned(), Vec::new());
     loop {
-        let page = org.get(&path);
+        let page = org.try_request(Method::GET, &path, &[], "").map_err(|_ended| None)?;
         if page.status != 200 {
-            return Some(page.status);
+            return Err(Some(page.status));
         }
         let events = page.json["data"].as_array().unwrap();
         seen.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
@@ -140,7 +142,7 @@ fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
         }
     }
     assert!(ids == seen, "a damaged inbox was shown as if it were whole");
-    None
+    Ok(())
 }
 
 /// Changes sled's file in place while a server has it open. Returns a description.
