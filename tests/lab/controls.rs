@@ -7,7 +7,7 @@
 
 use std::process::Command;
 
-use crate::scenario::{Outcome, Plan};
+use crate::scenario::{Outcome, Plan, in_lanes};
 
 struct Control {
     /// Name of the promise to break; see `base/failpoint.rs`.
@@ -304,14 +304,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let wanted = |control: &&Control| plan.only.as_ref().is_none_or(|only| control.name() == *only);
     for number in 0..plan.rounds {
         let seed = plan.seed.wrapping_add(number);
-        let (waiting, working): (Vec<_>, Vec<_>) =
-            CONTROLS.iter().filter(wanted).partition(|control| control.scenario == "idle");
-        let results = std::thread::scope(|scope| {
-            // The controls of `idle` only wait, and so run beside the others.
-            let waiting = scope.spawn(|| run_each(&waiting, seed));
-            let worked = run_each(&working, seed);
-            [worked, waiting.join().unwrap()].concat()
-        });
+        let run = |control: &&Control| (control.name(), run_until_caught(control, seed));
+        let (judging, certain): (Vec<_>, Vec<_>) = CONTROLS
+            .iter()
+            .filter(wanted)
+            .partition(|control| !matches!(control.catch, Certain) && control.scenario != "idle");
+        // Chance and measured times want the machine for themselves. The controls of `idle` only
+        // wait.
+        let results = [in_lanes(&certain, run), judging.iter().map(run).collect()].concat();
         for (name, result) in results {
             match result {
                 Ok(1) => caught.push(name),
@@ -334,10 +334,6 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
 
 fn must_run() -> bool {
     std::env::var("TRIGGERD_LAB_SKIP").is_ok_and(|value| value == "never")
-}
-
-fn run_each(controls: &[&Control], seed: u64) -> Vec<(String, Result<u64, String>)> {
-    controls.iter().map(|control| (control.name(), run_until_caught(control, seed))).collect()
 }
 
 /// Runs a scenario that must fail, with other seeds where chance decides. Returns the number of
