@@ -219,10 +219,10 @@ fn backlog(limits: SchedulerLimits, orgs: u128, endpoints: u128, events: u128) -
 
 #[test]
 fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
-    const ORGS: u128 = 100;
-    const ENDPOINTS: u128 = 100;
+    const ORGS: u128 = 50;
+    const ENDPOINTS: u128 = 50;
     const EVENTS: u128 = 10;
-    let limits = SchedulerLimits { queued: 5_000, ..LIMITS };
+    let limits = SchedulerLimits { queued: 1_250, ..LIMITS };
     let mut world = backlog(limits, ORGS, ENDPOINTS, EVENTS);
     let everything = usize::try_from(ORGS * ENDPOINTS * EVENTS).unwrap();
     world.pass(3_600_000);

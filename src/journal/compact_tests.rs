@@ -369,7 +369,7 @@ fn each_changed_byte_of_a_compacted_segment_is_damage_or_in_a_hole() {
     let whole = fs::read(file).unwrap();
     let (mut damages, mut harmless) = (0, 0);
     // Headers begin anywhere, so these are all their bytes.
-    for at in (64..usize::try_from(64 + segment.end.since(segment.first)).unwrap()).step_by(11) {
+    for at in (64..usize::try_from(64 + segment.end.since(segment.first)).unwrap()).step_by(31) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         fs::write(file, &bytes).unwrap();
@@ -382,7 +382,7 @@ fn each_changed_byte_of_a_compacted_segment_is_damage_or_in_a_hole() {
             damages += 1;
         }
     }
-    assert!(damages > 100 && harmless > 50, "{damages} damages, {harmless} harmless");
+    assert!(damages > 35 && harmless > 18, "{damages} damages, {harmless} harmless");
 }
 
 fn of(written: &[Written], segment: &SegmentSize) -> Vec<Written> {
