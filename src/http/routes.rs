@@ -82,7 +82,7 @@ static ROUTES: [Route; 56] = [
     Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) }), &ops::READY),
     Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) }), &ops::METRICS),
     Route::new(Get,    "/openapi.json",       Public,                |call| Box::pin(async move { Ok(ops::openapi(call)) }), &ops::OPENAPI),
-    Route::new(Get,    "/docs",               Public,                |_| Box::pin(async { docs::index() }), &docs::INDEX),
+    Route::new(Get,    "/docs",               Public,                |call| Box::pin(async move { docs::index(call) }), &docs::INDEX),
     Route::new(Get,    "/docs/{page}",        Public,                |call| Box::pin(async move { docs::show(call) }), &docs::SHOW),
 ];
 

@@ -160,6 +160,19 @@ fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
     assert!(grown * 2 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
 }
 
+#[test]
+fn who_takes_no_answers_keeps_no_page_and_no_document_from_others() {
+    let (server, _dir) = server("");
+    for (path, crowd) in [("/openapi.json", 150), ("/docs/api", 550)] {
+        let kept = unread(&server, crowd, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        // Requests behind the crowd in each worker's queue are answered after it.
+        for _ in 0..20 {
+            assert_eq!(Client::new(&server.url, "").get(path).status, 200, "{path}");
+        }
+        drop(kept);
+    }
+}
+
 /// Begins a batch of almost 8 MiB, and sends the first megabyte of it.
 fn begin_batch(server: &Process, key: &str) -> Raw {
     let length = (8 << 20) - 1;

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
+use actix_web::web::Bytes;
 
 use crate::http::edge::call::{Answer, Call};
 use crate::http::error::Problem;
@@ -88,29 +89,32 @@ pub(in crate::http) static SHOW: Operation = Operation::new(
 );
 
 /// The pages as HTML, made at the first request for a page.
-static RENDERED: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
+static RENDERED: LazyLock<Vec<(&'static str, Bytes)>> = LazyLock::new(|| {
     let page = |(name, text): &Page| {
         let explorer = if *name == EXPLORED { EXPLORER } else { "" };
-        (*name, document(name, title(text), &(markdown::render(text) + explorer)))
+        let html = document(name, title(text), &(markdown::render(text) + explorer));
+        (*name, Bytes::from(html))
     };
     PAGES.iter().map(page).collect()
 });
 
 /// `GET /docs`: returns the first page of the manual.
-pub(in crate::http) fn index() -> Answer {
-    page("index")
+pub(in crate::http) fn index(call: &Call) -> Answer {
+    page("index").map(|answer| call.in_common(answer))
 }
 
 /// `GET /docs/{page}`: returns a page of the manual, its style sheet, or a drawing.
 pub(in crate::http) fn show(call: &Call) -> Answer {
-    match call.path("page") {
-        "style.css" => Ok(HttpResponse::Ok().content_type("text/css; charset=utf-8").body(STYLE)),
-        "explorer.js" => {
-            Ok(HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(SCRIPT))
-        }
-        "year.svg" => Ok(HttpResponse::Ok().content_type("image/svg+xml").body(YEAR)),
+    let file = |content_type, text: &'static str| {
+        Ok(HttpResponse::Ok().content_type(content_type).body(text))
+    };
+    let answer = match call.path("page") {
+        "style.css" => file("text/css; charset=utf-8", STYLE),
+        "explorer.js" => file("text/javascript; charset=utf-8", SCRIPT),
+        "year.svg" => file("image/svg+xml", YEAR),
         name => page(name),
-    }
+    };
+    answer.map(|answer| call.in_common(answer))
 }
 
 fn page(name: &str) -> Answer {

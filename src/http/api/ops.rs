@@ -288,7 +288,8 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
 
 /// `GET /openapi.json`: returns the OpenAPI document.
 pub(in crate::http) fn openapi(call: &Call) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body((call.api.document)())
+    let text = (call.api.document)();
+    call.in_common(HttpResponse::Ok().content_type("application/json").body(text))
 }
 
 /// `GET /metrics`: returns Prometheus text, version 0.0.4.
@@ -297,9 +298,5 @@ pub(in crate::http) fn metrics(call: &Call) -> Answer {
     let text = call.api.scrapes.text(Instant::now(), || metrics.render());
     let text = text.map_err(|error| Problem::internal(&error))?;
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    let mut response = HttpResponse::Ok().content_type(content_type).body(text);
-    // Answers share the text, so it costs no reader another copy.
-    let shared = call.api.bounds.answers.free(call.principal());
-    response.extensions_mut().insert(shared);
-    Ok(response)
+    Ok(call.in_common(HttpResponse::Ok().content_type(content_type).body(text)))
 }

@@ -53,6 +53,9 @@ impl Answers {
     ) -> Result<Part, Problem> {
         self.bytes.take_up_to(principal, wanted as u64, at_least as u64).map_err(|exhausted| {
             let detail = match exhausted {
+                Exhausted::OfOne if principal == Principal::Anyone => {
+                    "too many bytes of answers to callers without a key are unread; try again later"
+                }
                 Exhausted::OfOne => {
                     "too many bytes of answers to this organization are unread; read them first"
                 }
