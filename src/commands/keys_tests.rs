@@ -309,6 +309,27 @@ fn no_rotation_ends_a_key_that_does_not_come_from_the_same_key() {
 }
 
 #[test]
+fn a_rotation_in_the_grace_period_ends_the_key_itself_before_one_that_may_more() {
+    let mut fixture = fixture();
+    // The first key has a long grace, and its successor a short one.
+    fixture.apply(&rotate(FIRST, 8, Timestamp(9_000)));
+    fixture.apply(&rotate(KeyId(8), 9, Timestamp(2_000)));
+    let mut made = Vec::new();
+    for new in 20..30 {
+        let rotated = fixture.became(&rotate(FIRST, new, Timestamp(9_000)));
+        match rotated {
+            Ok(Applied::RotateKey(KeyAdded::Added)) => made.push(KeyId(new)),
+            Ok(Applied::RotateKey(KeyAdded::NotFound)) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(made.len() + 1, GRACE_KEYS_PER_FAMILY, "the last of them ended the first key");
+    let is_valid = |id| fixture.store.key(id).unwrap().is_some_and(|row| row.key().is_valid(NOW));
+    assert!(!is_valid(FIRST) && is_valid(KeyId(8)) && is_valid(KeyId(9)));
+    assert!(made.iter().all(|id| is_valid(*id)));
+}
+
+#[test]
 fn keys_whose_successors_are_revoked_stay_bounded() {
     let mut fixture = fixture();
     let mut made = 0u128;

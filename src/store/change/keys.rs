@@ -99,8 +99,9 @@ impl Change<'_> {
     }
 
     /// Adds a key to an organization. A key that `replaces` another joins its family and is never
-    /// refused: beyond [`GRACE_KEYS_PER_FAMILY`] keys of this family in their grace period, the key
-    /// that ends first is removed, but not the replaced key. Keys of other families stay.
+    /// refused: beyond [`GRACE_KEYS_PER_FAMILY`] keys of this family in their grace period, a key is
+    /// removed: of those that the replaced key may end, the one that ends first, and if there is
+    /// none, the replaced key itself. Keys of other families stay.
     ///
     /// A key that replaces none begins a family. It is refused if the organization has
     /// [`KEYS_PER_ORG_MAX`] lasting keys or [`FAMILIES_PER_ORG_MAX`] families.
@@ -147,15 +148,18 @@ fn has_no_room(living: &[Arc<KeyRow>]) -> bool {
 }
 
 /// Returns the keys of the replaced key's family that must end, so that the family has at most
-/// [`GRACE_KEYS_PER_FAMILY`] keys in their grace period when `new` joins.
+/// [`GRACE_KEYS_PER_FAMILY`] keys in their grace period when `new` joins. `replaces` is the replaced
+/// key as it was before. It ends no key that may more than it did, so the last to go is that key
+/// itself.
 fn beyond_grace(living: &[Arc<KeyRow>], new: &Key, replaces: Option<&KeyRow>) -> Vec<KeyId> {
     let Some(old) = replaces else { return Vec::new() };
     let of_family = living.iter().filter(|row| row.family == old.family);
-    let leaving: Vec<_> =
-        of_family.filter_map(|row| Some((row.key.ended_at?, row.key.id))).collect();
+    let leaving: Vec<_> = of_family.filter(|row| row.key.is_leaving()).collect();
     let excess =
         (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_FAMILY);
-    let mut others: Vec<_> = leaving.into_iter().filter(|(_, id)| *id != old.key.id).collect();
-    others.sort_unstable();
-    others.into_iter().take(excess).map(|(_, id)| id).collect()
+    let others = leaving.iter().filter(|row| row.key.id != old.key.id);
+    let may_end = others.filter(|row| old.key.why_not_end(&row.key).is_none());
+    let mut ending: Vec<_> = may_end.map(|row| (row.key.ended_at, row.key.id)).collect();
+    ending.sort_unstable();
+    ending.into_iter().map(|(_, id)| id).chain([old.key.id]).take(excess).collect()
 }

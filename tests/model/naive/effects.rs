@@ -71,9 +71,18 @@ impl NaiveDelivery {
     }
 }
 
+/// Says whether a key may end another one: a key in its grace period ends no other, and no key ends
+/// one with more scopes or a later end.
+fn may_end(by: &Key, other: &Key) -> bool {
+    let ends = |key: &Key| [key.expires_at, key.ended_at].into_iter().flatten().min();
+    let is_earlier = ends(by).is_none_or(|end| ends(other).is_some_and(|other| other <= end));
+    by.ended_at.is_none() && by.scopes.covers(other.scopes) && is_earlier
+}
+
 impl NaiveOrg {
-    /// Records the family of the new key, and ends keys of the family that are too many in their grace.
-    fn bound_family(&mut self, rotate: &RotateKey) {
+    /// Records the family of the new key, and ends keys of the family that are too many in their
+    /// grace: first those that the rotated key, as it `was`, may end, then itself.
+    fn bound_family(&mut self, rotate: &RotateKey, was: &Key) {
         let family = self.families.get(&rotate.old).copied().unwrap_or(rotate.old);
         self.families.insert(rotate.new.id, family);
         loop {
@@ -86,9 +95,11 @@ impl NaiveOrg {
                 return;
             }
             let others = valid.filter(|key| ![rotate.old, rotate.new.id].contains(&key.id));
-            let Some(first) = others.map(|key| (key.ended_at, key.id)).min() else { return };
-            self.keys.retain(|key| key.id != first.1);
-            self.used.remove(&first.1);
+            let may_end = others.filter(|key| may_end(was, key));
+            let first = may_end.map(|key| (key.ended_at, key.id)).min();
+            let first = first.map_or(rotate.old, |(_, id)| id);
+            self.keys.retain(|key| key.id != first);
+            self.used.remove(&first);
         }
     }
 
@@ -386,6 +397,7 @@ impl Naive {
         let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else {
             return;
         };
+        let was = old.clone();
         // The new key ends no later than the old key would have.
         let Key { scopes, expires_at, ended_at, .. } = *old;
         let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
@@ -393,7 +405,7 @@ impl Naive {
         let new = Key { scopes, expires_at, ended_at, ..rotate.new.clone() };
         self.add_key(rotate.org, &new);
         if let Some(org) = self.org_mut(rotate.org) {
-            org.bound_family(rotate);
+            org.bound_family(rotate, &was);
         }
     }
 
