@@ -194,11 +194,15 @@ impl EndpointQueues {
         self.change(attempt.endpoint, |queue| queue.settled(attempt.event, verdict, now))?
     }
 
-    /// True if the endpoint waits for its turn, or may not begin an attempt now.
+    /// True if the endpoint waits for its turn, or may not begin an attempt now. An endpoint whose
+    /// organization has no attempt in flight never waits long for its turn, so nothing holds it back.
     pub(super) fn is_held_back(&mut self, endpoint: EndpointId, now: Timestamp) -> bool {
         let most = self.limits.in_flight_per_endpoint;
+        let turns = &self.turns;
         self.queues.get_mut(&endpoint).is_some_and(|queue| {
-            queue.turn.is_some() || queue.gate_of_endpoint(now, most) != Gate::Open
+            let shares_its_turns = turns.is_holding() || turns.has_attempts(queue.org());
+            queue.turn.is_some() && shares_its_turns
+                || queue.gate_of_endpoint(now, most) != Gate::Open
         })
     }
 

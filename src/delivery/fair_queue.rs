@@ -6,6 +6,9 @@
 //! turns than any other. A quarter of the share is kept for healthy endpoints, so that hanging
 //! endpoints of an organization leave them some room. Every step takes the same time for any number
 //! of endpoints.
+//!
+//! The last eighth of all attempts in flight is kept for organizations that have none, one each.
+//! Otherwise two dozen organizations whose endpoints hang would together keep all others out.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -194,7 +197,7 @@ impl FairQueue {
     /// room.
     pub(super) fn next(&mut self) -> Option<EndpointId> {
         while self.begun.fits(self.room) {
-            let org_no = self.line.pop_front()?;
+            let org_no = self.next_in_line()?;
             let Some(org) = self.orgs.get_mut(&org_no) else { continue };
             org.in_line = false;
             // An organization without room returns to the line when an attempt ends.
@@ -206,6 +209,24 @@ impl FairQueue {
             }
         }
         None
+    }
+
+    /// Takes the first organization out of the line; in the last eighth, the first one without an
+    /// attempt in flight. The others keep their places.
+    fn next_in_line(&mut self) -> Option<OrgNo> {
+        let is_scarce = self.begun.in_flight >= self.room.in_flight - self.room.in_flight / 8;
+        let may_begin = |org_no: &OrgNo| !is_scarce || !self.has_attempts(*org_no);
+        self.line.remove(self.line.iter().position(may_begin)?)
+    }
+
+    /// True if the organization has an attempt in flight.
+    pub(super) fn has_attempts(&self, org_no: OrgNo) -> bool {
+        self.orgs.get(&org_no).is_some_and(|org| org.begun.in_flight > 0)
+    }
+
+    /// True while turns of degraded endpoints are held back.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holds_degraded
     }
 
     /// Records the beginning of an attempt.
@@ -302,6 +323,38 @@ mod tests {
         turns.settled(OrgNo(1));
         assert_eq!(turns.next(), Some(EndpointId(4)));
         assert_eq!((turns.in_flight(), turns.unsettled()), (2, 4));
+    }
+
+    #[test]
+    fn the_last_eighth_is_for_organizations_without_an_attempt() {
+        let mut turns = turns(16, 8);
+        let mut begin = |turns: &mut FairQueue, org: u32, endpoint: u128| {
+            assert_eq!(turns.next(), Some(EndpointId(endpoint)));
+            turns.began(OrgNo(org), Healthy);
+        };
+        for (org, endpoint) in (0..16).map(|n| (1 + n % 2, 100 + n)) {
+            turns.ask(OrgNo(org), EndpointId(endpoint.into()), Healthy);
+        }
+        for (org, endpoint) in (0..14).map(|n| (1 + n % 2, 100 + n)) {
+            begin(&mut turns, org, endpoint.into());
+        }
+        assert_eq!((turns.next(), turns.in_flight()), (None, 14));
+        for endpoint in [200, 201] {
+            turns.ask(OrgNo(3), EndpointId(endpoint), Healthy);
+        }
+        begin(&mut turns, 3, 200);
+        assert_eq!(turns.next(), None, "one each");
+        turns.ask(OrgNo(4), EndpointId(300), Healthy);
+        begin(&mut turns, 4, 300);
+        turns.over(OrgNo(4), Healthy);
+        turns.over(OrgNo(3), Healthy);
+        begin(&mut turns, 3, 201);
+        turns.over(OrgNo(3), Healthy);
+        assert_eq!(turns.next(), None);
+        turns.over(OrgNo(2), Healthy);
+        begin(&mut turns, 1, 114);
+        turns.over(OrgNo(1), Healthy);
+        begin(&mut turns, 2, 115);
     }
 
     #[test]

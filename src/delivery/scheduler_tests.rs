@@ -46,7 +46,8 @@ fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
     for event in 1..=40 {
         world.event(slow, event, &hanging);
     }
-    assert_eq!(world.begun().len(), limits.in_flight_per_org, "as many as it may");
+    let may_have = limits.in_flight_per_org.min(limits.in_flight - limits.in_flight / 8);
+    assert_eq!(world.begun().len(), may_have, "as many as it may");
     world.event(other, 1_000, &[100]);
     // A single turn must be enough.
     let before = world.noted.0.lock().unwrap().len();
@@ -62,8 +63,15 @@ fn fifty_hanging_endpoints_leave_another_organization_alone() {
 
 #[test]
 fn without_a_bound_for_each_organization_they_would_not() {
-    let limits = SchedulerLimits { in_flight: 50, ..LIMITS };
+    // Seven attempts have no eighth.
+    let limits = SchedulerLimits { in_flight: 7, in_flight_per_org: 7, ..LIMITS };
     assert_eq!(beside_hanging_endpoints(limits), []);
+}
+
+#[test]
+fn who_may_have_all_attempts_leaves_the_last_eighth_to_another_organization() {
+    let limits = SchedulerLimits { in_flight: 50, ..LIMITS };
+    assert_eq!(beside_hanging_endpoints(limits), [(100, 1_000)]);
 }
 
 #[test]
