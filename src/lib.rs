@@ -282,6 +282,7 @@
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
 //! - `pipeline/replays.rs`: advances replays step by step
+//! - `pipeline/ages.rs`: the ages at which events expire, and the times that follow from them
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
 //! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire

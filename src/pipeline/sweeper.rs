@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::ages::Ages;
 use super::clock_trust::ClockTrust;
 use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::key_report;
-use super::retention::{Ages, Retention};
+use super::retention::Retention;
 use crate::archive::Archiver;
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
