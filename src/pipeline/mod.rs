@@ -22,5 +22,5 @@ pub use expiry_report::ExpiryReport;
 pub use key_report::KeyReport;
 pub use replays::Replayer;
 pub use retention::Retention;
-pub use sweeper::{KeysUsed, Sweeper};
+pub use sweeper::{KeysUsed, RefusedRequests, Sweeper};
 pub use worker::Worker;
