@@ -379,6 +379,7 @@
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/archive.rs`: `/api/admin/archive`
+//! - `http/api/archived_events.rs`: the events of a time as lines of JSON
 //! - `http/api/audit.rs`: `/api/audit`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
@@ -423,6 +424,7 @@
 //! - `cli/account.rs`: `key`
 //! - `cli/admin.rs`: finds the admin token
 //! - `cli/archive.rs`: `archive`
+//! - `cli/archive/stopped.rs`: reads the events of a stopped server
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/arguments.rs`: options that mean the same in every command
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
