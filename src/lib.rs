@@ -282,6 +282,7 @@
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
 //! - `pipeline/replays.rs`: advances replays step by step
+//! - `pipeline/ages.rs`: the ages at which events expire, and the times that follow from them
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
 //! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire
@@ -378,6 +379,7 @@
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/admin.rs`: `/api/admin`
 //! - `http/api/archive.rs`: `/api/admin/archive`
+//! - `http/api/archived_events.rs`: the events of a time as lines of JSON
 //! - `http/api/audit.rs`: `/api/audit`
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
@@ -422,6 +424,7 @@
 //! - `cli/account.rs`: `key`
 //! - `cli/admin.rs`: finds the admin token
 //! - `cli/archive.rs`: `archive`
+//! - `cli/archive/stopped.rs`: reads the events of a stopped server
 //! - `cli/answer.rs`: a server's answer, with any payload
 //! - `cli/arguments.rs`: options that mean the same in every command
 //! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`

@@ -75,7 +75,7 @@ fn open_all(
         return Err(StartError::DataDir(data_dir.lacks_format()));
     }
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
-    let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
+    let (writer, journal, is_copied) = open_journal(config, &data_dir, &space)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
     // Opening the journal has made it an original again.
     let is_copy = is_copied || data_dir.is_copy();
@@ -238,6 +238,7 @@ pub(super) fn within_share(configured: u64, filesystem_bytes: Option<u64>) -> u6
 fn open_journal(
     config: &Config,
     data_dir: &DataDir,
+    space: &Arc<Space>,
 ) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
     let segment_bytes =
@@ -247,7 +248,12 @@ fn open_journal(
     // In a copy, the snapshot may be younger than FORMAT.
     let witnessed = first_witnessed(&dir, &files).map_err(StartError::Journal)?;
     let begins = Position(format.first()).max(witnessed);
-    let opened = journal::open_from(&dir, files, segment_bytes, begins);
+    // The start may make a segment, so the room for the next snapshots is known before.
+    let kept = snapshots::kept_bytes(&dir, &files).map_err(StartError::Journal)?;
+    space.note_snapshots(kept);
+    let with_room = Arc::clone(space);
+    let room = Box::new(move |bytes| with_room.has_room_for_segment(bytes));
+    let opened = journal::open_from(&dir, files, segment_bytes, begins, room);
     let (writer, reader, report) = opened.map_err(StartError::Journal)?;
     if report.first > begins {
         let (dir, first) = (dir.display(), report.first);

@@ -8,13 +8,21 @@ use super::StartError;
 use super::systemd::Progress;
 use crate::base::units::millis;
 use crate::commands::RecordError;
-use crate::commit::{self, RecoveryError, Space, newest_whole, restore_newest};
+use crate::commit::{self, RecoveryError, SNAPSHOTS_KEPT_MIN, Space, newest_whole, restore_newest};
 use crate::data_dir::DataDir;
 use crate::journal::{
     Files, JournalError, OsFiles, Position, ReadError, ReadLog as _, Reader, SnapshotFile,
     snapshots_in,
 };
 use crate::store::Store;
+
+/// Returns the size of the snapshots that are always kept, in bytes. One that cannot be read counts
+/// nothing.
+pub(super) fn kept_bytes(dir: &Path, files: &Arc<dyn Files>) -> Result<u64, JournalError> {
+    let all = snapshots_in(dir, files.as_ref())?;
+    let sizes = all.iter().rev().filter_map(|snapshot| snapshot.ends(files).ok());
+    Ok(sizes.take(SNAPSHOTS_KEPT_MIN).map(|(_, size)| size.bytes).sum())
+}
 
 /// Judges the snapshots that are ahead of the journal. In an original, a whole one proves that the
 /// journal has lost its end. A copy may have read the segments before the snapshot.

@@ -45,7 +45,7 @@ impl Workers {
         let (archiver, archive) = archive.unzip();
         let ages = Arc::new(Live::new(Ages::of(&config.retention, &config.tiers)));
         let limits = Arc::new(Live::new(DiskLimits::of(&config.retention)));
-        let (sweep, used) = (Signal::new(), Data::clone(api));
+        let (sweep, used, refusing) = (Signal::new(), Data::clone(api), Data::clone(api));
         let sweeper = Sweeper {
             engine: Arc::clone(engine),
             journal,
@@ -54,6 +54,7 @@ impl Workers {
             lets_expire,
             limits: Arc::clone(&limits),
             keys_used: Box::new(move || used.take_keys_used()),
+            refused: Box::new(move |is_last| refusing.take_refused_admin(is_last)),
             archiver,
         };
         let mut threads = routing(engine, unrouted, config.workers.threads)?;

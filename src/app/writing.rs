@@ -40,8 +40,6 @@ impl Writing {
         (config, journal): (&Config, PathBuf),
     ) -> Result<Self, StartError> {
         let spares = writer.spares();
-        let with_room = Arc::clone(engine);
-        writer.ask_for_room(Box::new(move |bytes| with_room.space.has_room_for_segment(bytes)));
         let group = GroupLimits {
             commands: config.intake.group_commands,
             bytes: config.intake.group_bytes,

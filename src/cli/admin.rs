@@ -38,6 +38,11 @@ struct Search {
 }
 
 impl Admin {
+    /// Returns true if an option or the environment names the file of the token.
+    pub(super) fn is_named(&self) -> Result<bool, Failure> {
+        Ok(self.admin_token_file.is_some() || variable(ClientVariable::AdminTokenFile)?.is_some())
+    }
+
     /// Makes a client that sends the admin token.
     pub(super) fn client(&self, server: &Server, settings: &Settings) -> Result<Client, Failure> {
         let named = match &self.admin_token_file {

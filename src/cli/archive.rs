@@ -1,5 +1,7 @@
 //! `triggerd archive`: writes the events of a time into files, one for each day, compressed with
-//! zstd. A running server gives them.
+//! zstd. A running server gives them, or the data directory of a stopped one.
+
+mod stopped;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,18 +9,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
-use url::form_urlencoded::Serializer;
 
 use super::Failure;
 use super::admin::Admin;
+use super::list::with_query;
 use super::output::{counted, print};
-use super::reach::{Server, Settings};
+use super::reach::{Server, Settings, Stopped};
 use crate::archive::{ArchiveFile, Draft, EXTENSION};
 use crate::backup::require_outside;
+use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::{io_words, of_file};
 use crate::model::id::EventId;
-use crate::model::moment::Moment;
+use crate::model::moment::{BadMoment, Moment};
 use crate::model::time::Timestamp;
 
 /// The path of archives in the API, and the content type of the answer.
@@ -39,11 +42,19 @@ pub(super) struct Archive {
     /// Directory for the files, one for each day; it is created if it is missing
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// Existing directory with space for a temporary copy of the state of a stopped server, which is
+    /// removed at the end [default: the directory that holds the data directory, else the system's
+    /// directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
     #[command(flatten)]
     admin: Admin,
     #[command(flatten)]
     server: Server,
 }
+
+/// A time of which each end may be left out, with its text.
+type Span<'a> = [Option<(&'a str, Moment)>; 2];
 
 /// The members of a line that its place depends on.
 #[derive(Deserialize)]
@@ -56,12 +67,16 @@ struct Placed {
 
 impl Archive {
     pub(super) fn run(&self, settings: &Settings) -> Result<ExitCode, Failure> {
-        let path = self.path()?;
+        let span = self.span()?;
         let inside = require_outside(&self.directory);
         inside.map_err(|error| Failure::new(error.exit_code(), error))?;
-        let client = self.admin.client(&self.server, settings)?;
         let mut days = Days::new(&self.directory);
-        let read = client.download((&path, LINES), "the archive", &mut days);
+        let is_running = self.admin.is_named()?;
+        let stopped = if is_running { None } else { self.server.stopped(settings)? };
+        let read = match stopped {
+            Some(stopped) => self.read(&stopped, span, &mut days),
+            None => self.download(settings, span, &mut days),
+        };
         // Days that are complete stay when a later one is not.
         let finished = if read.is_ok() { days.end() } else { Ok(()) };
         self.tell(&days.files)?;
@@ -77,8 +92,35 @@ impl Archive {
         days.unreadable.map_or(Ok(ExitCode::Clean), |(first, count)| Err(unread(&first, count)))
     }
 
-    /// Returns the path of the request, with the time as the server reads it.
-    fn path(&self) -> Result<String, Failure> {
+    /// Reads the events from the running server, by a request with the time as the server reads it.
+    fn download(
+        &self,
+        settings: &Settings,
+        span: Span<'_>,
+        days: &mut Days<'_>,
+    ) -> Result<(), Failure> {
+        let client = self.admin.client(&self.server, settings)?;
+        let [since, until] = span.map(|end| end.map(|(text, _)| text));
+        let path = with_query(PATH, [("since", since), ("until", until)]);
+        client.download((&path, LINES), "the archive", days)
+    }
+
+    /// Reads the events from the data directory of a stopped server.
+    fn read(&self, stopped: &Stopped, span: Span<'_>, days: &mut Days<'_>) -> Result<(), Failure> {
+        let now = Timestamp(Clock::system().now_ms());
+        let [since, until] = span.map(|end| end.map(|(_, moment)| moment.from(now)));
+        // Without an end: events may have been received while the clock was ahead.
+        let time = (since.unwrap_or(Timestamp(0)), until.unwrap_or(Timestamp(u64::MAX)));
+        let mut failed = None;
+        let read = stopped::read(stopped, self.scratch.as_deref(), time, &mut |line| {
+            failed = days.add(line).err();
+            failed.is_none()
+        });
+        failed.map_or(read, |error| Err(unwritten(&error)))
+    }
+
+    /// Returns the ends of the time.
+    fn span(&self) -> Result<Span<'_>, Failure> {
         let usage = |why: &dyn std::fmt::Display| {
             let message = format!("FROM..TO: {:?}: {why}", self.time);
             Failure::new(ExitCode::Usage, message)
@@ -86,14 +128,11 @@ impl Archive {
         let (from, to) = self.time.split_once("..").ok_or_else(|| {
             usage(&"write two times with .. between them, such as 30d..7d; each may be left out")
         })?;
-        let mut query = Serializer::new(String::new());
-        for (name, text) in [("since", from.trim()), ("until", to.trim())] {
-            if !text.is_empty() {
-                text.parse::<Moment>().map_err(|error| usage(&error))?;
-                query.append_pair(name, text);
-            }
-        }
-        Ok(format!("{PATH}?{}", query.finish()).trim_end_matches('?').to_owned())
+        let [since, until] = [from, to].map(|text| {
+            let given = Some(text.trim()).filter(|text| !text.is_empty());
+            given.map(|text| Ok((text, text.parse().map_err(|error: BadMoment| usage(&error))?)))
+        });
+        Ok([since.transpose()?, until.transpose()?])
     }
 
     fn tell(&self, files: &[(PathBuf, u64)]) -> Result<(), Failure> {

@@ -25,7 +25,6 @@ use self::place::{archive_at, bucket_at};
 use super::Failure;
 use super::admin::Admin;
 use super::answer::text;
-use super::audit::dir_failure;
 use super::client::Client;
 use super::output::{counted, eprint, print, require_a_reader};
 use super::reach::{Server, Settings};
@@ -33,7 +32,7 @@ use crate::backup::{Manifest, Source, make, require_outside, write_archive};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::config::S3Url;
-use crate::data_dir::{DataDir, DataDirError, LookedAt};
+use crate::data_dir::LookedAt;
 use crate::model::time::Timestamp;
 
 /// The path of backups in the API.
@@ -73,9 +72,9 @@ impl Backup {
         {
             require_outside(path).map_err(failure)?;
         }
-        match (self.stopped(settings)?, target) {
-            (Some(looked_at), Target::Directory(dir)) => self.make(settings, &looked_at, dir),
-            (Some(looked_at), target) => {
+        match (self.server.stopped(settings)?, target) {
+            (Some((_, looked_at)), Target::Directory(dir)) => self.make(settings, &looked_at, dir),
+            (Some((_, looked_at)), target) => {
                 self.pack(settings, &target, &mut |out| packed(&looked_at, out))
             }
             (None, Target::Directory(dir)) => self.ask(&self.client(settings)?, dir),
@@ -120,19 +119,6 @@ impl Backup {
                     .to_owned(),
             ),
             _ => Ok(Target::Directory(path)),
-        }
-    }
-
-    /// Returns the data directory of a stopped server; none if a server runs or --url names one.
-    fn stopped(&self, settings: &Settings) -> Result<Option<LookedAt>, Failure> {
-        if self.server.is_named(settings)? {
-            return Ok(None);
-        }
-        let (config, _) = settings.load()?;
-        match DataDir::look(&config.storage.data_dir) {
-            Ok(looked_at) => Ok(Some(looked_at)),
-            Err(DataDirError::InUse(_)) => Ok(None),
-            Err(error) => Err(dir_failure(&error)),
         }
     }
 

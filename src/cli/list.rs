@@ -19,6 +19,9 @@ use crate::base::library_errors::json_fault;
 
 /// Maximum number of items on a page of the API.
 const PAGE_MAX: u32 = 500;
+/// Maximum number of pages without items in a row. The server looks through thousands of events for
+/// each.
+const EMPTY_PAGES_MAX: u32 = 10_000;
 
 /// The option for the length of a list.
 #[derive(Args)]
@@ -112,7 +115,7 @@ fn read(
     limit: u32,
     take: &mut dyn FnMut(Answer) -> Result<(), Failure>,
 ) -> Result<End, Failure> {
-    let mut left = limit;
+    let (mut left, mut empty_pages) = (limit, 0);
     let mut end = End { has_more: true, next_cursor: None };
     while end.has_more && left > 0 {
         let limit = left.min(PAGE_MAX).to_string();
@@ -120,6 +123,10 @@ fn read(
         let path = with_query(path, parameters);
         let answer = client.call(Method::GET, &path, None, &["data", "has_more"])?;
         let page = page(&answer)?;
+        empty_pages = if page.data.is_empty() { empty_pages + 1 } else { 0 };
+        if empty_pages > EMPTY_PAGES_MAX {
+            return Err(invalid("page after page of the list has no item, and none is the last"));
+        }
         left = left.saturating_sub(u32::try_from(page.data.len()).unwrap_or(u32::MAX));
         for item in page.data {
             let item = Answer::read(item.get().to_owned());

@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::audit::dir_failure;
 use super::client::Client;
 use super::contexts::{Contexts, NamedContext};
 use super::form::Form;
 use super::target::{Credential, Target};
 use crate::base::exit_code::ExitCode;
 use crate::config::{ClientVariable, Config, Source, client_variable};
+use crate::data_dir::{DataDir, DataDirError, LookedAt};
 
 /// Options of every command that talks to a server.
 #[derive(Args)]
@@ -88,6 +90,9 @@ impl Settings {
     }
 }
 
+/// The configuration of a stopped server, and its data directory, which no server can use meanwhile.
+pub(super) type Stopped = (Config, LookedAt);
+
 /// The server of a command, and its context.
 struct Found {
     target: Target,
@@ -99,9 +104,23 @@ struct Found {
 
 impl Server {
     /// True if an option, the environment or a context names a server.
-    pub(super) fn is_named(&self, settings: &Settings) -> Result<bool, Failure> {
+    fn is_named(&self, settings: &Settings) -> Result<bool, Failure> {
         let is_given = self.url.is_some() || self.context.is_some();
         Ok(is_given || variable(ClientVariable::Url)?.is_some() || settings.context()?.is_some())
+    }
+
+    /// The configuration and the data directory of a stopped server. None if a server runs, or if
+    /// one is named.
+    pub(super) fn stopped(&self, settings: &Settings) -> Result<Option<Stopped>, Failure> {
+        if self.is_named(settings)? {
+            return Ok(None);
+        }
+        let (config, _) = settings.load()?;
+        match DataDir::look(&config.storage.data_dir) {
+            Ok(looked_at) => Ok(Some((config, looked_at))),
+            Err(DataDirError::InUse(_)) => Ok(None),
+            Err(error) => Err(dir_failure(&error)),
+        }
     }
 
     /// The address of the server, from the first source that is set.

@@ -81,7 +81,7 @@ pub use notifier::{InboxListener, InboxNotifier, WantsType};
 pub use recovery::{Recovered, RecoveryError, recover, recover_with_progress};
 pub use reply::{CommitError, Pending, Refused, Reply};
 pub use restore::{Restored, newest_whole, restore, restore_newest};
-pub use snapshot_maker::{SnapshotLimits, SnapshotMaker};
+pub use snapshot_maker::{SNAPSHOTS_KEPT_MIN, SnapshotLimits, SnapshotMaker};
 pub use snapshot_taking::{NotTaken, take_snapshot};
 pub use snapshots::{KeptSnapshots, Snapshots};
 pub use space::{DiskFree, FailingPace, Shortage, Space};

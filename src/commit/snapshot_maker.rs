@@ -45,9 +45,7 @@ const COPIED_BYTES_MAX: usize = 64 << 20;
 /// While the snapshots take too much space, the time between two is this part of the grace.
 const PILED_UP_SHARE: u32 = 4;
 /// Number of whole snapshots that are always kept.
-const KEPT_MIN: usize = 2;
-/// The next snapshots may be larger than the last ones by this part.
-const GROWTH_SHARE: u64 = 4;
+pub const SNAPSHOTS_KEPT_MIN: usize = 2;
 /// A stop takes a snapshot if the journal has grown by this part of what makes one due.
 const STOP_SHARE: u64 = 4;
 
@@ -201,7 +199,7 @@ impl SnapshotMaker {
     fn read_newest(&mut self) {
         loop {
             let newest = self.known.iter_mut().rev().filter(|known| known.is_usable());
-            let mut newest = newest.take(KEPT_MIN);
+            let mut newest = newest.take(SNAPSHOTS_KEPT_MIN);
             let Some(unread) = newest.find(|known| known.condition == Condition::Unread) else {
                 return;
             };
@@ -286,7 +284,8 @@ impl SnapshotMaker {
     fn is_wanted(&self) -> bool {
         let now_ms = self.engine.clock.uptime_ms();
         let is_old = self.newest().is_none_or(|newest| newest.age(now_ms) >= self.grace());
-        let is_alone = self.known.iter().filter(|known| known.is_usable()).count() < KEPT_MIN;
+        let is_alone =
+            self.known.iter().filter(|known| known.is_usable()).count() < SNAPSHOTS_KEPT_MIN;
         self.engine.snapshots.is_asked() && (is_old || is_alone)
     }
 
@@ -438,7 +437,7 @@ impl SnapshotMaker {
         metrics.snapshot_bytes.set(gauge(size.bytes));
         metrics.snapshot_rows.set(gauge(size.rows));
         let (kept, all) = self.kept_bytes();
-        self.engine.space.note_to_free(kept.saturating_add(kept / GROWTH_SHARE));
+        self.engine.space.note_snapshots(kept);
         snapshots.note_sizes((kept, all));
         snapshots.publish(self.kept());
         let from = newest.map_or(records.first(), |newest| newest.file.position);
@@ -451,13 +450,13 @@ impl SnapshotMaker {
     fn kept_bytes(&self) -> (u64, u64) {
         let bytes = |known: &Known| known.size.bytes;
         let usable = self.known.iter().rev().filter(|known| known.is_usable());
-        (usable.take(KEPT_MIN).map(bytes).sum(), self.known.iter().map(bytes).sum())
+        (usable.take(SNAPSHOTS_KEPT_MIN).map(bytes).sum(), self.known.iter().map(bytes).sum())
     }
 
     /// Returns the positions up to which records may be removed. `None` without a whole snapshot.
     fn kept(&self) -> Option<KeptSnapshots> {
         let usable: Vec<_> = self.known.iter().filter(|known| known.is_usable()).collect();
-        let mut newest = usable.iter().rev().take(KEPT_MIN);
+        let mut newest = usable.iter().rev().take(SNAPSHOTS_KEPT_MIN);
         let is_read = newest.all(|known| known.condition == Condition::Whole);
         let at = |known: &Known| known.file.position;
         let (oldest, newest) = match usable.as_slice() {

@@ -31,6 +31,9 @@ const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
 /// disk confirmations do not wait for gigabytes.
 const LEFT_BYTES_MAX: u64 = 64 << 20;
 
+/// The next snapshots may be larger than the last ones by this part.
+const GROWTH_SHARE: u64 = 4;
+
 /// After an estimate was too low, sled is kept from this many times the usual bytes. The need of
 /// the rows is not multiplied: after a start on a full disk all rows of the state wait in memory,
 /// and events would be refused until several times the state is free.
@@ -188,8 +191,12 @@ impl Space {
         if self.is_small() { self.reserve_bytes } else { needed.max(self.reserve_bytes) }
     }
 
-    /// Notes how many bytes the next snapshots need.
-    pub fn note_to_free(&self, bytes: u64) {
+    /// Notes the size of the snapshots that are kept, which tells how much the next ones need.
+    pub fn note_snapshots(&self, kept: u64) {
+        self.note_to_free(kept.saturating_add(kept / GROWTH_SHARE));
+    }
+
+    fn note_to_free(&self, bytes: u64) {
         self.to_free.store(bytes, Ordering::Relaxed);
     }
 

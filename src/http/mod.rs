@@ -34,14 +34,19 @@ pub use openapi::yaml::yaml;
 pub use routes::routes;
 pub use shared::Api;
 
+use self::api::archived_events::{Source, Taking, read};
+use self::error::Problem;
 use crate::archive::Line;
 use crate::backup::Backups;
+use crate::base::clock::Clock;
+use crate::commands::Records;
 use crate::commit::Engine;
 use crate::config::Config;
 use crate::delivery::sender::Sender;
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::time::{Now, Timestamp};
+use crate::store::Store;
 
 /// Reads the body of a posted event, in triggerd's own form or as a structured CloudEvent. Fuzz
 /// tests call this function, because they have bytes and no request.
@@ -78,8 +83,26 @@ pub fn archive_line(
     org: (OrgNo, OrgId),
     event: EventId,
 ) -> Result<Option<Line>, String> {
-    api::archive::line(api, org, event)
-        .map_err(|problem| format!("{event}: {}", problem.cause().unwrap_or("it cannot be read")))
+    let line = api::archived_events::line(api.into(), org, event);
+    line.map_err(|problem| format!("{event}: {}", cause(&problem)))
+}
+
+/// Passes the events that a stopped server received in this time to `take`, as lines of JSON without
+/// their line breaks, until it returns false.
+///
+/// # Errors
+/// The state cannot be read, or `take` returned false.
+pub fn read_archive(
+    (store, records): (&Store, &Records),
+    time: (Timestamp, Timestamp),
+    take: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<(), String> {
+    let source = Source { store, records, clock: &Clock::system() };
+    read(source, time, &mut Taking(take)).map_err(|problem| cause(&problem).to_owned())
+}
+
+fn cause(problem: &Problem) -> &str {
+    problem.cause().unwrap_or("it cannot be read")
 }
 
 /// Returns the OpenAPI document of the routes, in JSON.

@@ -26,9 +26,11 @@ use crate::base::metrics::HttpRoute;
 use crate::base::random;
 use crate::base::shares::Shares;
 use crate::base::threads::SingleThread;
+use crate::commands::NoteAudit;
 use crate::commit::Engine;
 use crate::config::{Config, Retention};
 use crate::delivery::sender::Sender;
+use crate::model::audit::{Actor, AuditEntry};
 use crate::model::id::{EventId, IdSource, KeyId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
@@ -166,6 +168,18 @@ impl Api {
     /// stores these times.
     pub fn take_keys_used(&self) -> Vec<(KeyId, Timestamp)> {
         self.auth.take_used()
+    }
+
+    /// Returns an entry of the audit log about the requests without the admin token that were refused
+    /// since the last entry, if their time is over, or at the end of the server (`is_last`).
+    pub fn take_refused_admin(&self, is_last: bool) -> Option<NoteAudit> {
+        let refused = if is_last {
+            self.refused_admin.take_last()
+        } else {
+            self.refused_admin.take_due(self.engine.clock.uptime_ms())
+        };
+        let (actor, at, note) = (Actor::Unknown, Timestamp(0), refused?.note());
+        Some(NoteAudit::new(AuditEntry { at, actor, origin: None, organization: None, note }))
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -89,7 +89,7 @@ pub use frame::{Group, MAX_BODY_BYTES, RecordRefused};
 pub use log::{Appended, Follow, Log, RawRecord, ReadLog};
 pub use pinned::{PinnedSegment, end_at};
 pub use position::Position;
-pub use reader::{Reader, Sizes};
+pub use reader::{Reader, RoomFor, Sizes};
 pub use recover::{CutCause, CutTail, OpenReport, open, open_from};
 pub use salvage::Salvage;
 pub use scan::{JournalScan, Lost, SegmentFound};

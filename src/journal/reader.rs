@@ -40,7 +40,7 @@ pub(super) struct Shared {
 }
 
 /// Returns true if the disk has room for a new segment of so many bytes.
-pub(super) type RoomFor = Box<dyn Fn(u64) -> bool + Send + Sync>;
+pub type RoomFor = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
 impl Shared {
     pub(super) fn new(

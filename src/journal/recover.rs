@@ -10,7 +10,7 @@ use super::error::{AppendError, Damage, JournalError};
 use super::files::Files;
 use super::frame::{self, FRAME_HEADER_BYTES};
 use super::position::Position;
-use super::reader::{Reader, Shared};
+use super::reader::{Reader, RoomFor, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
 use super::snapshot::{SnapshotFile, snapshots_in};
 use super::writer::{Active, Writer};
@@ -78,12 +78,13 @@ pub fn open(
     files: Arc<dyn Files>,
     segment_bytes: u64,
 ) -> Result<(Writer, Reader, OpenReport), JournalError> {
-    open_from(dir, files, segment_bytes, Position::FIRST)
+    open_from(dir, files, segment_bytes, Position::FIRST, Box::new(|_| true))
 }
 
 /// Opens the journal in `dir`. Creates `dir` if it is missing. New segments have `segment_bytes`
 /// without their header; a larger group gets its own segment. The journal may begin at `begins`:
-/// segments before a gap that ends there or earlier are left out.
+/// segments before a gap that ends there or earlier are left out. A new segment is made only if
+/// `room` agrees, also by this start: without its agreement, appends fail like on a full disk.
 ///
 /// The last segment is read whole. Of the others, only the header, the size and the bytes after the
 /// last frame are checked: reading finds the rest.
@@ -95,6 +96,7 @@ pub fn open_from(
     files: Arc<dyn Files>,
     segment_bytes: u64,
     begins: Position,
+    room: RoomFor,
 ) -> Result<(Writer, Reader, OpenReport), JournalError> {
     let mut segments = open_segments(dir, files.as_ref())?;
     segments.drain(..count_before_gap(&files, &segments, begins));
@@ -118,6 +120,7 @@ pub fn open_from(
 
     let needs_segment = active.is_none();
     let shared = Arc::new(Shared::new(dir.to_path_buf(), files, segments, last.end));
+    shared.ask_for_room(room);
     let mut writer = Writer::new(Arc::clone(&shared), segment_bytes, active);
     let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
     let (count, first) = {

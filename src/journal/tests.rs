@@ -237,6 +237,28 @@ fn readers_see_whole_synced_frames_while_the_writer_appends() {
 }
 
 #[test]
+fn no_start_makes_a_segment_without_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _, _) = open_small(dir.path()).unwrap();
+    let written = append(&mut writer, &[body(1, 3000), body(2, 1060)]).unwrap();
+    drop(writer);
+    let open_with = |has_room| {
+        let (files, room) = (Arc::new(OsFiles), Box::new(move |_| has_room));
+        open_from(dir.path(), files, SMALL, Position::FIRST, room).unwrap()
+    };
+    for _ in 0..10 {
+        let (mut writer, reader, report) = open_with(false);
+        assert!(report.no_space, "{report:?}");
+        let refused = append(&mut writer, &[body(3, 100)]);
+        assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
+        assert_eq!(all(&reader).unwrap(), written);
+    }
+    assert_eq!(segment_files(dir.path()).len(), 1);
+    append(&mut open_with(true).0, &[body(3, 100)]).unwrap();
+    assert_eq!(segment_files(dir.path()).len(), 2);
+}
+
+#[test]
 fn no_space_for_a_segment_is_survived() {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(FaultyFiles::new());

@@ -75,12 +75,6 @@ impl Writer {
         maker
     }
 
-    /// From now on a new segment is made only if `room` agrees. Without its agreement an append
-    /// fails like on a full disk.
-    pub fn ask_for_room(&self, room: Box<dyn Fn(u64) -> bool + Send + Sync>) {
-        self.shared.ask_for_room(room);
-    }
-
     /// Asks for a spare when three quarters of the active segment are used. Large groups need no
     /// spare: the zeros cost more than their syncs save.
     fn ask_for_spare(&mut self) {

@@ -2,6 +2,7 @@
 //! past events again, and the sweeper finds lost work, lets events expire and does the
 //! housekeeping. None of them knows how a webhook is sent.
 
+mod ages;
 mod clock_trust;
 mod disk_forecast;
 mod disk_limits;
@@ -14,11 +15,12 @@ mod retention;
 mod sweeper;
 mod worker;
 
+pub use ages::Ages;
 pub use disk_limits::DiskLimits;
 pub use disk_watch::DiskReport;
 pub use expiry_report::ExpiryReport;
 pub use key_report::KeyReport;
 pub use replays::Replayer;
-pub use retention::{Ages, Retention};
-pub use sweeper::{KeysUsed, Sweeper};
+pub use retention::Retention;
+pub use sweeper::{KeysUsed, RefusedRequests, Sweeper};
 pub use worker::Worker;

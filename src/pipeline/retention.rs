@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ages::Ages;
 use super::disk_limits::{DiskKeeper, DiskLimits, Early};
 use super::expiry_report;
 use crate::archive::{Archiver, Batch, Written};
@@ -12,7 +13,6 @@ use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::{ExpiredKind, ExpiryReason, OperationalEvent};
 use crate::commands::{ExpireEvents, ExpireOutcome, ForgetDeleted};
 use crate::commit::Engine;
-use crate::config;
 use crate::journal::{Position, Reader};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::org::Tier;
@@ -24,10 +24,6 @@ use crate::store::{Expiring, RetainedOrg, StateError};
 const CALL_MAX: Duration = Duration::from_millis(300);
 /// Maximum number of blocks of events that a call reads.
 const BLOCKS_PER_CALL_MAX: usize = 4_096;
-/// A pass begins after this part of the shortest age.
-const PASSES_PER_AGE: u32 = 32;
-/// Minimum and maximum time between the beginnings of two passes.
-const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
 /// Maximum time for which a call waits for the archive.
 const ARCHIVE_MAX: Duration = Duration::from_millis(300);
 /// How often the same events are searched again because they changed meanwhile. The next pass finds
@@ -37,62 +33,6 @@ const SEARCHES_MAX: u32 = 4;
 /// so that an organization that deletes very many does not keep the others waiting. A search that
 /// has begun is finished.
 const DELETED_MAX: Duration = Duration::from_millis(200);
-
-/// The ages at which events and entries of the audit log expire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ages {
-    /// The ages of finished and of open events of each tier; zero stands for never.
-    tiers: [(Duration, Duration); 3],
-    /// The time within which compaction removes an erased payload from a running server.
-    erase: Duration,
-    /// The age of entries of the audit log; zero stands for never.
-    audit: Duration,
-}
-
-impl Ages {
-    /// Takes the ages from the configuration: those of the tier, or else the general ages.
-    pub fn of(retention: &config::Retention, tiers: &config::Tiers) -> Self {
-        let or = |own: Duration, general| if own.is_zero() { general } else { own };
-        let tiers = [Tier::Free, Tier::Pro, Tier::Enterprise].map(|tier| {
-            let own = tiers.of(tier);
-            let finished = or(own.retention_finished, retention.finished);
-            (finished, or(own.retention_open, retention.open))
-        });
-        Self { tiers, erase: retention.erase, audit: retention.audit }
-    }
-
-    /// Returns the ages of finished and of open events.
-    fn of_tier(&self, tier: Tier) -> (Duration, Duration) {
-        let [free, pro, enterprise] = self.tiers;
-        match tier {
-            Tier::Free => free,
-            Tier::Pro => pro,
-            Tier::Enterprise => enterprise,
-        }
-    }
-
-    /// Returns the times before which events of this tier expire. `up` is the time since the start:
-    /// compaction needs it to find what was erased before, so until then no erased event expires.
-    fn cutoffs(&self, tier: Tier, (now, up): (Timestamp, Duration)) -> Cutoffs {
-        let (finished, open) = self.of_tier(tier);
-        let erased = if up < self.erase { Timestamp(0) } else { now.before_age(self.erase) };
-        let [finished, open] = [finished, open].map(|age| now.before_age(age));
-        Cutoffs { finished, dead: open, open, erased, now }
-    }
-
-    /// Returns the steady time before which entries of the audit log expire.
-    pub(super) fn audit_before(&self, now: Timestamp) -> Timestamp {
-        now.before_age(self.audit)
-    }
-
-    /// Returns the time from the beginning of a pass to the beginning of the next pass.
-    fn pass_every(&self) -> Duration {
-        let ages = self.tiers.iter().flat_map(|(finished, open)| [*finished, *open]);
-        let shortest = ages.filter(|age| !age.is_zero()).min();
-        let (min, max) = PASS_EVERY;
-        shortest.map_or(max, |age| (age / PASSES_PER_AGE).clamp(min, max))
-    }
-}
 
 /// The progress of the passes, kept between calls.
 pub struct Retention {

@@ -1,17 +1,19 @@
 //! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
 //! the disk and tells organizations when space gets low or a key ends soon, removes dedup ids whose
-//! window has passed, records when keys were used and which have expired, removes rotated secrets whose overlap is
-//! over, lets events expire, and sets the gauges.
+//! window has passed, records when keys were used and which have expired, notes refused requests in
+//! the audit log, removes rotated secrets whose overlap is over, lets events expire, and sets the
+//! gauges.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::ages::Ages;
 use super::clock_trust::ClockTrust;
 use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::key_report;
-use super::retention::{Ages, Retention};
+use super::retention::Retention;
 use crate::archive::Archiver;
 use crate::base::exit_code::fatal;
 use crate::base::failpoint::{self, Switch};
@@ -20,7 +22,7 @@ use crate::base::metrics::{OperationalEvent, Queue};
 use crate::base::threads::Signal;
 use crate::base::units::gauge;
 use crate::commands::{
-    EndOverlaps, ExpireAudit, ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome,
+    EndOverlaps, ExpireAudit, ExpireDedup, ExpireKeys, NoteAudit, NoteKeysUsed, SubmitOutcome,
 };
 use crate::commit::{Engine, Shortage};
 use crate::journal::Reader;
@@ -47,6 +49,9 @@ const DISK_LOW_EVENTS_MAX: usize = 1_000;
 /// Returns the keys used since the last call, with the time of their last use.
 pub type KeysUsed = Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>;
 
+/// Returns an entry of the audit log about refused requests, if it is due or the last one (`true`).
+pub type RefusedRequests = Box<dyn Fn(bool) -> Option<NoteAudit> + Send>;
+
 /// The housekeeping thread.
 pub struct Sweeper {
     /// The shared parts of the server.
@@ -63,6 +68,8 @@ pub struct Sweeper {
     pub limits: Arc<Live<DiskLimits>>,
     /// The source of the used keys.
     pub keys_used: KeysUsed,
+    /// The source of entries about refused requests.
+    pub refused: RefusedRequests,
     /// Archives events before they expire, if the configuration asks for it.
     pub archiver: Option<Archiver>,
 }
@@ -114,6 +121,7 @@ impl Sweeper {
             wake.wait(if failpoint::is_on(Switch::SweeperHurries) { TICK / 1_000 } else { TICK });
         }
         self.note_keys_used();
+        self.note_refused(true);
     }
 
     fn tick(&self, rounds: &mut Rounds) -> Result<(), StateError> {
@@ -122,6 +130,7 @@ impl Sweeper {
         self.expire_dedup()?;
         self.expire_keys(rounds)?;
         self.end_overlaps(rounds)?;
+        self.note_refused(false);
         let is_held = !self.lets_expire || rounds.clock.is_held(self.readings());
         self.engine.metrics.expiry_held.set(i64::from(is_held));
         let (ages, limits) = (self.ages.get(), self.limits.get());
@@ -272,6 +281,15 @@ impl Sweeper {
         if !used.is_empty() || failpoint::is_on(Switch::SweeperWrites) {
             let at = Timestamp(self.engine.clock.steady_ms());
             self.engine.intake.push([NoteKeysUsed { used, at }]);
+        }
+    }
+
+    /// Adds the requests that were refused since the last entry to the audit log, if their entry is
+    /// due. While the disk is short, they are only counted.
+    fn note_refused(&self, is_last: bool) {
+        let intake = &self.engine.intake;
+        if !intake.is_disk_low() {
+            intake.push((self.refused)(is_last));
         }
     }
 

@@ -62,6 +62,47 @@ fn the_events_of_a_time_are_written_for_all_organizations_and_nothing_else() {
 }
 
 #[test]
+fn a_stopped_server_gives_the_same_lines_and_its_data_directory_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    assert_eq!(finished(&org, 30).len(), 30);
+    let (open, secret) = (other.send("a.b", &json!("x\n😀")).id(), org.send("a.b", &json!(1)).id());
+    assert_eq!(org.delete(&format!("/api/events/{secret}")).status, 200);
+    let [running, stopped, later] = ["running", "stopped", "later"].map(|it| dir.path().join(it));
+    assert_eq!(archive(&server, "..", &running).0, Some(0));
+    assert_eq!(server.stop().0, Some(0));
+    let content = |file: &PathBuf| (file.clone(), fs::read(file).unwrap());
+    let all = || files(&data.join("journal")).iter().map(content).collect::<Vec<_>>();
+    let before = all();
+    let (code, said) = command(&data, &["archive", "1h..", text(&stopped)]);
+    assert!(code == Some(0) && said.contains("32 events"), "{said}");
+    assert_eq!(archived(&stopped), archived(&running));
+    assert!(ids(&archived(&stopped)).contains(&open));
+    let (code, said) = command(&data, &["archive", "2h..1h", text(&later)]);
+    assert!(code == Some(1) && said.contains("nothing was written"), "{said}");
+    let (code, said) = command(&data, &["archive", "..", text(&stopped)]);
+    assert!(code == Some(1) && said.contains("exists already"), "{said}");
+    assert!(before == all() && files(dir.path()).len() > 2, "the journal has changed");
+    let scratch = files(dir.path());
+    assert!(!scratch.iter().any(|path| path.to_string_lossy().contains("scratch")), "{scratch:?}");
+    let (code, said) = command(&dir.path().join("none"), &["archive", "..", text(&later)]);
+    assert!(code != Some(0) && !later.exists(), "{said}");
+}
+
+#[test]
+fn a_damaged_journal_of_a_stopped_server_is_said_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    rotten(&data);
+    let target = dir.path().join("target");
+    let (code, said) = command(&data, &["archive", "..", text(&target)]);
+    assert!(code == Some(3) && said.contains("the journal is damaged"), "{said}");
+    assert!(said.contains("triggerd verify") && !target.exists(), "{said}");
+}
+
+#[test]
 fn a_time_that_is_none_is_refused_and_so_is_a_key_that_is_not_the_operators() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));

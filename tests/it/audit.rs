@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use triggerd::app::App;
+use triggerd::base::clock::Clock;
+use triggerd::config::Config;
 use triggerd::http::{Route, Verb, Who, routes};
 
 use crate::authority::{Ids, body};
@@ -297,4 +300,35 @@ fn requests_that_try_to_pass_for_the_operator_leave_a_single_entry() {
     let text = admin.get("/api/audit").text;
     assert!(!text.contains("trgadm_"), "{text}");
     assert_eq!(entries(&org, "").len(), 2, "it is none of the organization's");
+}
+
+#[test]
+fn the_rest_of_a_burst_of_refused_requests_is_noted_without_a_further_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_800_000_000_000);
+    let config = settings(&dir.path().join("data"), "");
+    let start = || App::start(Config::from_toml(&config).unwrap(), clock.clone()).unwrap();
+    let admin_of = |app: &App| Client::new(&format!("http://{}", app.address()), app.admin_token());
+    let noted = |admin: &Client, least: usize| {
+        until(|| {
+            let noted = entries(admin, "&order=oldest&action=administration.refused");
+            let counts = noted.iter().map(|entry| entry["changes"][0]["after"].clone());
+            Some(counts.collect::<Vec<_>>()).filter(|counts| counts.len() >= least)
+        })
+    };
+    let app = start();
+    let admin = admin_of(&app);
+    let refused = |admin: &Client, requests: usize| {
+        let wrong = admin.with_key(&format!("{}x", admin.key));
+        assert!((0..requests).all(|_| wrong.get("/api/orgs").status == 401));
+    };
+    refused(&admin, 30);
+    assert_eq!(noted(&admin, 1), ["1"]);
+    clock.advance_ms(600_000);
+    assert_eq!(noted(&admin, 2), ["1", "29"]);
+    refused(&admin, 7);
+    app.stop();
+    let app = start();
+    assert_eq!(noted(&admin_of(&app), 3), ["1", "29", "7"], "a stop does not lose the count");
+    app.stop();
 }

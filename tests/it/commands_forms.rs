@@ -352,6 +352,28 @@ fn a_list_has_all_pages_up_to_its_limit_and_says_on_a_terminal_that_there_is_mor
 }
 
 #[test]
+fn a_list_of_another_program_that_never_ends_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut head, mut pages) = (vec![0; 16 << 10], 0);
+        while stream.read(&mut head).unwrap_or(0) > 0 {
+            pages += 1;
+            let page = json!({"data": [], "has_more": true, "next_cursor": pages.to_string()});
+            let page = page.to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
+            stream.write_all((head + &page).as_bytes()).unwrap();
+        }
+        pages
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(dir.path(), &["events", "--url", &url, "--key", "k"]);
+    assert!(ran.code == Some(1) && ran.err.contains("page after page"), "{ran:?}");
+    assert_eq!(served.join().unwrap(), 10_001);
+}
+
+#[test]
 fn what_cannot_be_undone_is_asked_on_a_terminal_only() {
     let scene = Scene::new();
     let there = |id: &str| scene.world.org.get(&format!("/api/endpoints/{id}")).status == 200;

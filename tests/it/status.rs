@@ -138,6 +138,9 @@ fn a_short_disk_is_named_with_its_remedy() {
     assert!(shown.contains("full        now: "), "{shown}");
     let (code, json) = as_json(dir.path(), &server.url);
     assert_eq!((code, &json["status"]), (Some(1), &json!("unhealthy")));
+    assert_eq!(json["disk"]["reserve_bytes"], json!(1_099_511_627_776_u64));
+    let health = server.admin().get("/health").json;
+    assert_eq!(health["disk"]["reserve_bytes"], json["disk"]["reserve_bytes"]);
     assert_eq!(json["problems"][0]["about"], "disk");
     assert!(json["problems"][0]["remedy"].as_str().unwrap().contains("[retention]"), "{json}");
 }

@@ -1,4 +1,5 @@
-//! A separate filesystem: ext4 in a file on a loop device, which can be cut off as by a power cut.
+//! A separate filesystem: ext4 in a file on a loop device, which can be cut off as by a power cut, or
+//! a filesystem in memory.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use crate::harness::until;
 
 /// A mounted filesystem, unmounted when dropped.
 pub(crate) struct Disk {
-    image: PathBuf,
+    /// The file that holds the filesystem. Absent if it is in memory.
+    image: Option<PathBuf>,
     pub(crate) mount: PathBuf,
     mounted: bool,
 }
@@ -46,9 +48,25 @@ impl Disk {
         std::fs::create_dir_all(&mount).unwrap();
         std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-        let mut disk = Self { image, mount, mounted: false };
+        let mut disk = Self { image: Some(image), mount, mounted: false };
         disk.attach()?;
         Ok(disk)
+    }
+
+    /// Makes a filesystem of `mebibytes` MiB in memory, mounted below `dir`.
+    ///
+    /// # Errors
+    /// The failed command and its message.
+    pub(crate) fn in_memory(dir: &Path, name: &str, mebibytes: u64) -> Result<Self, String> {
+        let mount = dir.join(name);
+        std::fs::create_dir_all(&mount).unwrap();
+        let size = format!("size={mebibytes}m");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&mount))?;
+        Ok(Self { image: None, mount, mounted: true })
+    }
+
+    fn image(&self) -> &Path {
+        self.image.as_ref().expect("a filesystem in memory is never cut off")
     }
 
     /// Mounts the image, which replays ext4's journal. With `commit=300`, ext4 writes nothing by
@@ -56,7 +74,7 @@ impl Disk {
     fn attach(&mut self) -> Result<(), String> {
         run(Command::new("mount")
             .args(["-o", "loop,commit=300"])
-            .arg(&self.image)
+            .arg(self.image())
             .arg(&self.mount))?;
         self.mounted = true;
         Ok(())
@@ -82,7 +100,7 @@ impl Disk {
         // The old mount is gone when its loop device is gone. An earlier mount would show its
         // memory instead of the disk.
         until(|| {
-            let attached = Command::new("losetup").arg("-j").arg(&self.image).output().unwrap();
+            let attached = Command::new("losetup").arg("-j").arg(self.image()).output().unwrap();
             attached.stdout.is_empty().then_some(())
         });
         self.attach().unwrap();

@@ -65,6 +65,7 @@ mod sweep;
 mod syscalls;
 #[path = "../shared/system.rs"]
 mod system;
+mod tiny;
 mod torn;
 mod trace;
 mod wrong_keys;

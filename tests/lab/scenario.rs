@@ -11,8 +11,8 @@ use triggerd::base::failpoint;
 use crate::random::fresh_seed;
 use crate::{
     backups, clock, controls, copies, crowd, dedup, failing, flip, full, hot, idle, kill,
-    neighbours, power, replay, retention, rot, slow_copies, small, snapshots, stop, sweep, torn,
-    trace, wrong_keys,
+    neighbours, power, replay, retention, rot, slow_copies, small, snapshots, stop, sweep, tiny,
+    torn, trace, wrong_keys,
 };
 
 /// Number of scenarios that run at the same time.
@@ -60,6 +60,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "a small disk lives with the default limits, however long it is filled",
         rounds: (96, "MiB of confirmed events"),
         run: small::run,
+    },
+    Scenario {
+        name: "tiny",
+        shows: "a disk full of tiny events keeps the room to confirm all of them",
+        rounds: (26, "MiB of disk"),
+        run: tiny::run,
     },
     Scenario {
         name: "failing",

@@ -246,6 +246,7 @@ impl World {
             lets_expire: true,
             limits,
             keys_used,
+            refused: Box::new(|_| None),
             archiver: None,
         };
         let wake = self.wakes[0].clone();

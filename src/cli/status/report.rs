@@ -145,7 +145,7 @@ impl Disk {
             unneeded_bytes: of_health("unneeded_bytes"),
             backup_bytes: of_health("backup_bytes"),
             free_bytes: number("triggerd_disk_free_bytes"),
-            reserve_bytes: number("triggerd_disk_reserve_bytes"),
+            reserve_bytes: of_health("reserve_bytes"),
             keep_free_bytes: of_health("keep_free_bytes"),
             limit_bytes: number("triggerd_data_limit_bytes").filter(|limit| *limit > 0),
             pressure: text(disk, "pressure").to_owned(),

@@ -8,6 +8,7 @@ use actix_web::web;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::base::clock::Clock;
 use crate::base::failpoint::{self, Switch};
 use crate::base::splice::Splice;
 use crate::base::units::millis;
@@ -34,7 +35,8 @@ use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::type_filter::TypeFilter;
 use crate::store::{
-    Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary, NumberedEndpoint, Routing,
+    Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary, NumberedEndpoint,
+    Routing, Store,
 };
 
 /// Maximum number of batches in which an event's deliveries are searched. Each covers a thousand
@@ -145,8 +147,8 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(super) fn of(api: &Api, (found, deliveries_complete): (&[Delivery], bool)) -> Self {
-        let deliveries = found.iter().map(|found| Shown::of(found, &api.engine.clock)).collect();
+    pub(super) fn of(clock: &Clock, (found, deliveries_complete): (&[Delivery], bool)) -> Self {
+        let deliveries = found.iter().map(|found| Shown::of(found, clock)).collect();
         Self { deliveries, deliveries_complete }
     }
 }
@@ -283,7 +285,7 @@ fn write(
     may: May,
 ) -> Result<Vec<u8>, Problem> {
     let event = stored(api, org, (id, known.position))?;
-    let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
+    let (deliveries, deliveries_complete) = deliveries(&api.engine.store, org, id)?;
     let by_endpoint: HashMap<EndpointId, &Delivery> =
         deliveries.iter().map(|found| (found.endpoint, found)).collect();
     let routing = Recorded::read(api, org, id)?;
@@ -293,7 +295,8 @@ fn write(
     };
     let endpoints = api.engine.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries;
-    let shown = shown.then(|| Deliveries::of(api, (&deliveries, deliveries_complete)));
+    let shown =
+        shown.then(|| Deliveries::of(&api.engine.clock, (&deliveries, deliveries_complete)));
     let (deliveries, deliveries_complete) =
         shown.map(|shown| (shown.deliveries, shown.deliveries_complete)).unzip();
     let organization_suspended = api.engine.store.is_suspended(org)?;
@@ -365,7 +368,7 @@ fn under_way(
     if look == 0 && failpoint::is_on(Switch::EraseLooksTooEarly) {
         return Ok(endpoints);
     }
-    each_batch(api, (org, event), usize::MAX, |batch| {
+    each_batch(&api.engine.store, (org, event), usize::MAX, |batch| {
         // A waiting delivery to a deleted endpoint is shown as canceled before the scheduler
         // cancels it.
         let is_under_way = |found: &&Delivery| found.situation != DeliverySituation::Delivered;
@@ -376,12 +379,12 @@ fn under_way(
 
 /// Returns the deliveries of the event, and true if they are complete.
 pub(super) fn deliveries(
-    api: &Api,
+    store: &Store,
     org: OrgNo,
     event: EventId,
 ) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut found = Vec::new();
-    let is_all = each_batch(api, (org, event), BATCHES_MAX, |batch| found.extend(batch))?;
+    let is_all = each_batch(store, (org, event), BATCHES_MAX, |batch| found.extend(batch))?;
     let is_all = is_all && found.len() <= DELIVERIES_MAX;
     found.truncate(DELIVERIES_MAX);
     Ok((found, is_all))
@@ -389,7 +392,7 @@ pub(super) fn deliveries(
 
 /// Reads the event's deliveries in at most `batches_max` batches. Returns true if these were all.
 fn each_batch(
-    api: &Api,
+    store: &Store,
     (org, event): (OrgNo, EventId),
     batches_max: usize,
     mut take: impl FnMut(Vec<Delivery>),
@@ -404,7 +407,7 @@ fn each_batch(
         limit: BATCH,
     };
     for _ in 0..batches_max {
-        let page = api.engine.store.deliveries(org, &query)?;
+        let page = store.deliveries(org, &query)?;
         take(page.items);
         query.after = page.next;
         if query.after.is_none() {

@@ -143,7 +143,7 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
     // A lost payload is an error: the consumer acknowledges the event to go on.
     let read = move || {
         let found = search(&api, org, query.clone())?;
-        read_page(&api, principal, &found, &|event| has_expired(&api, org, event))
+        read_page(&api, principal, &found, &|event| has_expired(&api.engine.store, org, event))
     };
     call.run_for_answer(read).await
 }

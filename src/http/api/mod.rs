@@ -2,6 +2,7 @@
 
 pub(super) mod admin;
 pub(super) mod archive;
+pub(super) mod archived_events;
 pub(super) mod audit;
 pub(super) mod dead_letters;
 pub(super) mod deliveries;

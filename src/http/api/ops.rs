@@ -96,6 +96,9 @@ struct Disk {
     unneeded_bytes: u64,
     /// Space of the same filesystem that only the backups in `[backup] directory` take.
     backup_bytes: u64,
+    /// Free space below which new events are refused: the configured reserve, or more if the next
+    /// snapshots need more.
+    reserve_bytes: u64,
     /// Free space below which events expire before their time.
     keep_free_bytes: u64,
     /// `bytes` or `disk` while events expire before their time for this reason, else `none`.
@@ -107,13 +110,14 @@ struct Disk {
 }
 
 impl Disk {
-    fn of(measured: &Measured) -> Self {
+    fn of(measured: &Measured, reserve_bytes: u64) -> Self {
         Self {
             journal_bytes: measured.journal,
             snapshot_bytes: measured.snapshots,
             state_bytes: measured.state,
             unneeded_bytes: measured.unneeded,
             backup_bytes: measured.backups,
+            reserve_bytes,
             keep_free_bytes: measured.keep_free,
             pressure: measured.pressure.into(),
             days_until_full: measured.days_until_full,
@@ -251,7 +255,7 @@ pub(in crate::http) fn health(call: &Call) -> Answer {
         is_held: delivering == Delivering::Held,
         checks,
         retention,
-        disk: Disk::of(&measured),
+        disk: Disk::of(&measured, call.api.engine.space.reserve_bytes()),
         backup: BackupStanding::of(call),
         archive: ArchiveStanding::of(call),
         drill: DrillShown::of(call),

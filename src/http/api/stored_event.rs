@@ -20,7 +20,7 @@ use crate::model::cloudevent::{Context, DataKind};
 use crate::model::event::{EventStatus, StoredEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{EventItem, EventPage};
+use crate::store::{EventItem, EventPage, Store};
 
 /// Bytes of most items without payload, labels and attributes.
 const ITEM_BYTES: usize = 320;
@@ -130,7 +130,7 @@ pub(in crate::http) fn stored(
     (id, position): (EventId, Position),
 ) -> Result<StoredEvent, Problem> {
     api.engine.records.event(id, position).map_err(|error| {
-        if error.is_removed() && has_expired(api, org, id) {
+        if error.is_removed() && has_expired(&api.engine.store, org, id) {
             absent()
         } else {
             Problem::unreadable(id, &error)
@@ -139,8 +139,8 @@ pub(in crate::http) fn stored(
 }
 
 /// Returns true if an event that a search has found has expired since.
-pub(in crate::http) fn has_expired(api: &Api, org: OrgNo, event: EventId) -> bool {
-    api.engine.store.event(org, event).is_ok_and(|known| known.is_none())
+pub(in crate::http) fn has_expired(store: &Store, org: OrgNo, event: EventId) -> bool {
+    store.event(org, event).is_ok_and(|known| known.is_none())
 }
 
 /// The schema of an event, as lists and the inbox show it.

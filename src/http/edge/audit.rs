@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Instant;
 
 use tracing::field::display;
 
@@ -161,13 +160,9 @@ pub(in crate::http) fn refused_admin(call: &Call, problem: &Problem) {
     if !is_refused || (call.who != Who::Admin && !has_token()) || intake.is_disk_low() {
         return;
     }
-    let refused = call.api.refused_admin.count(call.client_address(), Instant::now());
-    let Some(Refused { count, addresses }) = refused else { return };
-    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    let changes =
-        vec![Changed::new("requests", &count), Changed::new("addresses", &addresses.join(" "))];
-    let note =
-        Note { action: Action::AdministrationRefused, subject: Subject::Administration, changes };
+    let uptime_ms = call.api.engine.clock.uptime_ms();
+    let refused = call.api.refused_admin.count(call.client_address(), uptime_ms);
+    let Some(note) = refused.map(Refused::note) else { return };
     let actor = call.key().map_or(Actor::Unknown, |key| Actor::Key(key.key().id));
     if let Err(refused) = intake.submit(entry(call, actor, note)) {
         tracing::debug!(%refused, "a refused request is missing in the audit log");

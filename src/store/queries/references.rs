@@ -23,7 +23,8 @@ pub struct EventRecords {
 
 impl Store {
     /// Returns the references of each event. `None` if nobody can see the event: the organization
-    /// has no such event.
+    /// has no such event. The references of one event may be older than those of another, and
+    /// references only become less.
     ///
     /// # Errors
     /// Rows cannot be read.
@@ -31,12 +32,12 @@ impl Store {
         &self,
         events: &[(OrgNo, EventId)],
     ) -> Result<Vec<Option<EventRecords>>, StateError> {
-        let state = self.read();
         // Events that came one after the other are mostly in the same block.
         let mut last: HashMap<OrgNo, Arc<EventBlock>> = HashMap::new();
         let mut find = |(org, event): (OrgNo, EventId)| {
             let is_known = last.get(&org).is_some_and(|block| block.find(event).is_some());
-            if !is_known && let Some((_, block)) = block_of(&state, org, event)? {
+            // The state is locked for one block at a time, so that no commit waits for the others.
+            if !is_known && let Some((_, block)) = block_of(&self.read(), org, event)? {
                 last.insert(org, block);
             }
             let entry = last.get(&org).and_then(|block| block.find(event));

@@ -1652,6 +1652,11 @@ export interface components {
             keep_free_bytes: number;
             /** @description `bytes` or `disk` while events expire before their time for this reason, else `none`. */
             pressure: components["schemas"]["Pressure"];
+            /**
+             * Format: int64
+             * @description Free space below which new events are refused: the configured reserve, or more if the next snapshots need more.
+             */
+            reserve_bytes: number;
             /** Format: int64 */
             snapshot_bytes: number;
             /** Format: int64 */

@@ -1171,6 +1171,10 @@ class HealthDisk(TypedDict):
     """
     `bytes` or `disk` while events expire before their time for this reason, else `none`.
     """
+    reserve_bytes: int
+    """
+    Free space below which new events are refused: the configured reserve, or more if the next snapshots need more.
+    """
     snapshot_bytes: int
     state_bytes: int
     unneeded_bytes: int
