@@ -174,8 +174,15 @@ def assert_part(part: Any, whole: Any) -> None:
         assert part == whole
 
 
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-@pytest.mark.parametrize("broken", [False, True], ids=["direct", "broken"])
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        pytest.param(Client, False, id="direct"),
+        pytest.param(AsyncClient, True, id="async-broken"),
+        pytest.param(AsyncClient, False, id="async-direct", marks=pytest.mark.slow),
+        pytest.param(Client, True, id="broken", marks=pytest.mark.slow),
+    ],
+)
 def test_the_scenario_loses_and_doubles_nothing(
     server: Server, kind: type[Client | AsyncClient], broken: bool
 ) -> None:
