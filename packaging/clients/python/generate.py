@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ PROJECT = HERE / "pyproject.toml"
 GENERATED = '"""Made by generate.py from docs/openapi.json."""\n\n'
 SIMPLE = {"string": "str", "integer": "int", "boolean": "bool", "number": "float"}
 JSON = "application/json"
+STREAM = "text/event-stream"
 OPTIONS = """
     --input-file-type openapi --output-model-type typing.TypedDict --target-python-version 3.10
     --use-standard-collections --use-union-operator --enum-field-as-literal all
@@ -64,8 +66,28 @@ def write_types(document: dict[str, Any], to: Path) -> None:
         for name, item in document["webhooks"].items()
         if name.startswith("triggerd.")
     ]
+    own += "".join(stream_types(document))
     own += f"\n\nOperationalEvent: TypeAlias = {' | '.join(pushed)}\n"
     to.write_text(own + '"""\nAn event of triggerd itself, as an endpoint receives it.\n"""\n')
+
+
+def streams(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the schemas of the items of each stream, by the name of its type."""
+    found = {}
+    for item in (item for methods in document["paths"].values() for item in methods.values()):
+        if schema := item["responses"].get("200", {}).get("content", {}).get(STREAM):
+            name = item["operationId"][0].upper() + item["operationId"][1:] + "Item"
+            found[name] = schema["schema"]["x-stream-items"]
+    return found
+
+
+def stream_types(document: dict[str, Any]) -> Iterator[str]:
+    for name, items in streams(document).items():
+        for event, schema in items.items():
+            yield f"\n\nclass {name}{event.capitalize()}(TypedDict):\n"
+            yield f'    event: Literal["{event}"]\n    data: {reference(schema)}\n'
+        union = " | ".join(f"{name}{event.capitalize()}" for event in items)
+        yield f'\n\n{name}: TypeAlias = {union}\n"""\nAn item of a stream.\n"""\n'
 
 
 def problems(document: dict[str, Any]) -> str:
@@ -84,21 +106,19 @@ def problems(document: dict[str, Any]) -> str:
 def operations(document: dict[str, Any]) -> str:
     head = (
         "from typing import Any, Literal\n\nfrom . import types\n"
-        "from ._core import ListOperation, Operation, path\n\n\n"
+        "from ._core import ListOperation, Operation, StreamOperation, path\n\n\n"
     )
     made = (
         operation(document, route, method, item)
         for route, methods in document["paths"].items()
         for method, item in methods.items()
     )
-    return GENERATED + head + "\n\n".join(text for text in made if text)
+    return GENERATED + head + "\n\n".join(made)
 
 
 def operation(document: dict[str, Any], route: str, method: str, item: dict[str, Any]) -> str:
-    """Returns a function that makes the operation; the empty text for a stream without an end."""
+    """Returns a function that makes the operation."""
     content = [r.get("content", {}) for s, r in item["responses"].items() if s.startswith("2")]
-    if any("text/event-stream" in forms for forms in content):
-        return ""
     answer = " | ".join(dict.fromkeys(answer_type(forms) for forms in content))
     parameters = item.get("parameters", [])
     groups = {
@@ -127,6 +147,10 @@ def operation(document: dict[str, Any], route: str, method: str, item: dict[str,
     page = document["components"]["schemas"].get(answer.removeprefix("types."), {})
     if "next_cursor" in page.get("properties", {}):
         kind = f"ListOperation[{type_of(page['properties']['data']['items'])}, {answer}]"
+    if any(STREAM in forms for forms in content):
+        kind = (
+            f"StreamOperation[types.{item['operationId'][0].upper()}{item['operationId'][1:]}Item]"
+        )
     return (
         f"def {snake(item['operationId'])}({', '.join(signature)}) -> {kind}:\n"
         f'    """{item["summary"].rstrip(".")}."""\n'

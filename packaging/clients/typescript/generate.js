@@ -30,8 +30,22 @@ for (const operation of Object.values(document.paths).flatMap(Object.values)) {
       .map(([status, { headers: _, ...response }]) => [status, response]),
   );
 }
+const streams = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).flatMap(([method, { responses }]) => {
+    const items = responses["200"]?.content?.["text/event-stream"]?.schema["x-stream-items"];
+    return items ? [[`${method.toUpperCase()} ${path}`, Object.entries(items)]] : [];
+  }),
+);
+const schemaOf = ({ $ref }) => `components["schemas"]["${$ref.split("/").at(-1)}"]`;
+const unions = streams.map(([route, items]) => {
+  const union = items.map(([name, of]) => `{ event: "${name}"; data: ${schemaOf(of)} }`);
+  return `    /** The items of the stream. */\n    "${route}": ${union.join(" | ")};\n`;
+});
 const types = astToString(await openapi(document, { emptyObjectsUnknown: true }));
-writeFileSync(join(target, "schema.ts"), HEAD + types);
+writeFileSync(
+  join(target, "schema.ts"),
+  `${HEAD}${types}export interface streams {\n${unions.join("")}}\n`,
+);
 
 const classOf = (code) =>
   `${code.replace(/(^|_)([a-z])/g, (_, _before, letter) => letter.toUpperCase())}Error`;

@@ -11,7 +11,16 @@ import httpx2
 import pytest
 
 from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems
-from triggerd._core import Handle, HttpAnswer, HttpRequest, Operation, Settings, Sleep, exchange
+from triggerd._core import (
+    Handle,
+    HttpAnswer,
+    HttpRequest,
+    Operation,
+    Settings,
+    Sleep,
+    StreamReader,
+    exchange,
+)
 from triggerd._flows import Consumer, send
 from triggerd.errors import ConnectionFailedError, ProblemError
 
@@ -127,6 +136,31 @@ def test_requests_have_the_key_the_query_and_a_dedup_id_that_stays() -> None:
     assert len(json.loads(first.content or b"")["dedup_id"]) == 36
     with pytest.raises(ValueError, match="JSON compliant"):
         next(send(SETTINGS, {"type": "a", "payload": float("nan")}))
+
+
+def test_a_stream_has_items_and_an_end() -> None:
+    reader = StreamReader()
+    text = ': nothing new\n\nevent: event\ndata: {"id": "evt_1"}\n\n'
+    text += 'event: end\ndata: {"reason": "r"}\n\n'
+    items = [item for line in text.split("\n") if (item := reader.item(line))]
+    assert items == [
+        {"event": "event", "data": {"id": "evt_1"}},
+        {"event": "end", "data": {"reason": "r"}},
+    ]
+    assert reader.event == "end"
+
+
+def test_a_stream_that_breaks_off_or_is_refused_raises() -> None:
+    def open_stream(answer: httpx2.Response) -> list[Any]:
+        http = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
+        return list(Client("http://a/", "k", http=http).stream(operations.watch_activity()))
+
+    with pytest.raises(ConnectionFailedError, match="no end"):
+        open_stream(httpx2.Response(200, text='event: start\ndata: {"attempts": true}\n\n'))
+    ended = open_stream(httpx2.Response(200, text='event: end\ndata: {"reason": "r"}\n\n'))
+    assert [item["data"] for item in ended] == [{"reason": "r"}]
+    with pytest.raises(problems.OverloadedError):
+        open_stream(httpx2.Response(503, content=BUSY.content, headers=dict(BUSY.headers)))
 
 
 def test_a_consumer_waits_for_its_server_and_ends_when_its_key_does() -> None:

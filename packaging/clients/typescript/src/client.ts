@@ -1,12 +1,24 @@
 import { ConnectionFailedError, ProblemError, type SentRequest, TriggerdError } from "./errors.js";
 import { byCode, EventErasedError, NotFoundError } from "./problems.js";
-import type { Answer, Input, Item, ListRoute, Route, Schemas } from "./routes.js";
+import type {
+  Answer,
+  Input,
+  Item,
+  ListRoute,
+  Route,
+  Schemas,
+  StreamItem,
+  StreamRoute,
+} from "./routes.js";
 
 /** The waits of a retry in milliseconds: the first one, and the longest, also by `Retry-After`. */
 const PAUSE_MIN_MS = 200;
 const PAUSE_MAX_MS = 60_000;
 /** The milliseconds between the tries of a consumer whose server is away. */
 const PAUSE_AWAY_MS = 5_000;
+
+/** A stream that is silent for longer is broken: the server writes something every 15 seconds. */
+const STREAM_SILENCE_MS = 45_000;
 
 export interface ClientOptions {
   /** Without it, `TRIGGERD_URL` of the environment, or `http://127.0.0.1:8080`. */
@@ -45,7 +57,7 @@ interface Parts {
   body?: unknown;
 }
 
-type Arguments<R extends Route> =
+type Arguments<R extends Route | StreamRoute> =
   Record<never, never> extends Input<R>
     ? [input?: Input<R>, signal?: AbortSignal]
     : [input: Input<R>, signal?: AbortSignal];
@@ -107,6 +119,52 @@ export class Client {
       yield* page.data;
       cursor = page.has_more ? page.next_cursor : undefined;
     } while (cursor !== undefined);
+  }
+
+  /**
+   * Iterates over the items of a stream as they come, until the server ends it. A stream that
+   * breaks off throws a `ConnectionFailedError` and is not opened again: the items in between would
+   * be missing silently.
+   */
+  async *stream<R extends StreamRoute>(
+    route: R,
+    ...[input, signal]: Arguments<R>
+  ): AsyncGenerator<StreamItem<R>, void> {
+    const request = requestOf(route, input as Parts);
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const hear = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => stop.abort(new Error("it is silent")), STREAM_SILENCE_MS);
+    };
+    const broken = (why: unknown) =>
+      new ConnectionFailedError(`the stream ${request.target} broke off: ${why}`, request);
+    try {
+      hear();
+      const ends = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+      const response = await this.#fetch(this.#url + request.target, this.#init(request, ends));
+      if (!response.ok) throw problemOf(response, await response.text(), request);
+      let text = "";
+      const chunks = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+      for (let read = await chunks?.read(); read?.done === false; read = await chunks?.read()) {
+        hear();
+        const parts = (text + read.value).split("\n\n");
+        text = parts.pop() ?? "";
+        for (const part of parts) {
+          const [, event, data] = /^event: (.*)\ndata: (.*)$/.exec(part) ?? [];
+          if (data === undefined) continue;
+          yield { event, data: JSON.parse(data) } as StreamItem<R>;
+          if (event === "end") return;
+        }
+      }
+      throw broken("it has no end");
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error instanceof TriggerdError ? error : broken(error);
+    } finally {
+      clearTimeout(timer);
+      stop.abort();
+    }
   }
 
   /**
@@ -219,21 +277,21 @@ export class Client {
     }
   }
 
+  #init({ method, headers, body }: SentRequest, signal: AbortSignal): RequestInit {
+    const all = new Headers(headers);
+    if (this.#key) all.set("authorization", `Bearer ${this.#key}`);
+    const init: RequestInit = { method, headers: all, redirect: "manual", signal };
+    if (body !== undefined) init.body = body;
+    return init;
+  }
+
   async #attempt(
     request: SentRequest,
     signal?: AbortSignal,
   ): Promise<{ value: unknown } | ProblemError | ConnectionFailedError> {
-    const { method, target, body } = request;
-    const headers = new Headers(request.headers);
-    if (this.#key) headers.set("authorization", `Bearer ${this.#key}`);
+    const { method, target } = request;
     const late = AbortSignal.timeout(this.#timeoutMs + request.waitMs);
-    const init: RequestInit = {
-      method,
-      headers,
-      redirect: "manual",
-      signal: signal ? AbortSignal.any([signal, late]) : late,
-    };
-    if (body !== undefined) init.body = body;
+    const init = this.#init(request, signal ? AbortSignal.any([signal, late]) : late);
     try {
       const response = await this.#fetch(this.#url + target, init);
       const text = await response.text();
@@ -253,7 +311,7 @@ function identified(event: Schemas["PostedEvent"]): Schemas["PostedEvent"] {
   return { ...event, dedup_id: event.dedup_id ?? crypto.randomUUID() };
 }
 
-function requestOf(route: Route, input: Parts = {}, isSafe = false): SentRequest {
+function requestOf(route: Route | StreamRoute, input: Parts = {}, isSafe = false): SentRequest {
   const [method = "", template = ""] = route.split(" ");
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(input.query ?? {})) {

@@ -4221,3 +4221,7 @@ export interface operations {
         };
     };
 }
+export interface streams {
+    /** The items of the stream. */
+    "GET /api/tail": { event: "attempt"; data: components["schemas"]["TailAttempt"] } | { event: "end"; data: components["schemas"]["TailEnd"] } | { event: "event"; data: components["schemas"]["TailEvent"] } | { event: "missed"; data: components["schemas"]["TailMissed"] } | { event: "start"; data: components["schemas"]["TailStart"] };
+}

@@ -116,6 +116,21 @@ test("a deletion whose answer was lost is done when nothing is there", async () 
   assert.ok((await play(DELETE, LIMITED, GONE)) instanceof NotFoundError);
 });
 
+test("a stream has items and an end, and throws if it breaks off or is refused", async () => {
+  const START = 'event: start\ndata: {"attempts":true}\n\n: nothing new\n\n';
+  const END = 'event: end\ndata: {"reason":"shutting_down"}\n\n';
+  const items = async (body, status = 200, headers = {}) => {
+    const { client } = scripted([{ status, headers, body }]);
+    const all = [];
+    for await (const item of client.stream("GET /api/tail")) all.push(item);
+    return all;
+  };
+  const events = (await items(START + END)).map(({ event }) => event);
+  assert.deepEqual(events, ["start", "end"]);
+  await assert.rejects(items(START), ConnectionFailedError);
+  await assert.rejects(items(BUSY.body, 503, BUSY.headers), OverloadedError);
+});
+
 test("requests have the key, the query and a dedup_id that stays", async () => {
   const { client, sent } = scripted([DONE, LOST, LOST, LOST, DONE]);
   await client.request("GET /api/inbox", { query: { wait: 20, type: "a.*,!b" } });

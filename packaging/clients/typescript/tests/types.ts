@@ -34,6 +34,14 @@ export async function types(client: Client): Promise<void> {
   }
   // @ts-expect-error: this route is no list.
   client.items("GET /api/events/{event_id}", { path: { event_id: id } });
+  for await (const item of client.stream("GET /api/tail", { query: { type: "a.*" } })) {
+    if (item.event === "missed") {
+      const count: number = item.data.count;
+      void count;
+    }
+  }
+  // @ts-expect-error: a stream has no end, so it is no answer.
+  await client.request("GET /api/tail");
   const item: Item<"GET /api/inbox"> = {} as Schemas["Event"];
 
   const pushed = verify("whsec_", {}, "{}");

@@ -21,6 +21,8 @@ __version__ = "0.1.0"
 
 T = TypeVar("T")
 P = TypeVar("P")
+#: A stream that is silent for longer is broken: the server writes something every 15 seconds.
+STREAM_SILENCE = 45.0
 #: The waits of a retry in seconds: the first one, and the longest, also by `Retry-After`.
 PAUSE_MIN, PAUSE_MAX = 0.2, 60.0
 
@@ -47,6 +49,11 @@ class Operation(Generic[T]):
 @dataclass(frozen=True)
 class ListOperation(Operation[P], Generic[T, P]):
     """An operation with pages of the type `P` as answers, and items of the type `T` in them."""
+
+
+@dataclass(frozen=True)
+class StreamOperation(Operation[T]):
+    """An operation with a stream of items of the type `T` as its answer."""
 
 
 def path(template: str, *values: str) -> str:
@@ -143,6 +150,20 @@ def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
             is_unknown = is_unknown or answer.status >= 500
         yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)))
         attempt += 1
+
+
+class StreamReader:
+    """Makes items of the lines of a stream of server-sent events."""
+
+    #: The name of the last item; `end` comes last.
+    event = ""
+
+    def item(self, line: str) -> Any:
+        """Takes the next line. Returns the item that it completes, or `None`."""
+        name, _, value = line.partition(": ")
+        if name == "event":
+            self.event = value
+        return {"event": self.event, "data": json.loads(value)} if name == "data" else None
 
 
 def may_repeat(problem: ProblemError) -> bool:

@@ -32,6 +32,12 @@ def no_answer(error: httpx2.RequestError, request: HttpRequest) -> ConnectionFai
     return ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
 
 
+def broken(operation: Operation[Any], why: str) -> ConnectionFailedError:
+    error = ConnectionFailedError(f"the stream {operation.path} broke off: {why}")
+    error.operation = operation
+    return error
+
+
 class _Base(Generic[H]):
     """Without `url` and `key`, the environment's `TRIGGERD_URL` and `TRIGGERD_API_KEY` count."""
 
@@ -50,6 +56,10 @@ class _Base(Generic[H]):
         key = key or os.environ.get("TRIGGERD_API_KEY", "")
         self._settings = _core.Settings(url, key, timeout, retries)
         self._http = http or self._http_type()
+
+    def _stream_request(self, operation: Operation[Any]) -> dict[str, Any]:
+        request = vars(self._settings.request(operation))
+        return {**request, "timeout": max(self._settings.timeout, _core.STREAM_SILENCE)}
 
 
 class Client(_Base[httpx2.Client]):
@@ -85,6 +95,26 @@ class Client(_Base[httpx2.Client]):
             page: Any = self.request(following)
             yield from page["data"]
             following = _core.next_page(following, page)
+
+    def stream(self, operation: _core.StreamOperation[T]) -> Iterator[T]:
+        """Iterates over the items of a stream as they come, until the server ends it.
+
+        A stream that breaks off raises `ConnectionFailedError` and is not opened again: the items
+        in between would be missing silently.
+        """
+        reader = _core.StreamReader()
+        try:
+            with self._http.stream(**self._stream_request(operation)) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _core.problem_of(answer_of(response), operation)
+                for line in response.iter_lines():
+                    if item := reader.item(line):
+                        yield item
+        except httpx2.RequestError as error:
+            raise broken(operation, str(error)) from error
+        if reader.event != "end":
+            raise broken(operation, "it has no end")
 
     def consume(self, handler: Handler, how: ConsumeOptions = ConsumeOptions()) -> None:
         """Gives each event of the inbox to the handler, and acknowledges it when that returns.
@@ -147,6 +177,21 @@ class AsyncClient(_Base[httpx2.AsyncClient]):
             for item in page["data"]:
                 yield item
             following = _core.next_page(following, page)
+
+    async def stream(self, operation: _core.StreamOperation[T]) -> AsyncIterator[T]:
+        reader = _core.StreamReader()
+        try:
+            async with self._http.stream(**self._stream_request(operation)) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _core.problem_of(answer_of(response), operation)
+                async for line in response.aiter_lines():
+                    if item := reader.item(line):
+                        yield item
+        except httpx2.RequestError as error:
+            raise broken(operation, str(error)) from error
+        if reader.event != "end":
+            raise broken(operation, "it has no end")
 
     async def consume(
         self, handler: Handler | AsyncHandler, how: ConsumeOptions = ConsumeOptions()

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from . import types
-from ._core import ListOperation, Operation, path
+from ._core import ListOperation, Operation, StreamOperation, path
 
 
 def acknowledge_event(event_id: str) -> Operation[types.Acknowledgement]:
@@ -339,6 +339,13 @@ def cancel_replay(replay_id: str) -> Operation[types.Replay | types.ReplayCancel
 def show_replay(replay_id: str) -> Operation[types.Replay]:
     """Show a replay."""
     return Operation("GET", path("/api/replays/{}", replay_id))
+
+
+def watch_activity(
+    *, type: types.TypeFilter | None = None, endpoint_id: types.EndpointId | None = None
+) -> StreamOperation[types.WatchActivityItem]:
+    """Watch new events and attempts."""
+    return StreamOperation("GET", "/api/tail", query={"type": type, "endpoint_id": endpoint_id})
 
 
 def delete_default_endpoint() -> Operation[None]:

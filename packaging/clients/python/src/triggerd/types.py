@@ -1964,6 +1964,43 @@ class KeyExpiringEvent(TypedDict):
     type: Literal["triggerd.key.expiring"]
 
 
+class WatchActivityItemAttempt(TypedDict):
+    event: Literal["attempt"]
+    data: TailAttempt
+
+
+class WatchActivityItemEnd(TypedDict):
+    event: Literal["end"]
+    data: TailEnd
+
+
+class WatchActivityItemEvent(TypedDict):
+    event: Literal["event"]
+    data: TailEvent
+
+
+class WatchActivityItemMissed(TypedDict):
+    event: Literal["missed"]
+    data: TailMissed
+
+
+class WatchActivityItemStart(TypedDict):
+    event: Literal["start"]
+    data: TailStart
+
+
+WatchActivityItem: TypeAlias = (
+    WatchActivityItemAttempt
+    | WatchActivityItemEnd
+    | WatchActivityItemEvent
+    | WatchActivityItemMissed
+    | WatchActivityItemStart
+)
+"""
+An item of a stream.
+"""
+
+
 OperationalEvent: TypeAlias = (
     DeliveryDeadEvent
     | DiskLowEvent
