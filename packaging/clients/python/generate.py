@@ -126,7 +126,8 @@ def operation(document: dict[str, Any], route: str, method: str, item: dict[str,
         for place in ("path", "query", "header")
     }
     signature = [f"{snake(it['name'])}: {type_of(it['schema'])}" for it in groups["path"]]
-    call = [f'"{method.upper()}"', path_of(route, groups["path"])]
+    forms = ", ".join(answers(document, item["responses"]))
+    call = [f'"{method.upper()}"', path_of(route, groups["path"]), f"{{{forms}}}"]
     if body := item.get("requestBody"):
         default = "" if body.get("required") else " | None = None"
         signature.append(f"body: {body_type(body)}{default}")
@@ -156,6 +157,28 @@ def operation(document: dict[str, Any], route: str, method: str, item: dict[str,
         f'    """{item["summary"].rstrip(".")}."""\n'
         f"    return {kind.split('[', maxsplit=1)[0]}({', '.join(call)})\n"
     )
+
+
+def answers(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[str]:
+    """Returns each status that is an answer, with its media types and its members."""
+    for status, response in responses.items():
+        forms = response.get("content", {})
+        if status.startswith("2") or JSON in forms:
+            types = [JSON] if JSON in forms else [" ".join(forms)] if forms else []
+            members = required(document, forms.get(JSON, {}).get("schema", {}))
+            # An older server may lack a later member, so one is enough to know the answer by.
+            known = members if "next_cursor" in members else members[:1]
+            yield f"{status}: {(*types, *known)!r}"
+
+
+def required(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """Returns the members that every value of the schema has."""
+    if "$ref" in schema:
+        return required(document, document["components"]["schemas"][reference(schema)])
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        first, *others = (required(document, it) for it in choices)
+        return [name for name in first if all(name in other for other in others)]
+    return list(schema.get("required", []))
 
 
 def answer_type(forms: dict[str, Any]) -> str:

@@ -21,6 +21,33 @@ for (const schema of Object.values(schemas)) {
   delete schema.anyOf;
   delete schema.oneOf;
 }
+const schemaAt = ({ $ref }) => schemas[$ref.split("/").at(-1)];
+/** Returns the members that every value of the schema has. */
+const requiredOf = (schema) => {
+  if (schema.$ref) return requiredOf(schemaAt(schema));
+  const choices = schema.anyOf ?? schema.oneOf;
+  if (!choices) return schema.required ?? [];
+  const [first, ...others] = choices.map(requiredOf);
+  return first.filter((name) => others.every((other) => other.includes(name)));
+};
+// Each status that is an answer, with its media types and its members.
+const JSON_TYPE = "application/json";
+const answers = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, { responses }]) => {
+    const forms = Object.entries(responses)
+      .filter(([status, { content }]) => status.startsWith("2") || content?.[JSON_TYPE])
+      .map(([status, { content = {} }]) => {
+        const json = content[JSON_TYPE];
+        const kinds = Object.keys(content).join(" ");
+        const members = json ? requiredOf(json.schema) : [];
+        // An older server may lack a later member, so one is enough to know the answer by.
+        const known = members.includes("next_cursor") ? members : members.slice(0, 1);
+        const form = json ? [JSON_TYPE, ...known] : kinds ? [kinds] : [];
+        return `${status}: ${JSON.stringify(form).replaceAll(",", ", ")}`;
+      });
+    return `  "${method.toUpperCase()} ${path}": { ${forms.join(", ")} },\n`;
+  }),
+);
 // Refusals are error classes, and the client reads the headers.
 document.components = { schemas, securitySchemes };
 for (const operation of Object.values(document.paths).flatMap(Object.values)) {
@@ -45,6 +72,14 @@ const types = astToString(await openapi(document, { emptyObjectsUnknown: true })
 writeFileSync(
   join(target, "schema.ts"),
   `${HEAD}${types}export interface streams {\n${unions.join("")}}\n`,
+);
+
+const answersType = "Record<string, Record<number, readonly string[]>>";
+writeFileSync(
+  join(target, "answers.ts"),
+  `${HEAD}/** The answers of each route by their status: the media types, and the members of the JSON\n` +
+    " * object. An answer without content has none of both. */\n" +
+    `export const answers: ${answersType} = {\n${answers.join("")}};\n`,
 );
 
 const classOf = (code) =>

@@ -12,6 +12,7 @@ import pytest
 
 from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems
 from triggerd._core import (
+    JSON,
     Handle,
     HttpAnswer,
     HttpRequest,
@@ -48,7 +49,17 @@ BUSY = problem(503, "overloaded", retry_after="3")
 LIMITED = problem(429, "rate_limited", retry_after="1")
 INTERNAL = problem(500, "internal")
 GATEWAY = HttpAnswer(503, {"content-type": "text/html"}, b"<html>")
-DONE = answer(200, {"done": True})
+
+
+def done(operation: Operation[Any]) -> HttpAnswer:
+    """Returns the answer of a request that succeeded."""
+    status, form = next(iter(operation.answers.items()))
+    value = dict.fromkeys(form[1:], "done")
+    return HttpAnswer(status, {"content-type": JSON}, json.dumps(value).encode() if form else b"")
+
+
+def page_of(page: object) -> HttpAnswer:
+    return answer(200, page, content_type=JSON)
 
 
 def play(operation: Operation[Any], *script: HttpAnswer | str) -> tuple[Any, list[float]]:
@@ -75,8 +86,8 @@ def play(operation: Operation[Any], *script: HttpAnswer | str) -> tuple[Any, lis
 @pytest.mark.parametrize("operation", [GET, SEND, DELETE])
 @pytest.mark.parametrize("passing", [LOST, INTERNAL, GATEWAY, BUSY, LIMITED])
 def test_what_is_safe_is_repeated(operation: Operation[Any], passing: HttpAnswer | str) -> None:
-    result, pauses = play(operation, passing, passing, DONE)
-    assert result == {"done": True}
+    result, pauses = play(operation, passing, passing, done(operation))
+    assert result == play(operation, done(operation))[0]
     assert len(pauses) == 2
 
 
@@ -93,8 +104,8 @@ def test_what_may_have_been_done_is_not_repeated(
 
 @pytest.mark.parametrize("operation", [POST, DROP, GET])
 def test_a_refusal_with_retry_after_is_waited_for(operation: Operation[Any]) -> None:
-    result, pauses = play(operation, BUSY, LIMITED, DONE)
-    assert (result, pauses) == ({"done": True}, [3.0, 1.0])
+    result, pauses = play(operation, BUSY, LIMITED, done(operation))
+    assert (result, pauses) == (play(operation, done(operation))[0], [3.0, 1.0])
 
 
 def test_the_last_error_is_raised_and_long_waits_are_left_to_the_caller() -> None:
@@ -115,6 +126,43 @@ def test_errors_of_the_caller_are_not_repeated_and_foreign_answers_are_errors() 
     assert (type(error), error.code) == (ProblemError, "a_code_of_a_later_version")
     error, _ = play(POST, GATEWAY)
     assert (type(error), error.code, error.status) == (ProblemError, "not_from_triggerd", 503)
+
+
+@pytest.mark.parametrize("operation", [GET, SEND, POST, DELETE, DROP])
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 301])
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [("text/html", "<html>"), ("text/html", ""), (JSON, '{"message": "hello"}'), (JSON, "[]")],
+)
+def test_a_success_of_another_server_is_an_error(
+    operation: Operation[Any], status: int, kind: str, content: str
+) -> None:
+    if operation is DELETE and (status, content) == (204, ""):
+        return
+    error, _ = play(operation, HttpAnswer(status, {"content-type": kind}, content.encode()))
+    assert (type(error), error.code) == (ProblemError, "not_from_triggerd")
+    assert (error.status, error.operation) == (status, operation)
+
+
+def test_the_health_of_an_unhealthy_server_is_an_answer() -> None:
+    health = HttpAnswer(503, {"content-type": JSON}, b'{"status": "failing"}')
+    assert play(operations.show_health(), health) == ({"status": "failing"}, [])
+    assert play(operations.show_readiness(), health) == ({"status": "failing"}, [])
+    error, _ = play(operations.show_health(), GATEWAY, GATEWAY, GATEWAY)
+    assert error.code == "not_from_triggerd"
+
+
+def test_an_answer_that_breaks_off_is_a_lost_one() -> None:
+    broken = HttpAnswer(200, {"content-type": JSON}, b'{"data": [')
+    assert play(GET, broken, done(GET))[0] == play(GET, done(GET))[0]
+    error, _ = play(DROP, broken)
+    assert isinstance(error, ConnectionFailedError)
+    assert error.operation == DROP
+
+
+def test_a_lone_surrogate_is_sent_as_its_escape() -> None:
+    request = SETTINGS.request(operations.post_event({"type": "a", "payload": "ä\ud800"}))
+    assert request.content == '{"type": "a", "payload": "ä\\ud800"}'.encode()
 
 
 def test_a_deletion_whose_answer_was_lost_is_done_when_nothing_is_there() -> None:
@@ -155,9 +203,14 @@ def test_a_stream_that_breaks_off_or_is_refused_raises() -> None:
         http = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
         return list(Client("http://a/", "k", http=http).stream(operations.watch_activity()))
 
+    def text(text: str) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, text=text)
+
     with pytest.raises(ConnectionFailedError, match="no end"):
-        open_stream(httpx2.Response(200, text='event: start\ndata: {"attempts": true}\n\n'))
-    ended = open_stream(httpx2.Response(200, text='event: end\ndata: {"reason": "r"}\n\n'))
+        open_stream(text('event: start\ndata: {"attempts": true}\n\n'))
+    ended = open_stream(text('event: end\ndata: {"reason": "r"}\n\n'))
+    with pytest.raises(ProblemError, match="not_from_triggerd"):
+        open_stream(httpx2.Response(200, html="<html>"))
     assert [item["data"] for item in ended] == [{"reason": "r"}]
     with pytest.raises(problems.OverloadedError):
         open_stream(httpx2.Response(503, content=BUSY.content, headers=dict(BUSY.headers)))
@@ -171,7 +224,7 @@ def test_a_consumer_waits_for_its_server_and_ends_when_its_key_does() -> None:
         assert isinstance(steps.send(None), HttpRequest)
     event = {"id": "evt_1", "type": "a", "payload": None}
     page = {"data": [event], "has_more": False, "next_cursor": "c"}
-    assert steps.send(answer(200, page)) == Handle(event)  # type: ignore[arg-type]
+    assert steps.send(page_of(page)) == Handle(event)  # type: ignore[arg-type]
     acknowledge = steps.send(None)
     assert isinstance(acknowledge, HttpRequest)
     assert acknowledge.url.endswith("/api/ack/evt_1")
@@ -188,11 +241,11 @@ def test_an_event_that_failed_is_read_again_from_the_beginning_when_it_is_due() 
     steps = Consumer(SETTINGS, how).steps()
     next(steps)
     page = {"data": [{"id": "evt_1"}], "has_more": False, "next_cursor": "c"}
-    assert isinstance(steps.send(answer(200, page)), Handle)
+    assert isinstance(steps.send(page_of(page)), Handle)
     again = steps.send(ValueError("no"))
     assert isinstance(again, HttpRequest)
     assert (told, again.url.endswith("/api/inbox?limit=50&wait=0")) == (["no"], True)
-    following = steps.send(answer(200, {**page, "data": []}))
+    following = steps.send(page_of({**page, "data": []}))
     assert isinstance(following, HttpRequest)
     assert following.url.endswith("cursor=c&wait=20"), "an event that left is forgotten"
 

@@ -1,3 +1,4 @@
+import { answers } from "./answers.js";
 import { ConnectionFailedError, ProblemError, type SentRequest, TriggerdError } from "./errors.js";
 import { byCode, EventErasedError, NotFoundError } from "./problems.js";
 import type {
@@ -143,7 +144,9 @@ export class Client {
       hear();
       const ends = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
       const response = await this.#fetch(this.#url + request.target, this.#init(request, ends));
-      if (!response.ok) throw problemOf(response, await response.text(), request);
+      if (!answers[request.route]?.[response.status]?.includes(mediaType(response))) {
+        throw problemOf(response, await response.text(), request);
+      }
       let text = "";
       const chunks = response.body?.pipeThrough(new TextDecoderStream()).getReader();
       for (let read = await chunks?.read(); read?.done === false; read = await chunks?.read()) {
@@ -193,7 +196,8 @@ export class Client {
         signal,
         signal,
       )) as Schemas["EventPage"] | undefined;
-      for (const event of page?.data ?? []) {
+      if (!page) return;
+      for (const event of page.data) {
         if (signal?.aborted) return;
         const times = failures.get(event.id)?.times ?? 0;
         if ((failures.get(event.id)?.due ?? 0) > performance.now()) continue;
@@ -208,8 +212,8 @@ export class Client {
         failures.delete(event.id);
         await this.#acknowledge(event.id, signal);
       }
-      cursor = page?.next_cursor;
-      if (page?.has_more) continue;
+      cursor = page.next_cursor;
+      if (page.has_more) continue;
       for (const [id, { due }] of failures) {
         // What was due before this reading and was not met has left the inbox.
         if (due < began) failures.delete(id);
@@ -295,9 +299,7 @@ export class Client {
     try {
       const response = await this.#fetch(this.#url + target, init);
       const text = await response.text();
-      if (!response.ok) return problemOf(response, text, request);
-      const isJson = /^[^;]*[/+]json\s*(;|$)/.test(response.headers.get("content-type") ?? "");
-      return { value: text === "" ? undefined : isJson ? JSON.parse(text) : text };
+      return readOf(response, text, request);
     } catch (cause) {
       signal?.throwIfAborted();
       const why = cause instanceof Error ? (cause.cause ?? cause) : cause;
@@ -329,6 +331,7 @@ function requestOf(route: Route | StreamRoute, input: Parts = {}, isSafe = false
   // A `DELETE` with a body chooses what it deletes, so a second one can delete more.
   const isPlainDelete = method === "DELETE" && body === undefined;
   return {
+    route,
     method,
     target: query.size > 0 ? `${path}?${query}` : path,
     body,
@@ -345,19 +348,56 @@ function mayRepeat({ status, retryAfterMs, request }: ProblemError): boolean {
   return (status === 408 || status === 429 || status >= 500) && request.isRepeatable;
 }
 
+function mediaType(response: Response): string {
+  return (response.headers.get("content-type") ?? "").replace(/;.*/, "").trim().toLowerCase();
+}
+
+/** Reads the answer. Anything but an answer that the route has is an error. */
+function readOf(
+  response: Response,
+  text: string,
+  request: SentRequest,
+): { value: unknown } | ProblemError {
+  const form = answers[request.route]?.[response.status];
+  if (form?.length === 0)
+    return text === "" ? { value: undefined } : foreign(response, text, request);
+  const [kinds = "", ...members] = form ?? [];
+  const kind = mediaType(response);
+  if (kind === "" || !kinds.split(" ").includes(kind)) return problemOf(response, text, request);
+  if (kind !== "application/json") return { value: text };
+  const value = JSON.parse(text);
+  const isWhole = members.length === 0 || (typeof value === "object" && value !== null);
+  if (!isWhole || !members.every((name) => name in value)) return foreign(response, text, request);
+  return { value };
+}
+
 function problemOf(response: Response, text: string, request: SentRequest): ProblemError {
-  const after = Number(response.headers.get("retry-after") ?? Number.NaN);
-  const retryAfterMs = Number.isNaN(after) ? undefined : after * 1_000;
-  let problem: Schemas["Problem"];
+  if (response.status < 400) return foreign(response, text, request);
   try {
-    problem = JSON.parse(text);
+    const problem = JSON.parse(text) as Schemas["Problem"];
     if (typeof problem.code !== "string") throw new TypeError("there is no code");
+    return new (byCode[problem.code] ?? ProblemError)(problem, request, retryAfterOf(response));
   } catch {
-    const detail = `the answer ${response.status} is no problem document: ${text.slice(0, 200)}`;
-    const foreign = { code: "not_from_triggerd", status: response.status, detail };
-    problem = foreign as unknown as Schemas["Problem"];
+    return foreign(response, text, request);
   }
-  return new (byCode[problem.code] ?? ProblemError)(problem, request, retryAfterMs);
+}
+
+/** Returns the error for an answer that triggerd does not give: another server gave it. */
+function foreign({ status, headers }: Response, text: string, request: SentRequest): ProblemError {
+  const start = text.slice(0, 200);
+  const detail = `triggerd does not give this answer ${status} to this request: ${start}`;
+  const request_id = headers.get("x-request-id");
+  const problem = { code: "not_from_triggerd", status, detail, request_id };
+  return new ProblemError(
+    problem as unknown as Schemas["Problem"],
+    request,
+    retryAfterOf({ headers }),
+  );
+}
+
+function retryAfterOf({ headers }: Pick<Response, "headers">): number | undefined {
+  const after = Number(headers.get("retry-after") ?? Number.NaN);
+  return Number.isNaN(after) ? undefined : after * 1_000;
 }
 
 /** Returns the wait after an attempt: twice as long each time, with a random share. */

@@ -4,6 +4,7 @@ type Problem = components["schemas"]["Problem"];
 
 /** A request as it was sent, with its `dedup_id`: `client.repeat(error)` sends it again. */
 export interface SentRequest {
+  readonly route: string;
   readonly method: string;
   readonly target: string;
   readonly body: string | undefined;

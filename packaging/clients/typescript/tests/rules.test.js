@@ -10,6 +10,7 @@ import {
   ProblemError,
   UnauthorizedError,
 } from "triggerd";
+import { answers } from "../dist/answers.js";
 
 const LOST = "lost";
 const GET = (client) => client.request("GET /api/events");
@@ -32,7 +33,20 @@ const LIMITED = problem(429, "rate_limited", { "retry-after": "1" });
 const INTERNAL = problem(500, "internal");
 const GATEWAY = answer(503, "<html>", { "content-type": "text/html" });
 const GONE = problem(404, "not_found");
-const DONE = answer(200, { done: true });
+const ROUTES = new Map([
+  [GET, "GET /api/events"],
+  [SEND, "POST /api/events"],
+  [POST, "POST /api/endpoints"],
+  [DELETE, "DELETE /api/endpoints/{endpoint_id}"],
+  [DROP, "DELETE /api/dead-letters"],
+]);
+/** The answer of a request that succeeded, and its value. */
+function done(operation) {
+  const [[status, [kind, ...members]]] = Object.entries(answers[ROUTES.get(operation)]);
+  if (!kind) return [{ status: Number(status), body: null, headers: {} }, undefined];
+  const value = Object.fromEntries(members.map((name) => [name, "done"]));
+  return [answer(Number(status), value), value];
+}
 
 let pauses;
 beforeEach(() => {
@@ -71,7 +85,8 @@ async function play(operation, ...answers) {
 test("what is safe is repeated", async () => {
   for (const operation of [GET, SEND, DELETE]) {
     for (const passing of [LOST, INTERNAL, GATEWAY, BUSY, LIMITED]) {
-      assert.deepEqual(await play(operation, passing, passing, DONE), { done: true });
+      const [answered, value] = done(operation);
+      assert.deepEqual(await play(operation, passing, passing, answered), value);
     }
   }
 });
@@ -88,7 +103,8 @@ test("what may have been done is not repeated", async () => {
 
 test("a refusal with Retry-After is waited for", async () => {
   for (const operation of [POST, DROP, GET]) {
-    assert.deepEqual(await play(operation, BUSY, LIMITED, DONE), { done: true });
+    const [answered, value] = done(operation);
+    assert.deepEqual(await play(operation, BUSY, LIMITED, answered), value);
     assert.deepEqual(pauses.splice(0), [3000, 1000]);
   }
 });
@@ -110,6 +126,42 @@ test("errors of the caller are not repeated, and foreign answers are errors", as
   assert.deepEqual([foreign.code, foreign.status], ["not_from_triggerd", 503]);
 });
 
+test("a success of another server is an error", async () => {
+  const html = { "content-type": "text/html" };
+  for (const operation of ROUTES.keys()) {
+    for (const status of [200, 201, 202, 301]) {
+      for (const foreign of [
+        answer(status, "<html>", html),
+        answer(status, "", html),
+        answer(status, { message: "hello" }),
+        answer(status, []),
+        answer(status, null),
+      ]) {
+        const error = await play(operation, foreign);
+        assert.ok(error instanceof ProblemError, `${ROUTES.get(operation)} ${status}: ${error}`);
+        assert.deepEqual([error.code, error.status], ["not_from_triggerd", status]);
+      }
+    }
+  }
+  const nothing = await play(SEND, { status: 204, body: null, headers: {} });
+  assert.equal(nothing.code, "not_from_triggerd");
+  const batch = (client) => client.sendBatch([{ type: "a", payload: 1 }]);
+  assert.equal((await play(batch, answer(200, {}))).code, "not_from_triggerd");
+});
+
+test("the health of an unhealthy server is an answer", async () => {
+  const failing = answer(503, { status: "failing" });
+  for (const route of ["GET /health", "GET /health/ready"]) {
+    assert.deepEqual(await play((client) => client.request(route), failing), { status: "failing" });
+  }
+});
+
+test("an answer that breaks off is a lost one", async () => {
+  const [answered, value] = done(GET);
+  assert.deepEqual(await play(GET, answer(200, '{"data": ['), answered), value);
+  assert.ok((await play(DROP, answer(200, '{"dropped": '))) instanceof ConnectionFailedError);
+});
+
 test("a deletion whose answer was lost is done when nothing is there", async () => {
   assert.equal(await play(DELETE, LOST, GONE), undefined);
   assert.ok((await play(DELETE, GONE)) instanceof NotFoundError);
@@ -119,7 +171,8 @@ test("a deletion whose answer was lost is done when nothing is there", async () 
 test("a stream has items and an end, and throws if it breaks off or is refused", async () => {
   const START = 'event: start\ndata: {"attempts":true}\n\n: nothing new\n\n';
   const END = 'event: end\ndata: {"reason":"shutting_down"}\n\n';
-  const items = async (body, status = 200, headers = {}) => {
+  const kind = { "content-type": "text/event-stream" };
+  const items = async (body, status = 200, headers = kind) => {
     const { client } = scripted([{ status, headers, body }]);
     const all = [];
     for await (const item of client.stream("GET /api/tail")) all.push(item);
@@ -128,11 +181,12 @@ test("a stream has items and an end, and throws if it breaks off or is refused",
   const events = (await items(START + END)).map(({ event }) => event);
   assert.deepEqual(events, ["start", "end"]);
   await assert.rejects(items(START), ConnectionFailedError);
+  await assert.rejects(items("<html>", 200, { "content-type": "text/html" }), /not_from_triggerd/);
   await assert.rejects(items(BUSY.body, 503, BUSY.headers), OverloadedError);
 });
 
 test("requests have the key, the query and a dedup_id that stays", async () => {
-  const { client, sent } = scripted([DONE, LOST, LOST, LOST, DONE]);
+  const { client, sent } = scripted([done(GET)[0], LOST, LOST, LOST, done(SEND)[0]]);
   await client.request("GET /api/inbox", { query: { wait: 20, type: "a.*,!b" } });
   assert.equal(sent[0].url, "http://a/api/inbox?wait=20&type=a.*%2C%21b");
   assert.equal(sent[0].headers.get("authorization"), "Bearer k");

@@ -27,6 +27,10 @@ def answer_of(response: httpx2.Response) -> _core.HttpAnswer:
     return _core.HttpAnswer(response.status_code, response.headers, response.content)
 
 
+def opens(response: httpx2.Response, operation: Operation[Any]) -> bool:
+    return _core.opens_stream(response.status_code, response.headers, operation)
+
+
 def no_answer(error: httpx2.RequestError, request: HttpRequest) -> ConnectionFailedError:
     why = f"{type(error).__name__}: {error}".rstrip(": ")
     return ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
@@ -105,7 +109,7 @@ class Client(_Base[httpx2.Client]):
         reader = _core.StreamReader()
         try:
             with self._http.stream(**self._stream_request(operation)) as response:
-                if not response.is_success:
+                if not opens(response, operation):
                     response.read()
                     raise _core.problem_of(answer_of(response), operation)
                 for line in response.iter_lines():
@@ -182,7 +186,7 @@ class AsyncClient(_Base[httpx2.AsyncClient]):
         reader = _core.StreamReader()
         try:
             async with self._http.stream(**self._stream_request(operation)) as response:
-                if not response.is_success:
+                if not opens(response, operation):
                     await response.aread()
                     raise _core.problem_of(answer_of(response), operation)
                 async for line in response.aiter_lines():
