@@ -22,7 +22,7 @@ from triggerd._core import (
     StreamReader,
     exchange,
 )
-from triggerd._flows import Consumer, send
+from triggerd._flows import PAUSE_AWAY, Consumer, send
 from triggerd.errors import ConnectionFailedError, ProblemError
 
 SETTINGS = Settings("http://127.0.0.1:1/", "key", timeout=9, retries=2)
@@ -186,6 +186,47 @@ def test_requests_have_the_key_the_query_and_a_dedup_id_that_stays() -> None:
         next(send(SETTINGS, {"type": "a", "payload": float("nan")}))
 
 
+@pytest.mark.parametrize("key", ["trg_live_\nsecret", "trg_live_secretä", "trg live secret"])
+def test_a_key_is_checked_at_once_and_never_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="the key has a character") as raised:
+        Client(key=key)
+    assert "secret" not in str(raised.value)
+
+
+def test_space_around_a_key_and_a_missing_scheme_do_no_harm() -> None:
+    request = Client(" localhost:8080/\n", "key\n")._settings.request(GET)
+    assert request.url == "http://localhost:8080/api/events"
+    assert request.headers["Authorization"] == "Bearer key"
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://a/", "http://", "http://a:b/", "http://u:p@a/", "http://\0/"]
+)
+def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="URL of the server"):
+        Client(url, "key")
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", None])
+def test_an_id_that_changes_the_route_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="needs an id"):
+        operations.show_event(value)
+
+
+def test_a_refused_connection_is_tried_again_by_every_request() -> None:
+    for error, tries in ((httpx2.ConnectError, 3), (httpx2.ReadError, 1)):
+        requests: list[Any] = []
+
+        def fail(request: httpx2.Request, error: Any = error, requests: Any = requests) -> Any:
+            requests.append(request)
+            raise error("no", request=request)
+
+        http = httpx2.Client(transport=httpx2.MockTransport(fail))
+        with pytest.raises(ConnectionFailedError) as raised:
+            Client("http://a", retries=2, http=http).request(POST)
+        assert (len(requests), raised.value.is_unsent) == (tries, tries == 3)
+
+
 def test_a_stream_has_items_and_an_end() -> None:
     reader = StreamReader()
     text = ': nothing new\n\nevent: event\ndata: {"id": "evt_1"}\n\n'
@@ -216,9 +257,37 @@ def test_a_stream_that_breaks_off_or_is_refused_raises() -> None:
         open_stream(httpx2.Response(503, content=BUSY.content, headers=dict(BUSY.headers)))
 
 
+def consuming(settings: Settings, how: ConsumeOptions) -> Any:
+    """Returns the steps of a consumer that has learned that it can acknowledge events."""
+    steps = Consumer(settings, how).steps()
+    probe = next(steps)
+    assert isinstance(probe, HttpRequest)
+    assert probe.url.endswith("/api/ack/evt_00000000000000000000000000")
+    inbox = steps.send(problem(404, "not_found"))
+    assert isinstance(inbox, HttpRequest)
+    assert inbox.url.endswith("/api/inbox?limit=50&wait=20")
+    return steps
+
+
+def test_a_consumer_gives_out_no_event_that_it_cannot_acknowledge() -> None:
+    steps = Consumer(SETTINGS, ConsumeOptions()).steps()
+    next(steps)
+    with pytest.raises(problems.ForbiddenError):
+        steps.send(problem(403, "forbidden"))
+    steps = Consumer(SETTINGS, ConsumeOptions()).steps()
+    probe, suspended = next(steps), problem(403, "organization_suspended")
+    assert steps.send(suspended) == Sleep(PAUSE_AWAY)
+    assert steps.send(None) == probe
+    steps = consuming(SETTINGS, ConsumeOptions())
+    page = {"data": [{"id": "evt_1"}, {"id": "evt_2"}], "has_more": False, "next_cursor": "c"}
+    assert isinstance(steps.send(page_of(page)), Handle)
+    acknowledge = steps.send(None)
+    assert steps.send(suspended) == Sleep(PAUSE_AWAY)
+    assert steps.send(None) == acknowledge
+
+
 def test_a_consumer_waits_for_its_server_and_ends_when_its_key_does() -> None:
-    steps = Consumer(replace(SETTINGS, retries=0), ConsumeOptions()).steps()
-    assert isinstance(next(steps), HttpRequest)
+    steps = consuming(replace(SETTINGS, retries=0), ConsumeOptions())
     for passing in (ConnectionFailedError("lost"), INTERNAL, BUSY):
         assert isinstance(steps.send(passing), Sleep)
         assert isinstance(steps.send(None), HttpRequest)
@@ -238,8 +307,7 @@ def test_a_consumer_waits_for_its_server_and_ends_when_its_key_does() -> None:
 def test_an_event_that_failed_is_read_again_from_the_beginning_when_it_is_due() -> None:
     told: list[str] = []
     how = ConsumeOptions(pause=0, on_failure=lambda event, error: told.append(f"{error}"))
-    steps = Consumer(SETTINGS, how).steps()
-    next(steps)
+    steps = consuming(SETTINGS, how)
     page = {"data": [{"id": "evt_1"}], "has_more": False, "next_cursor": "c"}
     assert isinstance(steps.send(page_of(page)), Handle)
     again = steps.send(ValueError("no"))

@@ -1,6 +1,6 @@
 import { answers } from "./answers.js";
 import { ConnectionFailedError, ProblemError, type SentRequest, TriggerdError } from "./errors.js";
-import { byCode, EventErasedError, NotFoundError } from "./problems.js";
+import { byCode, EventErasedError, NotFoundError, OrganizationSuspendedError } from "./problems.js";
 import type {
   Answer,
   Input,
@@ -17,6 +17,8 @@ const PAUSE_MIN_MS = 200;
 const PAUSE_MAX_MS = 60_000;
 /** The milliseconds between the tries of a consumer whose server is away. */
 const PAUSE_AWAY_MS = 5_000;
+/** An id that no event has. Its acknowledgement shows whether an event can be acknowledged. */
+const NO_EVENT = "evt_00000000000000000000000000";
 
 /** A stream that is silent for longer is broken: the server writes something every 15 seconds. */
 const STREAM_SILENCE_MS = 45_000;
@@ -65,7 +67,7 @@ type Arguments<R extends Route | StreamRoute> =
 
 export class Client {
   readonly #url: string;
-  readonly #key: string | undefined;
+  readonly #key: string;
   readonly #timeoutMs: number;
   readonly #retries: number;
   readonly #fetch: NonNullable<ClientOptions["fetch"]>;
@@ -73,8 +75,8 @@ export class Client {
   constructor(options: ClientOptions = {}) {
     const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
     const url = options.url ?? process?.env?.TRIGGERD_URL ?? "http://127.0.0.1:8080";
-    this.#url = url.replace(/\/+$/, "");
-    this.#key = options.key ?? process?.env?.TRIGGERD_API_KEY;
+    this.#url = serverUrl(url);
+    this.#key = serverKey(options.key ?? process?.env?.TRIGGERD_API_KEY ?? "");
     this.#timeoutMs = options.timeoutMs ?? 30_000;
     this.#retries = options.retries ?? 5;
     this.#fetch = options.fetch ?? ((to, init) => fetch(to, init));
@@ -188,6 +190,7 @@ export class Client {
       return Math.min(wait, Math.max(0, Math.ceil((due - performance.now()) / 1_000)));
     };
     let cursor: string | undefined;
+    await this.#acknowledge(NO_EVENT, signal);
     let began = performance.now();
     while (!signal?.aborted) {
       const query = { limit, cursor, type, wait: secondsToDue() };
@@ -236,8 +239,9 @@ export class Client {
   }
 
   /**
-   * Sends the request until it has an answer: a consumer waits for a server that is away. `signal`
-   * breaks it off, and then there is no answer; `stop` only ends the waiting.
+   * Sends the request until it has an answer: a consumer waits for a server that is away, and for
+   * the end of a suspension. `signal` breaks it off, and then there is no answer; `stop` only ends
+   * the waiting.
    */
   async #patiently(
     request: SentRequest,
@@ -249,7 +253,8 @@ export class Client {
         return await this.#exchange(request, signal);
       } catch (error) {
         if (signal?.aborted) return undefined;
-        const isFinal = error instanceof ProblemError && !mayRepeat(error);
+        const isSuspended = error instanceof OrganizationSuspendedError;
+        const isFinal = error instanceof ProblemError && !mayRepeat(error) && !isSuspended;
         if (isFinal || !(error instanceof TriggerdError) || stop?.aborted) throw error;
         console.warn(`the consumer waits for the server: ${error.message}`);
       }
@@ -265,8 +270,8 @@ export class Client {
       let leastMs = 0;
       const answer = await this.#attempt(request, signal);
       if (answer instanceof ConnectionFailedError) {
-        if (isLast || !request.isRepeatable) throw answer;
-        isUnknown = true;
+        if (isLast || !(answer.isUnsent || request.isRepeatable)) throw answer;
+        isUnknown ||= !answer.isUnsent;
       } else if (!(answer instanceof ProblemError)) {
         return answer.value;
       } else if (answer.status === 404 && isUnknown && request.method === "DELETE") {
@@ -309,19 +314,41 @@ export class Client {
   }
 }
 
+/** Returns the URL of the server. As on the command line, `http://` can be left out. */
+function serverUrl(text: string): string {
+  const given = text.trim();
+  const url = (given.includes("://") ? given : `http://${given}`).replace(/\/+$/, "");
+  const { protocol, username } = URL.canParse(url) ? new URL(url) : { protocol: "", username: "" };
+  if (/^https?:$/.test(protocol) && username === "") return url;
+  throw new TypeError("the URL of the server is not like http://127.0.0.1:8080");
+}
+
+/** Returns the key without space around it. An error never shows the key. */
+function serverKey(text: string): string {
+  const key = text.trim();
+  if (/^[!-~]*$/.test(key)) return key;
+  throw new TypeError("the key has a character that no key of triggerd has");
+}
+
 function identified(event: Schemas["PostedEvent"]): Schemas["PostedEvent"] {
   return { ...event, dedup_id: event.dedup_id ?? crypto.randomUUID() };
 }
 
 function requestOf(route: Route | StreamRoute, input: Parts = {}, isSafe = false): SentRequest {
+  if (!answers[route]) throw new TypeError(`the API has no route ${route}`);
   const [method = "", template = ""] = route.split(" ");
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(input.query ?? {})) {
     if (value !== undefined && value !== null) query.set(name, String(value));
   }
-  const path = template.replace(/\{(\w+)\}/g, (_, name: string) =>
-    encodeURIComponent(input.path?.[name] ?? ""),
-  );
+  const path = template.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = input.path?.[name];
+    // Such a value changes the route.
+    if (typeof value !== "string" || /^\.{0,2}$/.test(value)) {
+      throw new TypeError(`${route} needs the id ${name}, not ${JSON.stringify(value)}`);
+    }
+    return encodeURIComponent(value);
+  });
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(input.header ?? {})) {
     if (value !== undefined) headers[name] = value;

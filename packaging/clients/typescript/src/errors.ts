@@ -14,6 +14,9 @@ export interface SentRequest {
   readonly waitMs: number;
 }
 
+/** The codes of `fetch` in Node when there is no connection. */
+const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
+
 /** A request failed. */
 export class TriggerdError extends Error {
   override readonly name: string = "TriggerdError";
@@ -25,9 +28,17 @@ export class TriggerdError extends Error {
   }
 }
 
-/** No answer came, so the outcome of the request is unknown. */
+/** No answer came. So the outcome of the request is unknown, unless it `isUnsent`. */
 export class ConnectionFailedError extends TriggerdError {
   override readonly name: string = "ConnectionFailedError";
+  /** True if there was no connection, so that certainly nothing was done. */
+  readonly isUnsent: boolean;
+
+  constructor(text: string, request: SentRequest, options?: ErrorOptions) {
+    super(text, request, options);
+    const { code } = (options?.cause as { cause?: { code?: unknown } } | undefined)?.cause ?? {};
+    this.isUnsent = UNSENT.includes(String(code));
+  }
 }
 
 /** The server answered with a problem. Its class, such as `NotFoundError`, follows its code. */

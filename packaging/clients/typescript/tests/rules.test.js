@@ -5,6 +5,7 @@ import { beforeEach, mock, test } from "node:test";
 import {
   Client,
   ConnectionFailedError,
+  ForbiddenError,
   NotFoundError,
   OverloadedError,
   ProblemError,
@@ -218,22 +219,96 @@ test("a request ends when it is late or its signal says so", async () => {
 
 test("a consumer waits for its server, and ends when its key does", async () => {
   const page = { data: [{ id: "evt_1" }], has_more: false, next_cursor: "c" };
-  const answers = [LOST, INTERNAL, BUSY, answer(200, page), GONE, problem(401, "unauthorized")];
-  const { client, sent } = scripted(answers, { retries: 0 });
+  const { client, sent } = scripted(
+    [GONE, LOST, INTERNAL, BUSY, answer(200, page), GONE, problem(401, "unauthorized")],
+    { retries: 0 },
+  );
   const handled = [];
   await assert.rejects(
     client.consume(({ id }) => handled.push(id)),
     UnauthorizedError,
   );
   assert.deepEqual(handled, ["evt_1"]);
-  assert.equal(sent[4].url, "http://a/api/ack/evt_1");
-  assert.equal(sent[5].url, "http://a/api/inbox?limit=50&cursor=c&wait=20");
+  assert.equal(sent[5].url, "http://a/api/ack/evt_1");
+  assert.equal(sent[6].url, "http://a/api/inbox?limit=50&cursor=c&wait=20");
+});
+
+test("a consumer gives out no event that it cannot acknowledge", async () => {
+  const page = { data: [{ id: "evt_1" }], has_more: false, next_cursor: "c" };
+  const suspended = problem(403, "organization_suspended");
+  const { client, sent } = scripted([
+    suspended,
+    GONE,
+    answer(200, page),
+    suspended,
+    GONE,
+    problem(403, "forbidden"),
+    problem(403, "forbidden"),
+  ]);
+  const handled = [];
+  const consume = () => client.consume(({ id }) => handled.push(id));
+  await assert.rejects(consume(), ForbiddenError);
+  await assert.rejects(consume(), ForbiddenError);
+  assert.deepEqual(handled, ["evt_1"]);
+  const paths = sent.map(({ url }) => url.slice("http://a/api/".length).split("?")[0]);
+  const none = "ack/evt_00000000000000000000000000";
+  const expected = [none, none, "inbox", "ack/evt_1", "ack/evt_1", "inbox", none];
+  assert.deepEqual(paths, expected);
+});
+
+test("a key is checked at once and never shown", () => {
+  for (const key of ["trg_live_\nsecret", "trg_live_secretä", "trg live secret"]) {
+    assert.throws(
+      () => new Client({ key }),
+      ({ message }) => /the key has a character/.test(message) && !/secret/.test(message),
+    );
+  }
+});
+
+test("space around a key and a missing scheme do no harm", async () => {
+  const { client, sent } = scripted([done(GET)[0]], { url: " localhost:8080/\n", key: "key\n" });
+  await GET(client);
+  assert.equal(sent[0].url, "http://localhost:8080/api/events");
+  assert.equal(sent[0].headers.get("authorization"), "Bearer key");
+});
+
+test("mistakes of the caller are refused at once", async () => {
+  for (const url of ["ftp://a/", "http://", "http://a:b/", "http://u:p@a/", "http://\0/"]) {
+    assert.throws(() => new Client({ url }), /URL of the server/);
+  }
+  const { client, sent } = scripted([]);
+  for (const event_id of ["", ".", "..", undefined]) {
+    const show = client.request("GET /api/events/{event_id}", { path: { event_id } });
+    await assert.rejects(show, /^TypeError: GET .* needs the id event_id/);
+  }
+  await assert.rejects(
+    client.request("GET /api/events/{event_id}", { path: { id: "a" } }),
+    TypeError,
+  );
+  await assert.rejects(client.request("/api/events"), /the API has no route \/api\/events/);
+  assert.equal(sent.length, 0);
+});
+
+test("a refused connection is tried again by every request", async () => {
+  for (const [code, tries] of [
+    ["ECONNREFUSED", 3],
+    ["ECONNRESET", 1],
+  ]) {
+    let count = 0;
+    const fetch = async () => {
+      count += 1;
+      throw new TypeError("fetch failed", { cause: Object.assign(new Error("no"), { code }) });
+    };
+    const error = await POST(new Client({ url: "a", retries: 2, fetch })).catch((it) => it);
+    assert.ok(error instanceof ConnectionFailedError);
+    assert.deepEqual([count, error.isUnsent], [tries, tries === 3]);
+  }
 });
 
 test("an event that failed is read again from the beginning when it is due", async () => {
   const page = { data: [{ id: "evt_1" }], has_more: false, next_cursor: "c" };
   const empty = { ...page, data: [] };
-  const { client, sent } = scripted([answer(200, page), answer(200, empty), answer(200, empty)]);
+  const { client, sent } = scripted([GONE, ...[page, empty, empty].map((it) => answer(200, it))]);
   const told = [];
   const stop = new AbortController();
   const handle = () => {
@@ -241,12 +316,12 @@ test("an event that failed is read again from the beginning when it is due", asy
   };
   const onFailure = (_event, error) => told.push(error.message);
   const consumed = client.consume(handle, { pauseMs: 0, onFailure, signal: stop.signal });
-  while (sent.length < 3) await new Promise(setImmediate);
+  while (sent.length < 4) await new Promise(setImmediate);
   stop.abort();
   await consumed.catch(() => undefined);
   assert.deepEqual(told, ["no"]);
   const queries = sent.map(({ url }) => url.split("?")[1]);
-  assert.deepEqual(queries.slice(0, 3), [
+  assert.deepEqual(queries.slice(1, 4), [
     "limit=50&wait=20",
     "limit=50&wait=0",
     "limit=50&cursor=c&wait=20",

@@ -61,7 +61,10 @@ class StreamOperation(Operation[T]):
 
 
 def path(template: str, *values: str) -> str:
-    """Returns the path with its parameters."""
+    """Returns the path with its parameters. One that changes the route is refused."""
+    for value in values:
+        if not isinstance(value, str) or value in ("", ".", ".."):
+            raise ValueError(f"{template} needs an id, not {value!r}")
     return template.format(*(quote(value, safe="") for value in values))
 
 
@@ -150,9 +153,9 @@ def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
             return read.value
         if isinstance(read, ConnectionFailedError):
             read.operation = operation
-            if is_last or not operation.is_repeatable:
+            if is_last or not (read.is_unsent or operation.is_repeatable):
                 raise read
-            is_unknown = True
+            is_unknown = is_unknown or not read.is_unsent
         else:
             if read.status == 404 and is_unknown and operation.method == "DELETE":
                 # An earlier request without an answer deleted it.

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from . import operations
 from ._core import Handle, Operation, Settings, Sleep, Steps, T, exchange, may_repeat, pause
 from .errors import ProblemError, TriggerdError
-from .problems import EventErasedError, NotFoundError
+from .problems import EventErasedError, NotFoundError, OrganizationSuspendedError
 from .types import BatchResult, Event, PostedEvent, Receipt
 
 logger = logging.getLogger("triggerd")
 #: The seconds between the tries of a consumer whose server is away.
 PAUSE_AWAY = 5.0
+#: An id that no event has. Its acknowledgement shows whether an event can be acknowledged.
+NO_EVENT = "evt_00000000000000000000000000"
 
 
 def identified(event: PostedEvent) -> PostedEvent:
@@ -78,6 +80,7 @@ class Consumer:
     def steps(self) -> Steps[None]:
         how = self.how
         cursor: str | None = None
+        yield from self.acknowledge(NO_EVENT)
         began = time.monotonic()
         while not how.stop():
             wait = min(how.wait, self.seconds_to_due())
@@ -96,12 +99,16 @@ class Consumer:
                 cursor, began = None, time.monotonic()
 
     def patiently(self, operation: Operation[T]) -> Steps[T]:
-        """Sends the request until it has an answer: a consumer waits for a server that is away."""
+        """Sends the request until it has an answer.
+
+        A consumer waits for a server that is away, and for the end of a suspension.
+        """
         while True:
             try:
                 return (yield from exchange(self.settings, operation))
             except TriggerdError as error:
                 is_final = isinstance(error, ProblemError) and not may_repeat(error)
+                is_final = is_final and not isinstance(error, OrganizationSuspendedError)
                 if is_final or self.how.stop():
                     raise
                 logger.warning("the consumer waits for the server: %s", error)
@@ -118,7 +125,10 @@ class Consumer:
             self.how.on_failure(event, error)
             return
         self.failures.pop(event["id"], None)
-        operation = replace(operations.acknowledge_event(event["id"]), repeatable=True)
+        yield from self.acknowledge(event["id"])
+
+    def acknowledge(self, event_id: str) -> Steps[None]:
+        operation = replace(operations.acknowledge_event(event_id), repeatable=True)
         with suppress(NotFoundError, EventErasedError):  # Such an event has left the inbox, too.
             yield from self.patiently(operation)
 

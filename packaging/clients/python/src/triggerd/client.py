@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 import httpx2
@@ -33,7 +35,29 @@ def opens(response: httpx2.Response, operation: Operation[Any]) -> bool:
 
 def no_answer(error: httpx2.RequestError, request: HttpRequest) -> ConnectionFailedError:
     why = f"{type(error).__name__}: {error}".rstrip(": ")
-    return ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
+    failure = ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
+    unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+    failure.is_unsent = isinstance(error, unsent)
+    return failure
+
+
+def server_url(text: str) -> str:
+    """Returns the URL of the server. As on the command line, `http://` can be left out."""
+    url = text.strip()
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    with suppress(httpx2.InvalidURL):
+        parsed = httpx2.URL(url)
+        if parsed.scheme in ("http", "https") and parsed.host and not parsed.userinfo:
+            return url
+    raise ValueError("the URL of the server is not like http://127.0.0.1:8080")
+
+
+def server_key(text: str) -> str:
+    """Returns the key without space around it. An error never shows the key."""
+    key = text.strip()
+    if not re.fullmatch("[!-~]*", key):
+        raise ValueError("the key has a character that no key of triggerd has")
+    return key
 
 
 def broken(operation: Operation[Any], why: str) -> ConnectionFailedError:
@@ -58,7 +82,7 @@ class _Base(Generic[H]):
     ) -> None:
         url = url or os.environ.get("TRIGGERD_URL") or "http://127.0.0.1:8080"
         key = key or os.environ.get("TRIGGERD_API_KEY", "")
-        self._settings = _core.Settings(url, key, timeout, retries)
+        self._settings = _core.Settings(server_url(url), server_key(key), timeout, retries)
         self._http = http or self._http_type()
 
     def _stream_request(self, operation: Operation[Any]) -> dict[str, Any]:

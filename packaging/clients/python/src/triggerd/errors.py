@@ -20,7 +20,10 @@ class TriggerdError(Exception):
 
 
 class ConnectionFailedError(TriggerdError):
-    """No answer came, so the outcome of the request is unknown."""
+    """No answer came. So the outcome of the request is unknown, unless it `is_unsent`."""
+
+    #: True if there was no connection, so that certainly nothing was done.
+    is_unsent = False
 
 
 class ProblemError(TriggerdError):
