@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import time
+from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx2
 import pytest
+from world import HttpServer
 
 from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems
 from triggerd._core import (
@@ -276,13 +281,13 @@ def test_a_consumer_gives_out_no_event_that_it_cannot_acknowledge() -> None:
         steps.send(problem(403, "forbidden"))
     steps = Consumer(SETTINGS, ConsumeOptions()).steps()
     probe, suspended = next(steps), problem(403, "organization_suspended")
-    assert steps.send(suspended) == Sleep(PAUSE_AWAY)
+    assert steps.send(suspended).seconds == PAUSE_AWAY  # type: ignore[union-attr]
     assert steps.send(None) == probe
     steps = consuming(SETTINGS, ConsumeOptions())
     page = {"data": [{"id": "evt_1"}, {"id": "evt_2"}], "has_more": False, "next_cursor": "c"}
     assert isinstance(steps.send(page_of(page)), Handle)
     acknowledge = steps.send(None)
-    assert steps.send(suspended) == Sleep(PAUSE_AWAY)
+    assert steps.send(suspended).seconds == PAUSE_AWAY
     assert steps.send(None) == acknowledge
 
 
@@ -316,6 +321,51 @@ def test_an_event_that_failed_is_read_again_from_the_beginning_when_it_is_due() 
     following = steps.send(page_of({**page, "data": []}))
     assert isinstance(following, HttpRequest)
     assert following.url.endswith("cursor=c&wait=20"), "an event that left is forgotten"
+
+
+class Dripping(HttpServer):
+    """Answers a byte now and then, or nothing."""
+
+    silent = False
+
+    def serve(self, request: BaseHTTPRequestHandler, _: bytes) -> None:
+        with suppress(OSError):
+            if "/api/ack/" in request.path:
+                request.send_response(404)
+                request.send_header("content-type", "application/problem+json")
+                request.end_headers()
+                request.wfile.write(problem(404, "not_found").content)
+                return
+            for _byte in range(100):
+                request.wfile.write(b"" if self.silent else b"H")
+                time.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_try_ends_in_time_although_bytes_come(kind: type[Client | AsyncClient]) -> None:
+    with Dripping() as server:
+        client: Any = kind(server.url, timeout=0.5, retries=0)
+        began = time.monotonic()
+        with pytest.raises(ConnectionFailedError, match=r"more than 0\.5 seconds"):
+            run(client.request, GET)
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_consumer_stops_while_it_waits_for_an_event(kind: type[Client | AsyncClient]) -> None:
+    with Dripping() as server:
+        server.silent = True
+        began = time.monotonic()
+        how = ConsumeOptions(stop=lambda: time.monotonic() - began > 1)
+        run(kind(server.url).consume, print, how)
+        assert 1 < time.monotonic() - began < 5
+
+
+def run(method: Any, *arguments: Any) -> Any:
+    """Calls a method of either kind of client."""
+    if inspect.iscoroutinefunction(method):
+        return asyncio.run(method(*arguments))
+    return method(*arguments)
 
 
 def test_timeouts_are_lost_answers_for_both_clients() -> None:

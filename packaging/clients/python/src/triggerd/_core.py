@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -75,13 +75,20 @@ def next_page(operation: ListOperation[T, P], page: dict[str, Any]) -> ListOpera
     return replace(operation, query={**operation.query, "cursor": page["next_cursor"]})
 
 
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class HttpRequest:
     method: str
     url: str
     headers: dict[str, str]
     content: bytes | None
+    #: The seconds from the beginning of the request to the end of its answer.
     timeout: float
+    #: True ends the waiting for the answer.
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class Value(Generic[T]):
 @dataclass(frozen=True)
 class Sleep:
     seconds: float
+    #: True ends the pause.
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,11 @@ class Settings:
         return HttpRequest(operation.method, url, headers, content, self.timeout + wait)
 
 
-def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
+def exchange(
+    settings: Settings, operation: Operation[T], stop: Callable[[], bool] = never
+) -> Steps[T]:
     """Sends the request until it has an answer, where sending it again is safe."""
-    request = settings.request(operation)
+    request = replace(settings.request(operation), stop=stop)
     is_unknown = False
     attempt = 0
     while True:
@@ -153,7 +164,7 @@ def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
             return read.value
         if isinstance(read, ConnectionFailedError):
             read.operation = operation
-            if is_last or not (read.is_unsent or operation.is_repeatable):
+            if is_last or stop() or not (read.is_unsent or operation.is_repeatable):
                 raise read
             is_unknown = is_unknown or not read.is_unsent
         else:
@@ -164,7 +175,7 @@ def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
             if is_last or least > PAUSE_MAX or not may_repeat(read):
                 raise read
             is_unknown = is_unknown or read.status >= 500
-        yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)))
+        yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)), stop)
         attempt += 1
 
 

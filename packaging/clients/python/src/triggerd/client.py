@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent import futures
 from contextlib import suppress
+from threading import Thread
 from typing import Any, Generic, TypeVar, cast
 
 import httpx2
 from typing_extensions import Self
 
 from . import _core, _flows
-from ._core import HttpRequest, ListOperation, Operation, P, Sleep, Step, Steps, T
+from ._core import HttpAnswer, HttpRequest, ListOperation, Operation, P, Sleep, Step, Steps, T
 from ._flows import ConsumeOptions, Consumer
 from .errors import ConnectionFailedError
 from .types import BatchResult, Event, PostedEvent, Receipt
@@ -23,10 +26,23 @@ from .types import BatchResult, Event, PostedEvent, Receipt
 Handler = Callable[[Event], object]
 AsyncHandler = Callable[[Event], Awaitable[object]]
 H = TypeVar("H")
+#: The seconds between two looks at whether a request or a pause is to stop.
+LOOK = 0.2
 
 
-def answer_of(response: httpx2.Response) -> _core.HttpAnswer:
-    return _core.HttpAnswer(response.status_code, response.headers, response.content)
+def looks(seconds: float, stop: Callable[[], bool]) -> Iterator[float]:
+    """Yields the parts of a wait, until it is over or is to stop."""
+    end = time.monotonic() + seconds
+    while not stop() and (left := end - time.monotonic()) > 0:
+        yield min(left, LOOK) if stop is not _core.never else left
+
+
+def parts_of(request: HttpRequest) -> dict[str, Any]:
+    return {name: value for name, value in vars(request).items() if name != "stop"}
+
+
+def answer_of(response: httpx2.Response) -> HttpAnswer:
+    return HttpAnswer(response.status_code, response.headers, response.content)
 
 
 def opens(response: httpx2.Response, operation: Operation[Any]) -> bool:
@@ -39,6 +55,11 @@ def no_answer(error: httpx2.RequestError, request: HttpRequest) -> ConnectionFai
     unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
     failure.is_unsent = isinstance(error, unsent)
     return failure
+
+
+def given_up(request: HttpRequest) -> ConnectionFailedError:
+    why = "it was stopped" if request.stop() else f"it took more than {request.timeout} seconds"
+    return ConnectionFailedError(f"no answer to {request.method} {request.url}: {why}")
 
 
 def server_url(text: str) -> str:
@@ -86,7 +107,7 @@ class _Base(Generic[H]):
         self._http = http or self._http_type()
 
     def _stream_request(self, operation: Operation[Any]) -> dict[str, Any]:
-        request = vars(self._settings.request(operation))
+        request = parts_of(self._settings.request(operation))
         return {**request, "timeout": max(self._settings.timeout, _core.STREAM_SILENCE)}
 
 
@@ -161,18 +182,39 @@ class Client(_Base[httpx2.Client]):
 
     def _take(self, step: Step, handler: Handler | None) -> object:
         if isinstance(step, Sleep):
-            time.sleep(step.seconds)
+            for part in looks(step.seconds, step.stop):
+                time.sleep(part)
         elif isinstance(step, HttpRequest):
-            try:
-                return answer_of(self._http.request(**vars(step)))
-            except httpx2.RequestError as error:
-                return no_answer(error, step)
+            return self._exchange(step)
         elif handler:
             try:
                 handler(step.event)
             except Exception as error:
                 return error
         return None
+
+    def _exchange(self, request: HttpRequest) -> HttpAnswer | ConnectionFailedError:
+        """Requests on a thread of its own.
+
+        The timeouts of a blocking connection count for each read. So a server that sends a byte now
+        and then, or a name that is slow to resolve, would hold the caller for longer.
+        """
+        answer: futures.Future[HttpAnswer] = futures.Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(answer_of(self._http.request(**parts_of(request))))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+        for part in looks(request.timeout, request.stop):
+            if futures.wait([answer], part).done:
+                try:
+                    return answer.result()
+                except httpx2.RequestError as error:
+                    return no_answer(error, request)
+        return given_up(request)
 
 
 class AsyncClient(_Base[httpx2.AsyncClient]):
@@ -237,12 +279,10 @@ class AsyncClient(_Base[httpx2.AsyncClient]):
 
     async def _take(self, step: Step, handler: Handler | None) -> object:
         if isinstance(step, Sleep):
-            await asyncio.sleep(step.seconds)
+            for part in looks(step.seconds, step.stop):
+                await asyncio.sleep(part)
         elif isinstance(step, HttpRequest):
-            try:
-                return answer_of(await self._http.request(**vars(step)))
-            except httpx2.RequestError as error:
-                return no_answer(error, step)
+            return await self._exchange(step)
         elif handler:
             try:
                 result = handler(step.event)
@@ -251,3 +291,15 @@ class AsyncClient(_Base[httpx2.AsyncClient]):
             except Exception as error:
                 return error
         return None
+
+    async def _exchange(self, request: HttpRequest) -> HttpAnswer | ConnectionFailedError:
+        answer = asyncio.ensure_future(self._http.request(**parts_of(request)))
+        try:
+            for part in looks(request.timeout, request.stop):
+                if (await asyncio.wait([answer], timeout=part))[0]:
+                    return answer_of(answer.result())
+        except httpx2.RequestError as error:
+            return no_answer(error, request)
+        finally:
+            answer.cancel()
+        return given_up(request)
