@@ -33,6 +33,8 @@ def main() -> None:
     for schema in document["components"]["schemas"].values():
         # Of rules about members together, only those about required members become types.
         if "properties" in schema:
+            if schema is document["components"]["schemas"]["PostedEvent"]:
+                simplify_type(schema)
             schema.pop("anyOf", None)
             schema.pop("oneOf", None)
             for rule in schema.pop("allOf", []):
@@ -51,6 +53,13 @@ def main() -> None:
         PROJECT,
     ]
     subprocess.run([*command, *files], check=True)
+
+
+def simplify_type(schema: dict[str, Any]) -> None:
+    """Requires `type` of a posted event, without its other name `event_type`."""
+    del schema["properties"]["event_type"]
+    schema["properties"]["type"] = schema["properties"]["type"]["anyOf"][0]
+    schema["required"].append("type")
 
 
 def write_types(document: dict[str, Any], to: Path) -> None:

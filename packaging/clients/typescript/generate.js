@@ -14,6 +14,12 @@ const codes = schemas.ProblemCode.enum;
 for (const schema of Object.values(schemas)) {
   // Of rules about members together, only those about required members become types.
   if (!schema.properties) continue;
+  if (schema === schemas.PostedEvent) {
+    // A client has one name for the type of an event, and requires it.
+    delete schema.properties.event_type;
+    schema.properties.type = schema.properties.type.anyOf[0];
+    schema.required.push("type");
+  }
   for (const { required = [] } of schema.allOf ?? []) {
     schema.required = [...(schema.required ?? []), ...required];
   }

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from world import HttpServer
 
-from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems
+from triggerd import AsyncClient, Client, ConsumeOptions, operations, problems, webhooks
 from triggerd._core import (
     JSON,
     Handle,
@@ -34,7 +34,7 @@ SETTINGS = Settings("http://127.0.0.1:1/", "key", timeout=9, retries=2)
 LOST = "lost"
 GET = operations.list_events()
 POST: Operation[Any] = operations.create_endpoint({"url": "https://example.com/"})
-SEND: Operation[Any] = replace(operations.post_event({"payload": 1}), repeatable=True)
+SEND: Operation[Any] = replace(operations.post_event({"type": "a", "payload": 1}), repeatable=True)
 DELETE: Operation[Any] = operations.delete_endpoint("ep_1")
 DROP: Operation[Any] = operations.drop_dead_letters({"endpoint_id": "ep_1"})
 
@@ -366,6 +366,33 @@ def run(method: Any, *arguments: Any) -> Any:
     if inspect.iscoroutinefunction(method):
         return asyncio.run(method(*arguments))
     return method(*arguments)
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize("secret", ["whsec_!!!", "", "whsec_", "whsec_a b", None])
+def test_a_wrong_secret_is_a_mistake_of_the_receiver(secret: Any) -> None:
+    with pytest.raises(ValueError, match="the secret is not one of an endpoint"):
+        webhooks.verify(secret, {}, b"{}")
+
+
+@pytest.mark.parametrize("body", [{"type": "a"}, "{}", None])
+def test_a_body_that_was_read_already_is_a_mistake_of_the_receiver(body: Any) -> None:
+    with pytest.raises(TypeError, match="bytes of the body as they arrived"):
+        webhooks.verify(SECRET, {}, body)
+
+
+def test_an_error_names_its_only_fault_once() -> None:
+    faults = [{"pointer": "/a", "detail": "is no A"}, {"pointer": "/b", "detail": "is no B"}]
+    text = "validation_failed: why (request r1)"
+    value = json.loads(problem(422, "validation_failed").content)
+    for errors, expected in (
+        (faults[:1], text),
+        (faults, text.replace("why", "why; /a is no A; /b is no B")),
+    ):
+        error, _ = play(GET, answer(422, {**value, "errors": errors}))
+        assert (str(error), error.errors) == (expected, errors)
 
 
 def test_timeouts_are_lost_answers_for_both_clients() -> None:

@@ -174,10 +174,11 @@ export class Client {
 
   /**
    * Gives each event of the inbox to the handler, and acknowledges it when that is done. If the
-   * handler throws, the event stays in the inbox and comes again after a pause.
+   * handler throws, the event stays in the inbox and comes again after a pause. `P` is the type of
+   * the payload, which nothing checks.
    */
-  async consume(
-    handler: (event: Schemas["Event"]) => unknown,
+  async consume<P = unknown>(
+    handler: (event: Schemas["Event"] & { payload: P }) => unknown,
     options: ConsumeOptions = {},
   ): Promise<void> {
     // Reads the inbox from its beginning to its end, then waits behind the end. When an event whose
@@ -200,7 +201,7 @@ export class Client {
         signal,
       )) as Schemas["EventPage"] | undefined;
       if (!page) return;
-      for (const event of page.data) {
+      for (const event of page.data as (Schemas["Event"] & { payload: P })[]) {
         if (signal?.aborted) return;
         const times = failures.get(event.id)?.times ?? 0;
         if ((failures.get(event.id)?.due ?? 0) > performance.now()) continue;

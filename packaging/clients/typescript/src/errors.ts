@@ -55,7 +55,9 @@ export class ProblemError extends TriggerdError {
 
   constructor(problem: Problem, request: SentRequest, retryAfterMs?: number) {
     const errors = problem.errors ?? [];
-    const faults = errors.map(({ pointer, detail }) => `; ${pointer} ${detail}`).join("");
+    // The detail already names a fault that is the only one.
+    const named = errors.length > 1 ? errors : [];
+    const faults = named.map(({ pointer, detail }) => `; ${pointer} ${detail}`).join("");
     const requestId = problem.request_id ?? undefined;
     super(`${problem.code}: ${problem.detail}${faults} (request ${requestId})`, request);
     this.code = problem.code;

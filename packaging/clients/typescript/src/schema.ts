@@ -1955,7 +1955,6 @@ export interface components {
             dedup_id?: string | null;
             /** @description The event is not pushed before this time, which is at most 90 days ahead. */
             deliver_after?: components["schemas"]["Timestamp"] | null;
-            event_type?: components["schemas"]["PostedType"] | null;
             /** @description Names and values for consumers. */
             labels?: {
                 [key: string]: string;
@@ -1964,7 +1963,8 @@ export interface components {
             occurred_at?: components["schemas"]["Timestamp"] | null;
             /** @description Any JSON. Its bytes are kept as they came. */
             payload: unknown;
-            type?: components["schemas"]["PostedType"] | null;
+            /** @description The type of the event: words that `.`, `/` or `:` separate. Types that begin with `triggerd.`, `triggerd/` or `triggerd:` are reserved. */
+            type: components["schemas"]["PostedType"];
         };
         /**
          * @description The type of a posted event; those of triggerd itself are reserved.

@@ -11,6 +11,7 @@ import {
   ProblemError,
   UnauthorizedError,
 } from "triggerd";
+import { verify } from "triggerd/webhooks";
 import { answers } from "../dist/answers.js";
 
 const LOST = "lost";
@@ -303,6 +304,30 @@ test("a refused connection is tried again by every request", async () => {
     assert.ok(error instanceof ConnectionFailedError);
     assert.deepEqual([count, error.isUnsent], [tries, tries === 3]);
   }
+});
+
+test("a wrong secret or a parsed body is a mistake of the receiver", () => {
+  for (const secret of ["whsec_!!!", "", "whsec_", undefined]) {
+    assert.throws(
+      () => verify(secret, {}, "{}"),
+      /^TypeError: the secret is not one of an endpoint/,
+    );
+  }
+  for (const body of [{ type: "a" }, undefined, null]) {
+    assert.throws(
+      () => verify("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", {}, body),
+      /^TypeError: verify needs the bytes of the body as they arrived/,
+    );
+  }
+});
+
+test("an error names its only fault once", async () => {
+  const one = { pointer: "/a", detail: "is no A" };
+  const value = JSON.parse(problem(422, "validation_failed").body);
+  const text = async (errors) => (await play(GET, answer(422, { ...value, errors }))).message;
+  assert.equal(await text([one]), "validation_failed: why (request r1)");
+  const two = await text([one, { pointer: "/b", detail: "is no B" }]);
+  assert.equal(two, "validation_failed: why; /a is no A; /b is no B (request r1)");
 });
 
 test("an event that failed is read again from the beginning when it is due", async () => {

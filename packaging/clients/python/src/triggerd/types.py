@@ -1533,7 +1533,6 @@ class PostedEvent(TypedDict, closed=True):
     """
     The event is not pushed before this time, which is at most 90 days ahead.
     """
-    event_type: NotRequired[PostedType | None]
     labels: NotRequired[dict[str, str]]
     """
     Names and values for consumers.
@@ -1546,7 +1545,10 @@ class PostedEvent(TypedDict, closed=True):
     """
     Any JSON. Its bytes are kept as they came.
     """
-    type: NotRequired[PostedType | None]
+    type: PostedType
+    """
+    The type of the event: words that `.`, `/` or `:` separate. Types that begin with `triggerd.`, `triggerd/` or `triggerd:` are reserved.
+    """
 
 
 class Problem(TypedDict):
