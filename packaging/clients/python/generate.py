@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ PROJECT = HERE / "pyproject.toml"
 GENERATED = '"""Made by generate.py from docs/openapi.json."""\n\n'
 SIMPLE = {"string": "str", "integer": "int", "boolean": "bool", "number": "float"}
 JSON = "application/json"
+STREAM = "text/event-stream"
 OPTIONS = """
     --input-file-type openapi --output-model-type typing.TypedDict --target-python-version 3.10
     --use-standard-collections --use-union-operator --enum-field-as-literal all
@@ -31,6 +33,8 @@ def main() -> None:
     for schema in document["components"]["schemas"].values():
         # Of rules about members together, only those about required members become types.
         if "properties" in schema:
+            if schema is document["components"]["schemas"]["PostedEvent"]:
+                simplify_type(schema)
             schema.pop("anyOf", None)
             schema.pop("oneOf", None)
             for rule in schema.pop("allOf", []):
@@ -51,6 +55,13 @@ def main() -> None:
     subprocess.run([*command, *files], check=True)
 
 
+def simplify_type(schema: dict[str, Any]) -> None:
+    """Requires `type` of a posted event, without its other name `event_type`."""
+    del schema["properties"]["event_type"]
+    schema["properties"]["type"] = schema["properties"]["type"]["anyOf"][0]
+    schema["required"].append("type")
+
+
 def write_types(document: dict[str, Any], to: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "openapi.json"
@@ -64,8 +75,28 @@ def write_types(document: dict[str, Any], to: Path) -> None:
         for name, item in document["webhooks"].items()
         if name.startswith("triggerd.")
     ]
+    own += "".join(stream_types(document))
     own += f"\n\nOperationalEvent: TypeAlias = {' | '.join(pushed)}\n"
     to.write_text(own + '"""\nAn event of triggerd itself, as an endpoint receives it.\n"""\n')
+
+
+def streams(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the schemas of the items of each stream, by the name of its type."""
+    found = {}
+    for item in (item for methods in document["paths"].values() for item in methods.values()):
+        if schema := item["responses"].get("200", {}).get("content", {}).get(STREAM):
+            name = item["operationId"][0].upper() + item["operationId"][1:] + "Item"
+            found[name] = schema["schema"]["x-stream-items"]
+    return found
+
+
+def stream_types(document: dict[str, Any]) -> Iterator[str]:
+    for name, items in streams(document).items():
+        for event, schema in items.items():
+            yield f"\n\nclass {name}{event.capitalize()}(TypedDict):\n"
+            yield f'    event: Literal["{event}"]\n    data: {reference(schema)}\n'
+        union = " | ".join(f"{name}{event.capitalize()}" for event in items)
+        yield f'\n\n{name}: TypeAlias = {union}\n"""\nAn item of a stream.\n"""\n'
 
 
 def problems(document: dict[str, Any]) -> str:
@@ -84,21 +115,19 @@ def problems(document: dict[str, Any]) -> str:
 def operations(document: dict[str, Any]) -> str:
     head = (
         "from typing import Any, Literal\n\nfrom . import types\n"
-        "from ._core import ListOperation, Operation, path\n\n\n"
+        "from ._core import ListOperation, Operation, StreamOperation, path\n\n\n"
     )
     made = (
         operation(document, route, method, item)
         for route, methods in document["paths"].items()
         for method, item in methods.items()
     )
-    return GENERATED + head + "\n\n".join(text for text in made if text)
+    return GENERATED + head + "\n\n".join(made)
 
 
 def operation(document: dict[str, Any], route: str, method: str, item: dict[str, Any]) -> str:
-    """Returns a function that makes the operation; the empty text for a stream without an end."""
+    """Returns a function that makes the operation."""
     content = [r.get("content", {}) for s, r in item["responses"].items() if s.startswith("2")]
-    if any("text/event-stream" in forms for forms in content):
-        return ""
     answer = " | ".join(dict.fromkeys(answer_type(forms) for forms in content))
     parameters = item.get("parameters", [])
     groups = {
@@ -106,7 +135,8 @@ def operation(document: dict[str, Any], route: str, method: str, item: dict[str,
         for place in ("path", "query", "header")
     }
     signature = [f"{snake(it['name'])}: {type_of(it['schema'])}" for it in groups["path"]]
-    call = [f'"{method.upper()}"', path_of(route, groups["path"])]
+    forms = ", ".join(answers(document, item["responses"]))
+    call = [f'"{method.upper()}"', path_of(route, groups["path"]), f"{{{forms}}}"]
     if body := item.get("requestBody"):
         default = "" if body.get("required") else " | None = None"
         signature.append(f"body: {body_type(body)}{default}")
@@ -127,11 +157,37 @@ def operation(document: dict[str, Any], route: str, method: str, item: dict[str,
     page = document["components"]["schemas"].get(answer.removeprefix("types."), {})
     if "next_cursor" in page.get("properties", {}):
         kind = f"ListOperation[{type_of(page['properties']['data']['items'])}, {answer}]"
+    if any(STREAM in forms for forms in content):
+        kind = (
+            f"StreamOperation[types.{item['operationId'][0].upper()}{item['operationId'][1:]}Item]"
+        )
     return (
         f"def {snake(item['operationId'])}({', '.join(signature)}) -> {kind}:\n"
         f'    """{item["summary"].rstrip(".")}."""\n'
         f"    return {kind.split('[', maxsplit=1)[0]}({', '.join(call)})\n"
     )
+
+
+def answers(document: dict[str, Any], responses: dict[str, Any]) -> Iterator[str]:
+    """Returns each status that is an answer, with its media types and its members."""
+    for status, response in responses.items():
+        forms = response.get("content", {})
+        if status.startswith("2") or JSON in forms:
+            types = [JSON] if JSON in forms else [" ".join(forms)] if forms else []
+            members = required(document, forms.get(JSON, {}).get("schema", {}))
+            # An older server may lack a later member, so one is enough to know the answer by.
+            known = members if "next_cursor" in members else members[:1]
+            yield f"{status}: {(*types, *known)!r}"
+
+
+def required(document: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """Returns the members that every value of the schema has."""
+    if "$ref" in schema:
+        return required(document, document["components"]["schemas"][reference(schema)])
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        first, *others = (required(document, it) for it in choices)
+        return [name for name in first if all(name in other for other in others)]
+    return list(schema.get("required", []))
 
 
 def answer_type(forms: dict[str, Any]) -> str:

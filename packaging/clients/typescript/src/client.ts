@@ -1,12 +1,27 @@
+import { answers } from "./answers.js";
 import { ConnectionFailedError, ProblemError, type SentRequest, TriggerdError } from "./errors.js";
-import { byCode, EventErasedError, NotFoundError } from "./problems.js";
-import type { Answer, Input, Item, ListRoute, Route, Schemas } from "./routes.js";
+import { byCode, EventErasedError, NotFoundError, OrganizationSuspendedError } from "./problems.js";
+import type {
+  Answer,
+  Input,
+  Item,
+  ListRoute,
+  Route,
+  Schemas,
+  StreamItem,
+  StreamRoute,
+} from "./routes.js";
 
 /** The waits of a retry in milliseconds: the first one, and the longest, also by `Retry-After`. */
 const PAUSE_MIN_MS = 200;
 const PAUSE_MAX_MS = 60_000;
 /** The milliseconds between the tries of a consumer whose server is away. */
 const PAUSE_AWAY_MS = 5_000;
+/** An id that no event has. Its acknowledgement shows whether an event can be acknowledged. */
+const NO_EVENT = "evt_00000000000000000000000000";
+
+/** A stream that is silent for longer is broken: the server writes something every 15 seconds. */
+const STREAM_SILENCE_MS = 45_000;
 
 export interface ClientOptions {
   /** Without it, `TRIGGERD_URL` of the environment, or `http://127.0.0.1:8080`. */
@@ -45,14 +60,14 @@ interface Parts {
   body?: unknown;
 }
 
-type Arguments<R extends Route> =
+type Arguments<R extends Route | StreamRoute> =
   Record<never, never> extends Input<R>
     ? [input?: Input<R>, signal?: AbortSignal]
     : [input: Input<R>, signal?: AbortSignal];
 
 export class Client {
   readonly #url: string;
-  readonly #key: string | undefined;
+  readonly #key: string;
   readonly #timeoutMs: number;
   readonly #retries: number;
   readonly #fetch: NonNullable<ClientOptions["fetch"]>;
@@ -60,8 +75,8 @@ export class Client {
   constructor(options: ClientOptions = {}) {
     const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
     const url = options.url ?? process?.env?.TRIGGERD_URL ?? "http://127.0.0.1:8080";
-    this.#url = url.replace(/\/+$/, "");
-    this.#key = options.key ?? process?.env?.TRIGGERD_API_KEY;
+    this.#url = serverUrl(url);
+    this.#key = serverKey(options.key ?? process?.env?.TRIGGERD_API_KEY ?? "");
     this.#timeoutMs = options.timeoutMs ?? 30_000;
     this.#retries = options.retries ?? 5;
     this.#fetch = options.fetch ?? ((to, init) => fetch(to, init));
@@ -110,11 +125,60 @@ export class Client {
   }
 
   /**
-   * Gives each event of the inbox to the handler, and acknowledges it when that is done. If the
-   * handler throws, the event stays in the inbox and comes again after a pause.
+   * Iterates over the items of a stream as they come, until the server ends it. A stream that
+   * breaks off throws a `ConnectionFailedError` and is not opened again: the items in between would
+   * be missing silently.
    */
-  async consume(
-    handler: (event: Schemas["Event"]) => unknown,
+  async *stream<R extends StreamRoute>(
+    route: R,
+    ...[input, signal]: Arguments<R>
+  ): AsyncGenerator<StreamItem<R>, void> {
+    const request = requestOf(route, input as Parts);
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const hear = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => stop.abort(new Error("it is silent")), STREAM_SILENCE_MS);
+    };
+    const broken = (why: unknown) =>
+      new ConnectionFailedError(`the stream ${request.target} broke off: ${why}`, request);
+    try {
+      hear();
+      const ends = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+      const response = await this.#fetch(this.#url + request.target, this.#init(request, ends));
+      if (!answers[request.route]?.[response.status]?.includes(mediaType(response))) {
+        throw problemOf(response, await response.text(), request);
+      }
+      let text = "";
+      const chunks = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+      for (let read = await chunks?.read(); read?.done === false; read = await chunks?.read()) {
+        hear();
+        const parts = (text + read.value).split("\n\n");
+        text = parts.pop() ?? "";
+        for (const part of parts) {
+          const [, event, data] = /^event: (.*)\ndata: (.*)$/.exec(part) ?? [];
+          if (data === undefined) continue;
+          yield { event, data: JSON.parse(data) } as StreamItem<R>;
+          if (event === "end") return;
+        }
+      }
+      throw broken("it has no end");
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error instanceof TriggerdError ? error : broken(error);
+    } finally {
+      clearTimeout(timer);
+      stop.abort();
+    }
+  }
+
+  /**
+   * Gives each event of the inbox to the handler, and acknowledges it when that is done. If the
+   * handler throws, the event stays in the inbox and comes again after a pause. `P` is the type of
+   * the payload, which nothing checks.
+   */
+  async consume<P = unknown>(
+    handler: (event: Schemas["Event"] & { payload: P }) => unknown,
     options: ConsumeOptions = {},
   ): Promise<void> {
     // Reads the inbox from its beginning to its end, then waits behind the end. When an event whose
@@ -127,6 +191,7 @@ export class Client {
       return Math.min(wait, Math.max(0, Math.ceil((due - performance.now()) / 1_000)));
     };
     let cursor: string | undefined;
+    await this.#acknowledge(NO_EVENT, signal);
     let began = performance.now();
     while (!signal?.aborted) {
       const query = { limit, cursor, type, wait: secondsToDue() };
@@ -135,7 +200,8 @@ export class Client {
         signal,
         signal,
       )) as Schemas["EventPage"] | undefined;
-      for (const event of page?.data ?? []) {
+      if (!page) return;
+      for (const event of page.data as (Schemas["Event"] & { payload: P })[]) {
         if (signal?.aborted) return;
         const times = failures.get(event.id)?.times ?? 0;
         if ((failures.get(event.id)?.due ?? 0) > performance.now()) continue;
@@ -150,8 +216,8 @@ export class Client {
         failures.delete(event.id);
         await this.#acknowledge(event.id, signal);
       }
-      cursor = page?.next_cursor;
-      if (page?.has_more) continue;
+      cursor = page.next_cursor;
+      if (page.has_more) continue;
       for (const [id, { due }] of failures) {
         // What was due before this reading and was not met has left the inbox.
         if (due < began) failures.delete(id);
@@ -174,8 +240,9 @@ export class Client {
   }
 
   /**
-   * Sends the request until it has an answer: a consumer waits for a server that is away. `signal`
-   * breaks it off, and then there is no answer; `stop` only ends the waiting.
+   * Sends the request until it has an answer: a consumer waits for a server that is away, and for
+   * the end of a suspension. `signal` breaks it off, and then there is no answer; `stop` only ends
+   * the waiting.
    */
   async #patiently(
     request: SentRequest,
@@ -187,7 +254,8 @@ export class Client {
         return await this.#exchange(request, signal);
       } catch (error) {
         if (signal?.aborted) return undefined;
-        const isFinal = error instanceof ProblemError && !mayRepeat(error);
+        const isSuspended = error instanceof OrganizationSuspendedError;
+        const isFinal = error instanceof ProblemError && !mayRepeat(error) && !isSuspended;
         if (isFinal || !(error instanceof TriggerdError) || stop?.aborted) throw error;
         console.warn(`the consumer waits for the server: ${error.message}`);
       }
@@ -203,8 +271,8 @@ export class Client {
       let leastMs = 0;
       const answer = await this.#attempt(request, signal);
       if (answer instanceof ConnectionFailedError) {
-        if (isLast || !request.isRepeatable) throw answer;
-        isUnknown = true;
+        if (isLast || !(answer.isUnsent || request.isRepeatable)) throw answer;
+        isUnknown ||= !answer.isUnsent;
       } else if (!(answer instanceof ProblemError)) {
         return answer.value;
       } else if (answer.status === 404 && isUnknown && request.method === "DELETE") {
@@ -219,27 +287,25 @@ export class Client {
     }
   }
 
+  #init({ method, headers, body }: SentRequest, signal: AbortSignal): RequestInit {
+    const all = new Headers(headers);
+    if (this.#key) all.set("authorization", `Bearer ${this.#key}`);
+    const init: RequestInit = { method, headers: all, redirect: "manual", signal };
+    if (body !== undefined) init.body = body;
+    return init;
+  }
+
   async #attempt(
     request: SentRequest,
     signal?: AbortSignal,
   ): Promise<{ value: unknown } | ProblemError | ConnectionFailedError> {
-    const { method, target, body } = request;
-    const headers = new Headers(request.headers);
-    if (this.#key) headers.set("authorization", `Bearer ${this.#key}`);
+    const { method, target } = request;
     const late = AbortSignal.timeout(this.#timeoutMs + request.waitMs);
-    const init: RequestInit = {
-      method,
-      headers,
-      redirect: "manual",
-      signal: signal ? AbortSignal.any([signal, late]) : late,
-    };
-    if (body !== undefined) init.body = body;
+    const init = this.#init(request, signal ? AbortSignal.any([signal, late]) : late);
     try {
       const response = await this.#fetch(this.#url + target, init);
       const text = await response.text();
-      if (!response.ok) return problemOf(response, text, request);
-      const isJson = /^[^;]*[/+]json\s*(;|$)/.test(response.headers.get("content-type") ?? "");
-      return { value: text === "" ? undefined : isJson ? JSON.parse(text) : text };
+      return readOf(response, text, request);
     } catch (cause) {
       signal?.throwIfAborted();
       const why = cause instanceof Error ? (cause.cause ?? cause) : cause;
@@ -249,19 +315,41 @@ export class Client {
   }
 }
 
+/** Returns the URL of the server. As on the command line, `http://` can be left out. */
+function serverUrl(text: string): string {
+  const given = text.trim();
+  const url = (given.includes("://") ? given : `http://${given}`).replace(/\/+$/, "");
+  const { protocol, username } = URL.canParse(url) ? new URL(url) : { protocol: "", username: "" };
+  if (/^https?:$/.test(protocol) && username === "") return url;
+  throw new TypeError("the URL of the server is not like http://127.0.0.1:8080");
+}
+
+/** Returns the key without space around it. An error never shows the key. */
+function serverKey(text: string): string {
+  const key = text.trim();
+  if (/^[!-~]*$/.test(key)) return key;
+  throw new TypeError("the key has a character that no key of triggerd has");
+}
+
 function identified(event: Schemas["PostedEvent"]): Schemas["PostedEvent"] {
   return { ...event, dedup_id: event.dedup_id ?? crypto.randomUUID() };
 }
 
-function requestOf(route: Route, input: Parts = {}, isSafe = false): SentRequest {
+function requestOf(route: Route | StreamRoute, input: Parts = {}, isSafe = false): SentRequest {
+  if (!answers[route]) throw new TypeError(`the API has no route ${route}`);
   const [method = "", template = ""] = route.split(" ");
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(input.query ?? {})) {
     if (value !== undefined && value !== null) query.set(name, String(value));
   }
-  const path = template.replace(/\{(\w+)\}/g, (_, name: string) =>
-    encodeURIComponent(input.path?.[name] ?? ""),
-  );
+  const path = template.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = input.path?.[name];
+    // Such a value changes the route.
+    if (typeof value !== "string" || /^\.{0,2}$/.test(value)) {
+      throw new TypeError(`${route} needs the id ${name}, not ${JSON.stringify(value)}`);
+    }
+    return encodeURIComponent(value);
+  });
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(input.header ?? {})) {
     if (value !== undefined) headers[name] = value;
@@ -271,6 +359,7 @@ function requestOf(route: Route, input: Parts = {}, isSafe = false): SentRequest
   // A `DELETE` with a body chooses what it deletes, so a second one can delete more.
   const isPlainDelete = method === "DELETE" && body === undefined;
   return {
+    route,
     method,
     target: query.size > 0 ? `${path}?${query}` : path,
     body,
@@ -287,19 +376,56 @@ function mayRepeat({ status, retryAfterMs, request }: ProblemError): boolean {
   return (status === 408 || status === 429 || status >= 500) && request.isRepeatable;
 }
 
+function mediaType(response: Response): string {
+  return (response.headers.get("content-type") ?? "").replace(/;.*/, "").trim().toLowerCase();
+}
+
+/** Reads the answer. Anything but an answer that the route has is an error. */
+function readOf(
+  response: Response,
+  text: string,
+  request: SentRequest,
+): { value: unknown } | ProblemError {
+  const form = answers[request.route]?.[response.status];
+  if (form?.length === 0)
+    return text === "" ? { value: undefined } : foreign(response, text, request);
+  const [kinds = "", ...members] = form ?? [];
+  const kind = mediaType(response);
+  if (kind === "" || !kinds.split(" ").includes(kind)) return problemOf(response, text, request);
+  if (kind !== "application/json") return { value: text };
+  const value = JSON.parse(text);
+  const isWhole = members.length === 0 || (typeof value === "object" && value !== null);
+  if (!isWhole || !members.every((name) => name in value)) return foreign(response, text, request);
+  return { value };
+}
+
 function problemOf(response: Response, text: string, request: SentRequest): ProblemError {
-  const after = Number(response.headers.get("retry-after") ?? Number.NaN);
-  const retryAfterMs = Number.isNaN(after) ? undefined : after * 1_000;
-  let problem: Schemas["Problem"];
+  if (response.status < 400) return foreign(response, text, request);
   try {
-    problem = JSON.parse(text);
+    const problem = JSON.parse(text) as Schemas["Problem"];
     if (typeof problem.code !== "string") throw new TypeError("there is no code");
+    return new (byCode[problem.code] ?? ProblemError)(problem, request, retryAfterOf(response));
   } catch {
-    const detail = `the answer ${response.status} is no problem document: ${text.slice(0, 200)}`;
-    const foreign = { code: "not_from_triggerd", status: response.status, detail };
-    problem = foreign as unknown as Schemas["Problem"];
+    return foreign(response, text, request);
   }
-  return new (byCode[problem.code] ?? ProblemError)(problem, request, retryAfterMs);
+}
+
+/** Returns the error for an answer that triggerd does not give: another server gave it. */
+function foreign({ status, headers }: Response, text: string, request: SentRequest): ProblemError {
+  const start = text.slice(0, 200);
+  const detail = `triggerd does not give this answer ${status} to this request: ${start}`;
+  const request_id = headers.get("x-request-id");
+  const problem = { code: "not_from_triggerd", status, detail, request_id };
+  return new ProblemError(
+    problem as unknown as Schemas["Problem"],
+    request,
+    retryAfterOf({ headers }),
+  );
+}
+
+function retryAfterOf({ headers }: Pick<Response, "headers">): number | undefined {
+  const after = Number(headers.get("retry-after") ?? Number.NaN);
+  return Number.isNaN(after) ? undefined : after * 1_000;
 }
 
 /** Returns the wait after an attempt: twice as long each time, with a random share. */

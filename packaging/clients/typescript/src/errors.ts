@@ -4,6 +4,7 @@ type Problem = components["schemas"]["Problem"];
 
 /** A request as it was sent, with its `dedup_id`: `client.repeat(error)` sends it again. */
 export interface SentRequest {
+  readonly route: string;
   readonly method: string;
   readonly target: string;
   readonly body: string | undefined;
@@ -12,6 +13,9 @@ export interface SentRequest {
   /** The milliseconds that the server may wait before it answers. */
   readonly waitMs: number;
 }
+
+/** The codes of `fetch` in Node when there is no connection. */
+const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
 
 /** A request failed. */
 export class TriggerdError extends Error {
@@ -24,9 +28,17 @@ export class TriggerdError extends Error {
   }
 }
 
-/** No answer came, so the outcome of the request is unknown. */
+/** No answer came. So the outcome of the request is unknown, unless it `isUnsent`. */
 export class ConnectionFailedError extends TriggerdError {
   override readonly name: string = "ConnectionFailedError";
+  /** True if there was no connection, so that certainly nothing was done. */
+  readonly isUnsent: boolean;
+
+  constructor(text: string, request: SentRequest, options?: ErrorOptions) {
+    super(text, request, options);
+    const { code } = (options?.cause as { cause?: { code?: unknown } } | undefined)?.cause ?? {};
+    this.isUnsent = UNSENT.includes(String(code));
+  }
 }
 
 /** The server answered with a problem. Its class, such as `NotFoundError`, follows its code. */
@@ -43,7 +55,9 @@ export class ProblemError extends TriggerdError {
 
   constructor(problem: Problem, request: SentRequest, retryAfterMs?: number) {
     const errors = problem.errors ?? [];
-    const faults = errors.map(({ pointer, detail }) => `; ${pointer} ${detail}`).join("");
+    // The detail already names a fault that is the only one.
+    const named = errors.length > 1 ? errors : [];
+    const faults = named.map(({ pointer, detail }) => `; ${pointer} ${detail}`).join("");
     const requestId = problem.request_id ?? undefined;
     super(`${problem.code}: ${problem.detail}${faults} (request ${requestId})`, request);
     this.code = problem.code;

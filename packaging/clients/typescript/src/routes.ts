@@ -1,5 +1,5 @@
 // The types of requests and answers by route, such as "GET /api/events/{event_id}".
-import type { components, paths } from "./schema.js";
+import type { components, paths, streams } from "./schema.js";
 
 export type Schemas = components["schemas"];
 
@@ -9,10 +9,18 @@ type RouteOf<P extends keyof paths> = {
     : never;
 }[keyof paths[P]];
 
-/** Every route but the stream without an end. */
-export type Route = Exclude<{ [P in keyof paths]: RouteOf<P> }[keyof paths], "GET /api/tail">;
+type AnyRoute = { [P in keyof paths]: RouteOf<P> }[keyof paths];
 
-type OperationOf<R extends Route> = R extends `${infer M} ${infer P extends keyof paths}`
+/** The routes whose answer is a stream of items. */
+export type StreamRoute = keyof streams;
+
+/** An item of a stream. */
+export type StreamItem<R extends StreamRoute> = streams[R];
+
+/** Every other route. */
+export type Route = Exclude<AnyRoute, StreamRoute>;
+
+type OperationOf<R extends AnyRoute> = R extends `${infer M} ${infer P extends keyof paths}`
   ? Lowercase<M> extends keyof paths[P]
     ? paths[P][Lowercase<M>]
     : never
@@ -31,7 +39,7 @@ type BodyOf<O> = O extends { requestBody: { content: { "application/json": infer
     : unknown;
 
 /** What a route takes: `path`, `query`, `header` and `body`. */
-export type Input<R extends Route> = PartsOf<OperationOf<R>> & BodyOf<OperationOf<R>>;
+export type Input<R extends AnyRoute> = PartsOf<OperationOf<R>> & BodyOf<OperationOf<R>>;
 
 type ContentOf<A> = A extends { content: infer C }
   ? C extends { "application/json": infer J }

@@ -1960,7 +1960,6 @@ export interface components {
             dedup_id?: string | null;
             /** @description The event is not pushed before this time, which is at most 90 days ahead. */
             deliver_after?: components["schemas"]["Timestamp"] | null;
-            event_type?: components["schemas"]["PostedType"] | null;
             /** @description Names and values for consumers. */
             labels?: {
                 [key: string]: string;
@@ -1969,7 +1968,8 @@ export interface components {
             occurred_at?: components["schemas"]["Timestamp"] | null;
             /** @description Any JSON. Its bytes are kept as they came. */
             payload: unknown;
-            type?: components["schemas"]["PostedType"] | null;
+            /** @description The type of the event: words that `.`, `/` or `:` separate. Types that begin with `triggerd.`, `triggerd/` or `triggerd:` are reserved. */
+            type: components["schemas"]["PostedType"];
         };
         /**
          * @description The type of a posted event; those of triggerd itself are reserved.
@@ -4225,4 +4225,8 @@ export interface operations {
             };
         };
     };
+}
+export interface streams {
+    /** The items of the stream. */
+    "GET /api/tail": { event: "attempt"; data: components["schemas"]["TailAttempt"] } | { event: "end"; data: components["schemas"]["TailEnd"] } | { event: "event"; data: components["schemas"]["TailEvent"] } | { event: "missed"; data: components["schemas"]["TailMissed"] } | { event: "start"; data: components["schemas"]["TailStart"] };
 }

@@ -26,14 +26,26 @@ export function verify(
 ): Envelope | OperationalEvent {
   const entries = headers instanceof Headers ? [...headers] : Object.entries(headers);
   const texts = entries.map(([name, value]) => [name, String(value ?? "")] as const);
+  if (typeof body !== "string" && !(body instanceof Uint8Array)) {
+    throw new TypeError("verify needs the bytes of the body as they arrived, and not parsed");
+  }
+  const webhook = webhookOf(secret);
   const text = typeof body === "string" ? body : textOf(body);
-  new Webhook(secret).verify(text, Object.fromEntries(texts), { jsonParse: false });
+  webhook.verify(text, Object.fromEntries(texts), { jsonParse: false });
   return JSON.parse(text);
 }
 
 /** Returns true for an event of triggerd itself. */
 export function isOperational(event: Envelope | OperationalEvent): event is OperationalEvent {
   return event.type.startsWith("triggerd.");
+}
+
+function webhookOf(secret: string): Webhook {
+  try {
+    return new Webhook(secret);
+  } catch (cause) {
+    throw new TypeError("the secret is not one of an endpoint: whsec_ and Base64", { cause });
+  }
 }
 
 function textOf(body: Uint8Array): string {

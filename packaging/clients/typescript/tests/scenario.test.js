@@ -30,7 +30,8 @@ async function play(url, isBroken) {
   }
   for (const step of scenario.steps) {
     const client = new Client({ url, key: step.key ?? keys[step.tier ?? "pro"] });
-    const played = steps[step.do](client, step, isBroken);
+    const direct = new Client({ url: server.url, key: keys.pro });
+    const played = steps[step.do](client, step, isBroken, direct);
     if (step.problem) {
       await assert.rejects(played, (error) => {
         assert.ok(error instanceof byCode[step.problem.code], error.stack);
@@ -72,6 +73,15 @@ const steps = {
 
   request: (client, { route, path, query, body, may_break }, isBroken) =>
     tries(may_break && isBroken, () => client.request(route, { path, query, body })),
+
+  async watch(client, { route, query, first, event, second }, _isBroken, direct) {
+    // The proxy reads an answer to its end before it passes the answer on.
+    const items = direct.stream(route, { query });
+    assertPart(first, (await items.next()).value);
+    await client.send(event);
+    assertPart(second, (await items.next()).value);
+    await items.return();
+  },
 
   async consume(client, { type, numbers, fails_once_each }) {
     const handled = new Map();

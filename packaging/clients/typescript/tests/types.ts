@@ -7,6 +7,8 @@ export async function types(client: Client): Promise<void> {
   const id: string = receipt.id;
   // @ts-expect-error: an event has a payload.
   await client.send({ type: "a" });
+  // @ts-expect-error: an event has a type.
+  await client.send({ payload: 1 });
   // @ts-expect-error: no event has this member.
   await client.send({ type: "a", payload: 1, dedup: "x" });
 
@@ -34,6 +36,17 @@ export async function types(client: Client): Promise<void> {
   }
   // @ts-expect-error: this route is no list.
   client.items("GET /api/events/{event_id}", { path: { event_id: id } });
+  for await (const item of client.stream("GET /api/tail", { query: { type: "a.*" } })) {
+    if (item.event === "missed") {
+      const count: number = item.data.count;
+      void count;
+    }
+  }
+  // @ts-expect-error: a stream has no end, so it is no answer.
+  await client.request("GET /api/tail");
+  await client.consume<{ order: number }>((event) => event.payload.order);
+  // @ts-expect-error: a payload without a type can be anything.
+  await client.consume((event) => event.payload.order);
   const item: Item<"GET /api/inbox"> = {} as Schemas["Event"];
 
   const pushed = verify("whsec_", {}, "{}");

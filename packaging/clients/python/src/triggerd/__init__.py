@@ -5,7 +5,7 @@
 """
 
 from . import operations, problems, types, webhooks
-from ._core import ListOperation, Operation, __version__
+from ._core import ListOperation, Operation, StreamOperation, __version__
 from ._flows import ConsumeOptions
 from .client import AsyncClient, Client
 from .errors import ConnectionFailedError, ProblemError, TriggerdError
@@ -18,6 +18,7 @@ __all__ = [
     "ListOperation",
     "Operation",
     "ProblemError",
+    "StreamOperation",
     "TriggerdError",
     "__version__",
     "operations",

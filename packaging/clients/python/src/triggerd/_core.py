@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -21,6 +21,9 @@ __version__ = "0.1.0"
 
 T = TypeVar("T")
 P = TypeVar("P")
+#: A stream that is silent for longer is broken: the server writes something every 15 seconds.
+STREAM_SILENCE = 45.0
+JSON = "application/json"
 #: The waits of a retry in seconds: the first one, and the longest, also by `Retry-After`.
 PAUSE_MIN, PAUSE_MAX = 0.2, 60.0
 
@@ -31,6 +34,9 @@ class Operation(Generic[T]):
 
     method: str
     path: str
+    #: The answers by their status: the media types, and the members of the JSON object. An answer
+    #: without content has none of both.
+    answers: Mapping[int, tuple[str, ...]]
     query: Mapping[str, str | int | None] = field(default_factory=dict)
     headers: Mapping[str, str | None] = field(default_factory=dict)
     body: object = None
@@ -49,8 +55,16 @@ class ListOperation(Operation[P], Generic[T, P]):
     """An operation with pages of the type `P` as answers, and items of the type `T` in them."""
 
 
+@dataclass(frozen=True)
+class StreamOperation(Operation[T]):
+    """An operation with a stream of items of the type `T` as its answer."""
+
+
 def path(template: str, *values: str) -> str:
-    """Returns the path with its parameters."""
+    """Returns the path with its parameters. One that changes the route is refused."""
+    for value in values:
+        if not isinstance(value, str) or value in ("", ".", ".."):
+            raise ValueError(f"{template} needs an id, not {value!r}")
     return template.format(*(quote(value, safe="") for value in values))
 
 
@@ -61,13 +75,20 @@ def next_page(operation: ListOperation[T, P], page: dict[str, Any]) -> ListOpera
     return replace(operation, query={**operation.query, "cursor": page["next_cursor"]})
 
 
+def never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class HttpRequest:
     method: str
     url: str
     headers: dict[str, str]
     content: bytes | None
+    #: The seconds from the beginning of the request to the end of its answer.
     timeout: float
+    #: True ends the waiting for the answer.
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -78,8 +99,17 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True)
+class Value(Generic[T]):
+    """The answer of a request that succeeded."""
+
+    value: T
+
+
+@dataclass(frozen=True)
 class Sleep:
     seconds: float
+    #: True ends the pause.
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -109,40 +139,58 @@ class Settings:
         content = None
         if operation.body is not None:
             headers["Content-Type"] = "application/json"
-            content = json.dumps(operation.body, ensure_ascii=False, allow_nan=False).encode()
+            # A lone surrogate has no UTF-8, but its escape in Python is also the one of JSON.
+            text = json.dumps(operation.body, ensure_ascii=False, allow_nan=False)
+            content = text.encode(errors="backslashreplace")
         target = operation.path + (f"?{urlencode(query)}" if query else "")
         wait = int(query.get("wait", 0))
         url = self.url.rstrip("/") + target
         return HttpRequest(operation.method, url, headers, content, self.timeout + wait)
 
 
-def exchange(settings: Settings, operation: Operation[T]) -> Steps[T]:
+def exchange(
+    settings: Settings, operation: Operation[T], stop: Callable[[], bool] = never
+) -> Steps[T]:
     """Sends the request until it has an answer, where sending it again is safe."""
-    request = settings.request(operation)
+    request = replace(settings.request(operation), stop=stop)
     is_unknown = False
     attempt = 0
     while True:
         is_last = attempt >= settings.retries
         least: float = 0
         answer: HttpAnswer | ConnectionFailedError = yield request
-        if isinstance(answer, ConnectionFailedError):
-            answer.operation = operation
-            if is_last or not operation.is_repeatable:
-                raise answer
-            is_unknown = True
+        read = answer if isinstance(answer, ConnectionFailedError) else read_of(answer, operation)
+        if isinstance(read, Value):
+            return read.value
+        if isinstance(read, ConnectionFailedError):
+            read.operation = operation
+            if is_last or stop() or not (read.is_unsent or operation.is_repeatable):
+                raise read
+            is_unknown = is_unknown or not read.is_unsent
         else:
-            if answer.status < 300:
-                return read(answer)  # type: ignore[no-any-return]
-            if answer.status == 404 and is_unknown and operation.method == "DELETE":
+            if read.status == 404 and is_unknown and operation.method == "DELETE":
                 # An earlier request without an answer deleted it.
                 return None  # type: ignore[return-value]
-            problem = problem_of(answer, operation)
-            least = problem.retry_after or 0
-            if is_last or least > PAUSE_MAX or not may_repeat(problem):
-                raise problem
-            is_unknown = is_unknown or answer.status >= 500
-        yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)))
+            least = read.retry_after or 0
+            if is_last or least > PAUSE_MAX or not may_repeat(read):
+                raise read
+            is_unknown = is_unknown or read.status >= 500
+        yield Sleep(max(least, pause(attempt, PAUSE_MIN, PAUSE_MAX)), stop)
         attempt += 1
+
+
+class StreamReader:
+    """Makes items of the lines of a stream of server-sent events."""
+
+    #: The name of the last item; `end` comes last.
+    event = ""
+
+    def item(self, line: str) -> Any:
+        """Takes the next line. Returns the item that it completes, or `None`."""
+        name, _, value = line.partition(": ")
+        if name == "event":
+            self.event = value
+        return {"event": self.event, "data": json.loads(value)} if name == "data" else None
 
 
 def may_repeat(problem: ProblemError) -> bool:
@@ -160,30 +208,63 @@ def pause(attempt: int, least: float, most: float) -> float:
     return longest * random.uniform(0.5, 1)
 
 
-def read(answer: HttpAnswer) -> Any:
-    if not answer.content:
-        return None
-    media_type = answer.headers.get("content-type", "").split(";")[0].strip()
-    if media_type.endswith(("/json", "+json")):
-        return json.loads(answer.content)
-    return answer.content.decode(errors="replace")
+def media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def opens_stream(status: int, headers: Mapping[str, str], operation: Operation[Any]) -> bool:
+    return media_type(headers) in operation.answers.get(status, ())
+
+
+def read_of(
+    answer: HttpAnswer, operation: Operation[T]
+) -> Value[T] | ProblemError | ConnectionFailedError:
+    """Reads the answer. Anything but an answer that the operation has is an error."""
+    kind = media_type(answer.headers)
+    types, *members = operation.answers.get(answer.status, ("",)) or (None,)
+    value: Any = None
+    if types is None:
+        return foreign(answer, operation) if answer.content else Value(value)
+    if kind not in types.split():
+        return problem_of(answer, operation)
+    if kind != JSON:
+        value = answer.content.decode(errors="replace")
+        return Value(value)
+    try:
+        value = json.loads(answer.content)
+    except ValueError as error:
+        where = f"{operation.method} {operation.path}"
+        return ConnectionFailedError(f"the answer to {where} breaks off: {error}")
+    if members and not (isinstance(value, dict) and value.keys() >= set(members)):
+        return foreign(answer, operation)
+    return Value(value)
 
 
 def problem_of(answer: HttpAnswer, operation: Operation[Any]) -> ProblemError:
-    try:
-        retry_after: float | None = float(answer.headers["retry-after"])
-    except (KeyError, ValueError):
-        retry_after = None
+    if answer.status < 400:
+        return foreign(answer, operation)
     try:
         problem = json.loads(answer.content)
         kind = problems.BY_CODE.get(problem["code"], ProblemError)
-        return kind(problem, operation, retry_after)
+        return kind(problem, operation, retry_after_of(answer))
     except (ValueError, KeyError, TypeError):
-        text = answer.content[:200].decode(errors="replace")
-        foreign: Any = {
-            "code": "not_from_triggerd",
-            "status": answer.status,
-            "detail": f"the answer {answer.status} is no problem document: {text}",
-            "request_id": answer.headers.get("x-request-id"),
-        }
-        return ProblemError(foreign, operation, retry_after)
+        return foreign(answer, operation)
+
+
+def foreign(answer: HttpAnswer, operation: Operation[Any]) -> ProblemError:
+    """Returns the error for an answer that triggerd does not give: another server gave it."""
+    text = answer.content[:200].decode(errors="replace")
+    problem: Any = {
+        "code": "not_from_triggerd",
+        "status": answer.status,
+        "detail": f"triggerd does not give this answer {answer.status} to this request: {text}",
+        "request_id": answer.headers.get("x-request-id"),
+    }
+    return ProblemError(problem, operation, retry_after_of(answer))
+
+
+def retry_after_of(answer: HttpAnswer) -> float | None:
+    try:
+        return float(answer.headers["retry-after"])
+    except (KeyError, ValueError):
+        return None

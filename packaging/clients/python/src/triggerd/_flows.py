@@ -11,14 +11,27 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from . import operations
-from ._core import Handle, Operation, Settings, Sleep, Steps, T, exchange, may_repeat, pause
-from .errors import ProblemError, TriggerdError
-from .problems import EventErasedError, NotFoundError
+from ._core import (
+    Handle,
+    Operation,
+    Settings,
+    Sleep,
+    Steps,
+    T,
+    exchange,
+    may_repeat,
+    never,
+    pause,
+)
+from .errors import ConnectionFailedError, ProblemError, TriggerdError
+from .problems import EventErasedError, NotFoundError, OrganizationSuspendedError
 from .types import BatchResult, Event, PostedEvent, Receipt
 
 logger = logging.getLogger("triggerd")
 #: The seconds between the tries of a consumer whose server is away.
 PAUSE_AWAY = 5.0
+#: An id that no event has. Its acknowledgement shows whether an event can be acknowledged.
+NO_EVENT = "evt_00000000000000000000000000"
 
 
 def identified(event: PostedEvent) -> PostedEvent:
@@ -56,8 +69,8 @@ class ConsumeOptions:
     pause: float = 1
     #: The longest such pause.
     pause_max: float = 300
-    #: Called between events and requests; true ends the consumer.
-    stop: Callable[[], bool] = lambda: False
+    #: Called between events, and often while nothing comes; true ends the consumer.
+    stop: Callable[[], bool] = never
     #: Called when a handler failed.
     on_failure: Callable[[Event, Exception], None] = log_failure
 
@@ -78,11 +91,17 @@ class Consumer:
     def steps(self) -> Steps[None]:
         how = self.how
         cursor: str | None = None
+        yield from self.acknowledge(NO_EVENT)
         began = time.monotonic()
         while not how.stop():
             wait = min(how.wait, self.seconds_to_due())
             inbox = operations.list_inbox(limit=how.limit, cursor=cursor, wait=wait, type=how.type)
-            page = yield from self.patiently(inbox)
+            try:
+                page = yield from self.patiently(inbox, how.stop)
+            except ConnectionFailedError:
+                if how.stop():
+                    return
+                raise
             for event in page["data"]:
                 if how.stop():
                     return
@@ -95,17 +114,21 @@ class Consumer:
             if self.failures and self.seconds_to_due() == 0:
                 cursor, began = None, time.monotonic()
 
-    def patiently(self, operation: Operation[T]) -> Steps[T]:
-        """Sends the request until it has an answer: a consumer waits for a server that is away."""
+    def patiently(self, operation: Operation[T], stop: Callable[[], bool] = never) -> Steps[T]:
+        """Sends the request until it has an answer, or until `stop`.
+
+        A consumer waits for a server that is away, and for the end of a suspension.
+        """
         while True:
             try:
-                return (yield from exchange(self.settings, operation))
+                return (yield from exchange(self.settings, operation, stop))
             except TriggerdError as error:
                 is_final = isinstance(error, ProblemError) and not may_repeat(error)
+                is_final = is_final and not isinstance(error, OrganizationSuspendedError)
                 if is_final or self.how.stop():
                     raise
                 logger.warning("the consumer waits for the server: %s", error)
-            yield Sleep(PAUSE_AWAY)
+            yield Sleep(PAUSE_AWAY, self.how.stop)
 
     def take(self, event: Event) -> Steps[None]:
         times, due = self.failures.get(event["id"], (0, 0))
@@ -118,7 +141,10 @@ class Consumer:
             self.how.on_failure(event, error)
             return
         self.failures.pop(event["id"], None)
-        operation = replace(operations.acknowledge_event(event["id"]), repeatable=True)
+        yield from self.acknowledge(event["id"])
+
+    def acknowledge(self, event_id: str) -> Steps[None]:
+        operation = replace(operations.acknowledge_event(event_id), repeatable=True)
         with suppress(NotFoundError, EventErasedError):  # Such an event has left the inbox, too.
             yield from self.patiently(operation)
 

@@ -20,7 +20,10 @@ class TriggerdError(Exception):
 
 
 class ConnectionFailedError(TriggerdError):
-    """No answer came, so the outcome of the request is unknown."""
+    """No answer came. So the outcome of the request is unknown, unless it `is_unsent`."""
+
+    #: True if there was no connection, so that certainly nothing was done.
+    is_unsent = False
 
 
 class ProblemError(TriggerdError):
@@ -38,6 +41,8 @@ class ProblemError(TriggerdError):
         self.organization_id = problem.get("organization_id")
         self.problem = problem
         self.retry_after = retry_after
-        faults = "".join(f"; {it['pointer']} {it['detail']}" for it in self.errors)
+        # The detail already names a fault that is the only one.
+        named = self.errors if len(self.errors) > 1 else []
+        faults = "".join(f"; {it['pointer']} {it['detail']}" for it in named)
         super().__init__(f"{self.code}: {self.detail}{faults} (request {self.request_id})")
         self.operation = operation

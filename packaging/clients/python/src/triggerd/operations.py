@@ -3,34 +3,44 @@
 from typing import Any, Literal
 
 from . import types
-from ._core import ListOperation, Operation, path
+from ._core import ListOperation, Operation, StreamOperation, path
 
 
 def acknowledge_event(event_id: str) -> Operation[types.Acknowledgement]:
     """Take an event out of the inbox."""
-    return Operation("POST", path("/api/ack/{}", event_id))
+    return Operation("POST", path("/api/ack/{}", event_id), {200: ("application/json", "id")})
 
 
 def archive_events(
     *, since: types.Moment | None = None, until: types.Moment | None = None
 ) -> Operation[str]:
     """Read all events of a time as lines of JSON."""
-    return Operation("POST", "/api/admin/archive", query={"since": since, "until": until})
+    return Operation(
+        "POST",
+        "/api/admin/archive",
+        {200: ("application/jsonl",)},
+        query={"since": since, "until": until},
+    )
 
 
 def make_backup(body: types.BackupOrder | None = None) -> Operation[str | types.Job]:
     """Back up the running server."""
-    return Operation("POST", "/api/admin/backup", body=body)
+    return Operation(
+        "POST",
+        "/api/admin/backup",
+        {200: ("application/zstd",), 202: ("application/json", "id")},
+        body=body,
+    )
 
 
 def start_drill(body: types.DrillOrder | None = None) -> Operation[types.Job]:
     """Restore and verify the newest backup."""
-    return Operation("POST", "/api/admin/drill", body=body)
+    return Operation("POST", "/api/admin/drill", {202: ("application/json", "id")}, body=body)
 
 
 def list_jobs() -> Operation[types.Jobs]:
     """List the last jobs."""
-    return Operation("GET", "/api/admin/jobs")
+    return Operation("GET", "/api/admin/jobs", {200: ("application/json", "data")})
 
 
 def list_audit(
@@ -47,6 +57,7 @@ def list_audit(
     return ListOperation(
         "GET",
         "/api/audit",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={
             "limit": limit,
             "cursor": cursor,
@@ -61,7 +72,9 @@ def list_audit(
 
 def drop_dead_letters(body: types.DeadLetters) -> Operation[types.DeadLettersDropped]:
     """Drop dead letters."""
-    return Operation("DELETE", "/api/dead-letters", body=body)
+    return Operation(
+        "DELETE", "/api/dead-letters", {200: ("application/json", "dropped")}, body=body
+    )
 
 
 def list_dead_letters(
@@ -76,6 +89,7 @@ def list_dead_letters(
     return ListOperation(
         "GET",
         "/api/dead-letters",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={
             "limit": limit,
             "cursor": cursor,
@@ -88,7 +102,9 @@ def list_dead_letters(
 
 def replay_dead_letters(body: types.DeadLetters) -> Operation[types.DeadLettersReplayed]:
     """Deliver dead letters again."""
-    return Operation("POST", "/api/dead-letters/replay", body=body)
+    return Operation(
+        "POST", "/api/dead-letters/replay", {200: ("application/json", "replayed")}, body=body
+    )
 
 
 def list_deliveries(
@@ -105,6 +121,7 @@ def list_deliveries(
     return ListOperation(
         "GET",
         "/api/deliveries",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={
             "limit": limit,
             "cursor": cursor,
@@ -119,63 +136,88 @@ def list_deliveries(
 
 def show_delivery(delivery_id: str) -> Operation[types.DeliveryWithAttempts]:
     """Show a delivery with its attempts."""
-    return Operation("GET", path("/api/deliveries/{}", delivery_id))
+    return Operation("GET", path("/api/deliveries/{}", delivery_id), {200: ("application/json",)})
 
 
 def retry_delivery(delivery_id: str) -> Operation[types.DeliveryWithAttempts | types.Delivery]:
     """Attempt a delivery now."""
-    return Operation("POST", path("/api/deliveries/{}/retry", delivery_id))
+    return Operation(
+        "POST", path("/api/deliveries/{}/retry", delivery_id), {202: ("application/json",)}
+    )
 
 
 def list_endpoints(
     *, limit: int | None = None, cursor: str | None = None
 ) -> ListOperation[types.Endpoint, types.EndpointPage]:
     """List endpoints."""
-    return ListOperation("GET", "/api/endpoints", query={"limit": limit, "cursor": cursor})
+    return ListOperation(
+        "GET",
+        "/api/endpoints",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
+        query={"limit": limit, "cursor": cursor},
+    )
 
 
 def create_endpoint(body: types.NewEndpoint) -> Operation[types.Endpoint]:
     """Create an endpoint."""
-    return Operation("POST", "/api/endpoints", body=body)
+    return Operation("POST", "/api/endpoints", {201: ("application/json", "id")}, body=body)
 
 
 def delete_endpoint(endpoint_id: str) -> Operation[None]:
     """Delete an endpoint."""
-    return Operation("DELETE", path("/api/endpoints/{}", endpoint_id))
+    return Operation("DELETE", path("/api/endpoints/{}", endpoint_id), {204: ()})
 
 
 def show_endpoint(endpoint_id: str) -> Operation[types.Endpoint]:
     """Show an endpoint."""
-    return Operation("GET", path("/api/endpoints/{}", endpoint_id))
+    return Operation(
+        "GET", path("/api/endpoints/{}", endpoint_id), {200: ("application/json", "id")}
+    )
 
 
 def change_endpoint(
     endpoint_id: str, body: types.EndpointChange
 ) -> Operation[types.Endpoint | types.EndpointChanged]:
     """Change an endpoint."""
-    return Operation("PATCH", path("/api/endpoints/{}", endpoint_id), body=body)
+    return Operation(
+        "PATCH",
+        path("/api/endpoints/{}", endpoint_id),
+        {200: ("application/json", "id")},
+        body=body,
+    )
 
 
 def enable_endpoint(endpoint_id: str) -> Operation[types.Endpoint | types.EndpointChanged]:
     """Enable an endpoint."""
-    return Operation("POST", path("/api/endpoints/{}/enable", endpoint_id))
+    return Operation(
+        "POST", path("/api/endpoints/{}/enable", endpoint_id), {200: ("application/json", "id")}
+    )
 
 
 def rotate_endpoint_secret(
     endpoint_id: str, body: types.SecretRotation | None = None
 ) -> Operation[types.Endpoint | types.EndpointChanged]:
     """Rotate a signing secret."""
-    return Operation("POST", path("/api/endpoints/{}/secret/rotate", endpoint_id), body=body)
+    return Operation(
+        "POST",
+        path("/api/endpoints/{}/secret/rotate", endpoint_id),
+        {200: ("application/json", "id")},
+        body=body,
+    )
 
 
 def show_endpoint_stats(endpoint_id: str) -> Operation[types.EndpointStats]:
     """Show counters of an endpoint."""
-    return Operation("GET", path("/api/endpoints/{}/stats", endpoint_id))
+    return Operation(
+        "GET", path("/api/endpoints/{}/stats", endpoint_id), {200: ("application/json", "id")}
+    )
 
 
 def test_endpoint(endpoint_id: str) -> Operation[types.EndpointTest]:
     """Push a test event now."""
-    return Operation("POST", path("/api/endpoints/{}/test", endpoint_id))
+    return Operation(
+        "POST", path("/api/endpoints/{}/test", endpoint_id), {200: ("application/json",)}
+    )
 
 
 def list_events(
@@ -191,6 +233,7 @@ def list_events(
     return ListOperation(
         "GET",
         "/api/events",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={
             "limit": limit,
             "cursor": cursor,
@@ -206,39 +249,50 @@ def post_event(
     body: types.PostedEvent, *, idempotency_key: str | None = None
 ) -> Operation[types.Receipt]:
     """Post an event."""
-    return Operation("POST", "/api/events", body=body, headers={"Idempotency-Key": idempotency_key})
+    return Operation(
+        "POST",
+        "/api/events",
+        {200: ("application/json", "id"), 202: ("application/json", "id")},
+        body=body,
+        headers={"Idempotency-Key": idempotency_key},
+    )
 
 
 def post_events(body: types.Batch) -> Operation[types.BatchResults]:
     """Post several events."""
-    return Operation("POST", "/api/events/batch", body=body)
+    return Operation("POST", "/api/events/batch", {200: ("application/json", "results")}, body=body)
 
 
 def erase_event(event_id: str) -> Operation[types.Erasure]:
     """Erase the payload of an event."""
-    return Operation("DELETE", path("/api/events/{}", event_id))
+    return Operation("DELETE", path("/api/events/{}", event_id), {200: ("application/json", "id")})
 
 
 def show_event(event_id: str) -> Operation[types.EventWithHistory]:
     """Show an event with its deliveries."""
-    return Operation("GET", path("/api/events/{}", event_id))
+    return Operation("GET", path("/api/events/{}", event_id), {200: ("application/json", "id")})
 
 
 def subscribe_hook(body: types.Subscription) -> Operation[types.Subscribed]:
     """Subscribe a URL."""
-    return Operation("POST", "/api/hooks", body=body)
+    return Operation("POST", "/api/hooks", {201: ("application/json", "id")}, body=body)
 
 
 def list_hook_samples(
     *, event: types.TypePattern | None = None, limit: int | None = None
 ) -> Operation[list[types.Envelope]]:
     """Show bodies that would be pushed."""
-    return Operation("GET", "/api/hooks/samples", query={"event": event, "limit": limit})
+    return Operation(
+        "GET",
+        "/api/hooks/samples",
+        {200: ("application/json",)},
+        query={"event": event, "limit": limit},
+    )
 
 
 def unsubscribe_hook(hook_id: str) -> Operation[None]:
     """End a subscription."""
-    return Operation("DELETE", path("/api/hooks/{}", hook_id))
+    return Operation("DELETE", path("/api/hooks/{}", hook_id), {204: ()})
 
 
 def list_inbox(
@@ -253,6 +307,7 @@ def list_inbox(
     return ListOperation(
         "GET",
         "/api/inbox",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={"limit": limit, "cursor": cursor, "wait": wait, "type": type, "since": since},
     )
 
@@ -261,27 +316,38 @@ def list_keys(
     *, limit: int | None = None, cursor: str | None = None
 ) -> ListOperation[types.Key, types.KeyPage]:
     """List the valid keys."""
-    return ListOperation("GET", "/api/keys", query={"limit": limit, "cursor": cursor})
+    return ListOperation(
+        "GET",
+        "/api/keys",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
+        query={"limit": limit, "cursor": cursor},
+    )
 
 
 def generate_key(body: types.KeyOrder) -> Operation[types.NewKey]:
     """Make a key, or an organization with its first key."""
-    return Operation("POST", "/api/keys/generate", body=body)
+    return Operation(
+        "POST", "/api/keys/generate", {201: ("application/json", "organization_id")}, body=body
+    )
 
 
 def rotate_key(body: types.Rotation | None = None) -> Operation[types.NewKey]:
     """Replace the calling key by a new one."""
-    return Operation("POST", "/api/keys/rotate", body=body)
+    return Operation(
+        "POST", "/api/keys/rotate", {201: ("application/json", "organization_id")}, body=body
+    )
 
 
 def revoke_key(key_id: str) -> Operation[None]:
     """Revoke a key."""
-    return Operation("DELETE", path("/api/keys/{}", key_id))
+    return Operation("DELETE", path("/api/keys/{}", key_id), {204: ()})
 
 
 def change_key(key_id: str, body: types.KeySettings) -> Operation[types.Key]:
     """Change the name of a key, take scopes away, or move its end."""
-    return Operation("PATCH", path("/api/keys/{}", key_id), body=body)
+    return Operation(
+        "PATCH", path("/api/keys/{}", key_id), {200: ("application/json", "id")}, body=body
+    )
 
 
 def list_organizations(
@@ -295,104 +361,144 @@ def list_organizations(
     return ListOperation(
         "GET",
         "/api/orgs",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
         query={"limit": limit, "cursor": cursor, "name": name, "name_prefix": name_prefix},
     )
 
 
 def create_organization(body: types.NewOrganization) -> Operation[types.Organization]:
     """Create an organization without a key."""
-    return Operation("POST", "/api/orgs", body=body)
+    return Operation("POST", "/api/orgs", {201: ("application/json", "id")}, body=body)
 
 
 def show_organization(org_id: str) -> Operation[types.Organization]:
     """Show an organization."""
-    return Operation("GET", path("/api/orgs/{}", org_id))
+    return Operation("GET", path("/api/orgs/{}", org_id), {200: ("application/json", "id")})
 
 
 def change_organization(org_id: str, body: types.OrgChange) -> Operation[types.Organization]:
     """Change or suspend an organization."""
-    return Operation("PATCH", path("/api/orgs/{}", org_id), body=body)
+    return Operation(
+        "PATCH", path("/api/orgs/{}", org_id), {200: ("application/json", "id")}, body=body
+    )
 
 
 def create_organization_key(org_id: str, body: types.NewOrganizationKey) -> Operation[types.NewKey]:
     """Make a key for an organization."""
-    return Operation("POST", path("/api/orgs/{}/keys", org_id), body=body)
+    return Operation(
+        "POST",
+        path("/api/orgs/{}/keys", org_id),
+        {201: ("application/json", "organization_id")},
+        body=body,
+    )
 
 
 def list_replays(
     *, limit: int | None = None, cursor: str | None = None
 ) -> ListOperation[types.Replay, types.ReplayPage]:
     """List replays."""
-    return ListOperation("GET", "/api/replays", query={"limit": limit, "cursor": cursor})
+    return ListOperation(
+        "GET",
+        "/api/replays",
+        {200: ("application/json", "data", "has_more", "next_cursor")},
+        query={"limit": limit, "cursor": cursor},
+    )
 
 
 def start_replay(body: types.ReplayOrder) -> Operation[types.Replay]:
     """Deliver past events again, in the background."""
-    return Operation("POST", "/api/replays", body=body)
+    return Operation("POST", "/api/replays", {202: ("application/json", "id")}, body=body)
 
 
 def cancel_replay(replay_id: str) -> Operation[types.Replay | types.ReplayCanceled]:
     """Cancel a replay."""
-    return Operation("DELETE", path("/api/replays/{}", replay_id))
+    return Operation(
+        "DELETE", path("/api/replays/{}", replay_id), {200: ("application/json", "id")}
+    )
 
 
 def show_replay(replay_id: str) -> Operation[types.Replay]:
     """Show a replay."""
-    return Operation("GET", path("/api/replays/{}", replay_id))
+    return Operation("GET", path("/api/replays/{}", replay_id), {200: ("application/json", "id")})
+
+
+def watch_activity(
+    *, type: types.TypeFilter | None = None, endpoint_id: types.EndpointId | None = None
+) -> StreamOperation[types.WatchActivityItem]:
+    """Watch new events and attempts."""
+    return StreamOperation(
+        "GET",
+        "/api/tail",
+        {200: ("text/event-stream",)},
+        query={"type": type, "endpoint_id": endpoint_id},
+    )
 
 
 def delete_default_endpoint() -> Operation[None]:
     """Delete the default endpoint."""
-    return Operation("DELETE", "/api/webhook/config")
+    return Operation("DELETE", "/api/webhook/config", {204: ()})
 
 
 def show_default_endpoint() -> Operation[types.Endpoint]:
     """Show the default endpoint."""
-    return Operation("GET", "/api/webhook/config")
+    return Operation("GET", "/api/webhook/config", {200: ("application/json", "id")})
 
 
 def set_default_endpoint(
     body: types.DefaultEndpoint,
 ) -> Operation[types.Endpoint | types.EndpointChanged | types.Endpoint]:
     """Set the default endpoint, the short way for one URL."""
-    return Operation("POST", "/api/webhook/config", body=body)
+    return Operation(
+        "POST",
+        "/api/webhook/config",
+        {200: ("application/json", "id"), 201: ("application/json", "id")},
+        body=body,
+    )
 
 
 def show_caller() -> Operation[types.Caller]:
     """Show the calling key and its organization."""
-    return Operation("GET", "/api/whoami")
+    return Operation("GET", "/api/whoami", {200: ("application/json",)})
 
 
 def show_manual() -> Operation[str]:
     """Show the manual."""
-    return Operation("GET", "/docs")
+    return Operation("GET", "/docs", {200: ("text/html",)})
 
 
 def show_manual_page(page: str) -> Operation[str]:
     """Show a page of the manual; `/docs/api` has an explorer of this document."""
-    return Operation("GET", path("/docs/{}", page))
+    return Operation(
+        "GET", path("/docs/{}", page), {200: ("image/svg+xml text/css text/html text/javascript",)}
+    )
 
 
 def show_health() -> Operation[types.Health]:
     """Show if the server is healthy."""
-    return Operation("GET", "/health")
+    return Operation(
+        "GET", "/health", {200: ("application/json", "status"), 503: ("application/json", "status")}
+    )
 
 
 def show_liveness() -> Operation[types.HealthWord]:
     """Show if the process runs."""
-    return Operation("GET", "/health/live")
+    return Operation("GET", "/health/live", {200: ("application/json", "status")})
 
 
 def show_readiness() -> Operation[types.HealthWord]:
     """Show if the server takes requests."""
-    return Operation("GET", "/health/ready")
+    return Operation(
+        "GET",
+        "/health/ready",
+        {200: ("application/json", "status"), 503: ("application/json", "status")},
+    )
 
 
 def show_metrics() -> Operation[str]:
     """Show the metrics."""
-    return Operation("GET", "/metrics")
+    return Operation("GET", "/metrics", {200: ("text/plain",)})
 
 
 def show_openapi() -> Operation[dict[str, Any]]:
     """Show this document."""
-    return Operation("GET", "/openapi.json")
+    return Operation("GET", "/openapi.json", {200: ("application/json",)})

@@ -1537,7 +1537,6 @@ class PostedEvent(TypedDict, closed=True):
     """
     The event is not pushed before this time, which is at most 90 days ahead.
     """
-    event_type: NotRequired[PostedType | None]
     labels: NotRequired[dict[str, str]]
     """
     Names and values for consumers.
@@ -1550,7 +1549,10 @@ class PostedEvent(TypedDict, closed=True):
     """
     Any JSON. Its bytes are kept as they came.
     """
-    type: NotRequired[PostedType | None]
+    type: PostedType
+    """
+    The type of the event: words that `.`, `/` or `:` separate. Types that begin with `triggerd.`, `triggerd/` or `triggerd:` are reserved.
+    """
 
 
 class Problem(TypedDict):
@@ -1966,6 +1968,43 @@ class KeyExpiringEvent(TypedDict):
     When the event occurred, or when it was received if the producer gave no time.
     """
     type: Literal["triggerd.key.expiring"]
+
+
+class WatchActivityItemAttempt(TypedDict):
+    event: Literal["attempt"]
+    data: TailAttempt
+
+
+class WatchActivityItemEnd(TypedDict):
+    event: Literal["end"]
+    data: TailEnd
+
+
+class WatchActivityItemEvent(TypedDict):
+    event: Literal["event"]
+    data: TailEvent
+
+
+class WatchActivityItemMissed(TypedDict):
+    event: Literal["missed"]
+    data: TailMissed
+
+
+class WatchActivityItemStart(TypedDict):
+    event: Literal["start"]
+    data: TailStart
+
+
+WatchActivityItem: TypeAlias = (
+    WatchActivityItemAttempt
+    | WatchActivityItemEnd
+    | WatchActivityItemEvent
+    | WatchActivityItemMissed
+    | WatchActivityItemStart
+)
+"""
+An item of a stream.
+"""
 
 
 OperationalEvent: TypeAlias = (

@@ -1,6 +1,7 @@
 """Verifies the requests that triggerd makes to an endpoint."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -18,8 +19,13 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes) -> Envelope | O
     `body` is the bytes as they arrived. For an endpoint whose `body` is not `envelope`, the result
     is the JSON of that form.
     """
+    if not isinstance(body, (bytes, bytearray)):
+        raise TypeError("verify needs the bytes of the body as they arrived, and not parsed")
+    if not isinstance(secret, str) or not re.fullmatch("(whsec_)?[A-Za-z0-9+/]+={0,2}", secret):
+        raise ValueError("the secret is not one of an endpoint: whsec_ and Base64")
+    webhook = Webhook(secret)
     try:
-        Webhook(secret).verify(body, dict(headers), json_parse=False)
+        webhook.verify(bytes(body), dict(headers), json_parse=False)
     except WebhookVerificationError:
         raise
     except ValueError as error:
