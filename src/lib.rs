@@ -371,6 +371,7 @@
 //! - `http/input/wire.rs`: an event in a request
 //! - `http/openapi/mod.rs`: the API as an OpenAPI document
 //! - `http/openapi/document.rs`: the document, made from the table of routes
+//! - `http/openapi/links.rs`: links from an answer with an id to the routes that take it
 //! - `http/openapi/operation.rs`: an operation: what a route takes and answers
 //! - `http/openapi/schemas.rs`: the named schemas, and functions over schemas
 //! - `http/openapi/texts.rs`: the schemas of ids, times and names

@@ -47,7 +47,7 @@ finish() {
         printf '\nnot verified: %s has no subcommand verify\n' "$binary"
     fi
     printf '\n=== summary: seed %s, %d s\n' "$seed" $((SECONDS - began))
-    grep -hE '^lab [a-z_]+: |^test result: |^[0-9]+ items, ' "$logs"/*.log || true
+    grep -hE '^lab [a-z_]+: |^test result: |^[0-9]+ items, |^ +[0-9]+ generated, ' "$logs"/*.log || true
     if [ ${#failed[@]} -gt 0 ]; then
         printf 'FAILED: %s\n' "${failed[@]}"
         exit 1

@@ -150,7 +150,9 @@ impl Ids {
         let path =
             path.replace("{delivery_id}", &self.delivery).replace("{replay_id}", &self.replay);
         let path = path.replace("{hook_id}", &self.hook).replace("{key_id}", &self.key);
-        path.replace("{org_id}", &self.org)
+        let path = path.replace("{org_id}", &self.org).replace("{page}", "api");
+        assert!(!path.contains('{'), "{path} has a parameter without a row here");
+        path
     }
 }
 

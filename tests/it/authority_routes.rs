@@ -46,8 +46,77 @@ fn without(org: &Client, scope: Scope) -> Client {
     key(org, &json!({"name": "without", "scopes": scopes})).1
 }
 
+/// What the callers of the matrix got, compared with what the contract says.
+#[derive(Default)]
+struct Matrix {
+    cells: usize,
+    deviations: Vec<String>,
+}
+
+impl Matrix {
+    /// Compares an answer with the expected statuses.
+    fn expect(&mut self, cell: &str, answer: &Answer, expected: &[u16]) {
+        self.cells += 1;
+        if !expected.contains(&answer.status) {
+            self.deviations.push(format!("{cell}: {} and not {expected:?}", answer.status));
+        }
+    }
+
+    /// Asks for each of these objects, which the caller must not reach.
+    fn refused(&mut self, who: (&str, &Client), route: &Route, objects: &[&Ids], status: u16) {
+        for (ids, whose) in objects.iter().zip(["own", "foreign", "absent"]) {
+            let cell = format!("{} {} by {} of {whose}", route.verb.name(), route.path, who.0);
+            self.expect(&cell, &ask(route, who.1, ids), &[status]);
+        }
+    }
+}
+
+/// The callers of the matrix.
+struct Callers {
+    org: Client,
+    admin: Client,
+    strangers: [Client; 4],
+    without_scope: HashMap<&'static str, Client>,
+}
+
+const DONE: [u16; 5] = [200, 201, 202, 203, 204];
+
+impl Matrix {
+    /// Asks a route in every way that it refuses.
+    fn refusals(&mut self, route: &Route, callers: &mut Callers, objects: [&Ids; 3]) {
+        let Callers { org, admin, strangers, without_scope } = callers;
+        for stranger in strangers.iter() {
+            self.refused(("a stranger", stranger), route, &objects, 401);
+        }
+        let (scope, is_for_admin) = match route.who {
+            Who::Scope(scope) => (Some(scope), false),
+            Who::AdminOr(scope) => (Some(scope), true),
+            Who::AdminOrAnyKey | Who::Admin => (None, true),
+            Who::AnyKey | Who::Public => (None, false),
+        };
+        if let Some(scope) = scope {
+            let lacks = without_scope.entry(scope.name()).or_insert_with(|| without(org, scope));
+            self.refused(("a key without the scope", lacks), route, &objects, 403);
+        }
+        let (has_id, [_, foreign, absent]) = (route.path.contains('{'), objects);
+        if route.who == Who::Admin {
+            self.refused(("a key", org), route, &objects, 403);
+        } else if has_id {
+            self.refused(("a key", org), route, &[foreign, absent], 404);
+            let [of_another, of_nobody] = [foreign, absent].map(|ids| ask(route, org, ids).text);
+            assert_eq!(of_another, of_nobody, "{}: byte for byte", route.path);
+        }
+        if !is_for_admin {
+            self.refused(("the operator", admin), route, &objects, 403);
+        } else if has_id {
+            self.expect(route.path, &ask(route, admin, absent), &[404]);
+        }
+    }
+}
+
 /// Every route for every caller: strangers, a key of another organization or without the scope, the
 /// right key, and the operator. The objects exist, belong to another organization, or do not exist.
+/// A route that needs a body or an id of its own has a row in [`body`] or [`Ids`].
 #[test]
 fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let (server, _dir) = server();
@@ -55,50 +124,37 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let (foreign, absent) = (Ids::make(&other), Ids::absent());
     let strangers = strangers(&org);
     let mut own = Ids::make(&org);
-    let mut without_scope: HashMap<&str, Client> = HashMap::new();
+    let mut callers = Callers { org, admin, strangers, without_scope: HashMap::new() };
     let others = other.get("/api/endpoints").text;
-    for route in routes().iter().filter(|route| route.who == Who::Admin) {
-        for stranger in &strangers {
-            assert_eq!(ask(route, stranger, &absent).status, 401, "{}", route.path);
-        }
-        assert_eq!(ask(route, &org, &absent).status, 403, "{}", route.path);
-        if route.path.contains("{org_id}") {
-            assert_eq!(ask(route, &admin, &absent).status, 404, "{}", route.path);
-            let answer = ask(route, &admin, &own);
-            assert!((200..300).contains(&answer.status), "{}: {answer:?}", route.path);
-        }
-    }
-    for route in of_keys() {
-        let ask = |client: &Client, ids: &Ids| ask(route, client, ids);
+    let mut matrix = Matrix::default();
+    for route in routes() {
         let name = format!("{} {}", route.verb.name(), route.path);
-        for stranger in &strangers {
-            assert_eq!(ask(stranger, &absent).status, 401, "{name}");
+        if route.who != Who::Public {
+            matrix.refusals(route, &mut callers, [&own, &foreign, &absent]);
         }
-        let (scope, for_admin) = match route.who {
-            Who::Scope(scope) => (Some(scope), false),
-            Who::AdminOr(scope) => (Some(scope), true),
-            Who::AdminOrAnyKey => (None, true),
-            Who::AnyKey | Who::Public | Who::Admin => (None, false),
+        let Callers { org, admin, strangers: [nobody, malformed, ..], .. } = &callers;
+        let replaced = (route.who == Who::AnyKey).then(|| twin(org).1);
+        let right = match route.who {
+            Who::Public => vec![org, admin, nobody, malformed],
+            // Backups and drills of this server are not configured.
+            Who::Admin if route.path.starts_with("/api/admin/") => vec![],
+            Who::Admin => vec![admin],
+            Who::AnyKey => replaced.iter().collect(),
+            Who::Scope(_) | Who::AdminOr(_) | Who::AdminOrAnyKey => vec![org],
         };
-        if let Some(scope) = scope {
-            let lacks = without_scope.entry(scope.name()).or_insert_with(|| without(&org, scope));
-            assert_eq!(ask(lacks, &absent).status, 403, "{name}");
+        for caller in right {
+            matrix.expect(&name, &ask(route, caller, &own), &DONE);
         }
-        assert_eq!(ask(&admin, &absent).status == 403, !for_admin, "{name}");
-        if route.path.contains('{') {
-            let (of_another, of_nobody) = (ask(&org, &foreign), ask(&org, &absent));
-            assert_eq!((of_another.status, of_nobody.status), (404, 404), "{name}");
-            assert_eq!(of_another.text, of_nobody.text, "{name}: byte for byte");
-        }
-        let answer =
-            if route.who == Who::AnyKey { ask(&twin(&org).1, &own) } else { ask(&org, &own) };
-        assert!((200..300).contains(&answer.status), "{name}: {answer:?}");
         if changes(route) {
-            own = Ids::make(&org);
+            own = Ids::make(org);
         }
         let others_now = other.get("/api/endpoints").text;
         assert_eq!(others_now, others, "{name}: nothing of the other organization has changed");
     }
+    let Matrix { cells, deviations } = matrix;
+    println!("{cells} cells, {} deviations", deviations.len());
+    assert!(deviations.is_empty(), "{deviations:#?}");
+    assert!(cells >= 15 * routes().len(), "{cells} cells");
 }
 
 /// The routes that keys of organizations use.

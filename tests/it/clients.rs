@@ -1,5 +1,5 @@
-//! The clients in Python and TypeScript, by the short form of their own checks,
-//! against the real binary.
+//! The clients in Python and TypeScript, by the short form of their own checks, against the real
+//! binary.
 
 use std::path::Path;
 use std::process::Command;

@@ -56,6 +56,7 @@ fn the_lock_files_name_versions_and_no_registry() {
             include_str!("../clients/standardwebhooks/package-lock.json"),
             ("standardwebhooks", "1.1.1"),
         ),
+        (include_str!("../clients/redocly/package-lock.json"), ("@redocly/cli", "2.77.0")),
         (
             include_str!("../../packaging/clients/typescript/package-lock.json"),
             ("openapi-typescript", "7.13.0"),

@@ -87,14 +87,19 @@ fn the_server_has_the_routes_of_its_document_and_no_others() {
 #[test]
 fn each_reference_leads_somewhere_and_each_operation_is_complete() {
     let document = document();
-    let mut open = vec![&document];
+    let (mut open, mut referred) = (vec![&document], BTreeSet::new());
     while let Some(value) = open.pop() {
         if let Some(reference) = value["$ref"].as_str() {
             let at = reference.strip_prefix('#').unwrap();
             assert!(document.pointer(at).is_some(), "{reference}");
+            referred.insert(at);
         }
         open.extend(value.as_object().into_iter().flat_map(|members| members.values()));
         open.extend(value.as_array().into_iter().flatten());
+    }
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        let is_used = referred.contains(format!("/components/schemas/{name}").as_str());
+        assert!(is_used, "nothing refers to the schema {name}");
     }
     let tags: BTreeSet<_> =
         document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str()).collect();
@@ -117,6 +122,36 @@ fn each_reference_leads_somewhere_and_each_operation_is_complete() {
     }
     for kind in triggerd::model::operational_event::OperationalEventKind::ALL {
         assert!(document["webhooks"][kind.event_type().as_str()].is_object(), "{kind:?}");
+    }
+}
+
+#[test]
+fn links_lead_from_each_id_to_every_route_that_takes_it() {
+    let document = document();
+    let parameters = |operation: &Value| -> BTreeSet<String> {
+        let all = operation["parameters"].as_array().into_iter().flatten();
+        all.map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut linked = BTreeSet::new();
+    for (path, _, operation) in operations(&document) {
+        for response in operation["responses"].as_object().unwrap().values() {
+            for link in response["links"].as_object().into_iter().flatten().map(|(_, link)| link) {
+                let id = link["operationId"].as_str().unwrap();
+                let (_, _, to) = *operations(&document)
+                    .iter()
+                    .find(|(_, _, to)| to["operationId"] == json!(id))
+                    .unwrap_or_else(|| panic!("{path} links to {id}, which is no operation"));
+                let named = link["parameters"].as_object().unwrap();
+                assert!(named.keys().all(|name| parameters(to).contains(name)), "{path}: {link}");
+                linked.insert(id.to_owned());
+            }
+        }
+    }
+    for (path, _, operation) in operations(&document) {
+        let takes_id = path.starts_with("/api/") && path.contains('{');
+        let takes_cursor = parameters(operation).contains("cursor");
+        let is_linked = linked.contains(operation["operationId"].as_str().unwrap());
+        assert_eq!(is_linked, takes_id || takes_cursor, "{path}");
     }
 }
 

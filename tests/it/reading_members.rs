@@ -173,3 +173,20 @@ fn what_get_gave_of_the_default_endpoint_can_be_sent_back_too() {
     let refused = org.post("/api/webhook/config", &changed);
     assert_eq!(fault(&refused), (422, "/timeout_ms"), "{refused:?}");
 }
+
+/// For JSON Schema, and so for clients made from the document, 5000.0 is a whole number.
+#[test]
+fn a_whole_number_can_have_zeros_behind_its_point() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let with = |members: &str| {
+        org.post_text("/api/endpoints", &format!("{{\"url\":\"https://example.com/\",{members}}}"))
+    };
+    let made = with("\"timeout_ms\": 5000.0, \"retry_schedule\": [1, 2.00]");
+    let shown = (&made.json["timeout_ms"], &made.json["retry_schedule"]);
+    assert_eq!((made.status, shown), (201, (&json!(5000), &json!([1, 2]))), "{made:?}");
+    for bad in ["5000.5", "5e3", "-5000.0", "\"5000.0\"", "5000.01", "1.0e99"] {
+        let refused = with(&format!("\"timeout_ms\": {bad}"));
+        assert_eq!(fault(&refused), (422, "/timeout_ms"), "{bad}: {refused:?}");
+    }
+}

@@ -24,7 +24,7 @@ use crate::http::input::kinds::{Rule, flag, name_is_shown, parsed, text};
 use crate::http::input::lists::{Page, paging};
 use crate::http::input::presence::optional;
 use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
-use crate::http::openapi::schemas::{Schemas, page_of, schema_of};
+use crate::http::openapi::schemas::{Schemas, VISIBLE, page_of, schema_of};
 use crate::http::openapi::texts::{chars, texts};
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
@@ -150,9 +150,10 @@ impl FromStr for OrgName {
 
 texts! {
     OrgName: "The name of an organization, without spaces around it. It cannot begin like an id." =
-        chars(NAME_CHARS_MAX).pattern(Some(
-            r"^(?!\s*[oO][rR][gG]_)\s*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
-        ));
+        chars(NAME_CHARS_MAX).pattern(Some(format!(
+            r"^(?!\s*[oO][rR][gG]_)(?!\s*$){}",
+            VISIBLE.trim_start_matches('^')
+        )));
 }
 
 /// An organization.

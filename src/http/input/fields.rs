@@ -255,7 +255,7 @@ impl<'a> Field<'a> {
         range: RangeInclusive<u64>,
         faults: &mut Faults,
     ) -> Option<u64> {
-        let number = self.value.get().parse::<u64>().ok().filter(|number| range.contains(number));
+        let number = whole(self.value.get()).filter(|number| range.contains(number));
         if number.is_none() {
             faults.add(
                 self.pointer(),
@@ -350,6 +350,12 @@ pub(in crate::http) fn all_visible(text: &str) -> Result<(), String> {
 
 pub(in crate::http) fn printable_rule(characters_max: usize) -> String {
     format!("must be 1 to {characters_max} printable characters")
+}
+
+/// Returns the whole number of a JSON text. As for JSON Schema (Core, 4.2.3), `60.0` is `60`.
+fn whole(json: &str) -> Option<u64> {
+    let (number, zeros) = json.split_once('.').unwrap_or((json, ""));
+    zeros.bytes().all(|zero| zero == b'0').then(|| number.parse().ok())?
 }
 
 /// Returns the text of a JSON string, borrowed if the string has no escapes.

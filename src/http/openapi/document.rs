@@ -8,6 +8,7 @@ use crate::http::edge::auth::Who;
 use crate::http::edge::route::Route;
 use crate::http::error::{Code, PROBLEM_JSON, ProblemDocument};
 use crate::http::input::declare::Described;
+use crate::http::openapi::links::links;
 use crate::http::openapi::operation::{Content, Operation, Reply, RequestHeader, Tag};
 use crate::http::openapi::schemas::{Schemas, unwrapped};
 use crate::http::openapi::webhooks::webhooks;
@@ -41,7 +42,7 @@ pub(in crate::http) fn document(routes: &[Route]) -> Value {
     let mut refusals = Map::new();
     let mut paths: Map<String, Value> = Map::new();
     for route in routes {
-        let operation = operation(route, &mut schemas, &mut refusals);
+        let operation = operation(route, routes, &mut schemas, &mut refusals);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         if let Some(path) = path.as_object_mut() {
             path.insert(route.verb.name().to_lowercase(), operation);
@@ -107,16 +108,25 @@ fn security(who: Who) -> Value {
     Value::Array(all)
 }
 
-fn operation(route: &Route, schemas: &mut Schemas, refusals: &mut Map<String, Value>) -> Value {
+fn operation(
+    route: &Route,
+    routes: &[Route],
+    schemas: &mut Schemas,
+    refusals: &mut Map<String, Value>,
+) -> Value {
     let Operation { id, tag, summary, words, .. } = *route.operation;
+    let parameters = parameters(route, schemas);
+    let is_cursor = |parameter: &Value| parameter.get("name").is_some_and(|name| name == "cursor");
+    let is_list = parameters.iter().any(is_cursor);
+    let mut responses = responses(route, schemas, refusals);
+    link(&mut responses, &links(route, routes, is_list));
     let mut shown = json!({
         "operationId": id,
         "tags": [tag.name()],
         "summary": summary,
         "security": security(route.who),
-        "responses": responses(route, schemas, refusals),
+        "responses": responses,
     });
-    let parameters = parameters(route, schemas);
     if let Some(shown) = shown.as_object_mut() {
         if !words.is_empty() {
             shown.insert("description".to_owned(), unwrapped(words).into());
@@ -129,6 +139,16 @@ fn operation(route: &Route, schemas: &mut Schemas, refusals: &mut Map<String, Va
         }
     }
     shown
+}
+
+/// Adds the links to the answers of success.
+fn link(responses: &mut Map<String, Value>, links: &Map<String, Value>) {
+    let of_success = responses.iter_mut().filter(|(status, _)| status.starts_with('2'));
+    for response in of_success.filter_map(|(_, response)| response.as_object_mut()) {
+        if !links.is_empty() {
+            response.insert("links".to_owned(), links.clone().into());
+        }
+    }
 }
 
 /// Returns the parameters of path, query and headers.

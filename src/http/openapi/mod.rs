@@ -3,6 +3,7 @@
 //! document is made from the table of routes (`document`).
 
 pub(super) mod document;
+pub(super) mod links;
 pub(super) mod operation;
 pub(super) mod schemas;
 pub(super) mod texts;
