@@ -43,7 +43,7 @@ fn key_create_says_where_it_looked_for_the_token() {
     assert!(absent.code == Some(2) && absent.err.contains("/nowhere/token"), "{absent:?}");
     std::fs::write(dir.join("other.token"), "trgadm_of_another_server\n").unwrap();
     let foreign = run(&dir, &[&create[..], &["E", "--admin-token-file", "other.token"]].concat());
-    let parts = ["does not accept the key from the file other.token", "unauthorized"];
+    let parts = ["does not accept the admin token from the file other.token", "unauthorized"];
     assert!(
         foreign.code == Some(1) && parts.iter().all(|part| foreign.err.contains(part)),
         "{foreign:?}"
