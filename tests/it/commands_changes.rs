@@ -59,6 +59,17 @@ fn dead_letters_are_listed_replayed_and_dropped_by_id_or_by_a_filter() {
 
 /// A request changes at most a thousand dead letters.
 #[test]
+fn dead_letters_that_nobody_chose_are_refused_with_every_way_to_choose() {
+    let world = World::new();
+    for command in ["replay", "drop"] {
+        let ran = world.run(&["dead-letters", command]);
+        let ways = ["DELIVERY", "--all", "--endpoint", "--since", "--until"];
+        let said = ways.iter().all(|way| ran.err.contains(way));
+        assert!(ran.code == Some(2) && said, "{ran:?}");
+    }
+}
+
+#[test]
 fn more_dead_letters_than_a_request_takes_are_all_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let answers = [
