@@ -212,6 +212,11 @@ fn a_caller_learns_who_it_is_and_the_operator_runs_organizations() {
     let listed = admin(&["org", "list", "--name", "Gamma"]);
     assert!(listed.out.contains(id) && listed.out.lines().count() == 2, "{listed:?}");
     let audit = admin(&["audit", "--as-admin", "--org", id, "--action", "organization.changed"]);
+    let request = admin(&["audit", "--as-admin", "--org", id, "--limit", "1", "--json"]).json();
+    let request = request["data"][0]["request_id"].as_str().unwrap().to_owned();
+    let newest = audit.out.lines().nth(1).unwrap();
+    assert!(newest.starts_with(id) && newest.contains(&request), "{audit:?}");
+    assert!(audit.out.starts_with("ORGANIZATION") && audit.out.contains("REQUEST"), "{audit:?}");
     let suspended = "suspended: false -> true";
     assert!(audit.out.contains(suspended) && audit.out.lines().count() == 4, "{audit:?}");
     let own = world.run(&["audit"]);
