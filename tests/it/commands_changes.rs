@@ -181,6 +181,10 @@ fn a_key_is_created_by_a_key_listed_and_revoked() {
     let current: Vec<_> = listed.lines().filter(|line| line.starts_with('*')).collect();
     assert!(current.len() == 1 && current[0].ends_with(" all"), "{listed}");
     assert!(!listed.contains(key), "{listed}");
+    assert!(world.run(&["key", "show"]).out.contains("  all\n"), "the same word as in the list");
+    let reader = json_of(&world, &["key", "create", "--scope", "read_only"]);
+    let reader = json_of(&world, &["key", "show", reader["key_id"].as_str().unwrap()]);
+    assert_eq!(reader["scopes"].as_array().unwrap().len(), 6, "those of the set");
     let revoked = world.run(&["key", "revoke", id]);
     assert_eq!((revoked.code, revoked.out), (Some(0), format!("{id} is revoked\n")));
     let gone = world.run(&["key", "show", id]);
