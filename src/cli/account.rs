@@ -13,9 +13,9 @@ use super::form::Form;
 use super::list::{Limit, List, each};
 use super::output::{print_change, print_secret, require_a_reader, require_a_reader_of_secrets};
 use super::reach::{Key, Server, Settings, With};
-use super::table::{Cell, Column, cell, print_details};
+use super::table::{Cell, Column, cell, print_details, scopes};
 use crate::base::exit_code::ExitCode;
-use crate::model::key::Scope;
+use crate::model::key::NamedScopes;
 use crate::model::org::Tier;
 
 /// The path of keys in the API.
@@ -29,10 +29,7 @@ const COLUMNS: [Column; 7] = [
     ("CREATED", |key| cell(key, "created_at")),
     ("EXPIRES", |key| cell(key, "expires_at")),
     ("LAST USED", |key| cell(key, "last_used_at")),
-    ("SCOPES", |key| match items(key, "scopes").len() {
-        all if all == Scope::ALL.len() => Cell::plain("all"),
-        _ => cell(key, "scopes"),
-    }),
+    ("SCOPES", |key| Cell::plain(key.get("scopes").map(scopes).unwrap_or_default())),
 ];
 
 #[derive(Subcommand)]
@@ -63,9 +60,10 @@ pub(super) struct Create {
     /// Name of the key [default: default]
     #[arg(long)]
     name: Option<String>,
-    /// Right of the key, such as events:write; may be given more than once [default: all rights, or
-    /// those of the calling key]
-    #[arg(long = "scope", value_name = "SCOPE", value_parser = scopes(), value_delimiter = ',')]
+    /// Right of the key, such as events:write, or a set of rights, such as read_only; may be given
+    /// more than once [default: all rights, or those of the calling key]
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = names_of_scopes(),
+        value_delimiter = ',')]
     scopes: Vec<String>,
     /// End of the key (RFC 3339) [default: none, or that of the calling key]
     #[arg(long, value_name = "TIME")]
@@ -78,8 +76,8 @@ pub(super) struct Create {
     server: Server,
 }
 
-fn scopes() -> clap::builder::PossibleValuesParser {
-    Scope::ALL.iter().map(|scope| scope.name()).into()
+fn names_of_scopes() -> clap::builder::PossibleValuesParser {
+    NamedScopes::names().into()
 }
 
 #[derive(Args)]

@@ -63,7 +63,7 @@ fn found(settings: &Settings) -> Result<Credential, Failure> {
     let (config, source) = settings.load()?;
     if let Some(token) = &config.keys.admin_token {
         let origin = format!("[keys] admin_token of {source}");
-        return Ok(Credential { text: token.reveal().to_owned(), origin });
+        return Ok(Credential::admin_token(token.reveal(), origin));
     }
     let mut search = Search::default();
     search.looked.push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
@@ -85,7 +85,7 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
     // A shell's pipe may carry the token of an option.
     match token_in(file, |file| std::fs::read_to_string(file)) {
         Ok(Some(text)) => {
-            Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) })
+            Ok(Credential::admin_token(text, format!("the file {}, {option}", file.display())))
         }
         Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(refused(
@@ -118,7 +118,8 @@ impl Search {
     fn look(&mut self, file: &Path) -> Option<Credential> {
         let what = match token_in(file, regular::read_to_string) {
             Ok(Some(text)) => {
-                return Some(Credential { text, origin: format!("the file {}", file.display()) });
+                let origin = format!("the file {}", file.display());
+                return Some(Credential::admin_token(text, origin));
             }
             Ok(None) => "it is empty".to_owned(),
             Err(error) => {

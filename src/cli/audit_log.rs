@@ -25,14 +25,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FAILURES_MAX: u32 = 30;
 
 /// The columns of the list.
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("WHEN", |entry| cell(entry, "at")),
     ("ACTION", |entry| cell(entry, "action")),
     ("SUBJECT", |entry| Cell::plain(party(entry, "subject"))),
     ("BY", |entry| Cell::plain(party(entry, "actor"))),
     ("FROM", |entry| cell(entry, "address")),
+    ("REQUEST", |entry| cell(entry, "request_id")),
     ("CHANGES", |entry| Cell::plain(changes(entry))),
 ];
+
+/// The first column of the list for the operator, whose entries belong to many organizations.
+const OWNER: Column = ("ORGANIZATION", |entry| cell(entry, ORGANIZATION));
+/// The member that has the organization of an entry.
+const ORGANIZATION: &str = "organization_id";
 
 /// Shows the audit log: the entries of the organization of the key, or those of the whole server
 /// with the admin token.
@@ -74,7 +80,9 @@ impl AuditLog {
             return self.follow(&client, server.form);
         }
         let path = with_query(&self.path(), [("until", self.span.until.as_deref())]);
-        let list = List { path, columns: &COLUMNS, empty: "There are no entries." };
+        let owner = self.as_admin.then_some(OWNER);
+        let columns: Vec<_> = owner.into_iter().chain(COLUMNS).collect();
+        let list = List { path, columns: &columns, empty: "There are no entries." };
         list.print(&client, server.form, &self.limit)
     }
 
@@ -83,7 +91,7 @@ impl AuditLog {
         let parameters = [
             ("since", self.span.since.as_deref()),
             ("action", self.action.as_deref()),
-            ("organization_id", self.org.as_deref()),
+            (ORGANIZATION, self.org.as_deref()),
         ];
         with_query(PATH, parameters)
     }
@@ -93,7 +101,7 @@ impl AuditLog {
         let mut interrupts = client.hear_interrupts()?;
         // Without `--since`, the log begins behind its newest entry.
         let mut cursor = if self.span.since.is_none() {
-            let organization = ("organization_id", self.org.as_deref());
+            let organization = (ORGANIZATION, self.org.as_deref());
             let newest = page(client, &with_query(PATH, [("limit", Some("1")), organization]))?;
             Some(text(&newest, "next_cursor").to_owned())
         } else {
@@ -120,12 +128,21 @@ impl AuditLog {
                 }
             };
             failures = 0;
-            page.items("data").iter().try_for_each(|entry| print_entry(entry, form))?;
+            page.items("data").iter().try_for_each(|entry| self.print(entry, form))?;
             cursor = Some(text(&page, "next_cursor").to_owned());
             let has_more = page.get("has_more") == Some(&Value::Bool(true));
             if !has_more && !client.pause(&mut interrupts, LOOK_EVERY) {
                 return Ok(ExitCode::Clean);
             }
+        }
+    }
+
+    /// Prints an entry as a line.
+    fn print(&self, entry: &Answer, form: Form) -> Result<(), Failure> {
+        if form.is_json() {
+            print_json(entry.as_text())
+        } else {
+            print(&line(entry, self.as_admin))
         }
     }
 }
@@ -134,15 +151,17 @@ fn page(client: &Client, path: &str) -> Result<Answer, Failure> {
     client.call(Method::GET, path, None, &["data", "has_more", "next_cursor"])
 }
 
-/// Prints an entry as a line.
-fn print_entry(entry: &Answer, form: Form) -> Result<(), Failure> {
-    if form.is_json() {
-        return print_json(entry.as_text());
-    }
-    let (at, action, address) = (text(entry, "at"), text(entry, "action"), text(entry, "address"));
+/// Formats an entry as a line, which names the organization if the operator reads it.
+fn line(entry: &Answer, is_for_operator: bool) -> String {
+    let (at, action) = (text(entry, "at"), text(entry, "action"));
     let (subject, actor) = (party(entry, "subject"), party(entry, "actor"));
-    let from = if address.is_empty() { String::new() } else { format!(" from {address}") };
-    print(&format!("{at}  {action}  {subject}  by {actor}{from}  {}", changes(entry)))
+    let with = |word: &str, name: &str| match text(entry, name) {
+        "" => String::new(),
+        value => format!(" {word} {value}"),
+    };
+    let owner = if is_for_operator { with("of", ORGANIZATION) } else { String::new() };
+    let (from, request) = (with("from", "address"), with("in request", "request_id"));
+    format!("{at}  {action}  {subject}{owner}  by {actor}{from}{request}  {}", changes(entry))
 }
 
 /// Formats the subject or the actor: its id, or else its type.
@@ -181,5 +200,18 @@ mod tests {
             ("configuration".into(), "key_1".into())
         );
         assert_eq!(changes(&entry), "a: 1; b: 1 removed; c: 1 -> 2");
+    }
+
+    #[test]
+    fn a_line_names_the_request_and_for_the_operator_the_organization() {
+        let entry = r#"{"at": "T", "action": "key.revoked", "actor": {"type": "admin", "id": null},
+            "organization_id": "org_1", "subject": {"type": "key", "id": "key_1"}, "changes": [],
+            "address": "192.0.2.7", "request_id": "r-1"}"#;
+        let entry = Answer::read(entry.to_owned()).unwrap();
+        let whole = "T  key.revoked  key_1 of org_1  by admin from 192.0.2.7 in request r-1  ";
+        assert_eq!(line(&entry, true), whole);
+        assert_eq!(line(&entry, false), whole.replace(" of org_1", ""));
+        let bare = Answer::read(r#"{"at": "T", "action": "a", "request_id": null}"#.to_owned());
+        assert_eq!(line(&bare.unwrap(), true), "T  a    by   ");
     }
 }

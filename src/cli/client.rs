@@ -56,6 +56,8 @@ pub(super) struct Client {
     url_origin: String,
     key: HeaderValue,
     key_origin: String,
+    /// The word for the key in messages.
+    key_noun: &'static str,
     /// Time limit for an answer.
     patience: Duration,
     /// Maximum size of an answer, in bytes.
@@ -74,12 +76,12 @@ impl Client {
     /// Makes a client for this server with this key.
     pub(super) fn new(target: Target, credential: Credential) -> Result<Self, Failure> {
         let Target { mut url, origin: url_origin } = target;
-        let Credential { text, origin: key_origin } = credential;
+        let Credential { text, origin: key_origin, noun: key_noun } = credential;
         let mut key =
             HeaderValue::from_str(&text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
                 Failure::new(
                     ExitCode::Usage,
-                    format!("the key ({key_origin}) has characters that a key cannot have"),
+                    format!("the {key_noun} ({key_origin}) has characters that it cannot have"),
                 )
             })?;
         key.set_sensitive(true);
@@ -104,6 +106,7 @@ impl Client {
             url_origin,
             key,
             key_origin,
+            key_noun,
             patience: PATIENCE,
             bytes_max: ANSWER_BYTES_MAX,
         })
@@ -111,14 +114,12 @@ impl Client {
 
     /// Makes a client for a server that this process started.
     pub(super) fn to(url: &str, key: &str) -> Result<Self, Failure> {
-        let credential = Credential { text: key.to_owned(), origin: "its own".to_owned() };
-        Self::new(Target::parse(url, "its own address")?, credential)
+        Self::new(Target::parse(url, "its own address")?, Credential::key(key, "its own"))
     }
 
     /// Makes a client for the routes that need no key.
     pub(super) fn without_key(target: Target) -> Result<Self, Failure> {
-        let credential = Credential { text: String::new(), origin: "not needed".to_owned() };
-        let client = Self::new(target, credential)?;
+        let client = Self::new(target, Credential::key("", "not needed"))?;
         Ok(Self { patience: PROBE_PATIENCE, bytes_max: SMALL_BYTES_MAX, ..client })
     }
 
@@ -139,8 +140,8 @@ impl Client {
 
     /// Makes a client for the same server with another key.
     pub(super) fn with_key(&self, key: &str, origin: &str) -> Result<Self, Failure> {
-        let credential = Credential { text: key.to_owned(), origin: origin.to_owned() };
-        Self::new(Target::parse(&self.url, &self.url_origin)?, credential)
+        let target = Target::parse(&self.url, &self.url_origin)?;
+        Self::new(target, Credential::key(key, origin))
     }
 
     /// Sends a request and parses the answer. Any status but 2xx is a failure with the server's

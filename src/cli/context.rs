@@ -16,6 +16,7 @@ use super::table::{Cell, Column, Table, cell, details};
 use super::target::Target;
 use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::io_words;
+use crate::model::key::KeyText;
 
 /// The key that stands for standard input.
 const STDIN: &str = "-";
@@ -128,8 +129,10 @@ fn given(key: String) -> Result<String, Failure> {
         })?;
     }
     let text = text.trim();
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Failure::new(ExitCode::Usage, "the key is empty, or it is more than one word"));
+    if text.parse::<KeyText>().is_err() {
+        let message = "the text is not an API key: a key begins with trg_live_ and has a checksum, \
+            which is wrong here. Copy the whole key";
+        return Err(Failure::new(ExitCode::Usage, message));
     }
     Ok(text.to_owned())
 }

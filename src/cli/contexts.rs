@@ -52,12 +52,11 @@ pub(super) struct NamedContext {
 }
 
 impl Context {
-    /// The part of the key that is no secret.
-    pub(super) fn key_prefix(&self) -> Option<String> {
+    /// The part of the key that is no secret, as the API shows it too.
+    pub(super) fn key_prefix(&self) -> Option<&str> {
         let key = self.key.as_ref()?;
         let is_ours = key.starts_with("trg_") && key.split('_').count() == 4;
-        let prefix = key.rsplit_once('_').filter(|_| is_ours).map(|(prefix, _)| prefix);
-        Some(prefix.map_or_else(|| "…".to_owned(), |prefix| format!("{prefix}_…")))
+        key.rsplit_once('_').filter(|_| is_ours).map(|(prefix, _)| prefix)
     }
 }
 
@@ -193,12 +192,10 @@ mod tests {
 
     #[test]
     fn of_a_key_only_the_part_that_is_no_secret_is_shown() {
-        let shown = |key: &str| {
-            Context { url: String::new(), key: Some(key.to_owned()) }.key_prefix().unwrap()
-        };
-        assert_eq!(shown("trg_live_01abc_secret"), "trg_live_01abc_…");
+        let of = |key: &str| Context { url: String::new(), key: Some(key.to_owned()) };
+        assert_eq!(of("trg_live_01abc_secret").key_prefix(), Some("trg_live_01abc"));
         for other in ["secret", "trg_secret", "a_b_c_d", "trg_live_a_b_secret", ""] {
-            assert_eq!(shown(other), "…", "{other}");
+            assert_eq!(of(other).key_prefix(), None, "{other}");
         }
     }
 

@@ -58,10 +58,12 @@ pub(super) struct All {
 }
 
 #[derive(Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).multiple(true)
+    .args(["ids", "all", "endpoint", "since", "until"])))]
 pub(super) struct Chosen {
-    /// Ids of the dead letters (dlv_…); or choose them by --endpoint, --since and --until
-    #[arg(value_name = "DELIVERY", conflicts_with_all = ["all", "endpoint", "since", "until"],
-        required_unless_present_any = ["all", "endpoint", "since", "until"])]
+    /// Ids of the dead letters (dlv_…); or choose them by --all, or by --endpoint, --since and
+    /// --until
+    #[arg(value_name = "DELIVERY", conflicts_with_all = ["all", "endpoint", "since", "until"])]
     ids: Vec<String>,
     /// Every dead letter
     #[arg(long, conflicts_with_all = ["endpoint", "since", "until"])]

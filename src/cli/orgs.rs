@@ -41,11 +41,12 @@ pub(super) enum OrgCommand {
     List(All),
     /// Show an organization with its counts
     Show(One),
-    /// Create an organization without a key; `triggerd key create --org` makes one
+    /// Create an organization without a key; `triggerd key create --org` makes one. The tier is
+    /// free and the inbox mode is auto unless they are given
     Create(Create),
     /// Change settings of an organization; the others stay
     Update(Update),
-    /// Suspend an organization: its keys can read and change nothing, and its deliveries wait
+    /// Suspend an organization: its keys read as before and change nothing, and its deliveries wait
     Suspend(One),
     /// End the suspension of an organization: its deliveries go on
     Resume(One),
@@ -103,11 +104,10 @@ pub(super) struct One {
 
 #[derive(Args)]
 struct Options {
-    /// Tier: free, pro or enterprise [default for a new organization: free]
+    /// Tier: free, pro or enterprise
     #[arg(long)]
     tier: Option<Tier>,
     /// When events leave the inbox: auto (also when every endpoint has accepted them) or ack_only
-    /// [default for a new organization: auto]
     #[arg(long, value_name = "MODE")]
     inbox_mode: Option<InboxMode>,
 }

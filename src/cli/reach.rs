@@ -224,21 +224,18 @@ impl Key {
         by_option: bool,
     ) -> Result<(Credential, Option<NamedContext>), Failure> {
         if let Some(key) = &self.key {
-            let text = key.trim().to_owned();
-            let origin = "--key".to_owned();
-            return if text.is_empty() {
-                Err(no_key())
-            } else {
-                Ok((Credential { text, origin }, None))
+            return match key.trim() {
+                "" => Err(no_key()),
+                text => Ok((Credential::key(text, "--key"), None)),
             };
         }
         let of_context = context.as_ref().and_then(|context| {
-            Some(Credential { text: context.context.key.clone()?, origin: context.origin() })
+            Some(Credential::key(context.context.key.clone()?, context.origin()))
         });
         if !by_option || of_context.is_none() {
             let origin = ClientVariable::ApiKey;
             if let Some(text) = variable(origin)? {
-                return Ok((Credential { text, origin: origin.name().to_owned() }, None));
+                return Ok((Credential::key(text, origin.name()), None));
             }
         }
         Ok((of_context.ok_or_else(no_key)?, context))

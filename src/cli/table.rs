@@ -12,6 +12,7 @@ use super::answer::{Answer, lenient_text};
 use super::form::Form;
 use super::output::{Tone, one_line, print, print_json, print_parts, visible};
 use crate::base::exit_code::ExitCode;
+use crate::model::key::Scope;
 
 /// Shown in the place of a value that is absent.
 const NOTHING: &str = "-";
@@ -19,6 +20,8 @@ const NOTHING: &str = "-";
 const GAP: usize = 2;
 /// The member that is shown in its JSON spelling, because its spelling is the producer's.
 const PAYLOAD: &str = "payload";
+/// The member that has the scopes of a key.
+const SCOPES: &str = "scopes";
 
 /// The heading of a column, and the cell of an item in it.
 pub(super) type Column = (&'static str, fn(&Answer) -> Cell);
@@ -148,6 +151,7 @@ pub(super) fn details(answer: &Answer, without: &[&str]) -> Vec<String> {
     let width = shown.iter().map(|(name, _)| columns_of(name)).max().unwrap_or_default();
     let line = |(name, spelled): &&(String, &str)| {
         let value = match lenient_text(spelled) {
+            Some(value) if name == SCOPES => scopes(&value),
             Some(value) if name != PAYLOAD => spelled_or_readable(&value, spelled),
             _ => one_line(spelled),
         };
@@ -165,6 +169,12 @@ fn spelled_or_readable(value: &Value, spelled: &str) -> String {
         _ => false,
     };
     if is_deep { one_line(spelled) } else { readable(value) }
+}
+
+/// Returns the scopes of a key for people, in one word if the key has all of them.
+pub(super) fn scopes(value: &Value) -> String {
+    let has_all = value.as_array().is_some_and(|scopes| scopes.len() == Scope::ALL.len());
+    if has_all { "all".to_owned() } else { readable(value) }
 }
 
 /// Returns a value for people: a text without quotes, the items of a list with commas between them,

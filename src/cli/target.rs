@@ -15,6 +15,20 @@ pub(super) struct Target {
 pub(super) struct Credential {
     pub(super) text: String,
     pub(super) origin: String,
+    /// The word for it in messages.
+    pub(super) noun: &'static str,
+}
+
+impl Credential {
+    /// Makes the credential of an API key from this source.
+    pub(super) fn key(text: impl Into<String>, origin: impl Into<String>) -> Self {
+        Self { text: text.into(), origin: origin.into(), noun: "key" }
+    }
+
+    /// Makes the credential of an admin token from this source.
+    pub(super) fn admin_token(text: impl Into<String>, origin: impl Into<String>) -> Self {
+        Self { text: text.into(), origin: origin.into(), noun: "admin token" }
+    }
 }
 
 impl Target {

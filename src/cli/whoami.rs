@@ -8,7 +8,7 @@ use super::answer::text;
 use super::client::Method;
 use super::output::{one_line, print};
 use super::reach::{Settings, With};
-use super::table::{details, readable};
+use super::table::{details, readable, scopes};
 use crate::base::exit_code::ExitCode;
 
 #[derive(Args)]
@@ -39,12 +39,12 @@ fn lines(organization: &Value, key: &Value) -> Vec<String> {
     let named = |value: &Value| format!("{} ({})", text(value, "name"), text(value, "id"));
     let is_suspended = organization.get("suspended") == Some(&Value::Bool(true));
     let suspended = if is_suspended { ", suspended" } else { "" };
-    let of_key = |name| key.get(name).map(readable).unwrap_or_default();
+    let of_key = |name, form: fn(&Value) -> String| key.get(name).map(form).unwrap_or_default();
     vec![
         format!("organization  {}", named(organization)),
         format!("tier          {}{suspended}", text(organization, "tier")),
         format!("key           {}", named(key)),
-        format!("scopes        {}", of_key("scopes")),
-        format!("expires_at    {}", of_key("expires_at")),
+        format!("scopes        {}", of_key("scopes", scopes)),
+        format!("expires_at    {}", of_key("expires_at", readable)),
     ]
 }

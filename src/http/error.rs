@@ -407,8 +407,8 @@ impl Problem {
     }
 }
 
-/// A problem document (RFC 9457), as the OpenAPI document describes it. [`Document`] writes its
-/// members.
+// `Document` writes the members. The comment below is the description in the OpenAPI document.
+/// A problem document (RFC 9457).
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "only its schema is used")]

@@ -133,6 +133,12 @@ pub struct NamedScopes(pub Scopes);
 impl NamedScopes {
     /// The number of names that there are.
     pub const COUNT: usize = Scope::ALL.len() + ScopeSet::ALL.len();
+
+    /// Returns every name, those of single scopes first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let sets = ScopeSet::ALL.iter().map(|set| set.name());
+        Scope::ALL.iter().map(|scope| scope.name()).chain(sets)
+    }
 }
 
 impl FromStr for NamedScopes {
@@ -141,9 +147,7 @@ impl FromStr for NamedScopes {
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         let scope = text.parse::<Scope>().map(Scopes::from);
         let set = text.parse::<ScopeSet>().map(ScopeSet::scopes);
-        let names = || Scope::ALL.iter().map(|scope| scope.name());
-        let all = || names().chain(ScopeSet::ALL.iter().map(|set| set.name()));
-        scope.or(set).map(Self).map_err(|_no_name| UnknownName::among(all()))
+        scope.or(set).map(Self).map_err(|_no_name| UnknownName::among(Self::names()))
     }
 }
 

@@ -112,13 +112,17 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The part of an error that only a caller of the API needs: in a query, `+` means a space.
+pub const IN_A_URL: &str = " (in a URL, `+` is written %2B)";
+
 /// The reason why a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTimestamp {
     /// The text is not a date-time of RFC 3339, section 5.6.
     #[error(
         "must be an RFC 3339 time with seconds and an offset, such as 2026-01-31T10:00:00Z or \
-         2026-01-31T11:00:00.5+01:00 (in a URL, `+` is written %2B)"
+         2026-01-31T11:00:00.5+01:00{}",
+        IN_A_URL
     )]
     NotRfc3339,
     /// The time is before 1970, or after 9999 in UTC.

@@ -473,6 +473,12 @@ fn a_duration_that_is_none_is_refused_with_an_example() {
     let not_back = world.org.post("/api/events", &own_time);
     assert_eq!(not_back.status, 422, "an event's own time is no filter");
     let ran = world.run(&["replay", "start", "--only", "all", "--since", "soon"]);
-    let said = ["/since", "duration back from now"].map(|part| ran.err.contains(part));
+    let said = ["--since: must be", "duration back from now"].map(|part| ran.err.contains(part));
     assert_eq!((ran.code, said), (Some(1), [true; 2]), "{ran:?}");
+    let several = world.run(&["deliveries", "--since", "soon", "--endpoint", "here"]);
+    let said = ["\n  --since: must be", "\n  --endpoint: "].map(|part| several.err.contains(part));
+    assert_eq!((several.code, said), (Some(1), [true; 2]), "{several:?}");
+    for ran in [ran, several] {
+        assert!(!["?since", "/since", "%2B"].iter().any(|part| ran.err.contains(part)), "{ran:?}");
+    }
 }

@@ -59,6 +59,17 @@ fn dead_letters_are_listed_replayed_and_dropped_by_id_or_by_a_filter() {
 
 /// A request changes at most a thousand dead letters.
 #[test]
+fn dead_letters_that_nobody_chose_are_refused_with_every_way_to_choose() {
+    let world = World::new();
+    for command in ["replay", "drop"] {
+        let ran = world.run(&["dead-letters", command]);
+        let ways = ["DELIVERY", "--all", "--endpoint", "--since", "--until"];
+        let said = ways.iter().all(|way| ran.err.contains(way));
+        assert!(ran.code == Some(2) && said, "{ran:?}");
+    }
+}
+
+#[test]
 fn more_dead_letters_than_a_request_takes_are_all_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let answers = [
@@ -170,6 +181,10 @@ fn a_key_is_created_by_a_key_listed_and_revoked() {
     let current: Vec<_> = listed.lines().filter(|line| line.starts_with('*')).collect();
     assert!(current.len() == 1 && current[0].ends_with(" all"), "{listed}");
     assert!(!listed.contains(key), "{listed}");
+    assert!(world.run(&["key", "show"]).out.contains("  all\n"), "the same word as in the list");
+    let reader = json_of(&world, &["key", "create", "--scope", "read_only"]);
+    let reader = json_of(&world, &["key", "show", reader["key_id"].as_str().unwrap()]);
+    assert_eq!(reader["scopes"].as_array().unwrap().len(), 6, "those of the set");
     let revoked = world.run(&["key", "revoke", id]);
     assert_eq!((revoked.code, revoked.out), (Some(0), format!("{id} is revoked\n")));
     let gone = world.run(&["key", "show", id]);

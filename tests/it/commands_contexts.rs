@@ -3,6 +3,10 @@
 
 use super::*;
 
+/// A text with the form and the checksum of a key.
+pub(super) const STALE_KEY: &str =
+    "trg_live_01h2xcejqtf2nbrexx3vqjhp41_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA3OtfuE";
+
 /// A server, and a user with a home directory.
 struct Home {
     world: World,
@@ -69,6 +73,7 @@ fn a_context_takes_the_place_of_url_and_key_and_never_shows_the_key() {
         assert!(is_masked && ran.err.is_empty(), "{words:?}: {ran:?}");
     }
     let listed = home.good(&["context", "list", "--json"]).json();
+    assert_eq!(listed["data"][0]["key_prefix"], prefix, "as the API shows it");
     let other = json!({"name": "other", "url": "https://events.example.com/prefix",
         "key_prefix": null, "current": false});
     assert_eq!(listed["data"][1], other);
@@ -85,13 +90,15 @@ fn a_context_takes_the_place_of_url_and_key_and_never_shows_the_key() {
 fn a_context_that_does_not_exist_or_exists_already_is_named_with_what_to_do() {
     let home = Home::new();
     home.add("local");
+    let cut = home.world.org.key[1..].to_owned();
     for (words, parts) in [
         (&["inbox", "--context", "nowhere"][..], ["--context", "there are: local"]),
         (&["context", "use", "nowhere"], ["no context nowhere", "there are: local"]),
         (&["context", "add", "local", "--url", "h"], ["already", "--replace"]),
         (&["context", "add", "a b", "--url", "h"], ["a b", "letters, digits"]),
         (&["context", "add", "a", "--url", "ftp://h"], ["--url", "neither http nor https"]),
-        (&["context", "add", "a", "--url", "h", "--key", "two words"], ["the key", "one word"]),
+        (&["context", "add", "a", "--url", "h", "--key", "notakey"], ["API key", "checksum"]),
+        (&["context", "add", "a", "--url", "h", "--key", &cut], ["API key", "checksum"]),
     ] {
         let ran = home.run(words);
         let all = parts.iter().all(|part| ran.err.contains(part));
@@ -107,7 +114,7 @@ fn a_context_that_does_not_exist_or_exists_already_is_named_with_what_to_do() {
 fn a_flag_counts_before_the_environment_the_environment_before_a_context_and_so_on() {
     let home = Home::new();
     home.add("local");
-    home.good(&["context", "add", "closed", "--url", "127.0.0.1:1", "--key", "k"]);
+    home.good(&["context", "add", "closed", "--url", "127.0.0.1:1", "--key", STALE_KEY]);
     let source = |variables: &[(&str, &str)], words: &[&str]| {
         let ran = home.run_with(variables, &[&["status", "--json"], words].concat());
         if ran.out.is_empty() { ran.err } else { ran.json()["url_source"].as_str().unwrap().into() }
@@ -130,7 +137,7 @@ fn a_flag_counts_before_the_environment_the_environment_before_a_context_and_so_
         assert_eq!(ran.code, Some(1), "{ran:?}");
         ran.err
     };
-    home.good(&["context", "add", "local", "--url", &url, "--key", "stale", "--replace"]);
+    home.good(&["context", "add", "local", "--url", &url, "--key", STALE_KEY, "--replace"]);
     let by_key = ("TRIGGERD_API_KEY", "wrong");
     assert!(key_source(&[by_key], &["--key", "bad"]).contains("the key from --key"));
     let explicit = key_source(&[by_key], &["--context", "local"]);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use triggerd::cli::demo::receiver::Receiver;
 
+use super::contexts::STALE_KEY;
 use super::output::{EVIL, is_harmless};
 use super::*;
 use crate::harness::until;
@@ -40,7 +41,7 @@ type Row = (&'static str, Arguments, Option<&'static str>);
 const NONE: Arguments = |_| vec![];
 
 const ROWS: [Row; 41] = [
-    ("context add", |_| words(&["a", "--url", "h", "--key", "k", "--replace"]), None),
+    ("context add", |_| words(&["a", "--url", "h", "--key", STALE_KEY, "--replace"]), None),
     ("context list", NONE, Some("CURRENT")),
     ("context use", |_| words(&["a"]), None),
     ("context show", |_| words(&["a"]), None),

@@ -43,7 +43,7 @@ fn key_create_says_where_it_looked_for_the_token() {
     assert!(absent.code == Some(2) && absent.err.contains("/nowhere/token"), "{absent:?}");
     std::fs::write(dir.join("other.token"), "trgadm_of_another_server\n").unwrap();
     let foreign = run(&dir, &[&create[..], &["E", "--admin-token-file", "other.token"]].concat());
-    let parts = ["does not accept the key from the file other.token", "unauthorized"];
+    let parts = ["does not accept the admin token from the file other.token", "unauthorized"];
     assert!(
         foreign.code == Some(1) && parts.iter().all(|part| foreign.err.contains(part)),
         "{foreign:?}"
@@ -189,10 +189,8 @@ fn a_caller_learns_who_it_is_and_the_operator_runs_organizations() {
     let world = World::new();
     let who = world.run(&["whoami"]);
     assert!(who.code == Some(0) && who.out.starts_with("organization  Acme (org_"), "{who:?}");
-    assert!(
-        who.out.contains("\ntier          free\n") && who.out.contains("audit:read"),
-        "{who:?}"
-    );
+    let tier_and_scopes = ["\ntier          free\n", "\nscopes        all\n"];
+    assert!(tier_and_scopes.iter().all(|part| who.out.contains(part)), "{who:?}");
     let admin = |words: &[&str]| Ran::of(world.admin(words).output().unwrap());
     let made = admin(&["org", "create", "Beta", "--tier", "pro", "--json"]).json();
     let id = made["id"].as_str().unwrap();
@@ -214,6 +212,11 @@ fn a_caller_learns_who_it_is_and_the_operator_runs_organizations() {
     let audit = admin(&["audit", "--as-admin", "--org", id, "--action", "organization.changed"]);
     let suspended = "suspended: false -> true";
     assert!(audit.out.contains(suspended) && audit.out.lines().count() == 4, "{audit:?}");
+    let request = admin(&["audit", "--as-admin", "--org", id, "--limit", "1", "--json"]).json();
+    let request = request["data"][0]["request_id"].as_str().unwrap().to_owned();
+    let newest = audit.out.lines().nth(1).unwrap();
+    assert!(newest.starts_with(id) && newest.contains(&request), "{audit:?}");
+    assert!(audit.out.starts_with("ORGANIZATION") && audit.out.contains("REQUEST"), "{audit:?}");
     let own = world.run(&["audit"]);
     assert!(!own.out.contains(id) && own.out.contains("key.created"), "{own:?}");
     assert_eq!(world.run(&["audit", "--org", id]).code, Some(2), "it needs the admin token");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::server;
 
@@ -107,7 +108,9 @@ fn the_server_shows_every_page_and_each_problem_type_and_each_link_opens() {
             let page = client.get(path);
             assert_eq!(page.status, 200, "{path}");
             assert_eq!(page.header("x-content-type-options"), "nosniff", "{path}");
-            if !["/docs/style.css", "/docs/year.svg", "/openapi.json"].contains(&path) {
+            if !["/docs/style.css", "/docs/icon.svg", "/docs/year.svg", "/openapi.json"]
+                .contains(&path)
+            {
                 let policy = page.header("content-security-policy");
                 assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
             }
@@ -144,10 +147,31 @@ fn the_explorer_loads_its_script_from_the_server_and_makes_no_markup() {
     assert_eq!(page.text.matches("<script src=\"/docs/explorer.js\" defer></script>").count(), 1);
     assert_eq!(page.text.matches("<script").count(), 1, "no script is in the page itself");
     assert!(!page.text.contains(" style=") && !page.text.contains(" onclick="), "{}", page.text);
+    let contents = page.text.split("<h2").next().unwrap();
+    assert!(contents.contains("<li><a href=\"#explorer\">"), "{contents}");
+    let icon = client.get("/docs/icon.svg");
+    assert_eq!((icon.status, icon.header("content-type")), (200, "image/svg+xml"));
     let script = client.get("/docs/explorer.js");
     assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
     for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "://"] {
         assert!(!script.text.contains(word), "{word}");
+    }
+}
+
+/// What the explorer does in a page, with a small document in the place of a browser's.
+#[test]
+fn the_explorer_keeps_numbers_streams_asks_and_opens_what_is_named() {
+    let mut node = Command::new("node");
+    node.arg("--test").current_dir(root().join("tests/explorer"));
+    match node.env("TRIGGERD_SOURCE", root()).output() {
+        Ok(done) => {
+            let said = crate::npm::text(&done);
+            assert!(done.status.success() && said.contains("pass 5"), "{said}");
+        }
+        Err(_absent) => {
+            assert!(std::env::var_os("CI").is_none(), "there is no node");
+            eprintln!("skipped: there is no node");
+        }
     }
 }
 

@@ -204,7 +204,7 @@ impl Bench {
         let text = key.ok_or_else(|| {
             Failure::new(ExitCode::Usage, "no API key is set: give --key or set TRIGGERD_API_KEY")
         })?;
-        let credential = Credential { text, origin: origin.to_owned() };
+        let credential = Credential::key(text, origin);
         let target = Target::parse(&url, "--url")?;
         Subject::reach(target, credential, payload_bytes, self.batch)
     }

@@ -47,7 +47,7 @@ impl Subject {
         let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
         let made = admin.call(Method::POST, "/api/keys/generate", Some(body), &["key"])?;
         let key = made.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let credential = Credential { text: key, origin: "its own".to_owned() };
+        let credential = Credential::key(key, "its own");
         let target = Target::parse(&server.url, "its own address")?;
         let subject = Self::reach(target, credential, payload_bytes, batch)?;
         Ok(Self { server: Some(server), ..subject })

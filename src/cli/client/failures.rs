@@ -8,11 +8,25 @@ use crate::base::library_errors::{system_words, tls_fault};
 use crate::cli::Failure;
 use crate::cli::answer::lenient_text;
 use crate::cli::output::visible;
+use crate::model::time::IN_A_URL;
 
 /// Number of characters shown of an answer that is not triggerd's.
 const EXCERPT_CHARS: usize = 200;
 /// The beginning of the detail of a server that does not know the route.
 const NO_ROUTE: &str = "there is no route";
+/// The options by which people give members and parameters of the API.
+const OPTIONS: [(&str, &str); 10] = [
+    ("action", "--action"),
+    ("dedup_id", "--dedup-id"),
+    ("endpoint_id", "--endpoint"),
+    ("event_types", "--type"),
+    ("expires_at", "--expires-at"),
+    ("organization", "--org"),
+    ("organization_id", "--org"),
+    ("scopes", "--scope"),
+    ("since", "--since"),
+    ("until", "--until"),
+];
 /// Advice for an answer of another program.
 const IS_IT_OURS: &str =
     "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
@@ -97,25 +111,30 @@ impl Client {
         if code == "not_found" && message.starts_with(NO_ROUTE) {
             message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
         }
-        let faults =
-            problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        // A single fault is already in the detail.
-        for fault in faults.iter().filter(|_| faults.len() > 1) {
-            let part =
-                |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
-            message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
+        match problem.get("errors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) {
+            // The detail of the problem has the only fault, and says so if it is none of a member.
+            [only] if !fault_text(only, "pointer").is_empty() => message = fault_in_words(only),
+            [] | [_] => {}
+            faults => {
+                let lines = faults.iter().map(|fault| format!("\n  {}", fault_in_words(fault)));
+                message.extend(lines);
+            }
         }
-        let Self { shown, key_origin, url_origin, .. } = self;
         if head.status == 401 {
-            message = format!(
-                "{shown} ({url_origin}) does not accept the key from {key_origin}: it is not a key \
-                 of this server, or it has expired or was revoked. Check the key and the URL"
-            );
+            message = self.unauthorized();
         }
         let request = member("request_id").unwrap_or("unknown".into());
         Failure::new(
             ExitCode::Failed,
             format!("{message} ({} {code}, request {request})", head.status),
+        )
+    }
+
+    fn unauthorized(&self) -> String {
+        let Self { shown, key_origin, key_noun: noun, url_origin, .. } = self;
+        format!(
+            "{shown} ({url_origin}) does not accept the {noun} from {key_origin}: this server has \
+             another {noun}, or the {noun} has expired or was revoked. Check the {noun} and the URL"
         )
     }
 
@@ -147,6 +166,19 @@ impl Client {
         );
         Failure::new(ExitCode::Failed, message)
     }
+}
+
+/// Names a fault of a request by the option that a person typed, if there is one.
+fn fault_in_words(fault: &Value) -> String {
+    let (pointer, detail) = (fault_text(fault, "pointer"), fault_text(fault, "detail"));
+    let name = pointer.trim_start_matches(['/', '?']).split('/').next();
+    let option = OPTIONS.iter().find(|(member, _)| Some(*member) == name);
+    let named = option.map_or(pointer, |(_, option)| option);
+    format!("{}: {}", visible(named), visible(&detail.replace(IN_A_URL, "")))
+}
+
+fn fault_text<'a>(fault: &'a Value, name: &str) -> &'a str {
+    fault.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Advice by the status and the headers of another program's answer.

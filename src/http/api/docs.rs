@@ -35,6 +35,11 @@ const EXPLORER: &str = "<h2 id=\"explorer\">Explorer</h2>\n<p>Each operation of 
     id=\"operations\"><p>The explorer needs JavaScript.</p></div>\n<script \
     src=\"/docs/explorer.js\" defer></script>\n";
 
+/// The end of the first list of that page, its contents.
+const CONTENTS_END: &str = "</ul>";
+/// The line of the contents for the explorer, which only the server's page has.
+const EXPLORER_LINK: &str = "<li><a href=\"#explorer\">Explorer</a></li>\n";
+
 /// The pages in the order of the navigation. The first one is `/docs` itself.
 static PAGES: [Page; 14] = pages![
     "index",
@@ -53,6 +58,9 @@ static PAGES: [Page; 14] = pages![
     "contributing",
 ];
 
+/// The icon of the pages in a browser.
+static ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\">\
+    <path fill=\"#0b57b5\" d=\"M9 0 2 9h5l-1 7 8-10H8z\"/></svg>";
 static STYLE: &str = include_str!("docs/style.css");
 /// The drawing of the page about performance.
 static YEAR: &str = include_str!("../../../docs/year.svg");
@@ -91,9 +99,14 @@ pub(in crate::http) static SHOW: Operation = Operation::new(
 /// The pages as HTML, made at the first request for a page.
 static RENDERED: LazyLock<Vec<(&'static str, Bytes)>> = LazyLock::new(|| {
     let page = |(name, text): &Page| {
-        let explorer = if *name == EXPLORED { EXPLORER } else { "" };
-        let html = document(name, title(text), &(markdown::render(text) + explorer));
-        (*name, Bytes::from(html))
+        let manual = markdown::render(text);
+        let body = match (*name, manual.split_once(CONTENTS_END)) {
+            (EXPLORED, Some((contents, rest))) => {
+                format!("{contents}{EXPLORER_LINK}{CONTENTS_END}{rest}{EXPLORER}")
+            }
+            _ => manual,
+        };
+        (*name, Bytes::from(document(name, title(text), &body)))
     };
     PAGES.iter().map(page).collect()
 });
@@ -111,6 +124,7 @@ pub(in crate::http) fn show(call: &Call) -> Answer {
     let answer = match call.path("page") {
         "style.css" => file("text/css; charset=utf-8", STYLE),
         "explorer.js" => file("text/javascript; charset=utf-8", SCRIPT),
+        "icon.svg" => file("image/svg+xml", ICON),
         "year.svg" => file("image/svg+xml", YEAR),
         name => page(name),
     };
@@ -140,7 +154,8 @@ fn document(name: &str, own_title: &str, body: &str) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{own_title} · triggerd {version}</title>\n\
-         <link rel=\"stylesheet\" href=\"/docs/style.css\">\n</head>\n<body>\n\
+         <link rel=\"stylesheet\" href=\"/docs/style.css\">\n\
+         <link rel=\"icon\" href=\"/docs/icon.svg\">\n</head>\n<body>\n\
          <nav aria-label=\"Manual\">\n<p>triggerd {version}</p>\n<ul>\n{links}</ul>\n</nav>\n\
          <main>\n{body}</main>\n</body>\n</html>\n",
         version = env!("CARGO_PKG_VERSION"),

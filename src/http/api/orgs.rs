@@ -103,8 +103,8 @@ pub(in crate::http) static CHANGE: Operation = Operation::new(
     &[Reply::json(200, "The organization.", schema_of::<Shown>)],
 )
 .about(
-    "A suspended organization can read and change nothing, and its deliveries wait until the \
-     suspension ends.",
+    "The keys of a suspended organization read as before and change nothing, and its deliveries \
+     wait until the suspension ends.",
 )
 .body(&[Content::json::<OrgChange>(r#"{"suspended": true}"#)])
 .refuses(&[Code::OrganizationExists]);

@@ -377,8 +377,8 @@ pub(in crate::http) fn forbidden() -> Problem {
 
 /// The problem for a change that a suspended organization asks for.
 pub(in crate::http) fn suspended() -> Problem {
-    let detail = "the organization is suspended: its keys can read and change nothing until the \
-        operator ends the suspension; nothing was changed";
+    let detail = "the organization is suspended: its keys read as before and change nothing until \
+        the operator ends the suspension; nothing was changed";
     Problem::new(Code::OrganizationSuspended, detail)
 }
 

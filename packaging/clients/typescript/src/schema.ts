@@ -548,7 +548,7 @@ export interface paths {
         head?: never;
         /**
          * Change or suspend an organization
-         * @description A suspended organization can read and change nothing, and its deliveries wait until the suspension ends.
+         * @description The keys of a suspended organization read as before and change nothing, and its deliveries wait until the suspension ends.
          */
         patch: operations["changeOrganization"];
         trace?: never;
@@ -1981,7 +1981,7 @@ export interface components {
          * @enum {string}
          */
         Pressure: "none" | "bytes" | "disk";
-        /** @description A problem document (RFC 9457), as the OpenAPI document describes it. [`Document`] writes its members. */
+        /** @description A problem document (RFC 9457). */
         Problem: {
             code: components["schemas"]["ProblemCode"];
             /** @description The meaning for this request. */

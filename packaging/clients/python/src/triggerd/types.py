@@ -1557,7 +1557,7 @@ class PostedEvent(TypedDict, closed=True):
 
 class Problem(TypedDict):
     """
-    A problem document (RFC 9457), as the OpenAPI document describes it. [`Document`] writes its members.
+    A problem document (RFC 9457).
     """
 
     code: ProblemCode
