@@ -120,6 +120,7 @@ impl Kind for CreateOrg {
             endpoints: Vec::new(),
             next_endpoint: 1,
             suspended_at: None,
+            deletion: None,
         };
         change.state.orgs.put(number, row);
         change.note_id(self.org.id.0)?;

@@ -39,7 +39,7 @@ type Row = (&'static str, Arguments, Option<&'static str>);
 
 const NONE: Arguments = |_| vec![];
 
-const ROWS: [Row; 41] = [
+const ROWS: [Row; 42] = [
     ("context add", |_| words(&["a", "--url", "h", "--key", "k", "--replace"]), None),
     ("context list", NONE, Some("CURRENT")),
     ("context use", |_| words(&["a"]), None),
@@ -81,6 +81,7 @@ const ROWS: [Row; 41] = [
     ("org update", |scene| vec![scene.fresh_org(), "--tier=pro".into()], None),
     ("org suspend", |scene| vec![scene.fresh_org()], None),
     ("org resume", |scene| vec![scene.fresh_org()], None),
+    ("org delete", |scene| vec![scene.fresh_org()], None),
 ];
 
 /// Rows that change what the other rows show.
