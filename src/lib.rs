@@ -161,6 +161,7 @@
 //! - `store/change/again.rs`: deliveries that are made again
 //! - `store/change/audit.rs`: the changes of a command, for the audit log
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
+//! - `store/change/endpoints.rs`: endpoints, deleted and forgotten
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
 //! - `store/change/expiry.rs`: expired events, which leave with all their rows
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
@@ -202,6 +203,7 @@
 //! - `store/lifecycle/load.rs`: loads the rows of a snapshot
 //! - `store/lifecycle/losses.rs`: the differences between two states, in users' words
 //! - `store/lifecycle/opening.rs`: opens and closes the state
+//! - `store/lifecycle/renewal.rs`: copies the rows to new files, without the bytes of removed rows
 //! - `store/lifecycle/verify.rs`: judges a state's directory, and opens a copy of it
 //! - `store/lifecycle/walk.rs`: every row as of one moment, for a snapshot
 //! - `store/lifecycle/write_back.rs`: writes fresh rows to sled, with their journal position
@@ -286,6 +288,7 @@
 //! - `pipeline/retention.rs`: lets events expire, the oldest of each organization first
 //! - `pipeline/expiry_report.rs`: reports unfinished events that expire
 //! - `pipeline/clock_trust.rs`: when the wall clock is too doubtful to let events expire
+//! - `pipeline/deletions.rs`: carries out the deletion of organizations
 //! - `pipeline/disk_limits.rs`: keeps the data within its disk space
 //! - `pipeline/early_expiry.rs`: decides which events expire before their time
 //! - `pipeline/disk_forecast.rs`: estimates when the disk is full

@@ -8,6 +8,7 @@ use super::admin::Admin;
 use super::answer::{Answer, text};
 use super::arguments::checked_id;
 use super::client::{Client, Method};
+use super::confirm::Yes;
 use super::list::{Limit, List, with_query};
 use super::output::{one_line, print, print_done};
 use super::reach::{Server, Settings};
@@ -23,15 +24,21 @@ const COLUMNS: [Column; 8] = [
     ("ID", |org| cell(org, "id")),
     ("NAME", |org| cell(org, "name")),
     ("TIER", |org| cell(org, "tier")),
-    ("STATE", |org| Cell::plain(if is_suspended(org) { "suspended" } else { "active" })),
+    ("STATE", |org| Cell::plain(state(org))),
     ("EVENTS", |org| cell(org, "events")),
     ("INBOX", |org| cell(org, "open")),
     ("DEAD", |org| cell(org, "dead")),
     ("CREATED", |org| cell(org, "created_at")),
 ];
 
-fn is_suspended(org: &Answer) -> bool {
-    org.get("suspended") == Some(&Value::Bool(true))
+fn state(org: &Answer) -> &'static str {
+    if org.get("deletion").is_some_and(Value::is_object) {
+        "being deleted"
+    } else if org.get("suspended") == Some(&Value::Bool(true)) {
+        "suspended"
+    } else {
+        "active"
+    }
 }
 
 /// The subcommands of `triggerd org`. All of them need the admin token.
@@ -50,6 +57,9 @@ pub(super) enum OrgCommand {
     Suspend(One),
     /// End the suspension of an organization: its deliveries go on
     Resume(One),
+    /// Delete an organization with everything in it, for good. Its keys are refused from then on;
+    /// `triggerd org show` shows the progress
+    Delete(Deletion),
 }
 
 #[derive(Args)]
@@ -100,6 +110,14 @@ pub(super) struct One {
     id: String,
     #[command(flatten)]
     with: AsAdmin,
+}
+
+#[derive(Args)]
+pub(super) struct Deletion {
+    #[command(flatten)]
+    yes: Yes,
+    #[command(flatten)]
+    one: One,
 }
 
 #[derive(Args)]
@@ -159,6 +177,7 @@ impl OrgCommand {
             Self::Update(update) => update.run(settings),
             Self::Suspend(one) => one.call(settings, Some(true)),
             Self::Resume(one) => one.call(settings, Some(false)),
+            Self::Delete(deletion) => deletion.run(settings),
         }
     }
 }
@@ -183,6 +202,16 @@ impl One {
         let body = json!({ "suspended": suspended }).to_string();
         let org = client.call(Method::PATCH, &path, Some(body), &["id", "suspended"])?;
         self.with.print(&org, Some(if suspended { "suspended" } else { "active" }))
+    }
+}
+
+impl Deletion {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let Self { yes, one: One { id, with } } = self;
+        let (path, client) = (path_of(&id)?, with.client(settings)?);
+        yes.confirm(&format!("Delete {id} with its keys, endpoints, events and audit log?"))?;
+        let org = client.call(Method::DELETE, &path, None, &["id", "deletion"])?;
+        with.print(&org, Some("being deleted"))
     }
 }
 

@@ -412,6 +412,8 @@ mod audit;
 mod broken;
 #[path = "apply_dedup_tests.rs"]
 mod dedup;
+#[path = "apply_delete_org_tests.rs"]
+mod delete_org;
 #[path = "apply_erase_tests.rs"]
 mod erase;
 #[path = "apply_expiry_tests.rs"]

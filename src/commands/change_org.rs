@@ -63,7 +63,7 @@ impl Kind for ChangeOrg {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<ChangeOrgOutcome, Unapplied> {
-        let Some(known) = change.state.orgs.get(self.org)? else {
+        let Some(known) = change.state.living_org(self.org)? else {
             return Ok(ChangeOrgOutcome::NotFound);
         };
         let id = known.org.id;

@@ -121,6 +121,7 @@ impl Kind for CreateOrg {
             next_endpoint: 1,
             suspended_at: None,
             mode_since: None,
+            deletion: None,
         };
         change.state.orgs.put(number, row);
         change.note_id(self.org.id.0)?;

@@ -6,7 +6,6 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::audit::Changing;
 use crate::model::id::{EndpointId, OrgNo};
 use crate::model::key::Scope;
-use crate::store::rows::schema::{EndedRow, TombstoneRow};
 use crate::store::{Change, Unapplied};
 
 /// Deletes an endpoint. Past deliveries stay; waiting deliveries are canceled later, see
@@ -57,15 +56,7 @@ impl Kind for DeleteEndpoint {
         if row.endpoints.len() == before {
             return Ok(DeleteEndpointOutcome::NotFound);
         }
-        let position = change.position;
-        if let Some(ended) = change.state.endpoints.get(endpoint)? {
-            let tombstone = TombstoneRow { org, number: ended.number, ended: position };
-            change.state.tombstones.insert_new(endpoint, tombstone);
-            change.state.ended.insert_new((org, position, ended.number), EndedRow(endpoint));
-        }
-        change.state.endpoints.remove(endpoint);
-        change.state.health.remove(endpoint);
-        change.effects.endpoints_changed.push(endpoint);
+        change.end_endpoint(org, endpoint)?;
         Ok(DeleteEndpointOutcome::Deleted)
     }
 }

@@ -37,10 +37,8 @@ impl Kind for ForgetDeleted {
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         let Self { org, before, deleted_before } = *self;
         let forgettable = change.forgettable(org, (before, deleted_before))?;
-        for (endpoint, ended, number) in forgettable.endpoints {
-            change.state.tombstones.remove(endpoint);
-            change.state.numbers.remove((org, number));
-            change.state.ended.remove((org, ended, number));
+        for endpoint in forgettable.endpoints {
+            change.forget_endpoint(org, endpoint);
         }
         for replay in forgettable.replays {
             change.state.replays.remove((org, replay));

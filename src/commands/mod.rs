@@ -13,6 +13,7 @@ mod codec;
 mod create_key;
 mod create_org;
 mod delete_endpoint;
+mod delete_org;
 mod draft;
 mod drop_dead;
 mod end_key;
@@ -24,6 +25,7 @@ mod expire_dedup;
 mod expire_events;
 mod expire_keys;
 mod forget_deleted;
+mod forget_org;
 mod kind;
 mod need;
 mod note_audit;
@@ -47,12 +49,14 @@ pub use change_key::ChangeKeyOutcome;
 pub use change_org::ChangeOrgOutcome;
 pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
+pub use delete_org::DeleteOrgOutcome;
 pub use draft::{Draft, Drafted, Less};
 pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
 pub use expire_events::ExpireOutcome;
+pub use forget_org::ForgetOrgOutcome;
 pub use kind::{AskedBy, Kind, KindInfo, Requester, Stamp, UnknownRecord};
 pub use need::{Cuts, Need, needs};
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
@@ -354,6 +358,8 @@ registry! {
     report_key_end::ReportKeyEnd,
     expire_audit::ExpireAudit,
     note_audit::NoteAudit,
+    delete_org::DeleteOrg,
+    forget_org::ForgetOrg,
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.

@@ -34,6 +34,8 @@ pub enum Need {
     Without(Cuts),
     /// Nobody reads the record.
     Nothing,
+    /// Nobody reads the record, and nobody may see it any more: its organization was deleted.
+    Forgotten,
 }
 
 /// Returns the need for each record by the present state.
@@ -44,10 +46,13 @@ pub fn needs(store: &Store, records: &[Record]) -> Result<Vec<Need>, StateError>
     let named: Vec<_> = records.iter().map(named_events).collect();
     let found = store.event_records(&named.concat())?;
     let mut found = found.into_iter();
-    let need = |(record, named): (&Record, &Vec<_>)| {
-        judge(record, &found.by_ref().take(named.len()).collect::<Vec<_>>())
+    let orgs: Vec<_> = records.iter().map(|record| record.command.owner()).collect();
+    let forgotten = store.are_forgotten(&orgs)?;
+    let need = |((record, named), is_forgotten): ((&Record, &Vec<_>), bool)| {
+        let found: Vec<_> = found.by_ref().take(named.len()).collect();
+        if is_forgotten { Need::Forgotten } else { judge(record, &found) }
     };
-    Ok(records.iter().zip(&named).map(need).collect())
+    Ok(records.iter().zip(&named).zip(forgotten).map(need).collect())
 }
 
 /// Returns the events that may need the record: first the event that the command is about, if there
@@ -87,6 +92,11 @@ fn bit(number: usize) -> u8 {
 }
 
 impl Command {
+    /// Returns the organization that the record is about, also if the command creates it.
+    fn owner(&self) -> Option<OrgNo> {
+        self.org().or_else(|| self.made_org())
+    }
+
     /// Returns the time of receipt of the event that the command stores, if it stores one.
     pub fn received_at(&self) -> Option<Timestamp> {
         match self.action() {

@@ -4,7 +4,10 @@ use super::*;
 use crate::commands::tests::{
     AT_ONCE, Fixture, ORG, ack, create_org, erase, put_endpoint, route, settle, submit,
 };
-use crate::commands::{Applied, EraseOutcome, ExpireEvents, NoteRouteCrash, one_of_each};
+use crate::commands::{
+    Applied, CreateOrg, DeleteOrg, EraseOutcome, ExpireEvents, ForgetOrg, NoteRouteCrash,
+    one_of_each,
+};
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, ErrorCode, Verdict};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
@@ -198,4 +201,33 @@ fn every_event_that_a_command_stores_is_named_and_its_payload_can_be_cut() {
         }
     }
     assert_eq!(stored, 4);
+}
+
+#[test]
+fn every_record_of_a_deleted_organization_is_forgotten_also_one_that_was_refused() {
+    let mut log = Log::new();
+    // The number that the committer gives.
+    let numbered = |number: u32| {
+        let Command::CreateOrg(made) = create_org(InboxMode::Auto, 2_000_000) else {
+            unreachable!()
+        };
+        Command::CreateOrg(CreateOrg { number: OrgNo(number), ..made })
+    };
+    let other = log.apply(numbered(1));
+    let refused = log.apply(numbered(2));
+    let event = log.apply(submit(1, 1, None));
+    let deleted = log.apply(DeleteOrg { org: ORG, at: Timestamp(9) }.into());
+    assert_eq!((log.need(event), log.need(deleted)), (Need::Whole, Need::Nothing));
+    let late = log.apply(submit(2, 1, None));
+    let found = log.state.store.expiring(ORG, EventId(0), Cutoffs::ALL).unwrap();
+    let (blocks, looked_at, cutoffs) = (found.blocks, found.looked_at, Cutoffs::ALL);
+    log.apply(ExpireEvents { org: ORG, blocks, cutoffs, looked_at, report: None }.into());
+    assert_eq!(log.need(event), Need::Nothing);
+    for _ in 0..2 {
+        log.apply(ForgetOrg { org: ORG }.into());
+    }
+    for index in 0..log.records.len() {
+        let expected = if index == other { Need::Nothing } else { Need::Forgotten };
+        assert_eq!(log.need(index), expected, "{index} of {refused} {late}");
+    }
 }

@@ -58,7 +58,7 @@ impl Kind for PutEndpoint {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<PutEndpointOutcome, Unapplied> {
-        let Some(org) = change.state.orgs.get(self.org)? else {
+        let Some(org) = change.state.living_org(self.org)? else {
             return Ok(PutEndpointOutcome::NotFound);
         };
         let mut endpoint = self.endpoint.clone();

@@ -93,7 +93,7 @@ impl StartReplay {
     /// Returns the first number of the replayed endpoints, and the number behind the last. `None`
     /// if the organization or the endpoint does not exist.
     fn endpoints(&self, change: &Change<'_>) -> Result<Option<(u32, u32)>, StateError> {
-        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(None) };
+        let Some(org) = change.state.living_org(self.org)? else { return Ok(None) };
         let Some(endpoint) = self.request.endpoint else {
             return Ok(Some((1, org.next_endpoint)));
         };

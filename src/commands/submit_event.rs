@@ -165,13 +165,13 @@ impl Kind for SubmitEvent {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<SubmitOutcome, Unapplied> {
         let Self { org, id, received_at, ref event, .. } = *self;
-        if change.state.orgs.get(org)?.is_none() {
-            return Ok(SubmitOutcome::NotFound);
-        }
         change.note_id(id.0)?;
         let at = Now::new(received_at, Timestamp(id.unix_ms()));
         let authority = Authority { key: self.by, needs: Scope::EventsWrite.into(), at };
         change.judge(authority, Some(org))?;
+        if change.state.living_org(org)?.is_none() {
+            return Ok(SubmitOutcome::NotFound);
+        }
         if let Some(dedup) = &event.dedup {
             if let Some(earlier) = change.earlier(dedup)? {
                 change.effects.duplicates += u64::from(earlier.is_same);

@@ -29,6 +29,8 @@ pub(super) struct Plan {
     covered_ms: Option<u64>,
     /// The records to be removed, as ranges of positions, sorted.
     removed: Vec<(Position, Position)>,
+    /// Set if nobody may see some of these records any more.
+    forgets: bool,
     /// The records to be cut, sorted.
     cut: Vec<(Position, Cuts)>,
     /// The number of blocks on which needed records lie.
@@ -45,6 +47,7 @@ impl Plan {
             found_by: Position::MAX,
             covered_ms: None,
             removed: Vec::new(),
+            forgets: false,
             cut: Vec::new(),
             kept_blocks: 0,
             last_block: None,
@@ -54,15 +57,23 @@ impl Plan {
     /// Adds the next record of the segment.
     pub(super) fn add(&mut self, (from, to): (Position, Position), need: Need) {
         match need {
-            Need::Nothing => match self.removed.last_mut() {
-                Some((_, end)) if *end == from => *end = to,
-                _ => self.removed.push((from, to)),
-            },
+            Need::Nothing => self.remove(from, to),
+            Need::Forgotten => {
+                self.forgets = true;
+                self.remove(from, to);
+            }
             Need::Without(cuts) => {
                 self.cut.push((from, cuts));
                 self.keep(from, to);
             }
             Need::Whole => self.keep(from, to),
+        }
+    }
+
+    fn remove(&mut self, from: Position, to: Position) {
+        match self.removed.last_mut() {
+            Some((_, end)) if *end == from => *end = to,
+            _ => self.removed.push((from, to)),
         }
     }
 
@@ -88,8 +99,8 @@ impl Plan {
     }
 
     /// True if some record holds what nobody may see.
-    pub(super) fn has_cuts(&self) -> bool {
-        !self.cut.is_empty()
+    pub(super) fn must_be_written(&self) -> bool {
+        self.forgets || !self.cut.is_empty()
     }
 
     /// True if a snapshot of this position holds what follows from the segment, as it was found.
@@ -104,14 +115,14 @@ impl Plan {
 
     /// True if writing the segment again removes something.
     fn changes(&self) -> bool {
-        !self.removed.is_empty() || self.has_cuts()
+        !self.removed.is_empty() || self.must_be_written()
     }
 
     /// True if the plan is worth its work for a file that takes this disk space: half of it comes
     /// free, or something in it must go.
     pub(super) fn is_worth(&self, allocated: u64) -> bool {
         let freed = self.freed_of(allocated);
-        self.has_cuts() || self.is_all() || (freed > 0 && freed >= allocated / 2)
+        self.must_be_written() || self.is_all() || (freed > 0 && freed >= allocated / 2)
     }
 
     /// Returns the disk space that comes free, for a file that takes this disk space.

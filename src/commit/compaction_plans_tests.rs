@@ -43,7 +43,7 @@ fn a_plan_knows_the_need_for_each_record() {
     }
     assert_eq!(plan.need(Position(at)), Need::Whole, "behind the segment");
     assert_eq!(plan.removed.len(), 2, "neighbours are one range");
-    assert!(plan.has_cuts());
+    assert!(plan.must_be_written());
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl<'a> Reading<'a> {
 pub(super) fn decide(plan: &Plan, record: &RawRecord<'_>) -> Result<Decision, String> {
     let cuts = match plan.need(record.position) {
         Need::Whole => return Ok(Decision::Keep),
-        Need::Nothing => return Ok(Decision::Remove),
+        Need::Nothing | Need::Forgotten => return Ok(Decision::Remove),
         Need::Without(cuts) => cuts,
     };
     let command = Command::of_raw(record).map_err(|unknown| unknown.to_string())?;

@@ -404,7 +404,7 @@ impl Compactor {
             if found.plan.is_worth(segment.allocated) && !work.plans.add(found.plan) {
                 work.passes.leave_out();
             }
-        } else if found.plan.has_cuts() && seals {
+        } else if found.plan.must_be_written() && seals {
             work.seal_at_ms = now_ms.saturating_add(millis(self.settings.pass_every));
             // Looked at again as soon as it is sealed.
             work.hinted.insert(segment.first);

@@ -69,9 +69,10 @@ section! {
         grace: Duration = seconds("grace_seconds", HOUR_SECONDS, 0..=30 * DAY_SECONDS)
             .at_most_an_eighth_of("erase_seconds");
 
-        /// Seconds within which the bytes of an erased event are gone from the files of a server
-        /// that runs without long pauses and frequent restarts and has disk space. The bytes stay
-        /// for `grace_seconds`, several times in turn, because copies under way may need the files.
+        /// Seconds within which the bytes of an erased event or a deleted organization are gone from
+        /// the files of a server that runs without long pauses and frequent restarts and has disk
+        /// space. The bytes stay for `grace_seconds`, several times in turn, because copies under
+        /// way may need the files.
         erase: Duration = seconds("erase_seconds", DAY_SECONDS, 60..=240 * DAY_SECONDS);
     }
 }

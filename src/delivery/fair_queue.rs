@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn the_last_eighth_is_for_organizations_without_an_attempt() {
         let mut turns = turns(16, 8);
-        let mut begin = |turns: &mut FairQueue, org: u32, endpoint: u128| {
+        let begin = |turns: &mut FairQueue, org: u32, endpoint: u128| {
             assert_eq!(turns.next(), Some(EndpointId(endpoint)));
             turns.began(OrgNo(org), Healthy);
         };

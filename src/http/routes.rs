@@ -27,7 +27,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{Admin, AdminOr, AdminOrAnyKey, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 56] = [
+static ROUTES: [Route; 57] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call)), &events::POST),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call)), &events::POST_BATCH).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call)), &event_history::LIST),
@@ -71,6 +71,7 @@ static ROUTES: [Route; 56] = [
     Route::new(Post,   "/api/orgs",           Admin,                 |call| Box::pin(orgs::create(call)), &orgs::CREATE),
     Route::new(Get,    "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(async move { orgs::show(call) }), &orgs::SHOW),
     Route::new(Patch,  "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::change(call)), &orgs::CHANGE),
+    Route::new(Delete, "/api/orgs/{org_id}",  Admin,                 |call| Box::pin(orgs::delete(call)), &orgs::DELETE),
     Route::new(Post,   "/api/orgs/{org_id}/keys", Admin,             |call| Box::pin(orgs::make_key(call)), &orgs::MAKE_KEY),
     Route::new(Get,    "/api/audit",          AdminOr(AuditRead),    |call| Box::pin(audit::list(call)), &audit::LIST),
     Route::new(Post,   "/api/admin/backup",   Admin,                 |call| Box::pin(admin::backup(call)), &admin::BACKUP),
@@ -173,7 +174,7 @@ mod tests {
 
     /// The commands that a route of the operator may make.
     const OF_OPERATOR: &[&str] =
-        &["create_org", "create_key", "end_key", "change_org", "change_key"];
+        &["create_org", "create_key", "end_key", "change_org", "change_key", "delete_org"];
 
     /// The commands that a route may make, by its permission: for a key and for the operator.
     fn makes(who: Who) -> (&'static [&'static str], &'static [&'static str]) {

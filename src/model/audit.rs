@@ -183,6 +183,9 @@ pub enum Action {
     /// The operator asked for the events of all organizations.
     #[strum(serialize = "archive.requested")]
     ArchiveRequested,
+    /// The deletion of an organization was begun.
+    #[strum(serialize = "organization.deleted")]
+    OrganizationDeleted,
 }
 
 named!(Action);

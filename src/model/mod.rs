@@ -61,7 +61,8 @@ mod tests {
                        endpoint.deleted event.erased replay.started replay.canceled \
                        configuration.reloaded administration.refused delivery.retried \
                        dead_letters.replayed dead_letters.dropped backup.requested \
-                       drill.requested archive.requested";
+                       drill.requested archive.requested \
+                       organization.deleted";
         assert_eq!(names(Action::ALL, Action::name), actions);
     }
 

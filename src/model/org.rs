@@ -93,6 +93,15 @@ pub struct Org {
     pub created_at: Timestamp,
 }
 
+/// The deletion of an organization while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrgDeletion {
+    /// The time at which the operator asked for it.
+    pub at: Timestamp,
+    /// The number of events that the organization had then.
+    pub events: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

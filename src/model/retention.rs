@@ -24,6 +24,15 @@ pub struct Cutoffs {
 }
 
 impl Cutoffs {
+    /// The times by which every event expires, because its organization is deleted.
+    pub const ALL: Self = Self {
+        finished: Timestamp(u64::MAX),
+        dead: Timestamp(u64::MAX),
+        open: Timestamp(u64::MAX),
+        erased: Timestamp(u64::MAX),
+        now: Timestamp(u64::MAX),
+    };
+
     /// Returns the latest of the times: no event that is received then or later expires.
     pub fn latest(self) -> Timestamp {
         self.finished.max(self.dead).max(self.open)

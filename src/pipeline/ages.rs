@@ -18,7 +18,7 @@ pub struct Ages {
     /// The ages of finished and of open events of each tier; zero stands for never.
     tiers: [(Duration, Duration); 3],
     /// The time within which compaction removes an erased payload from a running server.
-    erase: Duration,
+    pub(super) erase: Duration,
     /// The age of entries of the audit log; zero stands for never.
     audit: Duration,
 }

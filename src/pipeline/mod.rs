@@ -1,9 +1,10 @@
 //! From events to deliveries: the workers find the endpoints of an event, the replayer delivers
-//! past events again, and the sweeper finds lost work, lets events expire and does the
-//! housekeeping. None of them knows how a webhook is sent.
+//! past events again, and the sweeper finds lost work, lets events expire, carries out the
+//! deletion of organizations and does the housekeeping. None of them knows how a webhook is sent.
 
 mod ages;
 mod clock_trust;
+mod deletions;
 mod disk_forecast;
 mod disk_limits;
 mod disk_watch;

@@ -1,8 +1,8 @@
 //! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
 //! the disk and tells organizations when space gets low or a key ends soon, removes dedup ids whose
 //! window has passed, records when keys were used and which have expired, notes refused requests in
-//! the audit log, removes rotated secrets whose overlap is over, lets events expire, and sets the
-//! gauges.
+//! the audit log, removes rotated secrets whose overlap is over, lets events expire, carries out the
+//! deletion of organizations, and sets the gauges.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ages::Ages;
 use super::clock_trust::ClockTrust;
+use super::deletions::Deletions;
 use super::disk_limits::DiskLimits;
 use super::disk_watch::{DiskWatch, disk_low};
 use super::key_report;
@@ -89,6 +90,7 @@ struct Rounds {
     disk: DiskWatch,
     clock: ClockTrust,
     retention: Retention,
+    deletions: Deletions,
 }
 
 impl Sweeper {
@@ -104,6 +106,7 @@ impl Sweeper {
             disk: DiskWatch::default(),
             clock: self.trust(),
             retention: Retention::new(&self.journal, &self.engine, archiver),
+            deletions: Deletions::default(),
         };
         // The workers find at once the events that a crash left unrouted.
         self.engine.hints.unrouted_missed.store(true, Ordering::SeqCst);
@@ -134,6 +137,7 @@ impl Sweeper {
         let is_held = !self.lets_expire || rounds.clock.is_held(self.readings());
         self.engine.metrics.expiry_held.set(i64::from(is_held));
         let (ages, limits) = (self.ages.get(), self.limits.get());
+        rounds.deletions.call(&self.engine, ages.erase)?;
         if is_held {
             rounds.retention.measure(&self.engine, &limits);
         } else {

@@ -53,11 +53,15 @@ pub use queries::replays::Replay;
 /// The state of one data directory.
 #[derive(Debug)]
 pub struct Store {
-    generation: Generation,
+    generation: RwLock<Generation>,
+    /// The reason why the state began empty.
+    reason: Option<Reason>,
     broken: Arc<AtomicBool>,
     state: RwLock<rows::state::State>,
     /// Locked during a write-back of rows to sled. Holds the rows that a snapshot still needs.
     writing: Mutex<Option<lifecycle::kept::Kept>>,
+    /// The next generation while the rows are copied to it. Locked only with `writing` locked.
+    renewal: Mutex<Option<lifecycle::generation::Renewal>>,
 }
 
 impl Store {

@@ -23,7 +23,7 @@ const NOT_AUDITED: [&str; 4] = [
 ];
 
 /// Every other route that changes something, and the actions that its request of this table leaves.
-const AUDITED: [(&str, &[&str]); 25] = [
+const AUDITED: [(&str, &[&str]); 26] = [
     ("DELETE /api/events/{event_id}", &["event.erased"]),
     ("POST /api/webhook/config", &["endpoint.changed"]),
     ("DELETE /api/webhook/config", &["endpoint.deleted"]),
@@ -45,6 +45,7 @@ const AUDITED: [(&str, &[&str]); 25] = [
     ("DELETE /api/keys/{key_id}", &["key.revoked"]),
     ("POST /api/orgs", &["organization.created"]),
     ("PATCH /api/orgs/{org_id}", &["organization.changed"]),
+    ("DELETE /api/orgs/{org_id}", &["organization.deleted"]),
     ("POST /api/orgs/{org_id}/keys", &["key.created"]),
     ("POST /api/admin/backup", &["backup.requested"]),
     ("POST /api/admin/archive", &["archive.requested"]),

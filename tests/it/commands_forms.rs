@@ -40,7 +40,7 @@ type Row = (&'static str, Arguments, Option<&'static str>);
 
 const NONE: Arguments = |_| vec![];
 
-const ROWS: [Row; 41] = [
+const ROWS: [Row; 42] = [
     ("context add", |_| words(&["a", "--url", "h", "--key", STALE_KEY, "--replace"]), None),
     ("context list", NONE, Some("CURRENT")),
     ("context use", |_| words(&["a"]), None),
@@ -82,6 +82,7 @@ const ROWS: [Row; 41] = [
     ("org update", |scene| vec![scene.fresh_org(), "--tier=pro".into()], None),
     ("org suspend", |scene| vec![scene.fresh_org()], None),
     ("org resume", |scene| vec![scene.fresh_org()], None),
+    ("org delete", |scene| vec![scene.fresh_org()], None),
 ];
 
 /// Rows that change what the other rows show.

@@ -51,6 +51,7 @@ mod openapi;
 mod openapi_fuzzed;
 mod operational_events;
 mod operator;
+mod org_deletion;
 mod orgs;
 mod overload;
 mod pushing;

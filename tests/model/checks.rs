@@ -11,7 +11,7 @@ use triggerd::store::{
 };
 
 use crate::gone::{check_events, check_gone};
-use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
+use crate::naive::{Deletion, Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
 use crate::replays::check_replays;
 use crate::steps::TYPES;
 
@@ -93,14 +93,19 @@ pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Res
         naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
     same("keys", &found, &expected)?;
     let known = store.org_by_id(naive.org.id).map_err(|error| failed(&error))?;
-    same("organization", &known, &Some((org, naive.org.clone())))?;
+    let is_over = naive.deletion == Deletion::Over;
+    let expected = Some((org, naive.org.clone())).filter(|_| !is_over);
+    same("organization", &known, &expected)?;
+    if is_over {
+        return Ok(());
+    }
     let overview = store.org_overview(naive.org.id, Now::new(Timestamp(0), Timestamp(0)));
     let overview = overview.map_err(|error| failed(&error))?.ok_or("no overview")?;
     let counted = naive.events.len() as u64;
     same(
         "overview",
-        &(overview.suspended_at.is_some(), overview.events),
-        &(naive.is_suspended, counted),
+        &(overview.suspended_at.is_some(), overview.deletion.is_some(), overview.events),
+        &(naive.is_suspended, naive.deletion == Deletion::UnderWay, counted),
     )
 }
 

@@ -15,6 +15,7 @@ use triggerd::model::time::{Now, Timestamp};
 use crate::replays::NaiveReplay;
 
 mod audit;
+mod deletion;
 mod effects;
 mod expected;
 mod expiry;
@@ -34,6 +35,7 @@ pub(crate) struct Naive {
 pub(crate) struct NaiveOrg {
     pub(crate) org: Org,
     pub(crate) is_suspended: bool,
+    pub(crate) deletion: Deletion,
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
     /// For each key that a rotation made: the first key of its family.
@@ -49,6 +51,15 @@ pub(crate) struct NaiveOrg {
     pub(crate) failing: BTreeMap<EndpointId, Timestamp>,
     /// The streak at the last `triggerd.endpoint.failing`, unless a recovery was reported since.
     pub(crate) failing_told: BTreeMap<EndpointId, Timestamp>,
+}
+
+/// The deletion of an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    NotAsked,
+    UnderWay,
+    /// The organization does not exist any more.
+    Over,
 }
 
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use crate::random::Random;
 use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 mod commands;
+mod deletion;
 mod expiry;
 mod replays;
 
@@ -69,6 +70,9 @@ impl World {
             let step = self.random.below(100);
             self.step(org, step).map_err(|fault| format!("step {number} ({step}): {fault}"))?;
             self.check_org(org)?;
+        }
+        if self.random.one_in(4) {
+            self.delete_org(org).map_err(|fault| format!("deletion: {fault}"))?;
         }
         copied.map_or(Ok(()), |copied| self.restore(copied))
     }

@@ -12,7 +12,7 @@ use triggerd::commit::{Intake, Space, recover};
 use triggerd::data_dir::DataDir;
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{
-    AppendError, Files, Group, Log as _, ReadLog as _, Reader, Writer, snapshots_in,
+    AppendError, Files, Group, JournalScan, Log as _, ReadLog as _, Reader, Writer, snapshots_in,
 };
 use triggerd::model::time::Timestamp;
 use triggerd::store::{Store, invalidate_last};
@@ -139,6 +139,20 @@ impl System {
 
     pub(crate) fn records(&self) -> &Records {
         &self.running().records
+    }
+
+    /// Returns the commands of the journal that compaction has left, also below the snapshots.
+    pub(crate) fn commands(&self) -> Result<Vec<Command>, String> {
+        let scan = JournalScan::open_with(&self.dir.path().join("journal"), self.files());
+        let (scan, mut commands) = (scan.map_err(|error| error.to_string())?, Vec::new());
+        for segment in 0..scan.len() {
+            let read = scan.look(segment, &mut |record| {
+                commands.push(Command::of_raw(record).map_err(|unknown| unknown.to_string())?);
+                Ok(())
+            });
+            read.map_err(|error| error.to_string())?;
+        }
+        Ok(commands)
     }
 
     /// Submits all at once and waits for all. Returns the outcomes in order.

@@ -1,5 +1,5 @@
-//! `/api/orgs`: the operator lists, creates, changes and suspends organizations, and makes keys for
-//! them.
+//! `/api/orgs`: the operator lists, creates, changes, suspends and deletes organizations, and makes
+//! keys for them.
 
 use std::str::FromStr;
 
@@ -10,7 +10,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::new_key::{KeySettings, REPLIES, add};
-use crate::commands::{ChangeOrg, ChangeOrgOutcome, CreateOrgOutcome, OrgDraft};
+use crate::commands::{
+    ChangeOrg, ChangeOrgOutcome, CreateOrgOutcome, DeleteOrg, DeleteOrgOutcome, OrgDraft,
+};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, page};
 use crate::http::error::{Code, Problem};
@@ -27,7 +29,7 @@ use crate::http::openapi::operation::{Content, Operation, Reply, Tag};
 use crate::http::openapi::schemas::{Schemas, VISIBLE, page_of, schema_of};
 use crate::http::openapi::texts::{chars, texts};
 use crate::model::id::{EventId, OrgId, OrgNo};
-use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
+use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, OrgDeletion, Tier, looks_like_id};
 use crate::model::time::Timestamp;
 use crate::store::{OrgOverview, OrgQuery};
 
@@ -109,6 +111,22 @@ pub(in crate::http) static CHANGE: Operation = Operation::new(
 .body(&[Content::json::<OrgChange>(r#"{"suspended": true}"#)])
 .refuses(&[Code::OrganizationExists]);
 
+pub(in crate::http) static DELETE: Operation = Operation::new(
+    "deleteOrganization",
+    Tag::Organizations,
+    "Delete an organization with everything in it",
+    &[Reply::json(
+        202,
+        "The deletion has begun; `deletion` shows its progress. When it has ended, the \
+         organization does not exist any more.",
+        schema_of::<Shown>,
+    )],
+)
+.about(
+    "This cannot be undone. From this answer on, the organization's keys are refused and nothing \
+     is sent to its endpoints.",
+);
+
 pub(in crate::http) static MAKE_KEY: Operation = Operation::new(
     "createOrganizationKey",
     Tag::Organizations,
@@ -156,6 +174,18 @@ texts! {
         )));
 }
 
+/// The progress of the deletion of an organization.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrganizationDeletion)]
+struct Progress {
+    /// The time of the first request for it.
+    requested_at: Timestamp,
+    /// The number of events that the organization had then.
+    events: u64,
+    /// The number of events that it still has.
+    events_left: u64,
+}
+
 /// An organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Organization)]
@@ -167,6 +197,9 @@ struct Shown {
     suspended: bool,
     #[schema(required)]
     suspended_at: Option<Timestamp>,
+    /// The deletion, while it is under way.
+    #[schema(required)]
+    deletion: Option<Progress>,
     created_at: Timestamp,
     /// Stored events, also erased ones.
     events: u64,
@@ -187,7 +220,11 @@ impl Shown {
     fn of(found: OrgOverview) -> Self {
         let OrgOverview { org, suspended_at, events, bytes, open, waiting, dead, .. } = found;
         let Org { id, name, tier, inbox_mode, created_at } = org;
+        let deletion = found.deletion.map(|OrgDeletion { at: requested_at, events: had }| {
+            Progress { requested_at, events: had, events_left: events }
+        });
         Self {
+            deletion,
             id,
             name,
             tier,
@@ -250,6 +287,16 @@ fn named(call: &Call) -> Result<OrgOverview, Problem> {
     call.api.engine.store.org_overview(id, call.api.engine.now())?.ok_or_else(absent)
 }
 
+/// Returns the organization named in the path, unless it is being deleted.
+fn living(call: &Call) -> Result<OrgOverview, Problem> {
+    let found = named(call)?;
+    if found.deletion.is_some() { Err(deleted()) } else { Ok(found) }
+}
+
+fn deleted() -> Problem {
+    Problem::not_found("the organization with this id is being deleted, or does not exist any more")
+}
+
 /// `GET /api/orgs/{org_id}`: shows an organization.
 pub(in crate::http) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(named(call)?))
@@ -280,7 +327,7 @@ pub(in crate::http) async fn create(call: &mut Call) -> Answer {
 pub(in crate::http) async fn change(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let found = named(call)?;
+    let found = living(call)?;
     let OrgChange { settings, suspended } = OrgChange::read(text_of(&body)?)?;
     let OrgSettings { name, tier, inbox_mode } = settings;
     let name = name.map(|OrgName(name)| name);
@@ -290,17 +337,33 @@ pub(in crate::http) async fn change(call: &mut Call) -> Answer {
         match call.commit(change.clone()).await? {
             ChangeOrgOutcome::Changed => audit::organization_changed(call, found.org.id, &change),
             ChangeOrgOutcome::NameTaken(existing) => return Err(name_taken(existing)),
-            ChangeOrgOutcome::NotFound => return Err(absent()),
+            ChangeOrgOutcome::NotFound => return Err(deleted()),
         }
     }
     json(StatusCode::OK, &Shown::of(named(call)?))
+}
+
+/// `DELETE /api/orgs/{org_id}`: begins the deletion of an organization. The answer to a repeated
+/// request shows the progress.
+pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
+    let found = named(call)?;
+    if found.deletion.is_none() {
+        match call.commit(DeleteOrg { org: found.number, at: call.now }).await? {
+            DeleteOrgOutcome::Deleting => audit::organization_deleted(call, found.org.id),
+            DeleteOrgOutcome::NotFound => return Err(absent()),
+        }
+    }
+    // A small organization may be gone by now.
+    let now = call.api.engine.now();
+    let shown = call.api.engine.store.org_overview(found.org.id, now)?;
+    json(StatusCode::ACCEPTED, &Shown::of(shown.unwrap_or(found)))
 }
 
 /// `POST /api/orgs/{org_id}/keys`: makes a key for an organization.
 pub(in crate::http) async fn make_key(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let found = named(call)?;
+    let found = living(call)?;
     let Draft { body, fields, mut faults } = KeySettings::draft(text_of(&body)?, &["name"])?;
     let request = body.request(call.now, &mut faults);
     fields.finish(&mut faults);

@@ -63,6 +63,13 @@ pub(in crate::http) fn organization_changed(call: &Call, organization: OrgId, ne
         "an organization was changed");
 }
 
+/// Records that the deletion of an organization begins.
+pub(in crate::http) fn organization_deleted(call: &Call, organization: OrgId) {
+    let (by, address) = (by(call), address(call));
+    tracing::info!(target: AUDIT, %organization, by, address, "the deletion of an organization has \
+        begun");
+}
+
 /// Records a change to a key; `what` is a past participle, such as `revoked`.
 pub(in crate::http) fn key(call: &Call, organization: OrgId, key: KeyId, what: &'static str) {
     let (by, address) = (by(call), address(call));

@@ -76,14 +76,20 @@ impl Change<'_> {
             changes,
         });
         for (number, note) in (0..).zip(changed.chain(note.cloned())) {
-            let entry = AuditEntry {
+            let mut entry = AuditEntry {
                 at: at.wall,
                 actor: key.map_or(Actor::Operator, Actor::Key),
                 origin: Some(origin.clone()),
                 organization: Some(id),
                 note,
             };
-            self.put_audit_of(org, (number, at.steady), entry)?;
+            if entry.note.action == Action::OrganizationDeleted {
+                // The entry outlives the organization, so it has nothing of it but the id.
+                entry.note.changes = Vec::new();
+                self.put_audit(at.steady, entry);
+            } else {
+                self.put_audit_of(org, (number, at.steady), entry)?;
+            }
         }
         Ok(())
     }
@@ -132,7 +138,7 @@ impl Change<'_> {
     ) -> Result<Option<Vec<Property>>, StateError> {
         let Some(org) = org else { return Ok(None) };
         Ok(match thing {
-            Changing::Organization => self.state.orgs.get(org)?.map(|row| organization(&row)),
+            Changing::Organization => self.state.living_org(org)?.map(|row| organization(&row)),
             Changing::Key(id) | Changing::RotatedKey(id) => {
                 let row = self.state.keys.get(id)?.filter(|row| row.org == org);
                 row.map(|row| key(&row.key))
@@ -234,7 +240,8 @@ fn action(thing: Changing, existed: bool, after: Option<&[Property]>) -> Action 
     let is = |state| after.is_some_and(|all| all.contains(&Property::new("state", state)));
     match (thing, existed, after.is_some()) {
         (Changing::Organization, false, _) => Action::OrganizationCreated,
-        (Changing::Organization, true, _) => Action::OrganizationChanged,
+        (Changing::Organization, true, true) => Action::OrganizationChanged,
+        (Changing::Organization, true, false) => Action::OrganizationDeleted,
         (Changing::Key(_), false, _) => Action::KeyCreated,
         (Changing::Key(_), true, false) => Action::KeyRevoked,
         (Changing::Key(_), true, true) if is(ENDED) => Action::KeyRevoked,

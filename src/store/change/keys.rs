@@ -111,7 +111,10 @@ impl Change<'_> {
         key: &Key,
         replaces: Option<&KeyRow>,
     ) -> Result<KeyAdded, StateError> {
-        let Some(row) = self.state.orgs.edit(org)? else { return Ok(KeyAdded::NotFound) };
+        if self.state.living_org(org)?.is_none() {
+            return Ok(KeyAdded::NotFound);
+        }
+        let row = self.state.orgs.edit_promised(org)?;
         // Keys that ended before this key was created are removed first, so the limit counts living
         // keys.
         let mut living = Vec::with_capacity(row.keys.len() + 1);

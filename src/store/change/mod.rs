@@ -8,6 +8,7 @@
 mod again;
 pub(super) mod audit;
 mod deliveries;
+mod endpoints;
 mod events;
 mod expiry;
 mod keys;

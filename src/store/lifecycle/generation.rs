@@ -4,10 +4,11 @@
 //! open, `CLEAN` after a stop in good order. Both marks name the boot, and the device and inode of
 //! the `db` file. A directory is valid only if a process stopped cleanly on this very file, or
 //! crashed on it in this very boot: the page cache outlives a process but not a power cut, and a
-//! directory is not copied at one instant. An invalid directory is removed before the next
-//! generation is created (the disk may not have room for both), and the state is computed from the
-//! journal. Only a state that is ahead of the journal stays: it proves that the journal has lost
-//! something.
+//! directory is not copied at one instant. While a running server copies its rows to the next
+//! generation, that directory has the mark `COPYING` and counts as absent. An invalid directory is
+//! removed before the next generation is created (the disk may not have room for both), and the
+//! state is computed from the journal. Only a state that is ahead of the journal stays: it proves
+//! that the journal has lost something.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -23,6 +24,10 @@ use crate::store::rows::schema::FORMAT;
 pub(super) const RUNNING: &str = "RUNNING";
 pub(super) const CLEAN: &str = "CLEAN";
 pub(super) const DATABASE: &str = "db";
+/// Marks a generation to which the rows of the one before are being copied.
+pub(super) const COPYING: &str = "COPYING";
+/// Holds the position of the journal at which a copied generation began.
+const SINCE: &str = "SINCE";
 /// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at
 /// full speed). They are not larger because sled holds three segments in memory while it writes.
 pub const SEGMENT_BYTES: usize = 8 << 20;
@@ -32,7 +37,18 @@ pub const SEGMENT_BYTES: usize = 8 << 20;
 pub struct Generation {
     pub(super) db: sled::Db,
     pub(super) dir: PathBuf,
-    pub(super) reason: Option<Reason>,
+    /// The maximum size of sled's page cache.
+    pub(super) cache_bytes: u64,
+    /// The files hold no byte of a row that was removed before this position.
+    pub(super) since: Position,
+}
+
+/// The next generation while it gets the rows.
+#[derive(Debug)]
+pub(in crate::store) struct Renewal {
+    pub(super) next: Generation,
+    /// The last copied key. Empty at the beginning.
+    pub(super) reached: Vec<u8>,
 }
 
 /// The reason why the state is computed anew.
@@ -159,11 +175,16 @@ impl Mark {
 
 pub(super) fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     let Mark { format, boot, device, inode } = Mark::of(dir)?;
+    write_file(dir, name, &format!("{format} {boot} {device} {inode}"))
+}
+
+/// Writes a file with this line, durably.
+pub(super) fn write_file(dir: &Path, name: &str, line: &str) -> Result<(), StateError> {
     let write = |path: &Path| {
         let mut options = OpenOptions::new();
         let mut file =
             ownership::open_unfollowed(options.create(true).truncate(true).write(true), path)?;
-        file.write_all(format!("{format} {boot} {device} {inode}\n").as_bytes())?;
+        file.write_all(format!("{line}\n").as_bytes())?;
         file.sync_all()?;
         File::open(dir)?.sync_all()
     };
@@ -200,8 +221,19 @@ pub(in crate::store) fn make_dir(dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StateError::from)
 }
 
-/// Returns the numbers of the generations under `dir`; none if `dir` is no directory.
+/// Returns the numbers of the generations under `dir`; none if `dir` is no directory. A generation
+/// in the making does not count.
 pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
+    let mut all = numbered(dir)?;
+    all.retain(|number| !is_in_the_making(&dir.join(number.to_string())));
+    Ok(all)
+}
+
+fn is_in_the_making(generation: &Path) -> bool {
+    generation.join(COPYING).exists()
+}
+
+fn numbered(dir: &Path) -> Result<Vec<u64>, StateError> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
@@ -209,9 +241,44 @@ pub(super) fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
 }
 
+/// Removes the generations under `dir` that were in the making when a server ended.
+pub(super) fn remove_unfinished(dir: &Path) -> Result<(), StateError> {
+    for number in numbered(dir)? {
+        let generation = dir.join(number.to_string());
+        if is_in_the_making(&generation) {
+            remove_generation(&generation)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directory of a generation.
+pub(super) fn remove_generation(dir: &Path) -> Result<(), StateError> {
+    // A directory that is removed in part must not pass for a valid one.
+    remove_mark(dir, RUNNING)?;
+    remove_mark(dir, CLEAN)?;
+    fs::remove_dir_all(dir).map_err(StateError::from)
+}
+
+/// Returns the directory of the generation that follows this one.
+pub(super) fn following(dir: &Path) -> PathBuf {
+    dir.with_file_name(number_of(dir).unwrap_or(0).saturating_add(1).to_string())
+}
+
+/// Records the position at which a copied generation began.
+pub(super) fn write_since(dir: &Path, since: Position) -> Result<(), StateError> {
+    write_file(dir, SINCE, &since.0.to_string())
+}
+
+/// Returns the recorded position. A generation that was not copied may hold bytes of any time.
+pub(super) fn read_since(dir: &Path) -> Position {
+    let text = fs::read_to_string(dir.join(SINCE)).unwrap_or_default();
+    text.trim().parse().map_or(Position::FIRST, Position)
+}
+
 /// Removes the generations before this number, which are never valid again.
 pub(super) fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
-    for older in generations(dir)?.into_iter().filter(|older| *older < number) {
+    for older in numbered(dir)?.into_iter().filter(|older| *older < number) {
         let older = dir.join(older.to_string());
         let removed =
             if older.is_dir() { fs::remove_dir_all(&older) } else { fs::remove_file(&older) };

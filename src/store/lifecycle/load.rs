@@ -4,7 +4,7 @@
 //! no mark. So after a crash the next start finds no valid state and begins again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::generation::{RUNNING, remove_mark, write_mark};
 use super::write_back::clear_away;
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// The directory's mark cannot be removed.
     pub fn begin_load(&mut self, in_memory: bool) -> Result<Load<'_>, StateError> {
-        remove_mark(&self.generation.dir, RUNNING)?;
+        remove_mark(&self.generation().dir, RUNNING)?;
         let (batch, size) = (sled::Batch::default(), FreshSize::default());
         Ok(Load { store: self, in_memory, batch, size, table: 0, uncounted: BTreeMap::new() })
     }
@@ -133,8 +133,9 @@ impl Load<'_> {
         if self.in_memory {
             state.make_indexes()?;
         } else {
-            let (db, broken) = (&self.store.generation.db, Arc::clone(&self.store.broken));
-            *state = State::open(db, &broken)?;
+            let generation = self.store.generation.get_mut();
+            let db = &generation.unwrap_or_else(PoisonError::into_inner).db;
+            *state = State::open(db, &self.store.broken)?;
         }
         let applied = state.meta.get(())?.map(|meta| meta.applied);
         if applied != Some(position) {
@@ -142,7 +143,7 @@ impl Load<'_> {
             let reason = format!("the rows of the snapshot of {of} are of position {applied}");
             return Err(StateError::Rows(reason));
         }
-        if self.in_memory { Ok(()) } else { write_mark(&self.store.generation.dir, RUNNING) }
+        if self.in_memory { Ok(()) } else { write_mark(&self.store.generation().dir, RUNNING) }
     }
 }
 

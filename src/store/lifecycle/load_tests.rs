@@ -58,11 +58,12 @@ fn as_of_version_1(rows: &[RowBytes]) -> Vec<RowBytes> {
     let mut former = rows.to_vec();
     for (key, value) in &mut former {
         let added = match key[0] {
-            OrgRow::PREFIX | KeyRow::PREFIX => 1,
+            OrgRow::PREFIX => 2,
+            KeyRow::PREFIX => 1,
             InboxRow::PREFIX => 16,
             _ => continue,
         };
-        assert_eq!(value[0], 2);
+        assert!(value[0] > 1);
         value[0] = 1;
         value.truncate(value.len() - added);
     }

@@ -8,6 +8,7 @@ pub(super) mod kept;
 pub(super) mod load;
 pub(super) mod losses;
 pub(super) mod opening;
+pub(super) mod renewal;
 pub(super) mod verify;
 pub(super) mod walk;
 pub(super) mod write_back;

@@ -4,12 +4,12 @@ use std::fmt;
 use std::fs::{self, File};
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use super::generation::{
     CLEAN, Generation, RUNNING, Reason, SEGMENT_BYTES, generations, judge_mark, make_dir, make_way,
-    remove_generations_before, remove_mark, write_mark,
+    read_since, remove_generations_before, remove_mark, remove_unfinished, write_mark,
 };
 use crate::base::threads::Signal;
 use crate::journal::Position;
@@ -26,6 +26,7 @@ impl Store {
     pub fn open(dir: &Path, cache_bytes: u64, journal_end: Position) -> Result<Self, StateError> {
         make_way(dir)?;
         make_dir(dir)?;
+        remove_unfinished(dir)?;
         let last = generations(dir)?.into_iter().max();
         let number = last.unwrap_or(0);
         let reason = match last {
@@ -36,8 +37,7 @@ impl Store {
                     return Ok(store);
                 }
                 Ok(mut store) => {
-                    store.generation.reason =
-                        Some(Reason::AheadOfJournal { applied: store.applied() });
+                    store.reason = Some(Reason::AheadOfJournal { applied: store.applied() });
                     return Ok(store);
                 }
                 Err(reason) => reason,
@@ -65,13 +65,7 @@ impl Store {
         cache_bytes: u64,
         reason: Option<Reason>,
     ) -> Result<Self, StateError> {
-        let settings = sled::Config::new()
-            .path(dir)
-            .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
-        let db = open_unlocked(&settings)?;
+        let db = open_database(dir, cache_bytes)?;
         // From here on a crash of the process leaves RUNNING. While the mark is exchanged, a crash
         // may leave both, which reads as RUNNING, or none, which reads as unusable.
         write_mark(dir, RUNNING)?;
@@ -82,18 +76,25 @@ impl Store {
             broken,
             state: std::sync::RwLock::new(state),
             writing: std::sync::Mutex::default(),
-            generation: Generation { db, dir: dir.to_owned(), reason },
+            renewal: std::sync::Mutex::default(),
+            generation: std::sync::RwLock::new(Generation {
+                db,
+                dir: dir.to_owned(),
+                cache_bytes,
+                since: read_since(dir),
+            }),
+            reason,
         })
     }
 
     /// Returns the reason why the state began empty. `None` if a valid state was there.
     pub fn rebuild_reason(&self) -> Option<&Reason> {
-        self.generation.reason.as_ref()
+        self.reason.as_ref()
     }
 
     /// Invalidates this directory: the next start computes the state from the journal.
     pub fn invalidate(&self) {
-        if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
+        if let Err(error) = remove_mark(&self.generation().dir, RUNNING) {
             tracing::warn!(%error, "the broken state could not be marked as broken");
         }
     }
@@ -112,8 +113,10 @@ impl Store {
         if self.is_broken() {
             return Err(StateError::Rows("a row of the state could not be read".to_owned()));
         }
+        self.give_up_renewal();
         self.write_back()?;
-        let Generation { db, dir, .. } = &self.generation;
+        let generation = self.generation();
+        let Generation { db, dir, .. } = &*generation;
         db.flush()?;
         for file in fs::read_dir(dir)? {
             let path = file?.path();
@@ -125,8 +128,14 @@ impl Store {
         remove_mark(dir, RUNNING)
     }
 
-    pub(in crate::store) fn db(&self) -> &sled::Db {
-        &self.generation.db
+    pub(super) fn generation(&self) -> RwLockReadGuard<'_, Generation> {
+        self.generation.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the present database. It is replaced by another one with the same rows while
+    /// write-backs are locked out.
+    pub(in crate::store) fn db(&self) -> sled::Db {
+        self.generation().db.clone()
     }
 }
 
@@ -140,6 +149,16 @@ impl Drop for InvalidateOnPanic {
             self.0.invalidate();
         }
     }
+}
+
+pub(super) fn open_database(dir: &Path, cache_bytes: u64) -> Result<sled::Db, sled::Error> {
+    let settings = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    open_unlocked(&settings)
 }
 
 /// Opens sled, and waits while its file lock is still held: sled 0.34.7 releases the lock a moment

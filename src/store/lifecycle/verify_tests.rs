@@ -21,7 +21,7 @@ fn put<R: Row>(store: &Store, key: R::Key, row: Option<&R>) {
     match row {
         None => drop(store.db().remove(key).unwrap()),
         Some(row) => {
-            let mut value = vec![1];
+            let mut value = vec![R::VERSION];
             codec::encode_into(row, &mut value).unwrap();
             drop(store.db().insert(key, value).unwrap());
         }

@@ -102,6 +102,36 @@ impl Store {
         self.writing().as_ref().is_some_and(Kept::is_half_full)
     }
 
+    /// Reads rows of sled behind a key. Returns them, and the last key that was looked at: `None`
+    /// at the end.
+    pub(super) fn rows_behind(
+        &self,
+        behind: &[u8],
+    ) -> Result<(Vec<RowBytes>, Option<Vec<u8>>), StateError> {
+        let read = || {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let range = (Bound::Excluded(behind), Bound::Unbounded);
+            for pair in self.db().range::<&[u8], _>(range) {
+                let (key, value) = pair?;
+                bytes += key.len() + value.len();
+                rows.push((key.to_vec(), value.to_vec()));
+                if rows.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
+                    let reached = rows.last().map(|(key, _)| key.clone());
+                    return Ok((rows, reached));
+                }
+            }
+            Ok((rows, None))
+        };
+        // sled 0.34.7 panics on some kinds of damage.
+        let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
+            Err(StateError::Rows("reading rows for a snapshot panicked".to_owned()))
+        });
+        read.inspect_err(|_| {
+            let broken = !failpoint::is_on(Switch::RotIgnored);
+            self.broken.store(broken, Ordering::SeqCst);
+        })
+    }
+
     pub(super) fn writing(&self) -> MutexGuard<'_, Option<Kept>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,7 +159,7 @@ impl SnapshotRows<'_> {
                 self.is_over = true;
                 return Ok(Walked::Outrun);
             };
-            let (rows, reached) = self.chunk(kept.reached())?;
+            let (rows, reached) = self.store.rows_behind(kept.reached())?;
             self.is_over = reached.is_none();
             let rows = kept.as_before(rows, reached);
             drop(writing);
@@ -139,33 +169,6 @@ impl SnapshotRows<'_> {
             }
         }
         Ok(Walked::End)
-    }
-
-    /// Reads rows of sled behind a key. Returns them, and the last key that was looked at: `None`
-    /// at the end.
-    fn chunk(&self, behind: &[u8]) -> Result<(Vec<RowBytes>, Option<Vec<u8>>), StateError> {
-        let read = || {
-            let (mut rows, mut bytes) = (Vec::new(), 0);
-            let range = (Bound::Excluded(behind), Bound::Unbounded);
-            for pair in self.store.db().range::<&[u8], _>(range) {
-                let (key, value) = pair?;
-                bytes += key.len() + value.len();
-                rows.push((key.to_vec(), value.to_vec()));
-                if rows.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
-                    let reached = rows.last().map(|(key, _)| key.clone());
-                    return Ok((rows, reached));
-                }
-            }
-            Ok((rows, None))
-        };
-        // sled 0.34.7 panics on some kinds of damage.
-        let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| {
-            Err(StateError::Rows("reading rows for a snapshot panicked".to_owned()))
-        });
-        read.inspect_err(|_| {
-            let broken = !failpoint::is_on(Switch::RotIgnored);
-            self.store.broken.store(broken, Ordering::SeqCst);
-        })
     }
 }
 

@@ -92,6 +92,7 @@ impl Store {
         }
         if rows > 0 {
             // Readers find the rows in the layer meanwhile. sled delays readers of its tree.
+            self.write_to_renewal(&batch);
             self.db().apply_batch(batch)?;
             self.db().flush()?;
             clear_away(rows);

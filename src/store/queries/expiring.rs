@@ -153,19 +153,26 @@ struct Candidate {
 }
 
 impl Store {
-    /// Returns the first organization from `number` on.
+    /// Returns the first organization from `number` on that is not being deleted.
     ///
     /// # Errors
     /// Rows cannot be read.
     pub fn retained_org(&self, number: OrgNo) -> Result<Option<RetainedOrg>, StateError> {
         let state = self.read();
-        let orgs = state.orgs.range(number..=OrgNo(u32::MAX), 1)?;
-        let Some((number, row)) = orgs.first() else { return Ok(None) };
-        let all = (*number, EventId(0))..=(*number, EventId(u128::MAX));
+        let mut from = number;
+        let (number, row) = loop {
+            let found = state.orgs.range(from..=OrgNo(u32::MAX), 1)?.pop();
+            let Some((number, row)) = found else { return Ok(None) };
+            if row.deletion.is_none() {
+                break (number, row);
+            }
+            from = OrgNo(number.0.saturating_add(1));
+        };
+        let all = (number, EventId(0))..=(number, EventId(u128::MAX));
         let blocks = state.events.range(all, 1)?;
         let oldest = blocks.first().and_then(|(_, block)| block.existing().next());
         let oldest = oldest.map(|(_, entry)| entry.received_at);
-        Ok(Some(RetainedOrg { number: *number, id: row.org.id, tier: row.org.tier, oldest }))
+        Ok(Some(RetainedOrg { number, id: row.org.id, tier: row.org.tier, oldest }))
     }
 
     /// Returns the organization's next events from `from` on that expire.

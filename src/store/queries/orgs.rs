@@ -1,7 +1,7 @@
 //! Organizations as the operator sees them.
 
 use crate::model::id::{KeyId, OrgId, OrgNo};
-use crate::model::org::Org;
+use crate::model::org::{Org, OrgDeletion};
 use crate::model::time::{Now, Timestamp};
 use crate::store::rows::schema::OrgRow;
 use crate::store::rows::state::State;
@@ -19,6 +19,8 @@ pub struct OrgOverview {
     pub org: Org,
     /// The time since which the organization is suspended.
     pub suspended_at: Option<Timestamp>,
+    /// The deletion, while it is under way.
+    pub deletion: Option<OrgDeletion>,
     /// The number of stored events, including erased events.
     pub events: u64,
     /// The size of these events as they came, in bytes.
@@ -55,6 +57,7 @@ impl OrgOverview {
             number,
             org: row.org.clone(),
             suspended_at: row.suspended_at,
+            deletion: row.deletion,
             events: inbox.events,
             bytes: inbox.bytes,
             open: inbox.open,
@@ -93,6 +96,14 @@ impl Store {
     /// Rows cannot be read.
     pub fn is_suspended(&self, org: OrgNo) -> Result<bool, StateError> {
         self.read().is_suspended(org)
+    }
+
+    /// Returns the first organization that is being deleted.
+    pub fn deleted_org(&self) -> Option<(OrgNo, OrgId)> {
+        let state = self.read();
+        let mut orgs = state.orgs.resident();
+        let found = orgs.find(|(_, row)| row.deletion.is_some());
+        found.map(|(number, row)| (number, row.org.id))
     }
 
     /// Returns the organizations in the order of their creation. A long search takes its locks one

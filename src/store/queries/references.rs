@@ -22,6 +22,20 @@ pub struct EventRecords {
 }
 
 impl Store {
+    /// Returns true for each number of an organization that does not exist any more, or that a
+    /// refused command had.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn are_forgotten(&self, orgs: &[Option<OrgNo>]) -> Result<Vec<bool>, StateError> {
+        let state = self.read();
+        let is_forgotten = |org: &Option<OrgNo>| match org {
+            Some(org) => Ok(state.orgs.get(*org)?.is_none()),
+            None => Ok(false),
+        };
+        orgs.iter().map(is_forgotten).collect()
+    }
+
     /// Returns the references of each event. `None` if nobody can see the event: the organization
     /// has no such event. The references of one event may be older than those of another, and
     /// references only become less.

@@ -42,6 +42,7 @@ pub(crate) fn read_as<R: Row>(version: u8, bytes: &[u8]) -> Result<R, StateError
 
 /// Declares a struct as a row. `added` stands for version 2, whose new fields are at the end: a row
 /// of version 1 reads as if so many zero bytes followed, which are absent options and counts of 0.
+/// `then` stands for version 3 in the same way.
 macro_rules! row {
     ($name:ident, $prefix:literal, $label:literal, $key:ty) => {
         impl $crate::store::rows::row::Row for $name {
@@ -71,6 +72,32 @@ macro_rules! row {
                     1 => $crate::store::rows::row::read_as(2, &[bytes, &[0; $added]].concat()),
                     _ => $crate::store::rows::row::read_as(version, bytes),
                 }
+            }
+        }
+    };
+    (
+        $name:ident,
+        $prefix:literal,
+        $label:literal,
+        $key:ty,
+        resident,added
+        $second:literal,then
+        $third:literal
+    ) => {
+        impl $crate::store::rows::row::Row for $name {
+            type Key = $key;
+            const NAME: &'static str = $label;
+            const PREFIX: u8 = $prefix;
+            const RESIDENT: bool = true;
+            const VERSION: u8 = 3;
+
+            fn read(version: u8, bytes: &[u8]) -> Result<Self, $crate::store::StateError> {
+                let added: &[u8] = match version {
+                    1 => &[0; $second + $third],
+                    2 => &[0; $third],
+                    _ => return $crate::store::rows::row::read_as(version, bytes),
+                };
+                $crate::store::rows::row::read_as(3, &[bytes, added].concat())
             }
         }
     };

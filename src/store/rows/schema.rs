@@ -45,7 +45,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
-use crate::model::org::Org;
+use crate::model::org::{Org, OrgDeletion};
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
 use crate::model::time::{Now, Timestamp};
 use crate::store::rows::row::row;
@@ -85,8 +85,11 @@ pub(crate) struct Meta {
     pub(crate) judged_before: Position,
     /// The keys of such commands whose creation was lost, sorted.
     pub(crate) lost_keys: Vec<KeyId>,
+    /// The position of the last command that forgot an organization. The files of the state must
+    /// hold no byte of before. New in version 2.
+    pub(crate) forgot_at: Option<Position>,
 }
-row!(Meta, 1, "meta", (), resident);
+row!(Meta, 1, "meta", (), resident, added 1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OrgRow {
@@ -100,8 +103,10 @@ pub(crate) struct OrgRow {
     /// The newest event of all at the last change of the inbox mode. An event up to it may be in the
     /// inbox, or have left it, by an earlier mode. New in version 2.
     pub(crate) mode_since: Option<EventId>,
+    /// Set while the organization is being deleted: it is refused for everything. New in version 3.
+    pub(crate) deletion: Option<OrgDeletion>,
 }
-row!(OrgRow, 2, "orgs", OrgNo, resident, added 2);
+row!(OrgRow, 2, "orgs", OrgNo, resident, added 2, then 1);
 
 /// The part that changes with every event, apart from [`OrgRow`], which requests hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

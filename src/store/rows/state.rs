@@ -93,6 +93,11 @@ impl State {
         Ok(self.orgs.get(org)?.is_some_and(|row| row.suspended_at.is_some()))
     }
 
+    /// Returns the organization, unless it is being deleted.
+    pub(crate) fn living_org(&self, org: OrgNo) -> Result<Option<Arc<OrgRow>>, StateError> {
+        Ok(self.orgs.get(org)?.filter(|row| row.deletion.is_none()))
+    }
+
     /// Makes the indexes from the rows, after rows were inserted as they are stored.
     pub(crate) fn make_indexes(&mut self) -> Result<(), StateError> {
         self.dedup_index = DedupIndex::of(&self.dedup, self.meta.get(())?.as_deref())?;

@@ -38,6 +38,8 @@ pub(crate) trait AnyTable {
     ) -> Option<Result<Cow<'a, [u8]>, StateError>>;
     /// Inserts a row of a snapshot as a fresh row. Returns false if the row is another table's.
     fn insert_raw(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StateError>;
+    /// Reads from another tree from now on, which has the same rows.
+    fn use_tree(&mut self, tree: &sled::Tree);
     /// Removes the written rows from the layer, except rows that changed meanwhile.
     fn written_back(&mut self);
     /// Describes a row of sled: its table and key, and its content. `None` if it is another
@@ -440,6 +442,10 @@ impl<R: Row> AnyTable for Table<R> {
         let Some(key) = parse_key::<R>(key) else { return Ok(false) };
         self.insert_new(key, read_row(value)?);
         Ok(true)
+    }
+
+    fn use_tree(&mut self, tree: &sled::Tree) {
+        self.tree = tree.clone();
     }
 
     fn written_back(&mut self) {

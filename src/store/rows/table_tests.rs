@@ -77,7 +77,7 @@ fn a_removed_row_is_the_nearest_one_until_it_is_written_back() {
     }
     let other = (OrgNo(2), EventId(5));
     store.db().insert(tree_key::<OpenBits>(other), bytes.as_slice()).unwrap();
-    let mut table = Table::<OpenBits>::open(store.db(), &Arc::default()).unwrap();
+    let mut table = Table::<OpenBits>::open(&store.db(), &Arc::default()).unwrap();
     table.remove(key(20));
     table.insert_new(key(27), OpenBits::default());
     let near = |number| {

@@ -5,7 +5,7 @@ use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::time::Timestamp;
 use triggerd::store::{AuditPlace, AuditQuery, Store};
 
-use super::Naive;
+use super::{Deletion, Naive};
 use crate::checks::{failed, same};
 
 /// Maximum number of entries that a command removes.
@@ -14,7 +14,8 @@ const EXPIRED_AT_ONCE: usize = 256;
 /// An entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NaiveEntry {
-    org: OrgNo,
+    /// The organization that sees the entry. Absent if only the operator does.
+    org: Option<OrgNo>,
     steady: Timestamp,
     request_id: String,
     action: &'static str,
@@ -32,7 +33,7 @@ enum Thing {
 /// Returns what a command names.
 fn things(command: &Command) -> Vec<Thing> {
     match command {
-        Command::ChangeOrg(_) => vec![Thing::Org],
+        Command::ChangeOrg(_) | Command::DeleteOrg(_) => vec![Thing::Org],
         Command::CreateKey(make) => vec![Thing::Key(make.key.id)],
         Command::EndKey(end) => vec![Thing::Key(end.key)],
         Command::RotateKey(rotate) => vec![Thing::Rotated(rotate.old), Thing::Key(rotate.new.id)],
@@ -45,6 +46,7 @@ fn things(command: &Command) -> Vec<Thing> {
 
 fn action(thing: Thing, existed: bool, exists: bool) -> &'static str {
     match (thing, existed, exists) {
+        (Thing::Org, true, false) => "organization.deleted",
         (Thing::Org, ..) => "organization.changed",
         (Thing::Key(_), false, _) => "key.created",
         (Thing::Key(_), true, _) => "key.revoked",
@@ -66,6 +68,7 @@ impl Naive {
     fn described(&self, org: OrgNo, thing: Thing) -> Option<String> {
         let org = self.org(org)?;
         match thing {
+            Thing::Org if org.deletion != Deletion::NotAsked => None,
             Thing::Org => Some(format!("{:?} {}", org.org, org.is_suspended)),
             Thing::Key(id) | Thing::Rotated(id) => {
                 let key = org.keys.iter().find(|key| key.id == id)?;
@@ -93,11 +96,12 @@ impl Naive {
             things(command.action()).into_iter().zip(before).zip(self.named(command))
         {
             if *before != after {
+                let action = action(thing, before.is_some(), after.is_some());
                 self.audit.push(NaiveEntry {
-                    org,
+                    org: Some(org).filter(|_| action != "organization.deleted"),
                     steady: authority.at.steady,
                     request_id: origin.request_id.clone(),
-                    action: action(thing, before.is_some(), after.is_some()),
+                    action,
                 });
             }
         }
@@ -108,6 +112,10 @@ impl Naive {
         let old = self.audit.iter().take(EXPIRED_AT_ONCE);
         let old = old.take_while(|entry| entry.steady < before).count();
         self.audit.drain(..old);
+    }
+
+    pub(super) fn forget_audit_of(&mut self, org: OrgNo) {
+        self.audit.retain(|entry| entry.org != Some(org));
     }
 
     /// Compares the entries of all organizations, or of one, in a random order.
@@ -130,7 +138,7 @@ impl Naive {
                 break;
             }
         }
-        let own = self.audit.iter().filter(|entry| org.is_none_or(|org| entry.org == org));
+        let own = self.audit.iter().filter(|entry| org.is_none() || entry.org == org);
         let mut expected: Vec<_> =
             own.map(|entry| (entry.request_id.clone(), entry.action)).collect();
         if !oldest_first {

@@ -19,7 +19,7 @@ use triggerd::model::org::InboxMode;
 use triggerd::model::time::{Now, Timestamp};
 use triggerd::store::{GRACE_KEYS_PER_FAMILY, KeyAdded, Stored};
 
-use super::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, made, valid};
+use super::{Deletion, Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, made, valid};
 
 /// Returns true if an event with this status leaves the inbox.
 fn leaves(mode: InboxMode, status: EventStatus) -> bool {
@@ -107,6 +107,7 @@ impl NaiveOrg {
         Self {
             org: make.org.clone(),
             is_suspended: false,
+            deletion: Deletion::NotAsked,
             keys: make.key.iter().cloned().collect(),
             used: BTreeMap::new(),
             families: BTreeMap::new(),
@@ -355,6 +356,7 @@ impl Naive {
             Command::ForgetDeleted(forget) => self.forget(forget),
             Command::ExpireAudit(expire) => self.expire_audit(expire.before),
             Command::ChangeOrg(change) => self.org_changed(change),
+            Command::DeleteOrg(delete) => self.delete_org(delete.org),
             delivering => self.delivering(delivering),
         }
     }

@@ -93,6 +93,9 @@ impl Naive {
             Command::EndOverlaps(_) => exactly(Applied::EndOverlaps(())),
             Command::NoteLoss(_) => exactly(Applied::NoteLoss(())),
             Command::ChangeOrg(_) => exactly(Applied::ChangeOrg(ChangeOrgOutcome::Changed)),
+            Command::DeleteOrg(delete) => {
+                exactly(Applied::DeleteOrg(self.expected_of_deletion(delete.org)))
+            }
             Command::ExpireAudit(_) => exactly(Applied::ExpireAudit(())),
             Command::ForgetDeleted(_) => exactly(Applied::ForgetDeleted(())),
             of_event => self.expected_of_event(of_event),

@@ -45,12 +45,13 @@ impl World {
         if self.random.one_in(2) {
             self.system.compact(COMPACTIONS);
             self.check_erased()?;
+            self.check_forgotten()?;
         }
         self.check_all().map_err(|fault| format!("days later: {fault}"))
     }
 
     /// Lets events of the organization expire, in as many steps as it takes.
-    fn expire_by(&mut self, org: OrgNo, cutoffs: Cutoffs) -> Result<(), String> {
+    pub(super) fn expire_by(&mut self, org: OrgNo, cutoffs: Cutoffs) -> Result<(), String> {
         let (mut expired, mut stored, mut next) = (Expired::default(), None, Some(EventId(0)));
         while let Some(from) = next {
             let found = self.system.store().expiring(org, from, cutoffs);
@@ -94,7 +95,7 @@ impl World {
         Ok(())
     }
 
-    fn audit(&self) -> Result<(), String> {
+    pub(super) fn audit(&self) -> Result<(), String> {
         let contradictions = self.system.store().contradictions(3);
         let contradictions = contradictions.map_err(|error| error.to_string())?;
         if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }

@@ -543,7 +543,11 @@ export interface paths {
         get: operations["showOrganization"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete an organization with everything in it
+         * @description This cannot be undone. From this answer on, the organization's keys are refused and nothing is sent to its endpoints.
+         */
+        delete: operations["deleteOrganization"];
         options?: never;
         head?: never;
         /**
@@ -959,7 +963,7 @@ export interface components {
          * @description A kind of change in the audit log.
          * @enum {string}
          */
-        Action: "organization.created" | "organization.changed" | "key.created" | "key.changed" | "key.rotated" | "key.revoked" | "endpoint.created" | "endpoint.changed" | "endpoint.deleted" | "event.erased" | "replay.started" | "replay.canceled" | "configuration.reloaded" | "administration.refused" | "delivery.retried" | "dead_letters.replayed" | "dead_letters.dropped" | "backup.requested" | "drill.requested" | "archive.requested";
+        Action: "organization.created" | "organization.changed" | "key.created" | "key.changed" | "key.rotated" | "key.revoked" | "endpoint.created" | "endpoint.changed" | "endpoint.deleted" | "event.erased" | "replay.started" | "replay.canceled" | "configuration.reloaded" | "administration.refused" | "delivery.retried" | "dead_letters.replayed" | "dead_letters.dropped" | "backup.requested" | "drill.requested" | "archive.requested" | "organization.deleted";
         /** @description An attempt, in a delivery or as the result of testing an endpoint. */
         Attempt: {
             /** @description The address that the attempt reached, or tried to reach. */
@@ -1919,6 +1923,7 @@ export interface components {
              * @description Dead letters.
              */
             dead: number;
+            deletion: null | components["schemas"]["OrganizationDeletion"];
             endpoints: number;
             /**
              * Format: int64
@@ -1943,6 +1948,21 @@ export interface components {
              * @description Deliveries that wait for an attempt.
              */
             waiting: number;
+        };
+        /** @description The progress of the deletion of an organization. */
+        OrganizationDeletion: {
+            /**
+             * Format: int64
+             * @description The number of events that the organization had then.
+             */
+            events: number;
+            /**
+             * Format: int64
+             * @description The number of events that it still has.
+             */
+            events_left: number;
+            /** @description The time of the first request for it. */
+            requested_at: components["schemas"]["Timestamp"];
         };
         /** @description A page of a list. */
         OrganizationPage: {
@@ -3297,6 +3317,28 @@ export interface operations {
         responses: {
             /** @description The organization. */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Organization"];
+                };
+            };
+        };
+    };
+    deleteOrganization: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                org_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The deletion has begun; `deletion` shows its progress. When it has ended, the organization does not exist any more. */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -371,6 +371,11 @@ def create_organization(body: types.NewOrganization) -> Operation[types.Organiza
     return Operation("POST", "/api/orgs", {201: ("application/json", "id")}, body=body)
 
 
+def delete_organization(org_id: str) -> Operation[types.Organization]:
+    """Delete an organization with everything in it."""
+    return Operation("DELETE", path("/api/orgs/{}", org_id))
+
+
 def show_organization(org_id: str) -> Operation[types.Organization]:
     """Show an organization."""
     return Operation("GET", path("/api/orgs/{}", org_id), {200: ("application/json", "id")})

@@ -27,6 +27,7 @@ Action: TypeAlias = Literal[
     "backup.requested",
     "drill.requested",
     "archive.requested",
+    "organization.deleted",
 ]
 """
 A kind of change in the audit log.
@@ -1469,58 +1470,22 @@ class OrgChange(TypedDict, closed=True):
     """
 
 
-class Organization1(TypedDict):
+class OrganizationDeletion(TypedDict):
     """
-    An organization.
+    The progress of the deletion of an organization.
     """
 
-    bytes: int
-    """
-    The size of these events as they came, in bytes.
-    """
-    created_at: Timestamp
-    dead: int
-    """
-    Dead letters.
-    """
-    endpoints: int
     events: int
     """
-    Stored events, also erased ones.
+    The number of events that the organization had then.
     """
-    id: OrgId
-    inbox_mode: InboxMode
-    keys: int
+    events_left: int
     """
-    Valid keys.
+    The number of events that it still has.
     """
-    name: str
-    open: int
+    requested_at: Timestamp
     """
-    Events in the inbox.
-    """
-    suspended: bool
-    suspended_at: Timestamp | None
-    tier: Tier
-    waiting: int
-    """
-    Deliveries that wait for an attempt.
-    """
-
-
-class OrganizationPage(TypedDict):
-    """
-    A page of a list.
-    """
-
-    data: list[Organization1]
-    has_more: bool
-    """
-    True if there is a next page now.
-    """
-    next_cursor: str
-    """
-    The cursor of the next page, also on the last page.
+    The time of the first request for it.
     """
 
 
@@ -2005,6 +1970,60 @@ WatchActivityItem: TypeAlias = (
 """
 An item of a stream.
 """
+class Organization1(TypedDict):
+    """
+    An organization.
+    """
+
+    bytes: int
+    """
+    The size of these events as they came, in bytes.
+    """
+    created_at: Timestamp
+    dead: int
+    """
+    Dead letters.
+    """
+    deletion: OrganizationDeletion | None
+    endpoints: int
+    events: int
+    """
+    Stored events, also erased ones.
+    """
+    id: OrgId
+    inbox_mode: InboxMode
+    keys: int
+    """
+    Valid keys.
+    """
+    name: str
+    open: int
+    """
+    Events in the inbox.
+    """
+    suspended: bool
+    suspended_at: Timestamp | None
+    tier: Tier
+    waiting: int
+    """
+    Deliveries that wait for an attempt.
+    """
+
+
+class OrganizationPage(TypedDict):
+    """
+    A page of a list.
+    """
+
+    data: list[Organization1]
+    has_more: bool
+    """
+    True if there is a next page now.
+    """
+    next_cursor: str
+    """
+    The cursor of the next page, also on the last page.
+    """
 
 
 OperationalEvent: TypeAlias = (
