@@ -58,7 +58,7 @@ fn as_of_version_1(rows: &[RowBytes]) -> Vec<RowBytes> {
     let mut former = rows.to_vec();
     for (key, value) in &mut former {
         let added = match key[0] {
-            OrgRow::PREFIX => 2,
+            OrgRow::PREFIX => 3,
             KeyRow::PREFIX => 1,
             InboxRow::PREFIX => 16,
             _ => continue,

@@ -40,6 +40,7 @@ export const answers: Record<string, Record<number, readonly string[]>> = {
   "PATCH /api/keys/{key_id}": { 200: ["application/json", "id"] },
   "GET /api/orgs": { 200: ["application/json", "data", "has_more", "next_cursor"] },
   "POST /api/orgs": { 201: ["application/json", "id"] },
+  "DELETE /api/orgs/{org_id}": { 202: ["application/json", "id"] },
   "GET /api/orgs/{org_id}": { 200: ["application/json", "id"] },
   "PATCH /api/orgs/{org_id}": { 200: ["application/json", "id"] },
   "POST /api/orgs/{org_id}/keys": { 201: ["application/json", "organization_id"] },

@@ -373,7 +373,7 @@ def create_organization(body: types.NewOrganization) -> Operation[types.Organiza
 
 def delete_organization(org_id: str) -> Operation[types.Organization]:
     """Delete an organization with everything in it."""
-    return Operation("DELETE", path("/api/orgs/{}", org_id))
+    return Operation("DELETE", path("/api/orgs/{}", org_id), {202: ("application/json", "id")})
 
 
 def show_organization(org_id: str) -> Operation[types.Organization]:

@@ -1935,41 +1935,6 @@ class KeyExpiringEvent(TypedDict):
     type: Literal["triggerd.key.expiring"]
 
 
-class WatchActivityItemAttempt(TypedDict):
-    event: Literal["attempt"]
-    data: TailAttempt
-
-
-class WatchActivityItemEnd(TypedDict):
-    event: Literal["end"]
-    data: TailEnd
-
-
-class WatchActivityItemEvent(TypedDict):
-    event: Literal["event"]
-    data: TailEvent
-
-
-class WatchActivityItemMissed(TypedDict):
-    event: Literal["missed"]
-    data: TailMissed
-
-
-class WatchActivityItemStart(TypedDict):
-    event: Literal["start"]
-    data: TailStart
-
-
-WatchActivityItem: TypeAlias = (
-    WatchActivityItemAttempt
-    | WatchActivityItemEnd
-    | WatchActivityItemEvent
-    | WatchActivityItemMissed
-    | WatchActivityItemStart
-)
-"""
-An item of a stream.
-"""
 class Organization1(TypedDict):
     """
     An organization.
@@ -2024,6 +1989,43 @@ class OrganizationPage(TypedDict):
     """
     The cursor of the next page, also on the last page.
     """
+
+
+class WatchActivityItemAttempt(TypedDict):
+    event: Literal["attempt"]
+    data: TailAttempt
+
+
+class WatchActivityItemEnd(TypedDict):
+    event: Literal["end"]
+    data: TailEnd
+
+
+class WatchActivityItemEvent(TypedDict):
+    event: Literal["event"]
+    data: TailEvent
+
+
+class WatchActivityItemMissed(TypedDict):
+    event: Literal["missed"]
+    data: TailMissed
+
+
+class WatchActivityItemStart(TypedDict):
+    event: Literal["start"]
+    data: TailStart
+
+
+WatchActivityItem: TypeAlias = (
+    WatchActivityItemAttempt
+    | WatchActivityItemEnd
+    | WatchActivityItemEvent
+    | WatchActivityItemMissed
+    | WatchActivityItemStart
+)
+"""
+An item of a stream.
+"""
 
 
 OperationalEvent: TypeAlias = (
