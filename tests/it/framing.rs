@@ -166,20 +166,20 @@ const NEED_A_BODY: [&str; 8] = [
 #[test]
 fn a_post_that_says_nothing_of_a_body_has_none() {
     let (server, _dir) = server("workers = 1");
-    let org = server.org("Acme");
-    let event = org.send("a.b", &json!(1)).id();
-    let endpoint = org.endpoint(&json!({"url": "http://127.0.0.1:1/"}));
-    let need_none = [
-        (&*format!("/api/ack/{event}"), 200),
-        (&format!("/api/endpoints/{endpoint}/enable"), 200),
-        (&format!("/api/endpoints/{endpoint}/secret/rotate"), 200),
-        (&format!("/api/endpoints/{endpoint}/test"), 200),
-        ("/api/deliveries/dlv_01h2xcejqtf2nbrexx3vqjhp41/retry", 404),
-        ("/api/nothing", 404),
-        ("/health/live", 405),
-        ("/api/keys/rotate", 201),
-    ];
-    for (version, more) in WITHOUT_A_BODY {
+    for (number, (version, more)) in WITHOUT_A_BODY.into_iter().enumerate() {
+        let org = server.org(&format!("Acme {number}"));
+        let event = org.send("a.b", &json!(1)).id();
+        let endpoint = org.endpoint(&json!({"url": "http://127.0.0.1:1/"}));
+        let need_none = [
+            (&*format!("/api/ack/{event}"), 200),
+            (&format!("/api/endpoints/{endpoint}/enable"), 200),
+            (&format!("/api/endpoints/{endpoint}/secret/rotate"), 200),
+            (&format!("/api/endpoints/{endpoint}/test"), 200),
+            ("/api/deliveries/dlv_01h2xcejqtf2nbrexx3vqjhp41/retry", 404),
+            ("/api/nothing", 404),
+            ("/health/live", 405),
+            ("/api/keys/rotate", 201),
+        ];
         let ask = |path: &str| {
             let mut raw = Raw::connect(&server);
             let head = format!("POST {path} HTTP/{version}\r\nHost: x\r\nX-API-Key: {}", org.key);

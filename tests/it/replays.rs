@@ -395,7 +395,7 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     );
     assert!(watched.1.contains(&format!("triggerd replay show {}", watched.2)), "{watched:?}");
     let (code, said) = run(&[missing.as_slice(), &["--since", "yesterday"]].concat());
-    assert!(code == Some(1) && said.contains("/since"), "{said}");
+    assert!(code == Some(1) && said.contains("--since"), "{said}");
     receiver.stop();
 }
 
