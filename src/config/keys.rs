@@ -314,8 +314,8 @@ section! {
             .reloaded();
 
         /// Attempts under way at one time, all organizations together. Each takes a socket and
-        /// holds its event in memory. A reload can raise it to at most four times its value at the
-        /// start.
+        /// holds its event in memory. The last eighth is for organizations that have no attempt
+        /// under way. A reload can raise it to at most four times its value at the start.
         max_in_flight: usize = count("max_in_flight", 1024, 1..=10_000).reloaded();
 
         /// Attempts under way at one time for the endpoints of one organization. It keeps an

@@ -19,6 +19,7 @@ mod deletion;
 mod effects;
 mod expected;
 mod expiry;
+mod families;
 
 /// All organizations and their events.
 #[derive(Clone, Default)]

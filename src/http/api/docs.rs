@@ -113,7 +113,7 @@ static RENDERED: LazyLock<Vec<(&'static str, Bytes)>> = LazyLock::new(|| {
 
 /// `GET /docs`: returns the first page of the manual.
 pub(in crate::http) fn index(call: &Call) -> Answer {
-    page("index").map(|answer| call.in_common(answer))
+    page("index").map(|answer| call.api.bounds.answers.in_common(call.principal(), answer))
 }
 
 /// `GET /docs/{page}`: returns a page of the manual, its style sheet, or a drawing.
@@ -128,7 +128,7 @@ pub(in crate::http) fn show(call: &Call) -> Answer {
         "year.svg" => file("image/svg+xml", YEAR),
         name => page(name),
     };
-    answer.map(|answer| call.in_common(answer))
+    answer.map(|answer| call.api.bounds.answers.in_common(call.principal(), answer))
 }
 
 fn page(name: &str) -> Answer {

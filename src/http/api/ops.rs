@@ -293,7 +293,8 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
 /// `GET /openapi.json`: returns the OpenAPI document.
 pub(in crate::http) fn openapi(call: &Call) -> HttpResponse {
     let text = (call.api.document)();
-    call.in_common(HttpResponse::Ok().content_type("application/json").body(text))
+    let answer = HttpResponse::Ok().content_type("application/json").body(text);
+    call.api.bounds.answers.in_common(call.principal(), answer)
 }
 
 /// `GET /metrics`: returns Prometheus text, version 0.0.4.
@@ -302,5 +303,6 @@ pub(in crate::http) fn metrics(call: &Call) -> Answer {
     let text = call.api.scrapes.text(Instant::now(), || metrics.render());
     let text = text.map_err(|error| Problem::internal(&error))?;
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(call.in_common(HttpResponse::Ok().content_type(content_type).body(text)))
+    let answer = HttpResponse::Ok().content_type(content_type).body(text);
+    Ok(call.api.bounds.answers.in_common(call.principal(), answer))
 }

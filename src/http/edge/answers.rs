@@ -65,9 +65,15 @@ impl Answers {
         })
     }
 
-    /// Returns an empty share, for an answer whose bytes many answers have in common.
-    pub(in crate::http) fn free(&self, principal: Principal) -> Part {
-        self.bytes.take_anyway(principal, 0)
+    /// Gives an empty share to an answer whose bytes all its readers have in common. A reader more
+    /// costs no memory for them, so slow readers cannot use up what unread answers may take.
+    pub(in crate::http) fn in_common(
+        &self,
+        principal: Principal,
+        mut answer: HttpResponse,
+    ) -> HttpResponse {
+        answer.extensions_mut().insert(self.bytes.take_anyway(principal, 0));
+        answer
     }
 
     /// Takes a share for the answer to a change before the change is made, so that the change can

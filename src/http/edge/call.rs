@@ -129,13 +129,6 @@ impl Call {
         }
     }
 
-    /// Marks an answer whose bytes all its readers have in common. A reader more costs no memory
-    /// for them, so slow readers cannot use up what unread answers may take.
-    pub(in crate::http) fn in_common(&self, mut answer: HttpResponse) -> HttpResponse {
-        answer.extensions_mut().insert(self.api.bounds.answers.free(self.principal()));
-        answer
-    }
-
     /// Returns the tier of the calling organization; `None` is the operator.
     pub(in crate::http) fn tier(&self) -> Option<Tier> {
         match &self.caller {

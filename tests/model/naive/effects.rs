@@ -17,9 +17,9 @@ use triggerd::model::key::Key;
 use triggerd::model::operational_event::OperationalEventKind;
 use triggerd::model::org::InboxMode;
 use triggerd::model::time::{Now, Timestamp};
-use triggerd::store::{GRACE_KEYS_PER_FAMILY, KeyAdded, Stored};
+use triggerd::store::{KeyAdded, Stored};
 
-use super::{Deletion, Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, made, valid};
+use super::{Deletion, Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands, families, made, valid};
 
 /// Returns true if an event with this status leaves the inbox.
 fn leaves(mode: InboxMode, status: EventStatus) -> bool {
@@ -71,38 +71,7 @@ impl NaiveDelivery {
     }
 }
 
-/// Says whether a key may end another one: a key in its grace period ends no other, and no key ends
-/// one with more scopes or a later end.
-fn may_end(by: &Key, other: &Key) -> bool {
-    let ends = |key: &Key| [key.expires_at, key.ended_at].into_iter().flatten().min();
-    let is_earlier = ends(by).is_none_or(|end| ends(other).is_some_and(|other| other <= end));
-    by.ended_at.is_none() && by.scopes.covers(other.scopes) && is_earlier
-}
-
 impl NaiveOrg {
-    /// Records the family of the new key, and ends keys of the family that are too many in their
-    /// grace: first those that the rotated key, as it `was`, may end, then itself.
-    fn bound_family(&mut self, rotate: &RotateKey, was: &Key) {
-        let family = self.families.get(&rotate.old).copied().unwrap_or(rotate.old);
-        self.families.insert(rotate.new.id, family);
-        loop {
-            let of_family =
-                |key: &&Key| self.families.get(&key.id).copied().unwrap_or(key.id) == family;
-            let leaving: Vec<_> =
-                self.keys.iter().filter(of_family).filter(|key| key.ended_at.is_some()).collect();
-            let valid = leaving.iter().filter(|key| valid(key, made(&rotate.new)));
-            if valid.clone().count() <= GRACE_KEYS_PER_FAMILY {
-                return;
-            }
-            let others = valid.filter(|key| ![rotate.old, rotate.new.id].contains(&key.id));
-            let may_end = others.filter(|key| may_end(was, key));
-            let first = may_end.map(|key| (key.ended_at, key.id)).min();
-            let first = first.map_or(rotate.old, |(_, id)| id);
-            self.keys.retain(|key| key.id != first);
-            self.used.remove(&first);
-        }
-    }
-
     fn new(make: &CreateOrg) -> Self {
         Self {
             org: make.org.clone(),
@@ -407,7 +376,7 @@ impl Naive {
         let new = Key { scopes, expires_at, ended_at, ..rotate.new.clone() };
         self.add_key(rotate.org, &new);
         if let Some(org) = self.org_mut(rotate.org) {
-            org.bound_family(rotate, &was);
+            families::bound(org, rotate, &was);
         }
     }
 
