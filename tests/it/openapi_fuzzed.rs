@@ -119,7 +119,10 @@ fn requests_made_from_the_document_are_answered_as_it_says() {
     let left_out = LEFT_OUT.map(|id| format!("--exclude-operation-id={id}"));
     let of_key = ["--exclude-tag=Administration", "--exclude-tag=Organizations"];
     let of_key: Vec<_> = of_key.into_iter().chain(left_out.iter().map(String::as_str)).collect();
-    for (key, words) in [(&org.key, of_key), (&admin.key, vec!["--include-tag=Organizations"])] {
+    // The deletion of an organization is answered with 202. Until it has ended, the organization is
+    // there and shows the progress, which schemathesis takes for a fault.
+    let of_admin = vec!["--include-tag=Organizations", "--exclude-operation-id=deleteOrganization"];
+    for (key, words) in [(&org.key, of_key), (&admin.key, of_admin)] {
         let said = fuzzed.run(openapi_json(), key, &words).unwrap_or_else(|said| panic!("{said}"));
         println!("{said}");
     }
