@@ -3,9 +3,9 @@
 //!
 //! The rule: no user holds more than `each`, and no user gets more if the user would then hold more
 //! than is left for all others. So the first user can have half, the second user half of the rest,
-//! and something is always left for a user who has nothing. A large need (more than a 64th) must
-//! leave room for small needs, also of the same user. If nobody holds anything, any need is met: a
-//! need larger than the rule allows must not be refused forever.
+//! and so on. A few users thus never take everything, but several dozens can. A large need (more
+//! than a 64th) must leave room for small needs, also of the same user. If nobody holds anything,
+//! any need is met: a need larger than the rule allows must not be refused forever.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -212,7 +212,8 @@ impl FairQueue {
     }
 
     /// Takes the first organization out of the line; in the last eighth, the first one without an
-    /// attempt in flight. The others keep their places.
+    /// attempt in flight, which takes a look at each organization before it. The others keep their
+    /// places.
     fn next_in_line(&mut self) -> Option<OrgNo> {
         let is_scarce = self.begun.in_flight >= self.room.in_flight - self.room.in_flight / 8;
         let may_begin = |org_no: &OrgNo| !is_scarce || !self.has_attempts(*org_no);
