@@ -1,6 +1,7 @@
-//! More than six days of hundreds of endpoints, or of thousands in a gate: schedules are kept, jitter is spread, hopeless
-//! endpoints get few requests, and every delivery ends. Each rule is a judge of the simulated
-//! requests. A control breaks one thing in a small simulation, and the judge must notice.
+//! More than six days of hundreds of endpoints, or of thousands in a gate: schedules are kept,
+//! jitter is spread, hopeless endpoints get few requests, and every delivery ends. Each rule is a
+//! judge of the simulated requests. A control breaks one thing in a small simulation, and the judge
+//! must notice.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Counts requests to the operator's routes without the admin token, for the audit log. Any client
 //! can send such requests, so they get one entry in ten minutes at most, with their number and the
-//! addresses of their clients: some megabytes in a year, however many they are. The first request gets an entry at
-//! once, and those of the next ten minutes get one when these are over.
+//! addresses of their clients: some megabytes in a year, however many they are. The first request
+//! gets an entry at once, and those of the next ten minutes get one when these are over.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
